@@ -1,0 +1,102 @@
+//! One committed change of a product: [`Change`], and its JSON.
+
+use std::time::Instant;
+
+use crate::product::{Product, ProductId};
+
+/// What was done to the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The product came into being.
+    Insert,
+    /// The product was replaced or patched.
+    Update,
+    /// The product is gone; the change carries it as it was.
+    Delete,
+}
+
+impl Action {
+    /// The word that subscribers read.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Insert => "INSERT",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// One committed insert, update or delete of one product.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Which product changed.
+    pub product_id: ProductId,
+    /// A number that only grows for one product, deletes included.
+    pub version: u64,
+    /// What subscribers are told.
+    pub body: ChangeBody,
+    /// When this process learned that the change is committed.
+    pub committed_at: Instant,
+}
+
+/// What a change tells, in the form in which its source has it.
+#[derive(Clone, Debug)]
+pub enum ChangeBody {
+    /// The row, yet to be encoded.
+    Row(Action, Product),
+    /// The whole JSON as the database built it.
+    Encoded(String),
+}
+
+impl Change {
+    /// A change that was committed just now, with the row as it is (for a delete: as it was).
+    #[must_use]
+    pub fn of_row(action: Action, version: u64, product: Product) -> Self {
+        Self {
+            product_id: product.product_id,
+            version,
+            body: ChangeBody::Row(action, product),
+            committed_at: Instant::now(),
+        }
+    }
+
+    /// Appends the JSON message of this change to `buffer`:
+    /// `{"action":"UPDATE","version":42,"product":{"productId":1,…}}`.
+    pub fn write_json(&self, buffer: &mut Vec<u8>) {
+        match &self.body {
+            ChangeBody::Encoded(json) => buffer.extend_from_slice(json.as_bytes()),
+            ChangeBody::Row(action, product) => {
+                buffer.extend_from_slice(b"{\"action\":\"");
+                buffer.extend_from_slice(action.as_str().as_bytes());
+                buffer.extend_from_slice(b"\",\"version\":");
+                buffer.extend_from_slice(self.version.to_string().as_bytes());
+                buffer.extend_from_slice(b",\"product\":");
+                serde_json::to_writer(&mut *buffer, product).expect("a product has string keys, and a Vec takes all");
+                buffer.push(b'}');
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_is_that_of_the_protocol() {
+        let product = Product {
+            product_id: ProductId::new(1).unwrap(),
+            manufacturer: "Apple".into(),
+            price_per_unit: "500EUR".into(),
+            units_available: 6,
+            product_name: "MacBook \"Pro\"\n".into(),
+        };
+        let mut json = Vec::new();
+        Change::of_row(Action::Update, 42, product).write_json(&mut json);
+        assert_eq!(
+            String::from_utf8(json).unwrap(),
+            r#"{"action":"UPDATE","version":42,"product":{"productId":1,"manufacturer":"Apple","pricePerUnit":"500EUR","unitsAvailable":6,"productName":"MacBook \"Pro\"\n"}}"#
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! The `rowcast` command.
+
+fn main() {}

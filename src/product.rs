@@ -1,0 +1,238 @@
+//! The row that Rowcast casts: [`Product`], its key [`ProductId`], and what a writer may send.
+
+use std::fmt;
+
+use serde::de::{Deserializer, Error as _, IgnoredAny};
+use serde::{Deserialize, Serialize};
+
+/// The key of a product: an integer from 0 to 2^53 − 1, so that a JavaScript number holds it exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ProductId(u64);
+
+impl ProductId {
+    /// The greatest id, `Number.MAX_SAFE_INTEGER` in JavaScript (ECMA-262, §21.1.2.6).
+    pub const MAX: Self = Self((1 << 53) - 1);
+
+    /// The id with this number, or `None` above [`ProductId::MAX`].
+    #[must_use]
+    pub const fn new(number: u64) -> Option<Self> {
+        if number <= Self::MAX.0 { Some(Self(number)) } else { None }
+    }
+
+    /// The id as a number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for ProductId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for ProductId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u64::deserialize(deserializer)?;
+        Self::new(number)
+            .ok_or_else(|| D::Error::custom(format_args!("{number} is above {}, the greatest product id", Self::MAX)))
+    }
+}
+
+/// A product as it is stored, sent to subscribers and answered over HTTP, without its version.
+///
+/// Its JSON keys, in this order: `productId`, `manufacturer`, `pricePerUnit`, `unitsAvailable`, `productName`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Product {
+    /// The key.
+    pub product_id: ProductId,
+    /// Who makes it.
+    pub manufacturer: String,
+    /// The price with its currency, as the writer gave it: `"500EUR"`.
+    pub price_per_unit: String,
+    /// How many there are.
+    pub units_available: i64,
+    /// Its name.
+    pub product_name: String,
+}
+
+impl Product {
+    /// The most bytes that a product's JSON may have; the HTTP surface refuses more, and a change of a larger row
+    /// (which only SQL can write) is cast with its id alone.
+    pub const JSON_BYTES_MAX: usize = 1024 * 1024;
+
+    fn texts(&self) -> [(&'static str, &str); 3] {
+        [
+            ("manufacturer", &self.manufacturer),
+            ("pricePerUnit", &self.price_per_unit),
+            ("productName", &self.product_name),
+        ]
+    }
+
+    /// Refuses what one of the stores could not hold: a text with a NUL character, which Postgres has no place for
+    /// (<https://www.postgresql.org/docs/15/datatype-character.html>).
+    ///
+    /// # Errors
+    /// The sentence to tell the writer.
+    pub fn check(&self) -> Result<(), String> {
+        match self.texts().into_iter().find(|(_, text)| text.contains('\0')) {
+            Some((name, _)) => Err(format!("{name} contains the character U+0000, which cannot be stored")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A whole product as a writer sends it (POST, PUT): every field but `productId` is required, and `version`, which
+/// reads answer with, is accepted and ignored, so that what was read can be sent back.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProductBody {
+    /// The key, where the body carries it.
+    #[serde(default, deserialize_with = "present")]
+    pub product_id: Option<ProductId>,
+    manufacturer: String,
+    price_per_unit: String,
+    units_available: i64,
+    product_name: String,
+    #[serde(default, rename = "version")]
+    _version: IgnoredAny,
+}
+
+impl ProductBody {
+    /// The product that this body describes, under `product_id`.
+    #[must_use]
+    pub fn into_product(self, product_id: ProductId) -> Product {
+        Product {
+            product_id,
+            manufacturer: self.manufacturer,
+            price_per_unit: self.price_per_unit,
+            units_available: self.units_available,
+            product_name: self.product_name,
+        }
+    }
+}
+
+/// A JSON merge patch of a product (RFC 7396): the fields that it names replace the product's. A `null`, which would
+/// remove a field, is refused, since every field of a product is required.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProductPatch {
+    /// The key, where the patch carries it; it cannot change.
+    #[serde(default, deserialize_with = "present")]
+    pub product_id: Option<ProductId>,
+    /// The new manufacturer.
+    #[serde(default, deserialize_with = "present")]
+    pub manufacturer: Option<String>,
+    /// The new price.
+    #[serde(default, deserialize_with = "present")]
+    pub price_per_unit: Option<String>,
+    /// The new number of units.
+    #[serde(default, deserialize_with = "present")]
+    pub units_available: Option<i64>,
+    /// The new name.
+    #[serde(default, deserialize_with = "present")]
+    pub product_name: Option<String>,
+    #[serde(default, rename = "version")]
+    _version: Ignored,
+}
+
+impl ProductPatch {
+    /// `product` with the fields of this patch.
+    #[must_use]
+    pub fn apply(self, product: Product) -> Product {
+        Product {
+            product_id: product.product_id,
+            manufacturer: self.manufacturer.unwrap_or(product.manufacturer),
+            price_per_unit: self.price_per_unit.unwrap_or(product.price_per_unit),
+            units_available: self.units_available.unwrap_or(product.units_available),
+            product_name: self.product_name.unwrap_or(product.product_name),
+        }
+    }
+}
+
+/// `IgnoredAny` that compares equal to itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ignored;
+
+impl<'de> Deserialize<'de> for Ignored {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+/// Reads a field that may be absent but not `null`.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn macbook() -> Product {
+        Product {
+            product_id: ProductId::new(1).unwrap(),
+            manufacturer: "Apple".into(),
+            price_per_unit: "500EUR".into(),
+            units_available: 6,
+            product_name: "MacBook \"Pro\"".into(),
+        }
+    }
+
+    #[test]
+    fn an_id_is_an_integer_that_javascript_can_hold() {
+        for good in ["0", "1", "9007199254740991"] {
+            let id: ProductId = serde_json::from_str(good).unwrap();
+            assert_eq!(id.to_string(), good);
+        }
+        for bad in ["-1", "9007199254740992", "1.0", "1e3", "\"1\"", "null", "true", "18446744073709551616"] {
+            assert!(serde_json::from_str::<ProductId>(bad).is_err(), "{bad} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_product_is_sent_back_as_it_was_read() {
+        let mut json = serde_json::to_value(macbook()).unwrap();
+        json["version"] = 42.into();
+        let body: ProductBody = serde_json::from_value(json).unwrap();
+        assert_eq!(body.product_id, ProductId::new(1));
+        assert_eq!(body.into_product(ProductId::new(1).unwrap()), macbook());
+    }
+
+    #[test]
+    fn a_whole_product_needs_every_field_and_no_other() {
+        for (json, complaint) in [
+            (r#"{"manufacturer":"a","pricePerUnit":"1","unitsAvailable":1}"#, "missing field `productName`"),
+            (
+                r#"{"manufacturer":"a","pricePerUnit":"1","unitsAvailable":1,"productName":"n","colour":1}"#,
+                "unknown field `colour`",
+            ),
+            (
+                r#"{"productId":null,"manufacturer":"a","pricePerUnit":"1","unitsAvailable":1,"productName":"n"}"#,
+                "null",
+            ),
+        ] {
+            let error = serde_json::from_str::<ProductBody>(json).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_patch_replaces_what_it_names_and_cannot_remove() {
+        let patch: ProductPatch = serde_json::from_str(r#"{"unitsAvailable":7,"version":3}"#).unwrap();
+        assert_eq!(patch.apply(macbook()), Product { units_available: 7, ..macbook() });
+        assert_eq!(ProductPatch::default().apply(macbook()), macbook());
+        assert!(serde_json::from_str::<ProductPatch>(r#"{"productName":null}"#).is_err());
+        assert!(serde_json::from_str::<ProductPatch>(r#"{"name":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn a_text_with_nul_is_refused_by_name() {
+        let product = Product { product_name: "a\0b".into(), ..macbook() };
+        assert!(product.check().unwrap_err().contains("productName"));
+        assert_eq!(macbook().check(), Ok(()));
+    }
+}
