@@ -1,0 +1,311 @@
+//! One thread's share of the work: its shards, and the connections that it delivers to.
+//!
+//! Everything here belongs to one thread and needs no lock. Other cores are reached only by messages, and nobody waits
+//! for room in an inbox.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::hub::{Cast, Hub, Inbox, Keys};
+use super::slots::Slots;
+use super::{ConnectionId, CoreId, SlotKey, SubscriptionIndex};
+use crate::frame::Frame;
+use crate::metrics::CoreMetrics;
+use crate::product::ProductId;
+
+/// How many messages a core takes before it flushes: enough to join the writes of a burst, few enough that sockets
+/// are read between bursts.
+const BATCH_MAX: usize = 256;
+
+/// What a core delivers to. All three are called on the core's own thread.
+pub trait Subscriber {
+    /// Takes a change, to be sent at the next flush.
+    fn push(&mut self, product: ProductId, frame: &Frame);
+    /// Sends what waits, as far as it can be without blocking.
+    fn flush(&mut self);
+    /// Learns that the command that it gave is carried out in all shards.
+    fn applied(&mut self, applied: Applied);
+}
+
+/// What a command does with each of its products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Subscribe to it.
+    Subscribe,
+    /// End the subscription to it.
+    Unsubscribe,
+    /// Only count whether it is subscribed to.
+    Count,
+}
+
+/// What a command did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// How many of its products were new, ended, or counted.
+    pub products: usize,
+    /// How many products the connection is subscribed to.
+    pub subscriptions: usize,
+}
+
+/// What cores tell each other.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// To the core of the product's shard: find the subscribers.
+    Cast(Arc<Cast>),
+    /// To a core with subscribers: deliver.
+    Deliver(Arc<Cast>, Keys),
+    /// To a core with shards of these products, from the connection's core.
+    Command(ConnectionId, Operation, Vec<ProductId>),
+    /// The answer: how many products the command changed or counted there.
+    Applied(SlotKey, usize),
+    /// To every other core: this connection is gone.
+    Close(ConnectionId),
+}
+
+/// One core's state.
+#[derive(Debug)]
+pub struct Core<S> {
+    id: CoreId,
+    hub: Hub,
+    /// The shards that this core owns: shard `s` is at `s / cores`.
+    shards: Vec<SubscriptionIndex>,
+    seats: Slots<Seat<S>>,
+    /// Who got a frame in this batch and is to be flushed.
+    touched: Vec<SlotKey>,
+    /// When the changes of this batch were committed.
+    committed: Vec<Instant>,
+    metrics: CoreMetrics,
+}
+
+/// A connection's place on its core.
+#[derive(Debug)]
+struct Seat<S> {
+    subscriber: S,
+    subscriptions: usize,
+    /// The command that is being carried out; one at a time.
+    pending: Option<Pending>,
+    touched: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    operation: Operation,
+    answers_awaited: usize,
+    products: usize,
+}
+
+impl<S: Subscriber> Core<S> {
+    /// The core with this id, without connections.
+    #[must_use]
+    pub fn new(id: CoreId, hub: Hub, metrics: CoreMetrics) -> Self {
+        let shards = (0..hub.shards()).filter(|&shard| hub.core_of(shard) == id).map(|_| SubscriptionIndex::new());
+        Self {
+            id,
+            shards: shards.collect(),
+            hub,
+            seats: Slots::new(),
+            touched: Vec::new(),
+            committed: Vec::new(),
+            metrics,
+        }
+    }
+
+    /// Adds a connection.
+    pub fn insert(&mut self, subscriber: S) -> SlotKey {
+        self.metrics.connections.inc();
+        self.metrics.connections_opened.inc();
+        self.seats.insert_with(|_| Seat { subscriber, subscriptions: 0, pending: None, touched: false })
+    }
+
+    /// A connection, if it still lives.
+    pub fn get_mut(&mut self, key: SlotKey) -> Option<&mut S> {
+        self.seats.get_mut(key).map(|seat| &mut seat.subscriber)
+    }
+
+    /// All connections.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (SlotKey, &mut S)> {
+        self.seats.iter_mut().map(|(key, seat)| (key, &mut seat.subscriber))
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// Whether there are no connections.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.seats.len() == 0
+    }
+
+    /// How many products a connection is subscribed to.
+    pub fn subscriptions(&mut self, key: SlotKey) -> usize {
+        self.seats.get_mut(key).map_or(0, |seat| seat.subscriptions)
+    }
+
+    /// Removes a connection and ends its subscriptions in all shards.
+    pub fn remove(&mut self, key: SlotKey) -> Option<S> {
+        let seat = self.seats.remove(key)?;
+        self.metrics.connections.dec();
+        let connection = self.connection(key);
+        self.close_in_shards(connection);
+        if seat.subscriptions > 0 || seat.pending.is_some() {
+            self.hub.send_to_others(self.id, || Message::Close(connection));
+        }
+        Some(seat.subscriber)
+    }
+
+    /// Carries a connection's command out, one at a time. The answer is `None` where other cores' shards take part;
+    /// [`Subscriber::applied`] tells when they have.
+    ///
+    /// # Panics
+    /// If the connection's last command is still being carried out.
+    pub fn command(&mut self, key: SlotKey, operation: Operation, products: &[ProductId]) -> Option<Applied> {
+        let connection = self.connection(key);
+        let mut products_by_core: Vec<Vec<ProductId>> = vec![Vec::new(); self.hub.cores()];
+        for &product in products {
+            products_by_core[usize::from(self.hub.core_of(self.hub.shard_of(product)).0)].push(product);
+        }
+        let own = std::mem::take(&mut products_by_core[usize::from(self.id.0)]);
+        let mut pending = Pending { operation, answers_awaited: 0, products: self.apply(connection, operation, &own) };
+        for (core, products) in (0..).map(CoreId).zip(products_by_core) {
+            if !products.is_empty() {
+                pending.answers_awaited += 1;
+                self.hub.send(core, Message::Command(connection, operation, products));
+            }
+        }
+        let seat = self.seats.get_mut(key)?;
+        assert!(seat.pending.is_none(), "one command at a time");
+        seat.pending = Some(pending);
+        seat.finish_command()
+    }
+
+    /// Carries out all messages of a batch, then flushes each connection that got a frame, once.
+    fn process(&mut self, batch: &mut Vec<Message>) {
+        for message in batch.drain(..) {
+            match message {
+                Message::Cast(cast) => self.cast(&cast),
+                Message::Deliver(cast, keys) => {
+                    self.committed.push(cast.committed_at);
+                    deliver(&mut self.seats, &mut self.touched, &keys, &cast);
+                }
+                Message::Command(connection, operation, products) => {
+                    let products = self.apply(connection, operation, &products);
+                    self.hub.send(connection.core, Message::Applied(connection.key, products));
+                }
+                Message::Applied(key, products) => self.applied(key, products),
+                Message::Close(connection) => self.close_in_shards(connection),
+            }
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        for key in self.touched.drain(..) {
+            if let Some(seat) = self.seats.get_mut(key) {
+                seat.touched = false;
+                seat.subscriber.flush();
+            }
+        }
+        if !self.committed.is_empty() {
+            let flushed_at = Instant::now();
+            for committed_at in self.committed.drain(..) {
+                self.metrics.commit_to_socket.observe((flushed_at - committed_at).as_secs_f64());
+            }
+        }
+    }
+
+    fn cast(&mut self, cast: &Arc<Cast>) {
+        let shard = self.hub.shard_of(cast.product);
+        debug_assert_eq!(self.hub.core_of(shard), self.id);
+        for subscribers in self.shards[shard / self.hub.cores()].subscribers(cast.product) {
+            if subscribers.core == self.id {
+                self.committed.push(cast.committed_at);
+                deliver(&mut self.seats, &mut self.touched, &subscribers.keys, cast);
+            } else {
+                let message = Message::Deliver(Arc::clone(cast), Arc::clone(&subscribers.keys));
+                self.hub.send(subscribers.core, message);
+            }
+        }
+    }
+
+    /// Carries a command out in this core's shards; how many products it changed or counted.
+    fn apply(&mut self, connection: ConnectionId, operation: Operation, products: &[ProductId]) -> usize {
+        let mut done = 0;
+        for &product in products {
+            let shard = &mut self.shards[self.hub.shard_of(product) / self.hub.cores()];
+            let counts = match operation {
+                Operation::Subscribe => shard.subscribe(connection, product),
+                Operation::Unsubscribe => shard.unsubscribe(connection, product),
+                Operation::Count => shard.contains(connection, product),
+            };
+            done += usize::from(counts);
+        }
+        match operation {
+            Operation::Subscribe => self.metrics.subscriptions.inc_by(signed(done)),
+            Operation::Unsubscribe => self.metrics.subscriptions.dec_by(signed(done)),
+            Operation::Count => 0,
+        };
+        done
+    }
+
+    fn applied(&mut self, key: SlotKey, products: usize) {
+        let Some(seat) = self.seats.get_mut(key) else { return };
+        let pending = seat.pending.as_mut().expect("an answer has its command");
+        pending.answers_awaited -= 1;
+        pending.products += products;
+        if let Some(applied) = seat.finish_command() {
+            seat.subscriber.applied(applied);
+        }
+    }
+
+    fn close_in_shards(&mut self, connection: ConnectionId) {
+        let ended: usize = self.shards.iter_mut().map(|shard| shard.close(connection)).sum();
+        self.metrics.subscriptions.dec_by(signed(ended));
+    }
+
+    fn connection(&self, key: SlotKey) -> ConnectionId {
+        ConnectionId { core: self.id, key }
+    }
+}
+
+impl<S> Seat<S> {
+    /// Ends the command if all shards have answered.
+    fn finish_command(&mut self) -> Option<Applied> {
+        let Pending { operation, products, .. } = self.pending.take_if(|pending| pending.answers_awaited == 0)?;
+        match operation {
+            Operation::Subscribe => self.subscriptions += products,
+            Operation::Unsubscribe => self.subscriptions -= products,
+            Operation::Count => {}
+        }
+        Some(Applied { products, subscriptions: self.subscriptions })
+    }
+}
+
+fn deliver<S: Subscriber>(seats: &mut Slots<Seat<S>>, touched: &mut Vec<SlotKey>, keys: &[SlotKey], cast: &Cast) {
+    for &key in keys {
+        // A connection that closed leaves its key in lists that were in flight.
+        let Some(seat) = seats.get_mut(key) else { continue };
+        seat.subscriber.push(cast.product, &cast.frame);
+        if !seat.touched {
+            seat.touched = true;
+            touched.push(key);
+        }
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).expect("fewer than 2^63 subscriptions")
+}
+
+/// Carries a core's messages out as they come. The core is borrowed only while a batch is processed.
+pub async fn run<S: Subscriber>(core: Rc<RefCell<Core<S>>>, mut inbox: Inbox) {
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    while inbox.messages.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        core.borrow_mut().process(&mut batch);
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,137 @@
+//! The handle through which everything reaches the shards: [`Hub`].
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::core::Message;
+use super::{CoreId, SlotKey};
+use crate::frame::Frame;
+use crate::product::ProductId;
+
+/// How many changes may be between ingest and the last core that delivers them, counted in units of
+/// [`UNIT_BYTES`]: what bounds the cores' inboxes at 16 MiB of frames, together with one message per connection that
+/// waits for the answer to its command.
+const UNITS_IN_FLIGHT_MAX: u32 = 4096;
+const UNIT_BYTES: usize = 4096;
+
+/// Routes changes to the cores that own their shards. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Hub(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    inboxes: Vec<UnboundedSender<Message>>,
+    shards: usize,
+    in_flight: Arc<Semaphore>,
+}
+
+/// Where one core's messages arrive.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Whose inbox it is.
+    pub core: CoreId,
+    pub(super) messages: UnboundedReceiver<Message>,
+}
+
+/// One change on its way to its subscribers; dropping the last reference gives its units back.
+#[derive(Debug)]
+pub(super) struct Cast {
+    pub(super) product: ProductId,
+    pub(super) frame: Frame,
+    pub(super) committed_at: Instant,
+    _in_flight: OwnedSemaphorePermit,
+}
+
+impl Hub {
+    /// A hub over this many cores and shards, both at least 1, with the inbox of each core.
+    #[must_use]
+    pub fn new(cores: u16, shards: usize) -> (Self, Vec<Inbox>) {
+        assert!(cores > 0 && shards > 0, "there is at least one core and one shard");
+        let (inboxes, receivers) = (0..cores)
+            .map(|core| {
+                // Bounded by the units in flight and by one command per connection: a full inbox that waited could
+                // stop two cores that send to each other.
+                #[allow(clippy::disallowed_methods)]
+                let (inbox, messages) = mpsc::unbounded_channel();
+                (inbox, Inbox { core: CoreId(core), messages })
+            })
+            .unzip();
+        let in_flight = Arc::new(Semaphore::new(UNITS_IN_FLIGHT_MAX as usize));
+        (Self(Arc::new(Inner { inboxes, shards, in_flight })), receivers)
+    }
+
+    /// Sends a change to everybody who subscribed to its product; waits while too many changes are in flight.
+    pub async fn cast(&self, product: ProductId, frame: Frame, committed_at: Instant) {
+        let units = u32::try_from(1 + frame.len() / UNIT_BYTES).unwrap_or(u32::MAX).min(UNITS_IN_FLIGHT_MAX);
+        let in_flight = Arc::clone(&self.0.in_flight).acquire_many_owned(units).await;
+        let in_flight = in_flight.expect("the semaphore is never closed");
+        let cast = Arc::new(Cast { product, frame, committed_at, _in_flight: in_flight });
+        self.send(self.core_of(self.shard_of(product)), Message::Cast(cast));
+    }
+
+    /// Waits until every change that was cast has been given to its subscribers.
+    pub async fn settled(&self) {
+        let all = self.0.in_flight.acquire_many(UNITS_IN_FLIGHT_MAX).await;
+        drop(all.expect("the semaphore is never closed"));
+    }
+
+    /// How many cores there are.
+    #[must_use]
+    pub fn cores(&self) -> usize {
+        self.0.inboxes.len()
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.0.shards
+    }
+
+    /// The shard that owns a product's subscriptions. Multiplying by 2^64 / φ spreads ids that stand in a row and ids
+    /// that share a factor (Knuth, The Art of Computer Programming, vol. 3, §6.4).
+    pub(super) fn shard_of(&self, product: ProductId) -> usize {
+        const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
+        let spread = product.get().wrapping_mul(MULTIPLIER) >> 32;
+        usize::try_from(spread).expect("32 bits fit") % self.0.shards
+    }
+
+    /// The core that owns a shard.
+    pub(super) fn core_of(&self, shard: usize) -> CoreId {
+        CoreId(u16::try_from(shard % self.cores()).expect("a core's number has 16 bits"))
+    }
+
+    /// A core that has ended takes no messages, and nobody waits for its answers then.
+    pub(super) fn send(&self, core: CoreId, message: Message) {
+        let _ = self.0.inboxes[usize::from(core.0)].send(message);
+    }
+
+    /// Sends to every core but one.
+    pub(super) fn send_to_others(&self, core: CoreId, mut message: impl FnMut() -> Message) {
+        for other in (0..self.cores()).filter(|&other| other != usize::from(core.0)) {
+            let _ = self.0.inboxes[other].send(message());
+        }
+    }
+}
+
+/// The subscribers of one core, as a shard names them in a message.
+pub(super) type Keys = Arc<Vec<SlotKey>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_in_a_row_and_multiples_spread_over_the_shards() {
+        let (hub, _inboxes) = Hub::new(2, 8);
+        for factor in [1, 2, 8, 1000, 1 << 20] {
+            let mut products_by_shard = [0; 8];
+            for number in 0..8000 {
+                products_by_shard[hub.shard_of(ProductId::new(number * factor).unwrap())] += 1;
+            }
+            assert!(products_by_shard.iter().all(|&products| (500..1500).contains(&products)), "{products_by_shard:?}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Who subscribed to what, in one shard: [`SubscriptionIndex`], pure data.
+//!
+//! Two maps say the same from both sides. Each subscription knows its position in the other side's list, so that
+//! adding and removing one costs the same whatever the number of products, of subscribers, or of other connections.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+use super::{ConnectionId, CoreId, SlotKey};
+use crate::product::ProductId;
+
+/// The subscribers of one product on one core. The list is shared with messages in flight: cloning it copies a
+/// pointer, and changing it while a message holds it copies the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreSubscribers {
+    /// The core that owns these connections.
+    pub core: CoreId,
+    /// The connections, in no order; never empty.
+    pub keys: Arc<Vec<SlotKey>>,
+}
+
+/// The subscriptions of a shard's slice of the products.
+#[derive(Debug, Default)]
+pub struct SubscriptionIndex {
+    connections_by_product: HashMap<ProductId, Vec<CoreSubscribers>>,
+    /// With each product, the connection's position in its core's list of that product's subscribers.
+    products_by_connection: HashMap<ConnectionId, HashMap<ProductId, u32>>,
+}
+
+impl SubscriptionIndex {
+    /// An index without subscriptions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Subscribes a connection to a product; whether it was not subscribed before.
+    pub fn subscribe(&mut self, connection: ConnectionId, product: ProductId) -> bool {
+        let products = self.products_by_connection.entry(connection).or_default();
+        let Entry::Vacant(position) = products.entry(product) else { return false };
+        let cores = self.connections_by_product.entry(product).or_insert_with(|| Vec::with_capacity(1));
+        let index = cores.iter().position(|subscribers| subscribers.core == connection.core).unwrap_or_else(|| {
+            cores.push(CoreSubscribers { core: connection.core, keys: Arc::default() });
+            cores.len() - 1
+        });
+        let keys = Arc::make_mut(&mut cores[index].keys);
+        position.insert(u32::try_from(keys.len()).expect("fewer than 2^32 connections on a core"));
+        keys.push(connection.key);
+        true
+    }
+
+    /// Ends one subscription of a connection; whether there was one.
+    pub fn unsubscribe(&mut self, connection: ConnectionId, product: ProductId) -> bool {
+        let Some(products) = self.products_by_connection.get_mut(&connection) else { return false };
+        let Some(position) = products.remove(&product) else { return false };
+        if products.is_empty() {
+            self.products_by_connection.remove(&connection);
+        }
+        self.forget_subscriber(connection, product, position);
+        true
+    }
+
+    /// Ends all subscriptions of a connection; how many there were. Costs what this connection subscribed to.
+    pub fn close(&mut self, connection: ConnectionId) -> usize {
+        let Some(products) = self.products_by_connection.remove(&connection) else { return 0 };
+        for (&product, &position) in &products {
+            self.forget_subscriber(connection, product, position);
+        }
+        products.len()
+    }
+
+    /// Whether this connection is subscribed to this product.
+    #[must_use]
+    pub fn contains(&self, connection: ConnectionId, product: ProductId) -> bool {
+        self.products_by_connection.get(&connection).is_some_and(|products| products.contains_key(&product))
+    }
+
+    /// The subscribers of a product, core by core: one look-up, and nothing more where there are none.
+    #[must_use]
+    pub fn subscribers(&self, product: ProductId) -> &[CoreSubscribers] {
+        self.connections_by_product.get(&product).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many products have a subscriber.
+    #[must_use]
+    pub fn products_len(&self) -> usize {
+        self.connections_by_product.len()
+    }
+
+    /// How many connections have a subscription.
+    #[must_use]
+    pub fn connections_len(&self) -> usize {
+        self.products_by_connection.len()
+    }
+
+    /// Takes the subscriber at `position` out of its list and tells the one that moves there.
+    fn forget_subscriber(&mut self, connection: ConnectionId, product: ProductId, position: u32) {
+        let Entry::Occupied(mut entry) = self.connections_by_product.entry(product) else {
+            unreachable!("a subscribed product is in both maps");
+        };
+        let cores = entry.get_mut();
+        let index = cores
+            .iter()
+            .position(|subscribers| subscribers.core == connection.core)
+            .expect("a subscribed connection's core is in the product's list");
+        let keys = Arc::make_mut(&mut cores[index].keys);
+        let forgotten = keys.swap_remove(position as usize);
+        debug_assert_eq!(forgotten, connection.key, "both maps name the same place");
+        if let Some(&key) = keys.get(position as usize) {
+            let moved = ConnectionId { core: connection.core, key };
+            *self
+                .products_by_connection
+                .get_mut(&moved)
+                .and_then(|products| products.get_mut(&product))
+                .expect("every listed subscriber is in both maps") = position;
+        }
+        if keys.is_empty() {
+            cores.swap_remove(index);
+            if cores.is_empty() {
+                entry.remove();
+            }
+        } else if keys.capacity() > 64 && keys.len() < keys.capacity() / 4 {
+            keys.shrink_to(keys.len() * 2);
+        }
+    }
+
+    /// Panics where the two maps disagree.
+    #[cfg(test)]
+    fn check(&self) {
+        let mut listed = 0;
+        for (&product, cores) in &self.connections_by_product {
+            assert!(!cores.is_empty());
+            for subscribers in cores {
+                assert!(!subscribers.keys.is_empty());
+                listed += subscribers.keys.len();
+                for (&key, position) in subscribers.keys.iter().zip(0u32..) {
+                    let connection = ConnectionId { core: subscribers.core, key };
+                    assert_eq!(self.products_by_connection[&connection][&product], position);
+                }
+            }
+        }
+        assert!(self.products_by_connection.values().all(|products| !products.is_empty()));
+        assert_eq!(listed, self.products_by_connection.values().map(HashMap::len).sum::<usize>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Subscribe(u8, u64),
+        Unsubscribe(u8, u64),
+        Close(u8),
+        /// A message in flight takes the lists of a product.
+        Hold(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let connection = 0u8..12;
+        let product = 0u64..8;
+        let step = prop_oneof![
+            5 => (connection.clone(), product.clone()).prop_map(|(c, p)| Step::Subscribe(c, p)),
+            3 => (connection.clone(), product.clone()).prop_map(|(c, p)| Step::Unsubscribe(c, p)),
+            1 => connection.prop_map(Step::Close),
+            1 => product.prop_map(Step::Hold),
+        ];
+        proptest::collection::vec(step, 0..200)
+    }
+
+    /// Three cores, and two generations of each slot.
+    fn connection(number: u8) -> ConnectionId {
+        let key = SlotKey { slot: u32::from(number / 6), generation: u32::from(number % 2) };
+        ConnectionId { core: CoreId(u16::from(number % 6 / 2)), key }
+    }
+
+    fn product(number: u64) -> ProductId {
+        ProductId::new(number).unwrap()
+    }
+
+    fn named(index: &SubscriptionIndex, number: u64) -> BTreeSet<(u16, u32, u32)> {
+        let lists = index.subscribers(product(number)).iter();
+        lists.flat_map(|list| list.keys.iter().map(|key| (list.core.0, key.slot, key.generation))).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_a_set_of_pairs_does(steps in steps()) {
+            let mut index = SubscriptionIndex::new();
+            let mut model: BTreeSet<(u8, u64)> = BTreeSet::new();
+            let mut held = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Subscribe(c, p) => {
+                        prop_assert_eq!(index.subscribe(connection(c), product(p)), model.insert((c, p)));
+                    }
+                    Step::Unsubscribe(c, p) => {
+                        prop_assert_eq!(index.unsubscribe(connection(c), product(p)), model.remove(&(c, p)));
+                    }
+                    Step::Close(c) => {
+                        let before = model.len();
+                        model.retain(|&(other, _)| other != c);
+                        prop_assert_eq!(index.close(connection(c)), before - model.len());
+                    }
+                    Step::Hold(p) => {
+                        let lists = index.subscribers(product(p)).to_vec();
+                        let copy: Vec<_> = lists.iter().map(|list| (list.core, list.keys.to_vec())).collect();
+                        held.push((lists, copy));
+                    }
+                }
+                index.check();
+                for p in 0..8 {
+                    let expected: BTreeSet<_> = model
+                        .iter()
+                        .filter(|&&(_, other)| other == p)
+                        .map(|&(c, _)| connection(c))
+                        .map(|c| (c.core.0, c.key.slot, c.key.generation))
+                        .collect();
+                    prop_assert_eq!(named(&index, p), expected);
+                }
+            }
+            for (lists, copy) in held {
+                let kept: Vec<_> = lists.iter().map(|list| (list.core, list.keys.to_vec())).collect();
+                prop_assert_eq!(kept, copy, "a list in flight changed");
+            }
+            for c in 0..12 {
+                index.close(connection(c));
+            }
+            prop_assert_eq!((index.products_len(), index.connections_len()), (0, 0));
+        }
+    }
+}

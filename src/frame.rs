@@ -1,0 +1,139 @@
+//! What goes out on a WebSocket: [`Frame`], encoded once and shared by everything that sends it.
+
+use std::ops::Deref;
+
+use bytes::Bytes;
+
+use crate::change::Change;
+
+/// The kinds of frames that the server sends (RFC 6455, §5.2); it fragments nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Opcode {
+    /// A whole text message.
+    Text = 0x1,
+    /// A whole binary message.
+    Binary = 0x2,
+    /// The end of what this side sends.
+    Close = 0x8,
+    /// A question whether the other side is alive.
+    Ping = 0x9,
+    /// The answer to a ping.
+    Pong = 0xA,
+}
+
+/// FIN, one bit of the first byte: this frame ends its message.
+const FIN: u8 = 0x80;
+/// Two bytes, and eight more for a length of 65,536 and above.
+const HEADER_BYTES_MAX: usize = 10;
+
+/// A whole, unmasked server WebSocket frame (RFC 6455, §5.2): immutable, and shared rather than copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame(Bytes);
+
+impl Frame {
+    /// A frame of this kind around `payload`.
+    #[must_use]
+    pub fn new(opcode: Opcode, payload: &[u8]) -> Self {
+        Self::build(opcode, payload.len(), |buffer| buffer.extend_from_slice(payload))
+    }
+
+    /// The text frame of a change. This is the one place where a change's bytes are produced.
+    #[must_use]
+    pub fn of_change(change: &Change) -> Self {
+        const USUAL_JSON_BYTES: usize = 246;
+        Self::build(Opcode::Text, USUAL_JSON_BYTES, |buffer| change.write_json(buffer))
+    }
+
+    /// Writes the payload behind room for the longest header, then the header right before it: no second copy.
+    fn build(opcode: Opcode, payload_bytes_expected: usize, write_payload: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut buffer = Vec::with_capacity(HEADER_BYTES_MAX + payload_bytes_expected);
+        buffer.resize(HEADER_BYTES_MAX, 0);
+        write_payload(&mut buffer);
+        let payload_bytes = buffer.len() - HEADER_BYTES_MAX;
+        let start = match (u8::try_from(payload_bytes), u16::try_from(payload_bytes)) {
+            (Ok(short @ 0..=125), _) => {
+                buffer[9] = short;
+                8
+            }
+            (_, Ok(medium)) => {
+                buffer[7] = 126;
+                buffer[8..10].copy_from_slice(&medium.to_be_bytes());
+                6
+            }
+            _ => {
+                buffer[1] = 127;
+                buffer[2..10].copy_from_slice(&(payload_bytes as u64).to_be_bytes());
+                0
+            }
+        };
+        buffer[start] = FIN | opcode as u8;
+        Self(Bytes::from(buffer).slice(start..))
+    }
+
+    /// What is left of this frame after its first `sent` bytes, for a socket that took only a part.
+    #[must_use]
+    pub fn rest(&self, sent: usize) -> Self {
+        Self(self.0.slice(sent..))
+    }
+}
+
+impl Deref for Frame {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::Action;
+    use crate::product::{Product, ProductId};
+
+    #[test]
+    fn the_header_is_the_shortest_that_holds_the_length() {
+        for (payload_bytes, header) in [
+            (0usize, vec![0x81, 0]),
+            (125, vec![0x81, 125]),
+            (126, vec![0x81, 126, 0, 126]),
+            (65_535, vec![0x81, 126, 0xFF, 0xFF]),
+            (65_536, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let payload = vec![b'x'; payload_bytes];
+            let frame = Frame::new(Opcode::Text, &payload);
+            assert_eq!(frame[..header.len()], header);
+            assert_eq!(frame[header.len()..], payload);
+        }
+    }
+
+    #[test]
+    fn control_frames_have_their_opcodes() {
+        assert_eq!(*Frame::new(Opcode::Ping, b"a"), [0x89, 1, b'a']);
+        assert_eq!(*Frame::new(Opcode::Pong, b""), [0x8A, 0]);
+        assert_eq!(*Frame::new(Opcode::Close, &1000u16.to_be_bytes()), [0x88, 2, 0x03, 0xE8]);
+        assert_eq!(*Frame::new(Opcode::Binary, b"b"), [0x82, 1, b'b']);
+    }
+
+    #[test]
+    fn a_change_is_its_json_in_one_text_frame() {
+        let product = Product {
+            product_id: ProductId::new(7).unwrap(),
+            manufacturer: "m".into(),
+            price_per_unit: "1EUR".into(),
+            units_available: -1,
+            product_name: "n".repeat(70_000),
+        };
+        let change = Change::of_row(Action::Delete, 3, product);
+        let mut json = Vec::new();
+        change.write_json(&mut json);
+        assert_eq!(Frame::of_change(&change), Frame::new(Opcode::Text, &json));
+    }
+
+    #[test]
+    fn the_rest_of_a_frame_is_what_was_not_sent() {
+        let frame = Frame::new(Opcode::Text, b"abc");
+        assert_eq!(*frame.rest(3), *b"bc");
+    }
+}

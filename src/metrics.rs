@@ -1,0 +1,210 @@
+//! Every number that `/metrics` shows: all names stand here, and nowhere else.
+//!
+//! What a core counts has a `core` label, so that no two cores write to the same place; sum over it in queries.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// The content type of [`Metrics::encode`] (OpenMetrics 1.0, which Prometheus reads).
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CoreLabel {
+    core: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabel {
+    policy: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResponseLabel {
+    method: &'static str,
+    status: u16,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LatencyBuckets;
+
+impl MetricConstructor<Histogram> for LatencyBuckets {
+    /// 50 µs to 1.6 s, doubling.
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(exponential_buckets(50e-6, 2.0, 16))
+    }
+}
+
+/// The numbers of one process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Changes that ingest took from the source.
+    pub changes: Counter,
+    connections: Family<CoreLabel, Gauge>,
+    connections_opened: Family<CoreLabel, Counter>,
+    connections_closed: Family<ReasonLabel, Counter>,
+    subscriptions: Family<CoreLabel, Gauge>,
+    frames_sent: Family<CoreLabel, Counter>,
+    bytes_sent: Family<CoreLabel, Counter>,
+    frames_skipped: Family<PolicyLabel, Counter>,
+    queue_frames: Family<CoreLabel, Gauge>,
+    queue_bytes: Family<CoreLabel, Gauge>,
+    commit_to_socket: Family<CoreLabel, Histogram, LatencyBuckets>,
+    responses: Family<ResponseLabel, Counter>,
+}
+
+/// What one core counts; it alone writes these.
+#[derive(Clone, Debug)]
+pub struct CoreMetrics {
+    /// WebSockets open now.
+    pub connections: Gauge,
+    /// WebSockets opened.
+    pub connections_opened: Counter,
+    /// Subscriptions that this core's shards hold.
+    pub subscriptions: Gauge,
+    /// Changes written to sockets.
+    pub frames_sent: Counter,
+    /// Bytes written to WebSockets, control frames included.
+    pub bytes_sent: Counter,
+    /// Frames that gave way to newer ones.
+    pub frames_skipped: Counter,
+    /// Changes that wait because their sockets take no more.
+    pub queue_frames: Gauge,
+    /// The bytes of those changes.
+    pub queue_bytes: Gauge,
+    /// Seconds from a commit to its last write on this core.
+    pub commit_to_socket: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All numbers at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("rowcast"),
+            changes: Counter::default(),
+            connections: Family::default(),
+            connections_opened: Family::default(),
+            connections_closed: Family::default(),
+            subscriptions: Family::default(),
+            frames_sent: Family::default(),
+            bytes_sent: Family::default(),
+            frames_skipped: Family::default(),
+            queue_frames: Family::default(),
+            queue_bytes: Family::default(),
+            commit_to_socket: Family::new_with_constructor(LatencyBuckets),
+            responses: Family::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("changes", "Committed changes taken from the source", self.changes.clone());
+        registry.register("connections", "WebSockets open", self.connections.clone());
+        registry.register("connections_opened", "WebSockets opened", self.connections_opened.clone());
+        registry.register("connections_closed", "WebSockets closed, by reason", self.connections_closed.clone());
+        registry.register("subscriptions", "Subscriptions held by the shards", self.subscriptions.clone());
+        registry.register("frames_sent", "Changes written to sockets", self.frames_sent.clone());
+        registry.register_with_unit("sent", "Bytes written to WebSockets", Unit::Bytes, self.bytes_sent.clone());
+        registry.register(
+            "frames_skipped",
+            "Changes not sent to a slow reader, by policy; the reader was told how many",
+            self.frames_skipped.clone(),
+        );
+        registry.register("queue_frames", "Changes that wait for slow readers", self.queue_frames.clone());
+        registry.register_with_unit(
+            "queue",
+            "Bytes of changes that wait for slow readers",
+            Unit::Bytes,
+            self.queue_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "commit_to_socket",
+            "From a commit (Postgres: its notification read) to the last write of it, per change and core",
+            Unit::Seconds,
+            self.commit_to_socket.clone(),
+        );
+        registry.register("http_responses", "HTTP responses, by method and status", self.responses.clone());
+    }
+
+    /// The numbers that this core counts, under the slow-consumer policy with this name.
+    #[must_use]
+    pub fn core(&self, core: u16, policy: &'static str) -> CoreMetrics {
+        let label = CoreLabel { core };
+        CoreMetrics {
+            connections: self.connections.get_or_create_owned(&label),
+            connections_opened: self.connections_opened.get_or_create_owned(&label),
+            subscriptions: self.subscriptions.get_or_create_owned(&label),
+            frames_sent: self.frames_sent.get_or_create_owned(&label),
+            bytes_sent: self.bytes_sent.get_or_create_owned(&label),
+            frames_skipped: self.frames_skipped.get_or_create_owned(&PolicyLabel { policy }),
+            queue_frames: self.queue_frames.get_or_create_owned(&label),
+            queue_bytes: self.queue_bytes.get_or_create_owned(&label),
+            commit_to_socket: self.commit_to_socket.get_or_create_owned(&label),
+        }
+    }
+
+    /// Counts a closed WebSocket under its reason.
+    pub fn connection_closed(&self, reason: &'static str) {
+        self.connections_closed.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts an HTTP response. `method` is a known method, or `other`.
+    pub fn responded(&self, method: &'static str, status: u16) {
+        self.responses.get_or_create(&ResponseLabel { method, status }).inc();
+    }
+
+    /// All numbers as text.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("a String takes all");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_shown() {
+        let metrics = Metrics::new();
+        let core = metrics.core(1, "conflate");
+        core.connections.inc();
+        core.bytes_sent.inc_by(12);
+        core.commit_to_socket.observe(0.000_06);
+        core.frames_skipped.inc_by(3);
+        metrics.connection_closed("slow_consumer");
+        metrics.responded("GET", 200);
+        let text = metrics.encode();
+        for line in [
+            "rowcast_connections{core=\"1\"} 1",
+            "rowcast_sent_bytes_total{core=\"1\"} 12",
+            "rowcast_commit_to_socket_seconds_bucket{le=\"0.0001\",core=\"1\"} 1",
+            "rowcast_frames_skipped_total{policy=\"conflate\"} 3",
+            "rowcast_connections_closed_total{reason=\"slow_consumer\"} 1",
+            "rowcast_http_responses_total{method=\"GET\",status=\"200\"} 1",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+        }
+    }
+}
