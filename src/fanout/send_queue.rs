@@ -16,7 +16,8 @@ use crate::product::ProductId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowConsumerPolicy {
     /// The newest frame of a product replaces the one that still waits, from when the queue fills until it has
-    /// drained. Where that makes no room, because all that waits is of distinct products, the oldest gives way.
+    /// drained. Where that makes no room, because what waits is of distinct products or the newer frame is larger, the
+    /// oldest gives way.
     Conflate,
     /// The oldest frame gives way.
     Drop,
@@ -119,7 +120,8 @@ impl SendQueue {
         used
     }
 
-    /// Removes the first `sent` bytes, which the socket took, and returns how many changes were sent to their end.
+    /// Removes the first `sent` bytes, which the socket took, and returns how many changes left the queue (the last of them
+    /// perhaps in part).
     ///
     /// # Panics
     /// If more was sent than waited.
@@ -193,7 +195,7 @@ impl SendQueue {
             self.changes_bytes = self.changes_bytes - self.changes[index].frame.len() + frame.len();
             self.changes[index].frame = frame;
             skipped += 1;
-            while self.changes_bytes > limits.bytes_max && self.changes.len() > 1 && self.front_number < number {
+            while self.changes_bytes > limits.bytes_max && self.changes.len() > 1 {
                 self.pop_front();
                 skipped += 1;
             }
@@ -322,7 +324,7 @@ mod tests {
                 if let Some(place) = self.waiting.iter().position(|(other, _)| *other == product) {
                     self.waiting[place].1 = frame;
                     self.skipped += 1;
-                    while self.bytes() > self.limits.bytes_max && self.waiting[0].0 != product {
+                    while self.bytes() > self.limits.bytes_max && self.waiting.len() > 1 {
                         self.drop_oldest();
                     }
                     return true;
