@@ -64,24 +64,25 @@ impl Product {
     /// (which only SQL can write) is cast with its id alone.
     pub const JSON_BYTES_MAX: usize = 1024 * 1024;
 
-    fn texts(&self) -> [(&'static str, &str); 3] {
-        [
-            ("manufacturer", &self.manufacturer),
-            ("pricePerUnit", &self.price_per_unit),
-            ("productName", &self.product_name),
-        ]
-    }
-
-    /// Refuses what one of the stores could not hold: a text with a NUL character, which Postgres has no place for
-    /// (<https://www.postgresql.org/docs/15/datatype-character.html>).
+    /// Refuses what one of the stores could not hold.
     ///
     /// # Errors
     /// The sentence to tell the writer.
     pub fn check(&self) -> Result<(), String> {
-        match self.texts().into_iter().find(|(_, text)| text.contains('\0')) {
-            Some((name, _)) => Err(format!("{name} contains the character U+0000, which cannot be stored")),
-            None => Ok(()),
-        }
+        check_texts([
+            ("manufacturer", Some(&self.manufacturer)),
+            ("pricePerUnit", Some(&self.price_per_unit)),
+            ("productName", Some(&self.product_name)),
+        ])
+    }
+}
+
+/// Refuses a NUL character, which Postgres has no place for
+/// (<https://www.postgresql.org/docs/15/datatype-character.html>).
+fn check_texts(texts_by_name: [(&str, Option<&String>); 3]) -> Result<(), String> {
+    match texts_by_name.iter().find(|(_, text)| text.is_some_and(|text| text.contains('\0'))) {
+        Some((name, _)) => Err(format!("{name} contains the character U+0000, which cannot be stored")),
+        None => Ok(()),
     }
 }
 
@@ -140,6 +141,18 @@ pub struct ProductPatch {
 }
 
 impl ProductPatch {
+    /// Refuses what [`Product::check`] would refuse.
+    ///
+    /// # Errors
+    /// The sentence to tell the writer.
+    pub fn check(&self) -> Result<(), String> {
+        check_texts([
+            ("manufacturer", self.manufacturer.as_ref()),
+            ("pricePerUnit", self.price_per_unit.as_ref()),
+            ("productName", self.product_name.as_ref()),
+        ])
+    }
+
     /// `product` with the fields of this patch.
     #[must_use]
     pub fn apply(self, product: Product) -> Product {
@@ -234,5 +247,7 @@ mod tests {
         let product = Product { product_name: "a\0b".into(), ..macbook() };
         assert!(product.check().unwrap_err().contains("productName"));
         assert_eq!(macbook().check(), Ok(()));
+        let patch = ProductPatch { manufacturer: Some("\0".into()), ..ProductPatch::default() };
+        assert!(patch.check().unwrap_err().contains("manufacturer"));
     }
 }

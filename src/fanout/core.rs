@@ -112,11 +112,16 @@ impl<S: Subscriber> Core<S> {
         }
     }
 
-    /// Adds a connection.
-    pub fn insert(&mut self, subscriber: S) -> SlotKey {
+    /// Adds the connection that `build` makes of its key.
+    pub fn insert_with(&mut self, build: impl FnOnce(SlotKey) -> S) -> SlotKey {
         self.metrics.connections.inc();
         self.metrics.connections_opened.inc();
-        self.seats.insert_with(|_| Seat { subscriber, subscriptions: 0, pending: None, touched: false })
+        self.seats.insert_with(|key| Seat {
+            subscriber: build(key),
+            subscriptions: 0,
+            pending: None,
+            touched: false,
+        })
     }
 
     /// A connection, if it still lives.
