@@ -5,9 +5,11 @@
 //! (encoded once) → [`fanout`] (to its subscribers).
 
 pub mod change;
+pub mod connection;
 pub mod fanout;
 pub mod frame;
 pub mod metrics;
 pub mod product;
 pub mod source;
 pub mod store;
+pub mod websocket;
