@@ -3,7 +3,9 @@
 //! A store acknowledges a write after it is durable, with the version that the change got. The change itself reaches
 //! subscribers through the store's [`Source`](crate::source::Source), never from here.
 
-use crate::product::{Product, ProductId, ProductPatch};
+pub mod embedded;
+
+use crate::product::{Product, ProductId};
 
 /// A product with the version of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
