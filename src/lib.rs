@@ -5,11 +5,18 @@
 //! (encoded once) → [`fanout`] (to its subscribers).
 
 pub mod change;
+pub mod config;
 pub mod connection;
 pub mod fanout;
 pub mod frame;
+pub mod http;
+pub mod ingest;
+pub mod limits;
 pub mod metrics;
 pub mod product;
+pub mod server;
+pub mod shutdown;
 pub mod source;
 pub mod store;
+pub mod telemetry;
 pub mod websocket;

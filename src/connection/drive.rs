@@ -60,7 +60,8 @@ fn receive(core: &mut Core<Connection>, key: SlotKey, mut input: &mut [u8]) {
             break;
         }
         if connection.is_paused() {
-            connection.unread = input.to_vec();
+            // What was read earlier and waits still comes after this.
+            connection.unread.splice(0..0, input.iter().copied());
             break;
         }
         let (taken, command) = connection.decode(input);
@@ -142,9 +143,10 @@ impl Connection {
 
     fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         if !self.unread.is_empty() {
-            let unread = std::mem::take(&mut self.unread);
-            scratch[..unread.len()].copy_from_slice(&unread);
-            return Poll::Ready(Ok(unread.len()));
+            let length = self.unread.len().min(scratch.len());
+            scratch[..length].copy_from_slice(&self.unread[..length]);
+            self.unread = self.unread.split_off(length);
+            return Poll::Ready(Ok(length));
         }
         loop {
             ready!(self.stream.poll_read_ready(cx))?;

@@ -7,6 +7,7 @@
 //!
 //! A peer that sends but does not read is not read from either: that bounds its answers.
 
+pub mod admission;
 pub mod close;
 pub mod heartbeat;
 pub mod protocol;
@@ -18,7 +19,7 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,8 +27,10 @@ use simd_json::Buffers;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
+use self::admission::{CountedSocket, Place};
 use self::close::CloseReason;
 use self::drive::InFlight;
 use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, PING_AFTER_SECONDS, Second, Wheel};
@@ -61,7 +64,12 @@ pub struct ConnectionLimits {
 pub struct Connections {
     core: Rc<RefCell<Core<Connection>>>,
     shared: Rc<Shared>,
+    tasks: TaskTracker,
 }
+
+/// What a connection holds of the shared counts as long as it lives: its place within the bound on WebSockets, and the
+/// count of its core's sockets.
+pub type Admitted = (Place, Rc<CountedSocket>);
 
 struct Shared {
     limits: ConnectionLimits,
@@ -92,24 +100,26 @@ impl Connections {
             json_buffers: RefCell::default(),
             cut: Cell::new(0),
         };
-        Rc::new(Self { core, shared: Rc::new(shared) })
+        Rc::new(Self { core, shared: Rc::new(shared), tasks: TaskTracker::new() })
     }
 
     /// Takes over a socket after its handshake, with the bytes that were already read from it, and serves it in a task
     /// of this thread's [`LocalRuntime`](tokio::runtime::LocalRuntime).
-    pub fn open(self: &Rc<Self>, stream: TcpStream, already_read: Bytes) {
+    pub fn open(self: &Rc<Self>, stream: TcpStream, already_read: Bytes, admitted: Admitted) {
         // Without this option old changes hide in the kernel's buffer; a socket that refuses it only is less fresh.
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
         let shared = Rc::clone(&self.shared);
-        let key =
-            self.core.borrow_mut().insert_with(|key| Connection::new(key, stream, Vec::from(already_read), shared));
+        let key = self
+            .core
+            .borrow_mut()
+            .insert_with(|key| Connection::new(key, stream, Vec::from(already_read), shared, admitted));
         let now = self.shared.wheel.borrow().now();
         self.shared.wheel.borrow_mut().schedule(key, now + PING_AFTER_SECONDS);
         let connections = Rc::clone(self);
-        tokio::task::spawn_local(async move {
+        tokio::task::spawn_local(self.tasks.track_future(async move {
             let reason = std::future::poll_fn(|cx| drive::drive(&connections, key, cx)).await;
             connections.remove(key, reason);
-        });
+        }));
     }
 
     /// How many connections are open.
@@ -130,11 +140,14 @@ impl Connections {
         self.shared.cut.get()
     }
 
-    /// Begins to close every connection.
-    pub fn close_all(&self, reason: CloseReason) {
+    /// Closes every connection, and waits until all have ended: each has [`CLOSE_SECONDS_MAX`] for its side of the
+    /// close, and is cut then.
+    pub async fn close_all(&self, reason: CloseReason) {
         for (_, connection) in self.core.borrow_mut().iter_mut() {
             connection.begin_close(reason);
         }
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Turns the wheel once a second, for ever: pings the silent, gives up the dead, cuts what does not close.
@@ -182,6 +195,7 @@ pub struct Connection {
     waker: Waker,
     /// What of the queue is in the metrics: frames and bytes.
     reported: Cell<(u32, u32)>,
+    _admitted: Admitted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +211,7 @@ enum Phase {
 }
 
 impl Connection {
-    fn new(key: SlotKey, stream: TcpStream, unread: Vec<u8>, shared: Rc<Shared>) -> Self {
+    fn new(key: SlotKey, stream: TcpStream, unread: Vec<u8>, shared: Rc<Shared>, admitted: Admitted) -> Self {
         let heard = shared.wheel.borrow().now();
         Self {
             key,
@@ -212,6 +226,7 @@ impl Connection {
             heard,
             waker: Waker::noop().clone(),
             reported: Cell::default(),
+            _admitted: admitted,
         }
     }
 

@@ -5,7 +5,8 @@
 
 pub mod embedded;
 
-use crate::product::{Product, ProductId};
+use self::embedded::EmbeddedStore;
+use crate::product::{Product, ProductId, ProductPatch};
 
 /// A product with the version of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,4 +39,90 @@ pub enum StoreError {
     /// The text is for the log; it may name hosts.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+}
+
+/// Where products are read and written. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In a file of this process.
+    Embedded(EmbeddedStore),
+}
+
+impl Store {
+    /// Up to `limit` products, ordered by id, from the first above `after`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn list(&self, after: Option<ProductId>, limit: usize) -> Result<Vec<Versioned>, StoreError> {
+        match self {
+            Self::Embedded(store) => store.list(after, limit).await,
+        }
+    }
+
+    /// One product.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
+    pub async fn get(&self, id: ProductId) -> Result<Versioned, StoreError> {
+        match self {
+            Self::Embedded(store) => store.get(id).await,
+        }
+    }
+
+    /// Adds a product; the version of the change.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] and [`StoreError::Unavailable`].
+    pub async fn insert(&self, product: Product) -> Result<u64, StoreError> {
+        match self {
+            Self::Embedded(store) => store.insert(product).await,
+        }
+    }
+
+    /// Replaces a product whole, or adds it; which of them, and the version of the change.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn put(&self, product: Product) -> Result<(Put, u64), StoreError> {
+        match self {
+            Self::Embedded(store) => store.put(product).await,
+        }
+    }
+
+    /// Changes a part of a product; the whole as it is then.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
+    pub async fn patch(&self, id: ProductId, patch: ProductPatch) -> Result<Versioned, StoreError> {
+        match self {
+            Self::Embedded(store) => store.patch(id, patch).await,
+        }
+    }
+
+    /// Removes a product; the version of the change.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
+    pub async fn delete(&self, id: ProductId) -> Result<u64, StoreError> {
+        match self {
+            Self::Embedded(store) => store.delete(id).await,
+        }
+    }
+
+    /// Whether the store can be used now.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn check(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.check(),
+        }
+    }
+
+    /// Ends what belongs to the store: no more changes come after those that are committed.
+    pub async fn stop(&self) {
+        match self {
+            Self::Embedded(store) => store.stop().await,
+        }
+    }
 }

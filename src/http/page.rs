@@ -1,0 +1,38 @@
+//! The live page, which is a part of the binary.
+
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+
+use super::Answer;
+
+/// The page loads nothing but its own files, and talks to nobody but this server.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+macro_rules! assets {
+    ($($name:literal: $content_type:expr),* $(,)?) => {
+        &[$(($name, $content_type, include_str!(concat!("page/", $name)))),*]
+    };
+}
+
+/// Name, content type, content.
+const ASSETS: &[(&str, &str, &str)] = assets! {};
+
+pub(super) fn index() -> Answer {
+    file("text/html; charset=utf-8", "")
+}
+
+pub(super) fn asset(name: &str) -> Option<Answer> {
+    let (_, content_type, content) = ASSETS.iter().find(|(known, ..)| *known == name)?;
+    Some(file(content_type, content))
+}
+
+fn file(content_type: &'static str, content: &'static str) -> Answer {
+    let mut answer = Answer::new(content.into());
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    answer
+}
