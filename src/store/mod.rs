@@ -3,6 +3,11 @@
 //! A store acknowledges a write after it is durable, with the version that the change got. The change itself reaches
 //! subscribers through the store's [`Source`](crate::source::Source), never from here.
 
+pub mod migrate;
+pub mod postgres;
+pub mod postgres_config;
+pub(crate) mod postgres_tls;
+
 use crate::product::{Product, ProductId, ProductPatch};
 
 /// A product with the version of its last change.
