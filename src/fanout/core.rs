@@ -116,12 +116,7 @@ impl<S: Subscriber> Core<S> {
     pub fn insert_with(&mut self, build: impl FnOnce(SlotKey) -> S) -> SlotKey {
         self.metrics.connections.inc();
         self.metrics.connections_opened.inc();
-        self.seats.insert_with(|key| Seat {
-            subscriber: build(key),
-            subscriptions: 0,
-            pending: None,
-            touched: false,
-        })
+        self.seats.insert_with(|key| Seat { subscriber: build(key), subscriptions: 0, pending: None, touched: false })
     }
 
     /// A connection, if it still lives.
