@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::connection::ConnectionLimits;
 use crate::fanout::{SendQueueLimits, SlowConsumerPolicy};
 use crate::product::Product;
+use crate::store::postgres_config::{self, PostgresConfig};
 
 /// The command line of `rowcast`.
 #[derive(Debug, Parser)]
@@ -103,7 +104,7 @@ pub struct MigrateArgs {
 
 #[derive(Clone, Debug, Args)]
 struct DatabaseArgs {
-    /// Postgres, as postgres://user:password@host:port/name?sslmode=…; DATABASE_URL does too
+    /// Postgres, as postgres://user:password@host:port/name?sslmode=…; `DATABASE_URL` does too
     #[arg(long, env = "ROWCAST_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
 }
@@ -149,8 +150,8 @@ impl From<SlowConsumer> for SlowConsumerPolicy {
 pub enum Task {
     /// Serve.
     Serve(Config),
-    /// Migrate the database with this URL.
-    Migrate(String),
+    /// Migrate this database.
+    Migrate(Box<PostgresConfig>),
 }
 
 /// What the server is given.
@@ -171,16 +172,16 @@ pub struct Config {
 }
 
 /// Which store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum StoreConfig {
     /// The embedded one in this directory.
     Embedded(PathBuf),
-    /// The Postgres at this URL.
-    Postgres(String),
+    /// This database.
+    Postgres(Box<PostgresConfig>),
 }
 
 /// What is wrong with the configuration, and what to do about it.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The address cannot be read or found.
     #[error("--listen {0}: not an address and a port, such as 127.0.0.1:8080")]
@@ -196,6 +197,9 @@ pub enum ConfigError {
     /// The queue could not hold a usual change.
     #[error("--send-queue-bytes {0} is less than 4096, too little for a change")]
     QueueBytes(usize),
+    /// The database's URL.
+    #[error("--database-url (or DATABASE_URL): {0}")]
+    Database(#[from] postgres_config::ConfigError),
     /// `migrate` without a database.
     #[error("migrate needs --database-url, or DATABASE_URL in the environment")]
     NoDatabase,
@@ -222,7 +226,7 @@ impl Cli {
             None => self.serve.into_config(database_url).map(Task::Serve),
             Some(Command::Serve(args)) => args.into_config(database_url).map(Task::Serve),
             Some(Command::Migrate(args)) => {
-                args.database.url(database_url).map(Task::Migrate).ok_or(ConfigError::NoDatabase)
+                args.database.postgres(database_url)?.map(Task::Migrate).ok_or(ConfigError::NoDatabase)
             }
         }
     }
@@ -230,9 +234,10 @@ impl Cli {
 
 impl DatabaseArgs {
     /// An empty variable is one that is not set.
-    fn url(self, fallback: Option<String>) -> Option<String> {
+    fn postgres(self, fallback: Option<String>) -> Result<Option<Box<PostgresConfig>>, ConfigError> {
         let given = |url: &String| !url.trim().is_empty();
-        self.database_url.filter(given).or_else(|| fallback.filter(given))
+        let url = self.database_url.filter(given).or_else(|| fallback.filter(given));
+        Ok(url.map(|url| PostgresConfig::parse(&url)).transpose()?.map(Box::new))
     }
 }
 
@@ -248,7 +253,10 @@ impl ServeArgs {
         let listen = listen_address(&self.listen, self.allow_anonymous)?;
         Ok(Config {
             listen,
-            store: self.database.url(database_url).map_or(StoreConfig::Embedded(self.data_dir), StoreConfig::Postgres),
+            store: match self.database.postgres(database_url)? {
+                Some(database) => StoreConfig::Postgres(database),
+                None => StoreConfig::Embedded(self.data_dir),
+            },
             cores,
             shards: self.shards.map_or(usize::from(cores), NonZeroUsize::get),
             connections_max: self.max_connections.get(),
@@ -284,6 +292,8 @@ const _: () = assert!(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -322,7 +332,7 @@ mod tests {
             let config = config(args);
             assert_eq!((config.cores, config.shards), (3, 3));
             assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
-            assert_eq!(config.store, StoreConfig::Embedded("rowcast-data".into()));
+            assert!(matches!(config.store, StoreConfig::Embedded(dir) if dir == Path::new("rowcast-data")));
             assert_eq!(config.limits.subscriptions_max, 100_000);
             assert_eq!(config.limits.queue.policy, SlowConsumerPolicy::Conflate);
         }
@@ -333,28 +343,29 @@ mod tests {
         let public = |args: &[&str]| task(args, None).map(|_| ());
         for address in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"] {
             assert!(matches!(public(&["--listen", address]), Err(ConfigError::Public(_))), "{address}");
-            assert_eq!(public(&["--listen", address, "--allow-anonymous"]), Ok(()));
+            assert!(public(&["--listen", address, "--allow-anonymous"]).is_ok());
         }
         for address in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80", "localhost:80"] {
-            assert_eq!(public(&["--listen", address]), Ok(()), "{address}");
+            assert!(public(&["--listen", address]).is_ok(), "{address}");
         }
         for wrong in ["", "8080", "127.0.0.1", "127.0.0.1:99999", ":80x"] {
-            assert_eq!(public(&["--listen", wrong]), Err(ConfigError::Listen(wrong.to_owned())));
+            assert!(matches!(public(&["--listen", wrong]), Err(ConfigError::Listen(text)) if text == wrong), "{wrong}");
         }
     }
 
     #[test]
     fn the_option_wins_over_database_url_and_an_empty_one_is_none() {
         let store = |args: &[&str], url| match task(args, url) {
-            Ok(Task::Serve(config)) => config.store,
+            Ok(Task::Serve(Config { store: StoreConfig::Postgres(database), .. })) => database.to_string(),
+            Ok(Task::Serve(Config { store: StoreConfig::Embedded(dir), .. })) => dir.display().to_string(),
             other => panic!("{other:?}"),
         };
-        let url = StoreConfig::Postgres("postgres://a".into());
-        assert_eq!(store(&["--database-url", "postgres://a"], Some("postgres://b")), url);
-        assert_eq!(store(&[], Some("postgres://a")), url);
-        assert_eq!(store(&[], Some("")), StoreConfig::Embedded("rowcast-data".into()));
-        assert_eq!(task(&["migrate"], None).map(|_| ()), Err(ConfigError::NoDatabase));
-        assert!(matches!(task(&["migrate"], Some("postgres://a")), Ok(Task::Migrate(_))));
+        assert_eq!(store(&["--database-url", "postgres://u@a/d"], Some("postgres://u@b/d")), "a:5432/d");
+        assert_eq!(store(&[], Some("postgres://u@a/d")), "a:5432/d");
+        assert_eq!(store(&[], Some("")), "rowcast-data");
+        assert!(matches!(task(&["migrate"], None), Err(ConfigError::NoDatabase)));
+        assert!(matches!(task(&["migrate"], Some("postgres://u@a/d")), Ok(Task::Migrate(_))));
+        assert!(matches!(task(&[], Some("mysql://u@a/d")), Err(ConfigError::Database(_))));
     }
 
     #[test]

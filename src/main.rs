@@ -9,6 +9,8 @@ use rowcast::config::{Cli, Config, StoreConfig, Task};
 use rowcast::limits;
 use rowcast::server::Server;
 use rowcast::shutdown::StopSignals;
+use rowcast::store::migrate::migrate;
+use rowcast::store::postgres_config::PostgresConfig;
 use rowcast::telemetry;
 use tracing::{info, warn};
 
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match task {
             Task::Serve(config) => serve(config).await,
-            Task::Migrate(_) => todo!(),
+            Task::Migrate(database) => apply_migrations(&database).await,
         }
     });
     match result {
@@ -72,12 +74,22 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn apply_migrations(database: &PostgresConfig) -> anyhow::Result<()> {
+    let applied = migrate(database).await?;
+    let mut out = std::io::stdout();
+    for name in &applied {
+        writeln!(out, "applied {name}")?;
+    }
+    writeln!(out, "{database} is up to date")?;
+    Ok(())
+}
+
 /// Says where to look and what to try.
 fn greet(server: &Server, config: &Config) {
     let address = server.address();
     let store = match &config.store {
         StoreConfig::Embedded(dir) => format!("the embedded store in {}", dir.display()),
-        StoreConfig::Postgres(_) => "Postgres".to_owned(),
+        StoreConfig::Postgres(database) => format!("Postgres at {database}"),
     };
     // Whoever started this may have closed standard output.
     let _ = write!(

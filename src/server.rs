@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle as TaskHandle;
 use tokio::time::timeout;
@@ -27,9 +28,12 @@ use crate::http::listener::{self, AcceptedSocket, CoreDoor, CoreHttp};
 use crate::ingest;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
-use crate::source::Source;
+use crate::source::{Source, SourceFeed, notify};
 use crate::store::Store;
 use crate::store::embedded::{EmbeddedStore, EmbeddedWriter, OpenError};
+use crate::store::migrate::{MigrateError, migrate};
+use crate::store::postgres::PostgresStore;
+use crate::store::postgres_config::PostgresConfig;
 
 /// How long requests in flight have when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +44,9 @@ pub enum StartError {
     /// The embedded store.
     #[error(transparent)]
     Embedded(#[from] OpenError),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] MigrateError),
     /// The port.
     #[error("listen on {address}: {error}; choose another with --listen")]
     Listen {
@@ -62,7 +69,7 @@ pub struct Server {
     cores: Vec<JoinHandle<Closed>>,
     ingest: TaskHandle<()>,
     services: Services,
-    writer: Option<EmbeddedWriter>,
+    feeder: Feeder,
 }
 
 /// How it ended.
@@ -92,13 +99,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let (feed, source) = Source::new();
         let source_up = source.up();
-        let (store, writer) = match &config.store {
-            StoreConfig::Embedded(dir) => {
-                let (store, writer) = EmbeddedStore::open(dir, feed)?;
-                (Store::Embedded(store), Some(writer))
-            }
-            StoreConfig::Postgres(_) => unimplemented!(),
-        };
+        let (store, feeder) = open_store(&config.store, feed).await?;
         let listen_failed = |error| StartError::Listen { address: config.listen, error };
         let listener = TcpListener::bind(config.listen).await.map_err(listen_failed)?;
         let address = listener.local_addr().map_err(listen_failed)?;
@@ -119,7 +120,7 @@ impl Server {
             cores.push(start.spawn().map_err(StartError::Thread)?);
         }
         let ingest = tokio::spawn(ingest::run(source, hub, metrics));
-        Ok(Self { listener, address, doors, cores, ingest, services, writer })
+        Ok(Self { listener, address, doors, cores, ingest, services, feeder })
     }
 
     /// Where it listens.
@@ -144,26 +145,62 @@ impl Server {
             warn!(seconds = DRAIN_TIMEOUT.as_secs(), "requests were still in flight at the deadline");
         }
 
-        self.services.store.stop().await;
+        self.feeder.stop().await;
+        // Ingest ends with the source, when all that the source had is cast.
         let _ = self.ingest.await;
-        info!("every committed change is cast");
 
         shutdown.closing.cancel();
-        let closed = tokio::task::spawn_blocking(move || join(self.cores, self.writer)).await.unwrap_or_default();
+        let closed = tokio::task::spawn_blocking(move || join(self.cores)).await.unwrap_or_default();
         Ended { connections: closed.connections, connections_cut: closed.cut, requests_cut }
     }
 }
 
+/// What feeds the source.
+#[derive(Debug)]
+enum Feeder {
+    /// The embedded store's own thread.
+    Embedded(EmbeddedStore, EmbeddedWriter),
+    /// The task that listens to the database.
+    Postgres(TaskHandle<()>),
+}
+
+impl Feeder {
+    /// Ends the source: after everything that is committed where this process commits it, at once where others do.
+    async fn stop(self) {
+        match self {
+            Self::Embedded(store, writer) => {
+                store.stop().await;
+                let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+            }
+            Self::Postgres(listening) => listening.abort(),
+        }
+    }
+}
+
+async fn open_store(config: &StoreConfig, feed: SourceFeed) -> Result<(Store, Feeder), StartError> {
+    match config {
+        StoreConfig::Embedded(dir) => {
+            let (store, writer) = EmbeddedStore::open(dir, feed)?;
+            Ok((Store::Embedded(store.clone()), Feeder::Embedded(store, writer)))
+        }
+        StoreConfig::Postgres(database) => {
+            for name in migrate(database).await? {
+                info!(name, "migrated the database");
+            }
+            let store = PostgresStore::new(database);
+            let listening = tokio::spawn(notify::listen(PostgresConfig::clone(database), store.clone(), feed));
+            Ok((Store::Postgres(store, Handle::current()), Feeder::Postgres(listening)))
+        }
+    }
+}
+
 /// Waits for the threads. A core that panicked has said so, and has no connections left.
-fn join(cores: Vec<JoinHandle<Closed>>, writer: Option<EmbeddedWriter>) -> Closed {
+fn join(cores: Vec<JoinHandle<Closed>>) -> Closed {
     let mut all = Closed::default();
     for core in cores {
         let closed = core.join().unwrap_or_default();
         all.connections += closed.connections;
         all.cut += closed.cut;
-    }
-    if let Some(writer) = writer {
-        writer.join();
     }
     all
 }

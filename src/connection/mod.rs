@@ -256,13 +256,12 @@ impl Connection {
     fn beat(&mut self) {
         let now = self.shared.wheel.borrow().now();
         match self.phase {
-            Phase::Ended(_) => {}
             Phase::Closing { deadline, reason } if now >= deadline => {
                 self.shared.cut.set(self.shared.cut.get() + 1);
                 self.end(reason);
             }
             // Scheduled again when closing began; what is due now is the heartbeat from before.
-            Phase::Closing { .. } => {}
+            Phase::Closing { .. } | Phase::Ended(_) => {}
             Phase::Open => match heartbeat::beat(now, self.heard) {
                 Beat::Wait(at) => self.shared.wheel.borrow_mut().schedule(self.key, at),
                 Beat::Ping(at) => {

@@ -121,14 +121,11 @@ async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = Box::pin(connection);
-    match draining.run_until_cancelled(connection.as_mut()).await {
-        Some(ended) => ended?,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await?;
-        }
+    if let Some(ended) = draining.run_until_cancelled(connection.as_mut()).await {
+        return Ok(ended?);
     }
-    Ok(())
+    connection.as_mut().graceful_shutdown();
+    Ok(connection.await?)
 }
 
 async fn respond(

@@ -1,5 +1,9 @@
 //! Where changes come from: [`Source`], fed by the embedded store or by Postgres' `LISTEN`.
 
+mod housekeeping;
+pub mod notification;
+pub mod notify;
+
 use tokio::sync::{mpsc, watch};
 
 use crate::change::Change;

@@ -4,8 +4,15 @@
 //! subscribers through the store's [`Source`](crate::source::Source), never from here.
 
 pub mod embedded;
+pub mod migrate;
+pub mod postgres;
+pub mod postgres_config;
+pub(crate) mod postgres_tls;
+
+use tokio::runtime::Handle;
 
 use self::embedded::EmbeddedStore;
+use self::postgres::PostgresStore;
 use crate::product::{Product, ProductId, ProductPatch};
 
 /// A product with the version of its last change.
@@ -46,6 +53,16 @@ pub enum StoreError {
 pub enum Store {
     /// In a file of this process.
     Embedded(EmbeddedStore),
+    /// In a database, whose connections live on this runtime, the control core's, whichever core asks.
+    Postgres(PostgresStore, Handle),
+}
+
+/// Has the control core do something with the database. It is done to its end even if whoever asked has left.
+async fn on_control<T: Send + 'static>(
+    control: &Handle,
+    task: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    control.spawn(task).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
 }
 
 impl Store {
@@ -56,6 +73,10 @@ impl Store {
     pub async fn list(&self, after: Option<ProductId>, limit: usize) -> Result<Vec<Versioned>, StoreError> {
         match self {
             Self::Embedded(store) => store.list(after, limit).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.list(after, limit).await }).await
+            }
         }
     }
 
@@ -66,6 +87,10 @@ impl Store {
     pub async fn get(&self, id: ProductId) -> Result<Versioned, StoreError> {
         match self {
             Self::Embedded(store) => store.get(id).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.get(id).await }).await
+            }
         }
     }
 
@@ -76,6 +101,10 @@ impl Store {
     pub async fn insert(&self, product: Product) -> Result<u64, StoreError> {
         match self {
             Self::Embedded(store) => store.insert(product).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.insert(product).await }).await
+            }
         }
     }
 
@@ -86,6 +115,10 @@ impl Store {
     pub async fn put(&self, product: Product) -> Result<(Put, u64), StoreError> {
         match self {
             Self::Embedded(store) => store.put(product).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.put(product).await }).await
+            }
         }
     }
 
@@ -96,6 +129,10 @@ impl Store {
     pub async fn patch(&self, id: ProductId, patch: ProductPatch) -> Result<Versioned, StoreError> {
         match self {
             Self::Embedded(store) => store.patch(id, patch).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.patch(id, patch).await }).await
+            }
         }
     }
 
@@ -106,6 +143,10 @@ impl Store {
     pub async fn delete(&self, id: ProductId) -> Result<u64, StoreError> {
         match self {
             Self::Embedded(store) => store.delete(id).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.delete(id).await }).await
+            }
         }
     }
 
@@ -116,13 +157,10 @@ impl Store {
     pub async fn check(&self) -> Result<(), StoreError> {
         match self {
             Self::Embedded(store) => store.check(),
-        }
-    }
-
-    /// Ends what belongs to the store: no more changes come after those that are committed.
-    pub async fn stop(&self) {
-        match self {
-            Self::Embedded(store) => store.stop().await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.check().await }).await
+            }
         }
     }
 }

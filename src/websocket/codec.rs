@@ -88,13 +88,13 @@ struct WholeMessage {
 fn whole_message(input: &[u8], message_bytes_max: usize) -> Result<Option<WholeMessage>, CodecError> {
     let Some(header) = Header::parse(input)? else { return Ok(None) };
     check_length(&header, 0, message_bytes_max)?;
-    let end = header.header_bytes as u64 + header.payload_bytes;
+    let end = header.bytes as u64 + header.payload_bytes;
     let is_whole = header.fin && header.kind != Kind::Continuation;
     Ok(usize::try_from(end).ok().filter(|&end| is_whole && end <= input.len()).map(|end| WholeMessage { header, end }))
 }
 
 fn received_whole<'a>(input: &'a mut [u8], whole: &WholeMessage) -> Result<Received<'a>, CodecError> {
-    let payload = &mut input[whole.header.header_bytes..whole.end];
+    let payload = &mut input[whole.header.bytes..whole.end];
     unmask(payload, whole.header.mask, 0);
     match whole.header.kind {
         Kind::Control(opcode) => control(opcode, payload),

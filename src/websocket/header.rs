@@ -24,7 +24,8 @@ pub(super) struct Header {
     pub(super) fin: bool,
     pub(super) mask: [u8; 4],
     pub(super) payload_bytes: u64,
-    pub(super) header_bytes: usize,
+    /// How many bytes the head itself has.
+    pub(super) bytes: usize,
 }
 
 impl Header {
@@ -50,7 +51,7 @@ impl Header {
         }
         let Some((payload_bytes, length_bytes)) = length(short, &bytes[2..])? else { return Ok(None) };
         let Some(&mask) = bytes[2 + length_bytes..].first_chunk() else { return Ok(None) };
-        Ok(Some(Self { kind, fin, mask, payload_bytes, header_bytes: 2 + length_bytes + 4 }))
+        Ok(Some(Self { kind, fin, mask, payload_bytes, bytes: 2 + length_bytes + 4 }))
     }
 }
 
@@ -125,7 +126,7 @@ mod tests {
         let head = |length: &[u8]| [&[0x81], length, &[9, 9, 9, 9]].concat();
         let parsed = |length: &[u8]| Header::parse(&head(length)).map(|header| header.map(|h| h.payload_bytes));
         let wrong = Err(CodecError::Protocol("a length is not written in the fewest bytes"));
-        assert_eq!(parsed(&[0x80 | 125]), Ok(Some(125)));
+        assert_eq!(parsed(&[0xFD]), Ok(Some(125)));
         assert_eq!(parsed(&[0xFE, 0, 126]), Ok(Some(126)));
         assert_eq!(parsed(&[0xFE, 0, 125]), wrong);
         assert_eq!(parsed(&[0xFF, 0, 0, 0, 0, 0, 1, 0, 0]), Ok(Some(65_536)));

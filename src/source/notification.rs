@@ -1,0 +1,109 @@
+//! What a notification says, read from its first bytes: [`parse`]. Pure.
+
+use crate::product::ProductId;
+
+/// A payload that one of the products' triggers built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// Which product changed.
+    pub product_id: ProductId,
+    /// The version of the change.
+    pub version: u64,
+    /// Where the message for subscribers is.
+    pub message: MessageAt,
+}
+
+/// Where the message of a change is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageAt {
+    /// The payload is the message.
+    Payload,
+    /// In the table of the messages that are too long for a payload, under the version.
+    Table,
+}
+
+/// Reads a payload, or answers `None` where it is not one of ours: anybody may notify the channel.
+///
+/// The triggers write the keys in a fixed order, so that the numbers stand where they are looked for and nothing of the
+/// rest, which may be long, is read:
+/// `{"action":"UPDATE","version":42,"product":{"productId":1,…}}`, or
+/// `{"action":"UPDATE","version":42,"productId":1}` where the message is in the table.
+#[must_use]
+pub fn parse(payload: &str) -> Option<Notification> {
+    let rest = payload.strip_prefix(r#"{"action":""#)?;
+    let rest = ["INSERT", "UPDATE", "DELETE"].iter().find_map(|action| rest.strip_prefix(action))?;
+    let (version, rest) = number(rest.strip_prefix(r#"","version":"#)?)?;
+    if let Some(rest) = rest.strip_prefix(r#","productId":"#) {
+        let (id, rest) = number(rest)?;
+        return notification(id, version, MessageAt::Table, rest == "}");
+    }
+    let (id, rest) = number(rest.strip_prefix(r#","product":{"productId":"#)?)?;
+    let is_whole = rest == "}}" || rest.starts_with(r#","manufacturer":""#) && rest.ends_with(r#""}}"#);
+    notification(id, version, MessageAt::Payload, is_whole)
+}
+
+fn notification(id: u64, version: u64, message: MessageAt, is_whole: bool) -> Option<Notification> {
+    let product_id = ProductId::new(id)?;
+    is_whole.then_some(Notification { product_id, version, message })
+}
+
+/// The digits that `text` begins with as a number that a bigint holds, and what follows them.
+fn number(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    let number: i64 = digits.parse().ok()?;
+    Some((number.cast_unsigned(), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of_ours(product_id: u64, version: u64, message: MessageAt) -> Notification {
+        Notification { product_id: ProductId::new(product_id).unwrap(), version, message }
+    }
+
+    #[test]
+    fn the_three_forms_are_read() {
+        for action in ["INSERT", "UPDATE", "DELETE"] {
+            let head = format!(r#"{{"action":"{action}","version":42,"#);
+            let whole = format!(
+                r#"{head}"product":{{"productId":1,"manufacturer":"","pricePerUnit":"","unitsAvailable":-6,"productName":"}}"}}}}"#
+            );
+            assert_eq!(parse(&whole), Some(of_ours(1, 42, MessageAt::Payload)));
+            let bare = format!(r#"{head}"product":{{"productId":9007199254740991}}}}"#);
+            assert_eq!(parse(&bare), Some(of_ours(ProductId::MAX.get(), 42, MessageAt::Payload)));
+            let short = format!(r#"{head}"productId":0}}"#);
+            assert_eq!(parse(&short), Some(of_ours(0, 42, MessageAt::Table)));
+        }
+    }
+
+    #[test]
+    fn what_the_triggers_do_not_write_is_not_ours() {
+        for payload in [
+            "",
+            "hello",
+            r#"{"action":"UPSERT","version":1,"productId":1}"#,
+            r#"{"action":"UPDATE", "version":1,"productId":1}"#,
+            r#"{"action":"UPDATE","version":,"productId":1}"#,
+            r#"{"action":"UPDATE","version":-1,"productId":1}"#,
+            r#"{"action":"UPDATE","version":9223372036854775808,"productId":1}"#,
+            r#"{"action":"UPDATE","version":1,"productId":9007199254740992}"#,
+            r#"{"action":"UPDATE","version":1,"productId":1}x"#,
+            r#"{"action":"UPDATE","version":1,"productId":1"#,
+            r#"{"action":"UPDATE","version":1,"product":{"productId":1,"manufacturer":"a""#,
+            r#"{"action":"UPDATE","version":1,"product":{"productId":1"#,
+        ] {
+            assert_eq!(parse(payload), None, "{payload}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(payload in r#"(\{"action":"(INSERT|UPDATE)","version":)?[0-9]{0,30}(,"product(Id":|":\{"productId":))?.{0,40}"#) {
+            let _ = parse(&payload);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Changes from Postgres, by `LISTEN` and `NOTIFY`: [`listen`].
+//! <https://www.postgresql.org/docs/15/sql-notify.html>
+//!
+//! The connection is driven by [`Connection::poll_message`], one notification after the other. While ingest takes no
+//! more, nothing is polled: then the sockets' buffers fill, and Postgres keeps the rest in its notification queue. No
+//! time limit runs meanwhile, so that a server that is behind is not taken for a database that is gone.
+
+use std::collections::hash_map::RandomState;
+use std::future::{Future, poll_fn};
+use std::hash::BuildHasher;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_postgres::{AsyncMessage, Connection, Error, Socket};
+
+use super::SourceFeed;
+use super::housekeeping::keep_house;
+use super::notification::{MessageAt, Notification, parse};
+use crate::change::{Change, ChangeBody};
+use crate::store::postgres::{PostgresStore, chain};
+use crate::store::postgres_config::PostgresConfig;
+use crate::store::postgres_tls::TlsStream;
+
+const LISTEN: &str = "LISTEN product_change";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the connection has to prove itself alive, which it does by keeping house.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_mins(1);
+/// How long the database may say nothing at all while an answer is due.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+const _: () = assert!(HOUSEKEEPING_INTERVAL.as_secs() + SILENCE_MAX.as_secs() <= 90);
+
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// How often the message of an oversize change is asked for.
+const OVERSIZE_TRIES: u32 = 3;
+
+/// Of a payload that is not ours, how many characters the log shows.
+const FOREIGN_SHOWN_MAX: usize = 80;
+
+/// Feeds every change that the database notifies, until nobody takes them any more. A lost connection is opened again;
+/// the changes that were committed meanwhile are not fed.
+pub async fn listen(config: PostgresConfig, store: PostgresStore, feed: SourceFeed) {
+    let random = RandomState::new();
+    let mut failures = 0;
+    loop {
+        let ended = Box::pin(session(&config, &store, &feed)).await;
+        let was_up = feed.up.send_replace(false);
+        let Err(lost) = ended else { return };
+        failures = if was_up { 1 } else { failures + 1 };
+        let delay = backoff(failures, random.hash_one(Instant::now()));
+        let retry_ms = delay.as_millis();
+        tracing::warn!(database = %config, reason = %lost, retry_ms, "not listening to changes");
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = feed.changes.closed() => return,
+        }
+    }
+}
+
+/// Why a session ended before its time.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("{}", chain(.0))]
+    Database(#[from] Error),
+    #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
+    Unreachable,
+    #[error("no sign of life for {} s", SILENCE_MAX.as_secs())]
+    Silence,
+    #[error("the database closed the connection")]
+    Closed,
+}
+
+/// One connection, from its opening until it is lost, or until the feed's receiver is gone.
+async fn session(config: &PostgresConfig, store: &PostgresStore, feed: &SourceFeed) -> Result<(), Lost> {
+    let (client, mut connection) =
+        timeout(CONNECT_TIMEOUT, config.connect()).await.map_err(|_| Lost::Unreachable)??;
+    // The one statement whose answer is due, if any. Its answer too comes by way of `next_message`.
+    let mut statement: Option<Statement<'_>> = Some(Box::pin(client.batch_execute(LISTEN)));
+    let mut housekeeping = interval(HOUSEKEEPING_INTERVAL);
+    housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = next_message(&mut connection) => {
+                let wanted = match message? {
+                    Some(payload) => forward(payload, store, feed).await,
+                    None => true,
+                };
+                if !wanted {
+                    return Ok(());
+                }
+            }
+            answer = answer(&mut statement), if statement.is_some() => {
+                answer?;
+                statement = None;
+                announce(config, feed);
+            }
+            _ = housekeeping.tick(), if statement.is_none() => statement = Some(Box::pin(keep_house(&client))),
+            // Begins anew with every message.
+            () = sleep(SILENCE_MAX), if statement.is_some() => return Err(Lost::Silence),
+            () = feed.changes.closed() => return Ok(()),
+        }
+    }
+}
+
+type Statement<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+
+async fn answer(statement: &mut Option<Statement<'_>>) -> Result<(), Error> {
+    match statement {
+        Some(statement) => statement.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The payload of the next notification, or `None` for a message of another kind.
+async fn next_message(connection: &mut Connection<Socket, TlsStream>) -> Result<Option<String>, Lost> {
+    match poll_fn(|context| connection.poll_message(context)).await {
+        Some(Ok(AsyncMessage::Notification(notification))) => Ok(Some(notification.payload().to_owned())),
+        Some(Ok(_)) => Ok(None),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(Lost::Closed),
+    }
+}
+
+/// Once `LISTEN` was answered, every change that is committed from then on arrives.
+fn announce(config: &PostgresConfig, feed: &SourceFeed) {
+    if !feed.up.send_replace(true) {
+        tracing::info!(database = %config, "listening to changes");
+    }
+}
+
+/// Feeds the change that a payload tells of, and answers whether changes are wanted.
+async fn forward(payload: String, store: &PostgresStore, feed: &SourceFeed) -> bool {
+    let Some(notification) = parse(&payload) else {
+        let payload: String = payload.chars().take(FOREIGN_SHOWN_MAX).collect();
+        tracing::warn!(payload, "skipped a notification that no trigger of products sent");
+        return true;
+    };
+    let message = match notification.message {
+        MessageAt::Payload => payload,
+        MessageAt::Table => oversize_message(notification, &payload, store).await,
+    };
+    let change = Change {
+        product_id: notification.product_id,
+        version: notification.version,
+        body: ChangeBody::Encoded(message),
+        committed_at: Instant::now(),
+    };
+    feed.changes.send(change).await.is_ok()
+}
+
+/// The message of an oversize change, or, where it cannot be had, one that tells at least which product changed.
+async fn oversize_message(notification: Notification, payload: &str, store: &PostgresStore) -> String {
+    for _ in 0..OVERSIZE_TRIES {
+        match store.oversize_message(notification.version).await {
+            Ok(Some(message)) => return message,
+            Ok(None) => {
+                tracing::warn!(version = notification.version, "a change was removed before it was read");
+                break;
+            }
+            Err(error) => tracing::warn!(version = notification.version, %error, "a change was not read"),
+        }
+    }
+    with_id_alone(payload)
+}
+
+/// `{…,"productId":1}` as `{…,"product":{"productId":1}}`.
+fn with_id_alone(short: &str) -> String {
+    short.replace(r#""productId":"#, r#""product":{"productId":"#) + "}"
+}
+
+/// How long to wait after so many failures in a row: twice as long each time, less a random part of up to a quarter.
+fn backoff(failures: u32, random: u64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(8);
+    let most = (BACKOFF_FIRST * 2_u32.pow(doublings)).min(BACKOFF_MAX);
+    let percent = u32::try_from(random % 26).expect("a remainder of 26 is small");
+    most * (100 - percent) / 100
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backoff_grows_to_its_bound_and_differs_between_servers() {
+        for (failures, most) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (u32::MAX, 10)] {
+            let most = Duration::from_secs(most);
+            assert_eq!(backoff(failures, 0), most);
+            for random in [1, 77, u64::MAX] {
+                let delay = backoff(failures, random);
+                assert!(delay < most && delay >= most * 3 / 4, "{delay:?} of {most:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_gone_still_tells_which_product_changed() {
+        assert_eq!(
+            with_id_alone(r#"{"action":"UPDATE","version":42,"productId":1}"#),
+            r#"{"action":"UPDATE","version":42,"product":{"productId":1}}"#
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! Brings a database to the shape that this build needs: [`migrate`].
+
+use tokio_postgres::{Client, Transaction};
+
+use super::postgres_config::PostgresConfig;
+
+/// One step, applied once per database and never changed afterwards.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    /// Its place in the order, from 1.
+    pub version: i32,
+    /// The name of its file.
+    pub name: &'static str,
+    /// What it does; more than one statement, but none that ends the transaction.
+    pub sql: &'static str,
+}
+
+/// The migrations of this build, in order.
+pub const MIGRATIONS: [Migration; 1] =
+    [Migration { version: 1, name: "0001_products.sql", sql: include_str!("../../migrations/0001_products.sql") }];
+
+/// One server migrates a database at a time; those that start with it wait here. The bytes of "rowcast".
+const ADVISORY_LOCK: i64 = 0x72_6f_77_63_61_73_74;
+
+/// Why a database could not be brought to this build's shape. The text never contains a password.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The database did not do what was asked.
+    #[error("migrate {database}: {doing}")]
+    Database {
+        /// Which database.
+        database: String,
+        /// What was tried: `connect`, or the name of a migration.
+        doing: String,
+        /// What the database said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// A file differs from what was applied under its number.
+    #[error(
+        "{name} was changed after it had been applied to this database; restore it and put the change into a new \
+         migration"
+    )]
+    Changed {
+        /// The file.
+        name: &'static str,
+    },
+    /// The database has migrations that this build does not know.
+    #[error("this database was migrated by a newer Rowcast ({name} is unknown here); start that version or newer")]
+    Newer {
+        /// The file that is unknown.
+        name: String,
+    },
+}
+
+/// Applies the migrations that the database lacks, each in a transaction, and answers their names. Any number of
+/// servers may do so at once.
+///
+/// # Errors
+/// See [`MigrateError`]; what was applied before the error stays.
+pub async fn migrate(config: &PostgresConfig) -> Result<Vec<&'static str>, MigrateError> {
+    apply(config, &MIGRATIONS).await
+}
+
+/// [`migrate`] with a given list.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn apply(config: &PostgresConfig, migrations: &[Migration]) -> Result<Vec<&'static str>, MigrateError> {
+    let (mut client, connection) = config.connect().await.map_err(|source| failed(config, "connect", source))?;
+    // Ends when the client is dropped, which also gives the advisory lock back.
+    let connection = tokio::spawn(connection);
+    let applied = apply_locked(config, &mut client, migrations).await;
+    drop(client);
+    // An error of the connection was an error of the query that waited for it.
+    let _ = connection.await;
+    applied
+}
+
+async fn apply_locked(
+    config: &PostgresConfig,
+    client: &mut Client,
+    migrations: &[Migration],
+) -> Result<Vec<&'static str>, MigrateError> {
+    let done = lock_and_read(client).await.map_err(|source| failed(config, "read rowcast_migrations", source))?;
+    check_known(&done, migrations)?;
+    let mut applied = Vec::new();
+    for migration in migrations {
+        let checksum = checksum(client, migration).await.map_err(|source| failed(config, migration.name, source))?;
+        match done.iter().find(|done| done.version == migration.version) {
+            Some(done) if done.checksum == checksum => {}
+            Some(_) => return Err(MigrateError::Changed { name: migration.name }),
+            None => {
+                apply_one(client, migration, &checksum)
+                    .await
+                    .map_err(|source| failed(config, migration.name, source))?;
+                applied.push(migration.name);
+            }
+        }
+    }
+    Ok(applied)
+}
+
+/// A migration that the database has.
+struct Done {
+    version: i32,
+    name: String,
+    checksum: String,
+}
+
+async fn lock_and_read(client: &Client) -> Result<Vec<Done>, tokio_postgres::Error> {
+    client.execute("SELECT pg_advisory_lock($1)", &[&ADVISORY_LOCK]).await?;
+    // Not `IF NOT EXISTS`, which needs the right to create even where nothing is created.
+    let exists = client.query_one("SELECT to_regclass('rowcast_migrations') IS NOT NULL", &[]).await?;
+    if !exists.get::<_, bool>(0) {
+        client
+            .batch_execute(
+                "CREATE TABLE rowcast_migrations (version int PRIMARY KEY, name text NOT NULL, \
+                 checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
+            )
+            .await?;
+    }
+    let rows = client.query("SELECT version, name, checksum FROM rowcast_migrations ORDER BY version", &[]).await?;
+    Ok(rows.iter().map(|row| Done { version: row.get(0), name: row.get(1), checksum: row.get(2) }).collect())
+}
+
+fn check_known(done: &[Done], migrations: &[Migration]) -> Result<(), MigrateError> {
+    let is_known = |done: &&Done| migrations.iter().any(|migration| migration.version == done.version);
+    match done.iter().find(|done| !is_known(done)) {
+        Some(unknown) => Err(MigrateError::Newer { name: unknown.name.clone() }),
+        None => Ok(()),
+    }
+}
+
+async fn checksum(client: &Client, migration: &Migration) -> Result<String, tokio_postgres::Error> {
+    let row = client.query_one("SELECT encode(sha256(convert_to($1, 'UTF8')), 'hex')", &[&migration.sql]).await?;
+    Ok(row.get(0))
+}
+
+async fn apply_one(client: &mut Client, migration: &Migration, checksum: &str) -> Result<(), tokio_postgres::Error> {
+    let transaction: Transaction<'_> = client.transaction().await?;
+    transaction.batch_execute(migration.sql).await?;
+    transaction
+        .execute(
+            "INSERT INTO rowcast_migrations (version, name, checksum) VALUES ($1, $2, $3)",
+            &[&migration.version, &migration.name, &checksum],
+        )
+        .await?;
+    transaction.commit().await
+}
+
+fn failed(config: &PostgresConfig, doing: &str, source: tokio_postgres::Error) -> MigrateError {
+    MigrateError::Database { database: config.to_string(), doing: doing.to_owned(), source }
+}

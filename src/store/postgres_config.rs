@@ -1,0 +1,291 @@
+//! Which database, and how to reach it: [`PostgresConfig`], parsed from the database URL.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::postgres_tls::{Roots, TlsMode, TlsStream, connector};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// When the other side acknowledges nothing for this long, the connection is dead (`TCP_USER_TIMEOUT`, tcp(7)).
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const PORT_DEFAULT: u16 = 5432;
+
+/// A database to connect to. Neither `Debug` nor `Display` shows the password; `Display` is the name for messages and
+/// logs, `host:port/dbname`.
+#[derive(Clone)]
+pub struct PostgresConfig {
+    config: Config,
+    connector: MakeRustlsConnect,
+    name: String,
+}
+
+/// Why a database URL cannot be used. The text never quotes the URL, which may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not a URL that is understood.
+    #[error(
+        "the database URL cannot be read; it has the form postgres://user:password@host:port/dbname?option=value \
+         or 'host=… dbname=…', with the options user, password, dbname, host, hostaddr, port, application_name, \
+         options, sslmode, sslrootcert, sslnegotiation, channel_binding, connect_timeout, tcp_user_timeout, \
+         keepalives, keepalives_idle, keepalives_interval, keepalives_retries, target_session_attrs and \
+         load_balance_hosts"
+    )]
+    Unreadable,
+    /// The URL does not say where the database is.
+    #[error("the database URL names no host")]
+    NoHost,
+    /// An `sslmode` that is not one of libpq's.
+    #[error("sslmode in the database URL must be disable, prefer, require, verify-ca or verify-full")]
+    SslMode,
+    /// The certificates to trust cannot be read.
+    #[error("read the certificates to trust from {path}: {reason}")]
+    RootCertificates {
+        /// The file, or `the system`.
+        path: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl PostgresConfig {
+    /// Reads a database URL, in either form that libpq knows
+    /// (<https://www.postgresql.org/docs/15/libpq-connect.html#LIBPQ-CONNSTRING>).
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the URL or the certificates that it names.
+    pub fn parse(url: &str) -> Result<Self, ConfigError> {
+        let (url, tls) = take_tls_options(url)?;
+        let mut config: Config = url.parse().map_err(|_| ConfigError::Unreadable)?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(ConfigError::NoHost);
+        }
+        let mode = TlsMode::parse(tls.mode.as_deref().unwrap_or("prefer")).ok_or(ConfigError::SslMode)?;
+        let roots = tls.roots.map_or(Roots::System, |path| Roots::parse(&path));
+        config.ssl_mode(mode.negotiation());
+        Ok(Self { connector: connector(mode, &roots)?, name: name(&config), config: with_defaults(config) })
+    }
+
+    /// Opens a connection of its own, outside of any pool.
+    pub(crate) async fn connect(&self) -> Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
+        self.config.connect(self.connector.clone()).await
+    }
+
+    /// What a pool connects with: every statement ends after `statement_timeout`, unless the URL says otherwise.
+    pub(super) fn for_pool(&self, statement_timeout: Duration) -> (Config, MakeRustlsConnect) {
+        let mut config = self.config.clone();
+        let given = config.get_options().unwrap_or_default();
+        let options = format!("-c statement_timeout={} {given}", statement_timeout.as_millis());
+        config.options(options.trim_end());
+        (config, self.connector.clone())
+    }
+}
+
+impl fmt::Display for PostgresConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for PostgresConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PostgresConfig").field(&self.name).finish()
+    }
+}
+
+fn with_defaults(mut config: Config) -> Config {
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(TCP_USER_TIMEOUT);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_idle(KEEPALIVE_IDLE.min(config.get_keepalives_idle()));
+        config.keepalives_interval(KEEPALIVE_INTERVAL);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("rowcast");
+    }
+    config
+}
+
+fn name(config: &Config) -> String {
+    let hosts: Vec<Cow<'_, str>> = match config.get_hosts() {
+        [] => config.get_hostaddrs().iter().map(|address| address.to_string().into()).collect(),
+        hosts => hosts.iter().map(host_name).collect(),
+    };
+    let port = config.get_ports().first().unwrap_or(&PORT_DEFAULT);
+    let dbname = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    format!("{}:{port}/{dbname}", hosts.join(","))
+}
+
+fn host_name(host: &Host) -> Cow<'_, str> {
+    match host {
+        Host::Tcp(name) => name.into(),
+        Host::Unix(directory) => directory.to_string_lossy(),
+    }
+}
+
+/// What the URL says about TLS. It is taken out of the URL, since tokio-postgres knows only some of it.
+#[derive(Default)]
+struct TlsOptions {
+    mode: Option<String>,
+    roots: Option<String>,
+}
+
+impl TlsOptions {
+    /// Keeps the value if the option is about TLS.
+    fn take(&mut self, key: &str, value: impl FnOnce() -> Option<String>) -> Result<bool, ConfigError> {
+        let slot = match key {
+            "sslmode" => &mut self.mode,
+            "sslrootcert" => &mut self.roots,
+            _ => return Ok(false),
+        };
+        *slot = Some(value().ok_or(ConfigError::Unreadable)?);
+        Ok(true)
+    }
+}
+
+fn take_tls_options(url: &str) -> Result<(String, TlsOptions), ConfigError> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        take_from_url(url)
+    } else {
+        take_from_pairs(url)
+    }
+}
+
+fn take_from_url(url: &str) -> Result<(String, TlsOptions), ConfigError> {
+    let mut tls = TlsOptions::default();
+    // A password may hold a question mark.
+    let authority = url.find('@').unwrap_or(0);
+    let Some(query) = url[authority..].find('?').map(|at| authority + at) else {
+        return Ok((url.to_owned(), tls));
+    };
+    let mut kept = Vec::new();
+    for pair in url[query + 1..].split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if !tls.take(key, || percent_decode_str(value).decode_utf8().ok().map(Cow::into_owned))? {
+            kept.push(pair);
+        }
+    }
+    let question_mark = if kept.is_empty() { "" } else { "?" };
+    Ok((format!("{}{question_mark}{}", &url[..query], kept.join("&")), tls))
+}
+
+fn take_from_pairs(text: &str) -> Result<(String, TlsOptions), ConfigError> {
+    let mut tls = TlsOptions::default();
+    let mut kept = String::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (key, after_key) = rest.split_once('=').ok_or(ConfigError::Unreadable)?;
+        let value = after_key.trim_start();
+        let (value, after) = value.split_at(value_end(value).ok_or(ConfigError::Unreadable)?);
+        if !tls.take(key.trim_end(), || Some(unquoted(value)))? {
+            kept.extend([key.trim_end(), "=", value, " "]);
+        }
+        rest = after.trim_start();
+    }
+    Ok((kept, tls))
+}
+
+/// Where the value that `text` begins with ends: at the closing quote, or at white space.
+fn value_end(text: &str) -> Option<usize> {
+    let is_quoted = text.starts_with('\'');
+    let mut is_escaped = false;
+    for (at, character) in text.char_indices().skip(usize::from(is_quoted)) {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '\'' if is_quoted => return Some(at + 1),
+            _ if !is_quoted && character.is_whitespace() => return Some(at),
+            _ => {}
+        }
+    }
+    (!is_quoted).then_some(text.len())
+}
+
+fn unquoted(value: &str) -> String {
+    let inner = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')).unwrap_or(value);
+    let mut characters = inner.chars();
+    let mut text = String::new();
+    while let Some(character) = characters.next() {
+        text.extend(if character == '\\' { characters.next() } else { Some(character) });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_are_read_and_named_without_the_password() {
+        for (url, name) in [
+            ("postgres://ann:s3cret@db.example/shop", "db.example:5432/shop"),
+            (
+                "postgresql://ann:s3c%3Fret@db.example:6000/shop?sslmode=disable&connect_timeout=3",
+                "db.example:6000/shop",
+            ),
+            ("postgres://ann:s3?cret@db.example/shop?sslmode=require", "db.example:5432/shop"),
+            ("postgres://ann@db.example", "db.example:5432/ann"),
+            ("postgres://ann:s3cret@one,two/shop", "one,two:5432/shop"),
+            ("host=/run/postgresql user=ann dbname=shop", "/run/postgresql:5432/shop"),
+            (
+                "host = db.example  user=ann password='s3cret \\' x' dbname=shop sslmode = 'disable'",
+                "db.example:5432/shop",
+            ),
+            ("hostaddr=127.0.0.1 user=ann dbname=shop", "127.0.0.1:5432/shop"),
+        ] {
+            let config = PostgresConfig::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(config.to_string(), name);
+            assert!(!format!("{config:?}").contains("s3c"), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn the_password_reaches_the_database_as_it_was_given() {
+        for (url, password) in [
+            ("postgres://ann:s3?c%26ret@h/d?sslmode=disable&application_name=a", "s3?c&ret"),
+            ("host=h user=ann sslmode=disable password='s3\\'c ret'", "s3'c ret"),
+            ("host=h user=ann password=s3\\ cret sslmode=disable", "s3 cret"),
+        ] {
+            let config = PostgresConfig::parse(url).unwrap();
+            assert_eq!(config.config.get_password(), Some(password.as_bytes()), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_bad_url_gets_one_sentence_that_does_not_quote_it() {
+        for (url, complaint) in [
+            ("", "names no host"),
+            ("postgres://", "names no host"),
+            ("user=ann password=s3cret", "names no host"),
+            ("mysql://ann:s3cret@h/d", "cannot be read"),
+            ("postgres://ann:s3cret@h:port/d", "cannot be read"),
+            ("postgres://ann:s3cret@h/d?s3cret=1", "cannot be read"),
+            ("host=h password='s3cret", "cannot be read"),
+            ("host=h s3cret", "cannot be read"),
+            ("postgres://ann:s3cret@h/d?sslmode=on", "sslmode"),
+            ("postgres://ann:s3cret@h/d?sslmode=allow", "sslmode"),
+            ("postgres://ann:s3cret@h/d?sslmode=verify-ca&sslrootcert=/no/such.pem", "/no/such.pem"),
+        ] {
+            let error = PostgresConfig::parse(url).unwrap_err().to_string();
+            assert!(error.contains(complaint) && !error.contains("s3cret"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_statement_timeout_yields_to_the_options_of_the_url() {
+        let config = PostgresConfig::parse("postgres://h/d?options=-c%20statement_timeout%3D7").unwrap();
+        let (config, _) = config.for_pool(Duration::from_secs(4));
+        assert_eq!(config.get_options(), Some("-c statement_timeout=4000 -c statement_timeout=7"));
+    }
+}

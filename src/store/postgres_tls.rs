@@ -1,0 +1,174 @@
+//! TLS towards Postgres, by libpq's `sslmode` (<https://www.postgresql.org/docs/15/libpq-ssl.html>).
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres::Socket;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::postgres_config::ConfigError;
+
+/// The stream of a connection that may be encrypted.
+pub(crate) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// How much of the server's identity is verified; `prefer` falls back to plain text, the others after it do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TlsMode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+impl TlsMode {
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "disable" => Self::Disable,
+            "prefer" => Self::Prefer,
+            "require" => Self::Require,
+            "verify-ca" => Self::VerifyCa,
+            "verify-full" => Self::VerifyFull,
+            _ => return None,
+        })
+    }
+
+    /// What tokio-postgres has to know: whether to ask for TLS and whether to insist.
+    pub(super) const fn negotiation(self) -> SslMode {
+        match self {
+            Self::Disable => SslMode::Disable,
+            Self::Prefer => SslMode::Prefer,
+            Self::Require | Self::VerifyCa | Self::VerifyFull => SslMode::Require,
+        }
+    }
+}
+
+/// The certificates to trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Roots {
+    System,
+    File(String),
+}
+
+impl Roots {
+    /// Reads the value of `sslrootcert`.
+    pub(super) fn parse(value: &str) -> Self {
+        if value == "system" { Self::System } else { Self::File(value.to_owned()) }
+    }
+
+    fn load(&self) -> Result<RootCertStore, ConfigError> {
+        let loaded = match self {
+            Self::System => load_system(),
+            Self::File(path) => load_file(path),
+        };
+        loaded.map_err(|reason| ConfigError::RootCertificates {
+            path: match self {
+                Self::System => "the system".to_owned(),
+                Self::File(path) => path.clone(),
+            },
+            reason,
+        })
+    }
+}
+
+fn load_system() -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    // Some of a system's many certificates may well be unreadable; none that can be read is an error.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        return Err(found.errors.first().map_or("there are none".to_owned(), ToString::to_string));
+    }
+    Ok(roots)
+}
+
+fn load_file(path: &str) -> Result<RootCertStore, String> {
+    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| format!("not a PEM file: {error}"))?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(roots) }
+}
+
+/// What opens the TLS of a connection in this mode.
+pub(super) fn connector(mode: TlsMode, roots: &Roots) -> Result<MakeRustlsConnect, ConfigError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("ring has the cipher suites of the default versions");
+    let mut config = if mode == TlsMode::VerifyFull {
+        builder.with_root_certificates(roots.load()?).with_no_client_auth()
+    } else {
+        let roots = if verifies_chain(mode, roots) { Some(roots.load()?) } else { None };
+        let verifier = Arc::new(AnyNameVerifier { roots, provider });
+        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+    };
+    // What a server from 17 on asks for when TLS comes first: https://www.postgresql.org/docs/17/protocol-flow.html
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    Ok(MakeRustlsConnect::new(config))
+}
+
+/// `verify-ca` does, and so does `require` where certificates to trust are given, as in libpq.
+fn verifies_chain(mode: TlsMode, roots: &Roots) -> bool {
+    mode == TlsMode::VerifyCa || mode == TlsMode::Require && matches!(roots, Roots::File(_))
+}
+
+/// Accepts a server by any name: one whose certificate chain ends at `roots`, or any at all where there are none.
+/// Either way the server proves that it holds the certificate's key.
+#[derive(Debug)]
+struct AnyNameVerifier {
+    roots: Option<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyNameVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(roots) = &self.roots {
+            let certificate = ParsedCertificate::try_from(end_entity)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
