@@ -136,6 +136,10 @@ fn parse<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, Problem> {
         let detail = "send JSON, and Content-Type: application/json with it";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
+    // serde would take the fields of a struct from an array as well.
+    if request.body().trim_ascii_start().first().is_some_and(|&first| first != b'{') {
+        return Err(Problem::bad_request("the body is not a JSON object"));
+    }
     serde_json::from_slice(request.body()).map_err(|error| Problem::bad_request(format!("the body: {error}")))
 }
 
