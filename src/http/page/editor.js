@@ -36,7 +36,7 @@ export class Editor {
   edit(row) {
     this.#open(row, `Edit product ${row.productId}`, 'Save');
     for (const key of KEYS) this.#fields[key].value = row[key];
-    this.#fields.productName.focus();
+    this.#fields.productName.select();
   }
 
   // The product that is being edited changed elsewhere (undefined: it was deleted). Fields that were left alone follow.

@@ -1,7 +1,7 @@
 // What one open connection does so that the table misses nothing: subscribe, wait for the reply, and only then list.
 
 import { CommandRefused } from './connection.js';
-import { commandChunks, missingIds } from './subscriptions.js';
+import { commandChunks, lacksIds, missingIds } from './subscriptions.js';
 
 export class Sync {
   #table;
@@ -31,7 +31,7 @@ export class Sync {
 
   // To be told when the table grew: its window of free ids may have to move.
   tableGrew() {
-    return missingIds(this.#table, this.#subscribed).length > 0 ? this.catchUp() : undefined;
+    return lacksIds(this.#table, this.#subscribed) ? this.catchUp() : undefined;
   }
 
   // Shows the next page, and follows it.
@@ -43,13 +43,15 @@ export class Sync {
   }
 
   async #run() {
+    // A page that knows no product yet learns here which to follow.
+    if (this.#table.size === 0) await this.#list();
     while (this.#again) {
       this.#again = false;
       // Until a list shows nothing that was not subscribed to before it was asked for.
       do {
         await this.#subscribe(missingIds(this.#table, this.#subscribed));
         await this.#list();
-      } while (missingIds(this.#table, this.#subscribed).length > 0);
+      } while (lacksIds(this.#table, this.#subscribed));
     }
   }
 
