@@ -17,10 +17,26 @@ macro_rules! assets {
 }
 
 /// Name, content type, content.
-const ASSETS: &[(&str, &str, &str)] = assets! {};
+const ASSETS: &[(&str, &str, &str)] = assets! {
+    "style.css": "text/css; charset=utf-8",
+    "favicon.svg": "image/svg+xml",
+    "api.js": JAVASCRIPT,
+    "app.js": JAVASCRIPT,
+    "backoff.js": JAVASCRIPT,
+    "connection.js": JAVASCRIPT,
+    "editor.js": JAVASCRIPT,
+    "products.js": JAVASCRIPT,
+    "rate.js": JAVASCRIPT,
+    "rows.js": JAVASCRIPT,
+    "samples.js": JAVASCRIPT,
+    "status.js": JAVASCRIPT,
+    "subscriptions.js": JAVASCRIPT,
+    "sync.js": JAVASCRIPT,
+    "text.js": JAVASCRIPT,
+};
 
 pub(super) fn index() -> Answer {
-    file("text/html; charset=utf-8", "")
+    file("text/html; charset=utf-8", include_str!("page/index.html"))
 }
 
 pub(super) fn asset(name: &str) -> Option<Answer> {
@@ -35,4 +51,22 @@ fn file(content_type: &'static str, content: &'static str) -> Answer {
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_page_is_served() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/page");
+        let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut files: Vec<_> = files.filter(|name| !matches!(&name[..], "index.html" | "package.json")).collect();
+        files.sort();
+        let mut served: Vec<_> = ASSETS.iter().map(|&(name, ..)| name).collect();
+        served.sort_unstable();
+        assert_eq!(served, files);
+    }
 }
