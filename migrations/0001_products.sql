@@ -78,9 +78,10 @@ BEGIN
     END IF;
 
     IF is_insert AND product_insert_needs_a_newer_version(NEW.product_id, NEW.version) THEN
-        -- This update gets its version like any other and is notified as the insert, by the branch below.
+        -- This update gets its version like any other and is notified as the insert, by the branch below. The row is
+        -- found by its version too: an old snapshot shows the deleted one besides it.
         PERFORM set_config('rowcast.restamped', NEW.product_id::text, true);
-        UPDATE products SET version = version WHERE product_id = NEW.product_id;
+        UPDATE products SET version = version WHERE product_id = NEW.product_id AND version = NEW.version;
         PERFORM set_config('rowcast.restamped', '', true);
         RETURN NULL;
     END IF;
@@ -124,7 +125,7 @@ BEGIN
     IF octet_length(message) > 1048576 THEN
         message := head || format('"product":{"productId":%s}}', product.product_id);
     ELSIF octet_length(message) > 7999 THEN
-        INSERT INTO oversize_changes (version, message) VALUES (product_notify.version, product_notify.message);
+        INSERT INTO oversize_changes (version, message) VALUES (version, message);
         message := head || format('"productId":%s}', product.product_id);
     END IF;
     PERFORM pg_notify('product_change', message);
@@ -161,14 +162,14 @@ END $$;
 
 -- What the server writes with. RETURNING is computed before AFTER triggers run, so it would answer an insert with a
 -- version that product_after may replace, and it cannot answer a delete with its version at all; a statement that
--- follows in the same transaction can. Arguments: product_id, manufacturer, price_per_unit, units_available,
--- product_name.
+-- follows in the same transaction can. It takes the greatest, since an old snapshot may show the row that was deleted
+-- besides the one that was inserted. Arguments: product_id, manufacturer, price_per_unit, units_available, product_name.
 
 CREATE FUNCTION product_insert(bigint, text, text, bigint, text) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO products (product_id, manufacturer, price_per_unit, units_available, product_name)
         VALUES ($1, $2, $3, $4, $5);
-    RETURN (SELECT version FROM products WHERE product_id = $1);
+    RETURN (SELECT max(version) FROM products WHERE product_id = $1);
 END $$;
 
 CREATE FUNCTION product_put(bigint, text, text, bigint, text, OUT is_new boolean, OUT new_version bigint)
@@ -180,7 +181,7 @@ BEGIN
         ON CONFLICT (product_id) DO UPDATE SET manufacturer = $2, price_per_unit = $3, units_available = $4,
             product_name = $5
         RETURNING product.xmax = 0 INTO is_new;
-    SELECT version INTO new_version FROM products WHERE product_id = $1;
+    SELECT max(version) INTO new_version FROM products WHERE product_id = $1;
 END $$;
 
 -- NULL where there is no such product.
