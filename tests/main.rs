@@ -1,4 +1,5 @@
 //! The integration tests: one binary, so that they link once.
+#![allow(clippy::unwrap_used)] // the lint knows tests by their attribute, not their helpers
 
 mod postgres;
 mod support;

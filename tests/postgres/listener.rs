@@ -1,8 +1,12 @@
 //! The listener: it keeps listening, keeps order under backpressure, and keeps house.
 
-use rowcast::source::notify::listen;
+use std::process::Command;
+use std::time::Duration;
+
+use rowcast::source::notify::{Vigilance, listen, listen_with};
 use rowcast::source::{CHANGES_WAITING_MAX, Source};
 use rowcast::store::postgres::PostgresStore;
+use rowcast::store::postgres_config::PostgresConfig;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
@@ -42,6 +46,59 @@ async fn more_changes_than_may_wait_arrive_all_and_in_order() {
         "INSERT INTO products SELECT n, repeat('m', 1000), '500EUR', 6, 'MacBook Pro' FROM generate_series(1, {count}) n"
     );
     client.batch_execute(&insert).await.unwrap();
+    for number in 1..=count {
+        assert_eq!(changes.next().await.product_id.get(), number as u64);
+    }
+}
+
+/// Vigilant enough for a test to see it.
+const VIGILANT: Vigilance =
+    Vigilance { proof_interval: Duration::from_millis(100), silence_max: Duration::from_secs(2) };
+
+async fn vigilant(config: &PostgresConfig) -> Changes {
+    let (feed, source) = Source::new();
+    let listener = tokio::spawn(listen_with(config.clone(), PostgresStore::new(config), feed, VIGILANT));
+    let mut changes = Changes { source, listener };
+    changes.up(true).await;
+    changes
+}
+
+#[tokio::test]
+async fn a_connection_that_hangs_is_given_up_and_opened_again() {
+    let cluster = Cluster::start();
+    let Fixture { database, config, changes, .. } = Fixture::in_cluster(&cluster).await;
+    drop(changes);
+    let client = database.connect().await;
+    until(&client, "SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE 'LISTEN%'").await;
+    let mut changes = vigilant(&config).await;
+    let backend =
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'rowcast'";
+    let backend: i32 = client.query_one(backend, &[]).await.unwrap().get(0);
+    signal("-STOP", backend);
+    changes.up(false).await;
+    changes.up(true).await;
+    signal("-CONT", backend);
+    client.batch_execute(&insert_sql(1)).await.unwrap();
+    assert_eq!(changes.next().await.product_id.get(), 1);
+}
+
+fn signal(signal: &str, process: i32) {
+    assert!(Command::new("kill").args([signal, &process.to_string()]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_server_that_is_behind_is_not_taken_for_a_dead_connection() {
+    let Fixture { database, config, .. } = Fixture::new().await;
+    let mut changes = vigilant(&config).await;
+    let mut up = changes.source.up();
+    up.mark_unchanged();
+    let client = database.connect().await;
+    let count = 8 * CHANGES_WAITING_MAX;
+    let insert =
+        format!("INSERT INTO products SELECT n, repeat('m', 5000), '', 6, '' FROM generate_series(1, {count}) n");
+    client.batch_execute(&insert).await.unwrap();
+    // What is tested is that nothing happens while this passes.
+    assert!(timeout(VIGILANT.silence_max * 2, up.changed()).await.is_err());
     for number in 1..=count {
         assert_eq!(changes.next().await.product_id.get(), number as u64);
     }

@@ -25,7 +25,7 @@ use tokio_postgres::Client;
 use crate::support::postgres::{Cluster, Database};
 
 /// What turns a hang into a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A migrated database with the store and the source of a server.
 struct Fixture {

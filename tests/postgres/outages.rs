@@ -7,7 +7,7 @@ use rowcast::store::postgres_config::PostgresConfig;
 use super::{Fixture, id, insert_sql, macbook};
 use crate::support::postgres::Cluster;
 
-fn assert_unavailable<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
+fn assert_unavailable<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) {
     assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
 }
 
@@ -19,18 +19,18 @@ async fn requests_fail_while_it_is_down_and_work_after() {
     changes.next().await;
     for crash in [false, true] {
         if crash {
-            cluster.crash()
+            cluster.crash();
         } else {
-            cluster.stop()
+            cluster.stop();
         }
         changes.up(false).await;
-        assert_unavailable(store.check().await);
-        assert_unavailable(store.get(id(1)).await);
-        assert_unavailable(store.list(None, 1).await);
-        assert_unavailable(store.insert(macbook(2)).await);
-        assert_unavailable(store.put(macbook(2)).await);
-        assert_unavailable(store.patch(id(1), rowcast::product::ProductPatch::default()).await);
-        assert_unavailable(store.delete(id(1)).await);
+        assert_unavailable(&store.check().await);
+        assert_unavailable(&store.get(id(1)).await);
+        assert_unavailable(&store.list(None, 1).await);
+        assert_unavailable(&store.insert(macbook(2)).await);
+        assert_unavailable(&store.put(macbook(2)).await);
+        assert_unavailable(&store.patch(id(1), rowcast::product::ProductPatch::default()).await);
+        assert_unavailable(&store.delete(id(1)).await);
 
         cluster.start_again();
         changes.up(true).await;
