@@ -25,12 +25,6 @@ use crate::store::postgres_tls::TlsStream;
 const LISTEN: &str = "LISTEN product_change";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often the connection has to prove itself alive, which it does by keeping house.
-const HOUSEKEEPING_INTERVAL: Duration = Duration::from_mins(1);
-/// How long the database may say nothing at all while an answer is due.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
-const _: () = assert!(HOUSEKEEPING_INTERVAL.as_secs() + SILENCE_MAX.as_secs() <= 90);
-
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
@@ -40,14 +34,38 @@ const OVERSIZE_TRIES: u32 = 3;
 /// Of a payload that is not ours, how many characters the log shows.
 const FOREIGN_SHOWN_MAX: usize = 80;
 
+/// When a connection that says nothing is taken for dead.
+#[derive(Clone, Copy, Debug)]
+pub struct Vigilance {
+    /// How often the connection has to prove itself alive, which it does by keeping house.
+    pub proof_interval: Duration,
+    /// How long the database may say nothing at all while an answer is due.
+    pub silence_max: Duration,
+}
+
+impl Vigilance {
+    /// What a server uses: within 90 s of silence it knows.
+    pub const DEFAULT: Self = Self { proof_interval: Duration::from_mins(1), silence_max: Duration::from_secs(20) };
+}
+
+const _: () = {
+    let Vigilance { proof_interval, silence_max } = Vigilance::DEFAULT;
+    assert!(proof_interval.as_secs() + silence_max.as_secs() <= 90);
+};
+
 /// Feeds every change that the database notifies, until nobody takes them any more. A lost connection is opened again;
 /// the changes that were committed meanwhile are not fed.
 pub async fn listen(config: PostgresConfig, store: PostgresStore, feed: SourceFeed) {
+    listen_with(config, store, feed, Vigilance::DEFAULT).await;
+}
+
+/// [`listen`] with another vigilance.
+pub async fn listen_with(config: PostgresConfig, store: PostgresStore, feed: SourceFeed, vigilance: Vigilance) {
     let random = RandomState::new();
     let mut failures = 0;
     loop {
-        let ended = Box::pin(session(&config, &store, &feed)).await;
-        let was_up = feed.up.send_replace(false);
+        let ended = Box::pin(session(&config, &store, &feed, vigilance)).await;
+        let was_up = set_up(&feed, false);
         let Err(lost) = ended else { return };
         failures = if was_up { 1 } else { failures + 1 };
         let delay = backoff(failures, random.hash_one(Instant::now()));
@@ -67,19 +85,25 @@ enum Lost {
     Database(#[from] Error),
     #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
     Unreachable,
-    #[error("no sign of life for {} s", SILENCE_MAX.as_secs())]
-    Silence,
+    #[error("no sign of life for {0:?}")]
+    Silence(Duration),
     #[error("the database closed the connection")]
     Closed,
 }
 
 /// One connection, from its opening until it is lost, or until the feed's receiver is gone.
-async fn session(config: &PostgresConfig, store: &PostgresStore, feed: &SourceFeed) -> Result<(), Lost> {
+async fn session(
+    config: &PostgresConfig,
+    store: &PostgresStore,
+    feed: &SourceFeed,
+    vigilance: Vigilance,
+) -> Result<(), Lost> {
+    let Vigilance { proof_interval, silence_max } = vigilance;
     let (client, mut connection) =
         timeout(CONNECT_TIMEOUT, config.connect()).await.map_err(|_| Lost::Unreachable)??;
     // The one statement whose answer is due, if any. Its answer too comes by way of `next_message`.
     let mut statement: Option<Statement<'_>> = Some(Box::pin(client.batch_execute(LISTEN)));
-    let mut housekeeping = interval(HOUSEKEEPING_INTERVAL);
+    let mut housekeeping = interval(proof_interval);
     housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -99,7 +123,7 @@ async fn session(config: &PostgresConfig, store: &PostgresStore, feed: &SourceFe
             }
             _ = housekeeping.tick(), if statement.is_none() => statement = Some(Box::pin(keep_house(&client))),
             // Begins anew with every message.
-            () = sleep(SILENCE_MAX), if statement.is_some() => return Err(Lost::Silence),
+            () = sleep(silence_max), if statement.is_some() => return Err(Lost::Silence(silence_max)),
             () = feed.changes.closed() => return Ok(()),
         }
     }
@@ -126,9 +150,14 @@ async fn next_message(connection: &mut Connection<Socket, TlsStream>) -> Result<
 
 /// Once `LISTEN` was answered, every change that is committed from then on arrives.
 fn announce(config: &PostgresConfig, feed: &SourceFeed) {
-    if !feed.up.send_replace(true) {
+    if set_up(feed, true) {
         tracing::info!(database = %config, "listening to changes");
     }
+}
+
+/// Tells whether changes are arriving, and answers whether that is news.
+fn set_up(feed: &SourceFeed, is_up: bool) -> bool {
+    feed.up.send_if_modified(|up| std::mem::replace(up, is_up) != is_up)
 }
 
 /// Feeds the change that a payload tells of, and answers whether changes are wanted.

@@ -137,7 +137,7 @@ impl Cluster {
     fn configure(&self, tls: Option<&ServerTls>) {
         let mut settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\nfsync = off\n\
-             max_connections = 200\nmax_prepared_transactions = 4\ndeadlock_timeout = 200ms\n",
+             max_connections = 200\ndeadlock_timeout = 200ms\n",
             self.port,
             self.directory.display()
         );

@@ -1,0 +1,167 @@
+//! The listener: it keeps listening, keeps order under backpressure, and keeps house.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rowcast::source::notify::{Vigilance, listen, listen_with};
+use rowcast::source::{CHANGES_WAITING_MAX, Source};
+use rowcast::store::postgres::PostgresStore;
+use rowcast::store::postgres_config::PostgresConfig;
+use tokio::time::timeout;
+use tokio_postgres::Client;
+
+use super::{Changes, Fixture, PATIENCE, insert_sql};
+use crate::support::postgres::Cluster;
+
+/// Ends the connection of every listener of this database.
+async fn terminate_listeners(client: &Client) {
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND application_name = 'rowcast'";
+    assert!(!client.query(terminate, &[]).await.unwrap().is_empty());
+}
+
+/// Returns once the query answers true.
+async fn until(client: &Client, query: &str) {
+    let holds = async { while !client.query_one(query, &[]).await.unwrap().get::<_, bool>(0) {} };
+    timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("never: {query}"));
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_opened_again() {
+    let Fixture { database, mut changes, .. } = Fixture::new().await;
+    let client = database.connect().await;
+    terminate_listeners(&client).await;
+    changes.up(false).await;
+    changes.up(true).await;
+    client.batch_execute(&insert_sql(1)).await.unwrap();
+    assert_eq!(changes.next().await.product_id.get(), 1);
+}
+
+#[tokio::test]
+async fn more_changes_than_may_wait_arrive_all_and_in_order() {
+    let Fixture { database, mut changes, .. } = Fixture::new().await;
+    let client = database.connect().await;
+    let count = 4 * CHANGES_WAITING_MAX;
+    let insert = format!(
+        "INSERT INTO products SELECT n, repeat('m', 1000), '500EUR', 6, 'MacBook Pro' FROM generate_series(1, {count}) n"
+    );
+    client.batch_execute(&insert).await.unwrap();
+    for number in 1..=count {
+        assert_eq!(changes.next().await.product_id.get(), number as u64);
+    }
+}
+
+/// Vigilant enough for a test to see it.
+const VIGILANT: Vigilance =
+    Vigilance { proof_interval: Duration::from_millis(100), silence_max: Duration::from_secs(2) };
+
+async fn vigilant(config: &PostgresConfig) -> Changes {
+    let (feed, source) = Source::new();
+    let listener = tokio::spawn(listen_with(config.clone(), PostgresStore::new(config), feed, VIGILANT));
+    let mut changes = Changes { source, listener };
+    changes.up(true).await;
+    changes
+}
+
+#[tokio::test]
+async fn a_connection_that_hangs_is_given_up_and_opened_again() {
+    let cluster = Cluster::start();
+    let Fixture { database, config, changes, .. } = Fixture::in_cluster(&cluster).await;
+    drop(changes);
+    let client = database.connect().await;
+    until(&client, "SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE 'LISTEN%'").await;
+    let mut changes = vigilant(&config).await;
+    let backend =
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'rowcast'";
+    let backend: i32 = client.query_one(backend, &[]).await.unwrap().get(0);
+    signal("-STOP", backend);
+    changes.up(false).await;
+    changes.up(true).await;
+    signal("-CONT", backend);
+    client.batch_execute(&insert_sql(1)).await.unwrap();
+    assert_eq!(changes.next().await.product_id.get(), 1);
+}
+
+fn signal(signal: &str, process: i32) {
+    assert!(Command::new("kill").args([signal, &process.to_string()]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_server_that_is_behind_is_not_taken_for_a_dead_connection() {
+    let Fixture { database, config, .. } = Fixture::new().await;
+    let mut changes = vigilant(&config).await;
+    let mut up = changes.source.up();
+    up.mark_unchanged();
+    let client = database.connect().await;
+    let count = 8 * CHANGES_WAITING_MAX;
+    let insert =
+        format!("INSERT INTO products SELECT n, repeat('m', 5000), '', 6, '' FROM generate_series(1, {count}) n");
+    client.batch_execute(&insert).await.unwrap();
+    // What is tested is that nothing happens while this passes.
+    assert!(timeout(VIGILANT.silence_max * 2, up.changed()).await.is_err());
+    for number in 1..=count {
+        assert_eq!(changes.next().await.product_id.get(), number as u64);
+    }
+}
+
+#[tokio::test]
+async fn it_ends_when_nobody_takes_changes() {
+    let Fixture { config, .. } = Fixture::new().await;
+    let (feed, source) = Source::new();
+    let mut up = source.up();
+    let listener = tokio::spawn(listen(config.clone(), PostgresStore::new(&config), feed));
+    timeout(PATIENCE, up.wait_for(|up| *up)).await.expect("no hang").unwrap();
+    drop(source);
+    timeout(PATIENCE, listener).await.expect("no hang").unwrap();
+    assert!(!*up.borrow());
+}
+
+#[tokio::test]
+async fn several_servers_read_the_same_large_change() {
+    let Fixture { database, config, mut changes, .. } = Fixture::new().await;
+    let mut others = Changes::of(&config).await;
+    let client = database.connect().await;
+    client.batch_execute(&insert_sql(1).replace("'Apple'", "repeat('m', 9000)")).await.unwrap();
+    let json = changes.next_json().await;
+    assert!(json.len() > 9000);
+    assert_eq!(others.next_json().await, json);
+}
+
+#[tokio::test]
+async fn old_messages_are_removed_and_recent_ones_are_not() {
+    let Fixture { database, mut changes, .. } = Fixture::new().await;
+    let client = database.connect().await;
+    client
+        .batch_execute(
+            "INSERT INTO oversize_changes VALUES (7001, 'old', now() - interval '11 minutes'), \
+             (7002, 'recent', now() - interval '9 minutes')",
+        )
+        .await
+        .unwrap();
+    terminate_listeners(&client).await;
+    until(&client, "SELECT count(*) = 1 FROM oversize_changes").await;
+    until(&client, "SELECT message = 'recent' FROM oversize_changes").await;
+    changes.up(true).await;
+}
+
+/// On a cluster of its own, because any transaction of the cluster keeps tombstones.
+#[tokio::test]
+async fn a_tombstone_stays_while_an_insert_may_need_it_and_no_longer() {
+    let cluster = Cluster::start();
+    let Fixture { database, changes: _changes, .. } = Fixture::in_cluster(&cluster).await;
+    let (client, inserter) = (database.connect().await, database.connect().await);
+    client.batch_execute(&format!("{}; DELETE FROM products", insert_sql(1))).await.unwrap();
+    inserter.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+
+    terminate_listeners(&client).await;
+    until(&client, "SELECT horizon IS NOT NULL FROM product_tombstones WHERE product_id = 1").await;
+    // What the second call marks tells that it has been there.
+    client.batch_execute(&format!("{}; DELETE FROM products", insert_sql(2))).await.unwrap();
+    terminate_listeners(&client).await;
+    until(&client, "SELECT horizon IS NOT NULL FROM product_tombstones WHERE product_id = 2").await;
+    until(&client, "SELECT count(*) = 2 FROM product_tombstones").await;
+
+    inserter.batch_execute("COMMIT").await.unwrap();
+    terminate_listeners(&client).await;
+    until(&client, "SELECT count(*) = 0 FROM product_tombstones").await;
+}

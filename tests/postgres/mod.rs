@@ -1,0 +1,159 @@
+//! Products in a real Postgres: the triggers, the store, the listener.
+
+mod listener;
+mod migrations;
+mod outages;
+mod payloads;
+mod races;
+mod store;
+mod tls;
+mod writers;
+
+use std::time::Duration;
+
+use rowcast::change::Change;
+use rowcast::product::{Product, ProductId};
+use rowcast::source::Source;
+use rowcast::source::notify::listen;
+use rowcast::store::migrate::migrate;
+use rowcast::store::postgres::PostgresStore;
+use rowcast::store::postgres_config::PostgresConfig;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::Client;
+
+use crate::support::postgres::{Cluster, Database};
+
+/// What turns a hang into a failure.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A migrated database with the store and the source of a server.
+struct Fixture {
+    database: Database,
+    config: PostgresConfig,
+    store: PostgresStore,
+    changes: Changes,
+}
+
+impl Fixture {
+    /// In a new database of the shared cluster.
+    async fn new() -> Self {
+        Self::in_cluster(Cluster::shared()).await
+    }
+
+    async fn in_cluster(cluster: &Cluster) -> Self {
+        let database = cluster.database().await;
+        let config = PostgresConfig::parse(database.url()).unwrap();
+        migrate(&config).await.unwrap();
+        let store = PostgresStore::new(&config);
+        let changes = Changes::of(&config).await;
+        Self { database, config, store, changes }
+    }
+}
+
+/// The changes that a listener feeds.
+struct Changes {
+    source: Source,
+    listener: JoinHandle<()>,
+}
+
+impl Changes {
+    /// Begins to listen, and returns once it does.
+    async fn of(config: &PostgresConfig) -> Self {
+        let (feed, source) = Source::new();
+        let listener = tokio::spawn(listen(config.clone(), PostgresStore::new(config), feed));
+        let mut changes = Self { source, listener };
+        changes.up(true).await;
+        changes
+    }
+
+    /// Returns once changes are arriving, or once they are not.
+    async fn up(&mut self, is_up: bool) {
+        let mut up = self.source.up();
+        timeout(PATIENCE, up.wait_for(|up| *up == is_up)).await.expect("no hang").expect("the listener runs");
+    }
+
+    async fn next(&mut self) -> Change {
+        timeout(PATIENCE, self.source.next()).await.expect("no hang").expect("the listener runs")
+    }
+
+    /// The next change as subscribers read it.
+    async fn next_json(&mut self) -> String {
+        json(&self.next().await)
+    }
+
+    /// The actions and versions of so many changes, which are those of one product: their versions grow.
+    async fn of_one_product(&mut self, count: usize) -> Vec<(String, u64)> {
+        let mut seen: Vec<(String, u64)> = Vec::new();
+        for _ in 0..count {
+            let change = self.next().await;
+            let json = json(&change);
+            let action = json.split('"').nth(3).unwrap().to_owned();
+            assert!(seen.last().is_none_or(|(_, version)| *version < change.version), "{json} after {seen:?}");
+            assert!(json.contains(&format!("\"version\":{},", change.version)), "{json}");
+            seen.push((action, change.version));
+        }
+        seen
+    }
+
+    /// Asserts that there is no change before one that `client` makes now.
+    async fn none_before_now(&mut self, client: &Client) {
+        client.batch_execute(&insert_sql(987_654)).await.unwrap();
+        let change = self.next().await;
+        assert_eq!(change.product_id.get(), 987_654, "{}", json(&change));
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+fn json(change: &Change) -> String {
+    let mut json = Vec::new();
+    change.write_json(&mut json);
+    String::from_utf8(json).unwrap()
+}
+
+fn id(number: u64) -> ProductId {
+    ProductId::new(number).unwrap()
+}
+
+fn macbook(number: u64) -> Product {
+    Product {
+        product_id: id(number),
+        manufacturer: "Apple".into(),
+        price_per_unit: "500EUR".into(),
+        units_available: 6,
+        product_name: "MacBook Pro".into(),
+    }
+}
+
+/// [`macbook`] as somebody with plain SQL adds it.
+fn insert_sql(number: u64) -> String {
+    format!(
+        "INSERT INTO products (product_id, manufacturer, price_per_unit, units_available, product_name) \
+         VALUES ({number}, 'Apple', '500EUR', 6, 'MacBook Pro')"
+    )
+}
+
+/// The version that the row has.
+async fn stored_version(client: &Client, number: i64) -> u64 {
+    let row = client.query_one("SELECT version FROM products WHERE product_id = $1", &[&number]).await.unwrap();
+    row.get::<_, i64>(0).cast_unsigned()
+}
+
+/// The process id of a session.
+async fn session_id(client: &Client) -> i32 {
+    client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0)
+}
+
+/// Returns once another session makes this one wait.
+async fn until_blocked(observer: &Client, session_id: i32) {
+    let blocked = async {
+        let is_blocked = "SELECT cardinality(pg_blocking_pids($1)) > 0";
+        while !observer.query_one(is_blocked, &[&session_id]).await.unwrap().get::<_, bool>(0) {}
+    };
+    timeout(PATIENCE, blocked).await.expect("no hang");
+}

@@ -1,0 +1,59 @@
+//! The database goes away and comes back.
+
+use rowcast::store::StoreError;
+use rowcast::store::postgres::PostgresStore;
+use rowcast::store::postgres_config::PostgresConfig;
+
+use super::{Fixture, id, insert_sql, macbook};
+use crate::support::postgres::Cluster;
+
+fn assert_unavailable<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) {
+    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn requests_fail_while_it_is_down_and_work_after() {
+    let cluster = Cluster::start();
+    let Fixture { store, database, mut changes, .. } = Fixture::in_cluster(&cluster).await;
+    store.insert(macbook(1)).await.unwrap();
+    changes.next().await;
+    for crash in [false, true] {
+        if crash {
+            cluster.crash();
+        } else {
+            cluster.stop();
+        }
+        changes.up(false).await;
+        assert_unavailable(&store.check().await);
+        assert_unavailable(&store.get(id(1)).await);
+        assert_unavailable(&store.list(None, 1).await);
+        assert_unavailable(&store.insert(macbook(2)).await);
+        assert_unavailable(&store.put(macbook(2)).await);
+        assert_unavailable(&store.patch(id(1), rowcast::product::ProductPatch::default()).await);
+        assert_unavailable(&store.delete(id(1)).await);
+
+        cluster.start_again();
+        changes.up(true).await;
+        store.check().await.unwrap();
+        assert_eq!(store.get(id(1)).await.unwrap().product, macbook(1));
+        let number = if crash { 11 } else { 10 };
+        database.connect().await.batch_execute(&insert_sql(number)).await.unwrap();
+        assert_eq!(changes.next().await.product_id, id(number));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_without_the_password() {
+    let cluster = Cluster::shared();
+    for url in [
+        format!("postgres://nobody:s3cret@127.0.0.1:{}/postgres", cluster.port()),
+        format!("postgres://postgres:s3cret@127.0.0.1:{}/no_such_database", cluster.port()),
+        "postgres://postgres:s3cret@127.0.0.1:1/postgres".to_owned(),
+    ] {
+        let config = PostgresConfig::parse(&url).unwrap();
+        let error = PostgresStore::new(&config).check().await.unwrap_err().to_string();
+        assert!(error.contains(&config.to_string()) && !error.contains("s3cret"), "{error}");
+        let error = rowcast::store::migrate::migrate(&config).await.unwrap_err().to_string();
+        assert!(error.contains(&config.to_string()) && !error.contains("s3cret"), "{error}");
+    }
+}

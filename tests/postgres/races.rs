@@ -1,0 +1,280 @@
+//! Two sessions at one product: whatever the interleaving, versions grow in the order of the commits.
+//!
+//! The first session holds the row's lock, the second is seen to wait for it, and only then the first goes on.
+
+use rowcast::product::Product;
+use rowcast::store::{Put, StoreError};
+use tokio::time::timeout;
+use tokio_postgres::Client;
+
+use super::{Fixture, PATIENCE, id, insert_sql, macbook, session_id, stored_version, until_blocked};
+
+const UPDATE: &str = "UPDATE products SET units_available = units_available + 1 WHERE product_id = 1";
+const DELETE: &str = "DELETE FROM products WHERE product_id = 1";
+
+/// Product 1 is there. The first session begins, updates it, lets the second do `second` until that waits, does `then`
+/// and commits. Answers the actions that subscribers saw after the first insert.
+async fn race(fixture: &mut Fixture, then: &[&str], second: &str, changes: usize) -> Vec<String> {
+    let (holder, waiter) = (fixture.database.connect().await, fixture.database.connect().await);
+    holder.batch_execute(&insert_sql(1)).await.unwrap();
+    holder.batch_execute(&format!("BEGIN; {UPDATE}")).await.unwrap();
+    let waiter_id = session_id(&waiter).await;
+    let second = second.to_owned();
+    let waiting = tokio::spawn(async move { waiter.batch_execute(&second).await });
+    until_blocked(&holder, waiter_id).await;
+    for statement in then {
+        holder.batch_execute(statement).await.unwrap();
+    }
+    holder.batch_execute("COMMIT").await.unwrap();
+    timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
+    let seen = fixture.changes.of_one_product(2 + changes).await;
+    seen.into_iter().skip(2).map(|(action, _)| action).collect()
+}
+
+/// Returns once a session of the store waits for a lock.
+async fn until_store_is_blocked(observer: &Client) {
+    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                 AND application_name = 'rowcast' AND wait_event_type = 'Lock')";
+    let blocked = async { while !observer.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {} };
+    timeout(PATIENCE, blocked).await.expect("no hang");
+}
+
+/// What the sessions that begin from now on do their transactions at.
+async fn isolate_by_default(client: &Client, level: &str) {
+    let name: String = client.query_one("SELECT current_database()", &[]).await.unwrap().get(0);
+    let alter = format!("ALTER DATABASE {name} SET default_transaction_isolation = '{level}'");
+    client.batch_execute(&alter).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_insert_that_waits_for_a_delete_comes_after_it() {
+    let mut fixture = Fixture::new().await;
+    assert_eq!(race(&mut fixture, &[DELETE], &insert_sql(1), 2).await, ["DELETE", "INSERT"]);
+}
+
+#[tokio::test]
+async fn an_insert_that_waits_for_a_product_that_comes_and_goes_comes_after_it() {
+    let mut fixture = Fixture::new().await;
+    let then = [DELETE, &insert_sql(1), UPDATE, DELETE];
+    let seen = race(&mut fixture, &then, &insert_sql(1), 5).await;
+    assert_eq!(seen, ["DELETE", "INSERT", "UPDATE", "DELETE", "INSERT"]);
+}
+
+#[tokio::test]
+async fn an_insert_that_drew_its_version_long_before_the_delete_comes_after_it() {
+    let Fixture { database, mut changes, .. } = Fixture::new().await;
+    let (deleter, inserter) = (database.connect().await, database.connect().await);
+    // Holds the insert between its draw and its unique check.
+    deleter
+        .batch_execute(
+            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END $$; \
+             CREATE TRIGGER zzz_after_rowcast BEFORE INSERT ON products FOR EACH ROW EXECUTE FUNCTION pause()",
+        )
+        .await
+        .unwrap();
+    deleter.batch_execute(&insert_sql(1)).await.unwrap();
+    deleter.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
+    let inserter_id = session_id(&inserter).await;
+    let waiting = tokio::spawn(async move { inserter.batch_execute(&insert_sql(1)).await });
+    until_blocked(&deleter, inserter_id).await;
+    deleter.batch_execute(DELETE).await.unwrap();
+    deleter.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+    timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
+
+    let seen = changes.of_one_product(3).await;
+    assert_eq!(seen.last().unwrap(), &("INSERT".to_owned(), stored_version(&deleter, 1).await));
+}
+
+#[tokio::test]
+async fn an_insert_under_a_stricter_isolation_level_comes_after_the_delete_that_it_cannot_see() {
+    for level in ["REPEATABLE READ", "SERIALIZABLE"] {
+        let mut fixture = Fixture::new().await;
+        let insert = format!("BEGIN ISOLATION LEVEL {level}; {}; COMMIT", insert_sql(1));
+        assert_eq!(race(&mut fixture, &[DELETE], &insert, 2).await, ["DELETE", "INSERT"], "{level}");
+    }
+}
+
+#[tokio::test]
+async fn a_delete_that_waits_for_an_update_comes_after_it() {
+    let mut fixture = Fixture::new().await;
+    assert_eq!(race(&mut fixture, &[UPDATE], DELETE, 2).await, ["UPDATE", "DELETE"]);
+}
+
+#[tokio::test]
+async fn an_update_that_waits_for_a_delete_changes_nothing() {
+    let mut fixture = Fixture::new().await;
+    assert_eq!(race(&mut fixture, &[DELETE], UPDATE, 1).await, ["DELETE"]);
+    let client = fixture.database.connect().await;
+    fixture.changes.none_before_now(&client).await;
+}
+
+#[tokio::test]
+async fn an_upsert_that_waits_for_a_delete_comes_after_it() {
+    let mut fixture = Fixture::new().await;
+    let upsert = insert_sql(1) + " ON CONFLICT (product_id) DO UPDATE SET units_available = 9";
+    assert_eq!(race(&mut fixture, &[DELETE], &upsert, 2).await, ["DELETE", "INSERT"]);
+}
+
+#[tokio::test]
+async fn an_upsert_that_waits_for_an_update_comes_after_it() {
+    let mut fixture = Fixture::new().await;
+    let upsert = insert_sql(1) + " ON CONFLICT (product_id) DO UPDATE SET units_available = 9";
+    assert_eq!(race(&mut fixture, &[UPDATE], &upsert, 2).await, ["UPDATE", "UPDATE"]);
+}
+
+#[tokio::test]
+async fn an_insert_that_waits_for_a_change_of_the_key_comes_after_it() {
+    let mut fixture = Fixture::new().await;
+    let client = fixture.database.connect().await;
+    let rename = "UPDATE products SET product_id = 2 WHERE product_id = 1";
+    // The insert of product 2, told between the delete and the insert of product 1, grows from the same numbers.
+    assert_eq!(race(&mut fixture, &[rename], &insert_sql(1), 3).await, ["DELETE", "INSERT", "INSERT"]);
+    assert!(stored_version(&client, 1).await > stored_version(&client, 2).await);
+}
+
+#[tokio::test]
+async fn a_change_of_the_key_that_waits_for_a_delete_comes_after_it() {
+    let Fixture { database, mut changes, .. } = Fixture::new().await;
+    let (holder, waiter) = (database.connect().await, database.connect().await);
+    holder.batch_execute(&insert_sql(1)).await.unwrap();
+    holder.batch_execute(&insert_sql(2)).await.unwrap();
+    holder.batch_execute(&format!("BEGIN; {UPDATE}")).await.unwrap();
+    let waiter_id = session_id(&waiter).await;
+    let rename = "UPDATE products SET product_id = 1 WHERE product_id = 2";
+    let waiting = tokio::spawn(async move { waiter.batch_execute(rename).await });
+    until_blocked(&holder, waiter_id).await;
+    holder.batch_execute(&format!("{DELETE}; COMMIT")).await.unwrap();
+    timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
+
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        let change = changes.next().await;
+        seen.push((change.product_id.get(), change.version));
+    }
+    assert_eq!(seen.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 1, 1, 2, 1]);
+    assert!(seen[5].1 > seen[3].1, "{seen:?}");
+    assert_eq!(seen[5].1, stored_version(&holder, 1).await);
+}
+
+#[tokio::test]
+async fn the_store_answers_the_version_that_an_insert_got_in_the_end() {
+    for level in ["read committed", "repeatable read", "serializable"] {
+        let Fixture { database, store, mut changes, .. } = Fixture::new().await;
+        let holder = database.connect().await;
+        isolate_by_default(&holder, level).await;
+        store.insert(macbook(1)).await.unwrap();
+        holder.batch_execute(&format!("BEGIN; {UPDATE}")).await.unwrap();
+        let waiting = tokio::spawn({
+            let store = store.clone();
+            async move { store.insert(macbook(1)).await }
+        });
+        until_store_is_blocked(&holder).await;
+        holder.batch_execute(&format!("{DELETE}; COMMIT")).await.unwrap();
+        let answered = timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
+        assert_eq!(changes.of_one_product(4).await[3], ("INSERT".to_owned(), answered), "{level}");
+        assert_eq!(store.get(id(1)).await.unwrap().version, answered);
+    }
+}
+
+#[tokio::test]
+async fn the_store_answers_what_a_put_did_in_the_end() {
+    let Fixture { database, store, mut changes, .. } = Fixture::new().await;
+    let holder = database.connect().await;
+    store.insert(macbook(1)).await.unwrap();
+    holder.batch_execute(&format!("BEGIN; {UPDATE}")).await.unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.put(macbook(1)).await }
+    });
+    until_store_is_blocked(&holder).await;
+    holder.batch_execute(&format!("{DELETE}; COMMIT")).await.unwrap();
+    let (put, answered) = timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
+    assert_eq!(put, Put::Inserted);
+    assert_eq!(changes.of_one_product(4).await[3], ("INSERT".to_owned(), answered));
+}
+
+#[tokio::test]
+async fn a_write_that_was_rolled_back_for_another_is_tried_again() {
+    let Fixture { database, store, .. } = Fixture::new().await;
+    let client = database.connect().await;
+    isolate_by_default(&client, "repeatable read").await;
+    store.insert(macbook(1)).await.unwrap();
+    client.batch_execute(&format!("BEGIN; {UPDATE}")).await.unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.patch(id(1), serde_json::from_str(r#"{"productName":"Air"}"#).unwrap()).await }
+    });
+    until_store_is_blocked(&client).await;
+    client.batch_execute("COMMIT").await.unwrap();
+    let patched = timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
+    assert_eq!(patched.product, Product { units_available: 7, product_name: "Air".into(), ..macbook(1) });
+}
+
+/// Everybody at few products for a while: what no list of interleavings thought of.
+#[tokio::test]
+async fn versions_grow_under_a_crowd() {
+    const SESSIONS: u64 = 6;
+    const ROUNDS: u64 = 120;
+    let Fixture { database, store, mut changes, .. } = Fixture::new().await;
+    let mut sessions = Vec::new();
+    for session in 0..SESSIONS {
+        let (client, store) = (database.connect().await, store.clone());
+        sessions.push(tokio::spawn(async move {
+            for round in 0..ROUNDS {
+                crowd_step(&client, &store, session * 7 + round * 13).await;
+            }
+        }));
+    }
+    let observer = database.connect().await;
+    let crowd = tokio::spawn(async move {
+        for session in sessions {
+            session.await.unwrap();
+        }
+        observer.batch_execute(&insert_sql(500)).await.unwrap();
+    });
+
+    let mut versions_by_product = std::collections::HashMap::new();
+    let mut count = 0;
+    loop {
+        let change = changes.next().await;
+        if change.product_id == id(500) {
+            break;
+        }
+        count += 1;
+        let before = versions_by_product.insert(change.product_id, change.version);
+        assert!(before < Some(change.version), "{before:?} before {}", super::json(&change));
+    }
+    crowd.await.unwrap();
+    assert!(count > SESSIONS * ROUNDS / 3, "only {count} changes");
+    for row in store.list(None, 10).await.unwrap() {
+        let told = versions_by_product.get(&row.product.product_id);
+        assert!(told.is_none_or(|told| *told == row.version), "{row:?}, told {told:?}");
+    }
+}
+
+async fn crowd_step(client: &Client, store: &rowcast::store::postgres::PostgresStore, step: u64) {
+    let (one, other) = (step % 3 + 1, (step / 3) % 3 + 1);
+    let upsert = format!("{} ON CONFLICT (product_id) DO UPDATE SET units_available = 9", insert_sql(one));
+    let delete = format!("DELETE FROM products WHERE product_id = {one}");
+    let outcome = match step % 7 {
+        0 => store.insert(macbook(one)).await.map(|_| ()),
+        1 => store.put(macbook(one)).await.map(|_| ()),
+        2 => store.delete(id(one)).await.map(|_| ()),
+        3 => run(client, &format!("UPDATE products SET product_id = {other} WHERE product_id = {one}")).await,
+        4 => run(client, &format!("BEGIN; {delete}; {upsert}; {delete}; COMMIT")).await,
+        5 => run(client, &format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {upsert}; COMMIT")).await,
+        _ => run(client, &format!("BEGIN; {upsert}; SAVEPOINT s; {delete}; ROLLBACK TO s; {delete}; COMMIT")).await,
+    };
+    if let Err(StoreError::Unavailable(text)) = outcome {
+        panic!("{text}");
+    }
+}
+
+/// Runs a transaction that may well fail in a crowd.
+async fn run(client: &Client, sql: &str) -> Result<(), StoreError> {
+    if client.batch_execute(sql).await.is_err() {
+        client.batch_execute("ROLLBACK").await.unwrap();
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! What the store answers, and that it is what subscribers are told.
+
+use rowcast::product::{Product, ProductPatch};
+use rowcast::store::{Put, StoreError, Versioned};
+
+use super::{Fixture, id, insert_sql, macbook};
+
+#[tokio::test]
+async fn a_product_is_written_and_read() {
+    let Fixture { store, mut changes, .. } = Fixture::new().await;
+    assert!(matches!(store.get(id(1)).await, Err(StoreError::NotFound(missing)) if missing == id(1)));
+    assert!(matches!(store.delete(id(1)).await, Err(StoreError::NotFound(_))));
+    let patch: ProductPatch = serde_json::from_str(r#"{"unitsAvailable":7}"#).unwrap();
+    assert!(matches!(store.patch(id(1), patch.clone()).await, Err(StoreError::NotFound(_))));
+
+    let inserted = store.insert(macbook(1)).await.unwrap();
+    assert_eq!(store.get(id(1)).await.unwrap(), Versioned { product: macbook(1), version: inserted });
+    assert!(matches!(store.insert(macbook(1)).await, Err(StoreError::Exists(taken)) if taken == id(1)));
+
+    let patched = store.patch(id(1), patch).await.unwrap();
+    assert_eq!(patched.product, Product { units_available: 7, ..macbook(1) });
+    assert_eq!(store.get(id(1)).await.unwrap(), patched);
+
+    let (put, replaced) = store.put(Product { product_name: "Air".into(), ..macbook(1) }).await.unwrap();
+    assert_eq!(put, Put::Replaced);
+    let deleted = store.delete(id(1)).await.unwrap();
+    let (put, put_again) = store.put(macbook(1)).await.unwrap();
+    assert_eq!(put, Put::Inserted);
+
+    let told = changes.of_one_product(5).await;
+    let answered = [
+        ("INSERT", inserted),
+        ("UPDATE", patched.version),
+        ("UPDATE", replaced),
+        ("DELETE", deleted),
+        ("INSERT", put_again),
+    ];
+    assert_eq!(told, answered.map(|(action, version)| (action.to_owned(), version)));
+}
+
+#[tokio::test]
+async fn the_ends_of_the_ranges_are_kept() {
+    let Fixture { store, .. } = Fixture::new().await;
+    for number in [0, rowcast::product::ProductId::MAX.get()] {
+        for units_available in [i64::MIN, i64::MAX] {
+            let product = Product { units_available, manufacturer: String::new(), ..macbook(number) };
+            store.put(product.clone()).await.unwrap();
+            assert_eq!(store.get(id(number)).await.unwrap().product, product);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_list_is_paged_by_id() {
+    let Fixture { store, database, .. } = Fixture::new().await;
+    let client = database.connect().await;
+    for number in [5, 3, 9, 0] {
+        client.batch_execute(&insert_sql(number)).await.unwrap();
+    }
+    let numbers = |page: Vec<Versioned>| page.iter().map(|row| row.product.product_id.get()).collect::<Vec<_>>();
+    assert_eq!(numbers(store.list(None, 2).await.unwrap()), [0, 3]);
+    assert_eq!(numbers(store.list(Some(id(3)), 2).await.unwrap()), [5, 9]);
+    assert_eq!(numbers(store.list(Some(id(4)), usize::MAX).await.unwrap()), [5, 9]);
+    assert!(store.list(Some(id(9)), 2).await.unwrap().is_empty());
+    assert!(store.list(None, 0).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_patch_that_names_nothing_is_a_change_all_the_same() {
+    let Fixture { store, mut changes, .. } = Fixture::new().await;
+    store.insert(macbook(1)).await.unwrap();
+    let patched = store.patch(id(1), ProductPatch::default()).await.unwrap();
+    assert_eq!(patched.product, macbook(1));
+    assert_eq!(changes.of_one_product(2).await[1], ("UPDATE".to_owned(), patched.version));
+}
+
+#[tokio::test]
+async fn a_database_without_the_tables_is_unavailable_in_words_for_the_log() {
+    let database = crate::support::postgres::Cluster::shared().database().await;
+    let config = rowcast::store::postgres_config::PostgresConfig::parse(database.url()).unwrap();
+    let store = rowcast::store::postgres::PostgresStore::new(&config);
+    store.check().await.unwrap();
+    let error = store.get(id(1)).await.unwrap_err().to_string();
+    assert!(error.contains("\"products\" does not exist") && error.contains(&config.to_string()), "{error}");
+}
