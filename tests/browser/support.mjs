@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,7 +18,12 @@ const LIVE_LINE = /^Rowcast is live at (http:\/\/127\.0\.0\.1:(\d+))/;
 
 export async function temporaryDirectory(t) {
   const path = await mkdtemp(join(tmpdir(), 'rowcast-browser-'));
-  t.after(() => rm(path, { recursive: true, force: true }));
+  const removeAtExit = () => rmSync(path, { recursive: true, force: true });
+  process.once('exit', removeAtExit);
+  t.after(async () => {
+    process.off('exit', removeAtExit);
+    await rm(path, { recursive: true, force: true });
+  });
   return path;
 }
 
@@ -42,6 +48,10 @@ export class Server {
     const options = ['--listen', `127.0.0.1:${this.#port}`, '--data-dir', this.#dataDir];
     const child = spawn(BINARY, options, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
+    // A run that is interrupted does not get to its `t.after`.
+    const kill = () => child.kill('SIGKILL');
+    process.once('exit', kill);
+    child.once('exit', () => process.off('exit', kill));
     const log = [];
     child.stderr.on('data', (text) => log.push(text));
     const [, url, port] = await liveLine(child, log);

@@ -40,7 +40,6 @@ const connection = new LiveConnection(`${location.protocol === 'https:' ? 'wss:'
     follow(async () => {
       await sync.catchUp();
       listedOnce = true;
-      drawSummary();
       connection.ready();
     });
   },
@@ -61,6 +60,7 @@ async function follow(run) {
   const current = sync;
   try {
     await run();
+    drawSummary();
   } catch (error) {
     if (sync !== current || error instanceof ConnectionLost) return;
     if (!(error instanceof ApiError)) throw error;
@@ -104,6 +104,7 @@ async function addSamples() {
 
 // Runs a write that has no form to show its error.
 async function attempt(run) {
+  notice('');
   try {
     await run();
   } catch (error) {
