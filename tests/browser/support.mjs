@@ -16,7 +16,10 @@ const BINARY = process.env.ROWCAST_BIN ?? fileURLToPath(new URL('../../target/de
 const CHROMIUM = process.env.ROWCAST_CHROMIUM ?? '/usr/bin/chromium';
 const LIVE_LINE = /^Rowcast is live at (http:\/\/127\.0\.0\.1:(\d+))/;
 
-export async function temporaryDirectory(t) {
+// An interrupted run does not get to its `t.after`; what it started ends, and what it made is removed, at its exit.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
+
+async function temporaryDirectory(t) {
   const path = await mkdtemp(join(tmpdir(), 'rowcast-browser-'));
   const removeAtExit = () => rmSync(path, { recursive: true, force: true });
   process.once('exit', removeAtExit);
@@ -48,9 +51,8 @@ export class Server {
     const options = ['--listen', `127.0.0.1:${this.#port}`, '--data-dir', this.#dataDir];
     const child = spawn(BINARY, options, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
-    // A run that is interrupted does not get to its `t.after`.
     const kill = () => child.kill('SIGKILL');
-    process.once('exit', kill);
+    process.prependOnceListener('exit', kill);
     child.once('exit', () => process.off('exit', kill));
     const log = [];
     child.stderr.on('data', (text) => log.push(text));
@@ -100,6 +102,9 @@ function liveLine(child, log) {
 export async function startBrowser(t) {
   const browser = await chromium.launch({
     executablePath: CHROMIUM,
+    handleSIGINT: false,
+    handleSIGTERM: false,
+    handleSIGHUP: false,
     chromiumSandbox: process.getuid?.() !== 0,
     args: [
       '--disable-gpu',
