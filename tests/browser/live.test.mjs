@@ -5,7 +5,13 @@ import {
   assertFaultless, cell, openPage, row, Server, startBrowser, waitForFlash, waitForText,
 } from './support.mjs';
 
-const KETTLE = { productId: 3, productName: 'Kettle', manufacturer: 'Brasa', pricePerUnit: '89EUR', unitsAvailable: 17 };
+const KETTLE = {
+  productId: 3,
+  productName: 'Kettle',
+  manufacturer: 'Brasa',
+  pricePerUnit: '89EUR',
+  unitsAvailable: 17,
+};
 
 let browser;
 const cleanups = [];

@@ -91,7 +91,7 @@ export class Server {
 function liveLine(child, log) {
   return new Promise((resolve, reject) => {
     child.once('error', reject);
-    child.once('exit', (code) => reject(new Error(`the server ended with ${code} before it was live: ${log.join('')}`)));
+    child.once('exit', (code) => reject(new Error(`the server ended (${code}) before it was live: ${log.join('')}`)));
     createInterface({ input: child.stdout }).on('line', (line) => {
       const match = LIVE_LINE.exec(line);
       if (match) resolve(match);
@@ -153,7 +153,7 @@ export function waitForFlash(page, id, key) {
   return page.waitForFunction((flashed) => window.flashed.has(flashed), `${id} ${key}`);
 }
 
-// Resolves when nothing went wrong on the page: no error, no violation of the content security policy, no other host.
+// Nothing went wrong on the page: no error, no violation of the content security policy, no other host.
 // `allowed` matches the console errors that the test provokes.
 export function assertFaultless(page, allowed = /^$/) {
   assert.deepEqual(

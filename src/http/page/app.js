@@ -1,4 +1,5 @@
-// The live page, joined: the connection feeds the table's model, the model tells the rows, and the forms write over HTTP.
+// The live page, joined: the connection feeds the model of the table, the model tells the rows, and the forms write
+// over HTTP.
 
 import { ApiError, createProduct, deleteProduct, listProducts, patchProduct, readProduct } from './api.js';
 import { ConnectionLost, LiveConnection } from './connection.js';
@@ -33,7 +34,9 @@ const editor = new Editor(element('editor'), {
   nextFreeId: () => (table.frontier === Infinity ? table.nextFreeId() : null),
 });
 
-const connection = new LiveConnection(`${location.protocol === 'https:' ? 'wss:' : 'ws:'}//${location.host}/websocket`, {
+const socketScheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
+
+const connection = new LiveConnection(`${socketScheme}//${location.host}/websocket`, {
   state: (state, retryAt) => status.entered(state, retryAt),
   open: () => {
     sync = new Sync(table, connection, listProducts, notice);
