@@ -5,7 +5,13 @@ import {
   assertFaultless, cell, openPage, row, Server, startBrowser, waitForFlash, waitForText,
 } from './support.mjs';
 
-const KETTLE = { productId: 3, productName: 'Kettle', manufacturer: 'Brasa', pricePerUnit: '89EUR', unitsAvailable: 17 };
+const KETTLE = {
+  productId: 3,
+  productName: 'Kettle',
+  manufacturer: 'Brasa',
+  pricePerUnit: '89EUR',
+  unitsAvailable: 17,
+};
 
 let browser;
 const cleanups = [];
@@ -89,9 +95,13 @@ test('the samples fill an empty table, on both pages', async (t) => {
 test('the meters follow the changes', async (t) => {
   const { server, one, other } = await twoPages(t, KETTLE);
   await waitForText(one.locator('#last-change'), 'none yet');
-  for (let units = 0; units < 5; units += 1) await server.patch(3, { unitsAvailable: units });
+  let done = false;
+  const rated = waitForText(one.locator('#rate'), /[1-9]/).finally(() => (done = true));
+  let changes = 0;
+  while (!done) await server.patch(3, { unitsAvailable: (changes += 1) });
+  await rated;
   for (const page of [one, other]) {
-    await waitForText(page.locator('#changes'), /^5$/);
+    await waitForText(page.locator('#changes'), new RegExp(`^${changes.toLocaleString('en-US')}$`));
     await waitForText(page.locator('#last-change'), /just now|s ago/);
     await waitForText(page.locator('#skipped'), /^0$/);
   }
@@ -112,3 +122,20 @@ test('a long table loads page by page, and every loaded row is live', async (t) 
   await row(one, 231).waitFor();
   assertFaultless(one);
 });
+
+for (const reducedMotion of ['no-preference', 'reduce']) {
+  test(`flashes end, and deleted rows leave, where motion has ${reducedMotion}`, async (t) => {
+    const server = await Server.start(t);
+    await server.add(KETTLE);
+    const page = await openPage(t, browser, server, { options: { reducedMotion } });
+    await row(page, 3).waitFor();
+    await server.patch(3, { unitsAvailable: 18 });
+    await waitForFlash(page, 3, 'unitsAvailable');
+    await server.patch(3, { unitsAvailable: 19 });
+    await waitForText(cell(page, 3, 'unitsAvailable'), /^19$/);
+    await page.locator('.flash').waitFor({ state: 'detached' });
+    await server.send('DELETE', '/products/3');
+    await page.locator('#rows tr').waitFor({ state: 'detached' });
+    assertFaultless(page);
+  });
+}

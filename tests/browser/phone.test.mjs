@@ -11,6 +11,7 @@ const LONG = {
   pricePerUnit: '1234567890.99EUR',
   unitsAvailable: 1234567890123,
 };
+const CHAIR_BY_LABEL = { ID: '2', 'Product name': 'Chair', Manufacturer: 'Sede', Price: '5EUR', Units: '3' };
 const LAMP = { productId: 1, productName: 'Lamp', manufacturer: 'Lumen', pricePerUnit: '74EUR', unitsAvailable: 5 };
 
 let browser;
@@ -33,7 +34,7 @@ for (const [width, height] of [[390, 844], [360, 640]]) {
     await page.getByRole('button', { name: 'Add product' }).tap();
     await page.getByLabel('Product name').waitFor();
     await assertFits(page);
-    for (const [label, text] of [['ID', '2'], ['Product name', 'Chair'], ['Manufacturer', 'Sede'], ['Price', '5EUR'], ['Units', '3']]) {
+    for (const [label, text] of Object.entries(CHAIR_BY_LABEL)) {
       await page.getByLabel(label, { exact: true }).fill(text);
     }
     await page.locator('#editor-save').tap();

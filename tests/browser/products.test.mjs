@@ -120,7 +120,8 @@ test('lists and changes in any order end in the state of the store', () => {
     }
     for (const waiting of waitingChanges) table.apply(waiting);
     table.mergePage({ products: [...store.values()], next: null }, -1, table.versions());
-    assert.deepEqual(table.ids().map((id) => table.get(id)), [...store.values()].sort((a, b) => a.productId - b.productId));
+    const stored = [...store.values()].sort((a, b) => a.productId - b.productId);
+    assert.deepEqual(table.ids().map((id) => table.get(id)), stored);
   }
 });
 

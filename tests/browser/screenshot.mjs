@@ -19,8 +19,10 @@ const PRODUCTS = [
 ];
 
 const SEED = 7;
-const CHANGES_BEFORE = 90;
-const CHANGE_EVERY_MS = 90;
+const CHANGES_BEFORE = 260;
+// The pace changes now and then, so that the rate has a shape.
+const PACE_CHANGES = 24;
+const PACE_MS = [40, 180];
 
 const [path, width = '1280', height = '800', colorScheme = 'light'] = process.argv.slice(2);
 if (path === undefined) {
@@ -47,12 +49,14 @@ async function takePicture() {
   await row(page, PRODUCTS.length).waitFor();
   const units = PRODUCTS.map(([, , , units]) => units);
   const random = seededRandom();
+  let pauseMs;
   for (let i = 0; i < CHANGES_BEFORE; i += 1) {
+    if (i % PACE_CHANGES === 0) pauseMs = PACE_MS[0] + random() * (PACE_MS[1] - PACE_MS[0]);
     const index = Math.floor(random() * units.length);
     const step = Math.ceil(random() * 6) * (random() < 0.6 ? -1 : 1);
     units[index] = Math.max(0, units[index] + step);
     await server.patch(index + 1, { unitsAvailable: units[index] });
-    await page.waitForTimeout(CHANGE_EVERY_MS * (0.5 + random()));
+    await page.waitForTimeout(pauseMs);
   }
   await server.patch(3, { pricePerUnit: '1449EUR' });
   await server.patch(8, { unitsAvailable: units[7] + 24 });

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,9 +16,17 @@ const BINARY = process.env.ROWCAST_BIN ?? fileURLToPath(new URL('../../target/de
 const CHROMIUM = process.env.ROWCAST_CHROMIUM ?? '/usr/bin/chromium';
 const LIVE_LINE = /^Rowcast is live at (http:\/\/127\.0\.0\.1:(\d+))/;
 
-export async function temporaryDirectory(t) {
+// An interrupted run does not get to its `t.after`; what it started ends, and what it made is removed, at its exit.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
+
+async function temporaryDirectory(t) {
   const path = await mkdtemp(join(tmpdir(), 'rowcast-browser-'));
-  t.after(() => rm(path, { recursive: true, force: true }));
+  const removeAtExit = () => rmSync(path, { recursive: true, force: true });
+  process.once('exit', removeAtExit);
+  t.after(async () => {
+    process.off('exit', removeAtExit);
+    await rm(path, { recursive: true, force: true });
+  });
   return path;
 }
 
@@ -42,6 +51,9 @@ export class Server {
     const options = ['--listen', `127.0.0.1:${this.#port}`, '--data-dir', this.#dataDir];
     const child = spawn(BINARY, options, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
+    const kill = () => child.kill('SIGKILL');
+    process.prependOnceListener('exit', kill);
+    child.once('exit', () => process.off('exit', kill));
     const log = [];
     child.stderr.on('data', (text) => log.push(text));
     const [, url, port] = await liveLine(child, log);
@@ -79,7 +91,7 @@ export class Server {
 function liveLine(child, log) {
   return new Promise((resolve, reject) => {
     child.once('error', reject);
-    child.once('exit', (code) => reject(new Error(`the server ended with ${code} before it was live: ${log.join('')}`)));
+    child.once('exit', (code) => reject(new Error(`the server ended (${code}) before it was live: ${log.join('')}`)));
     createInterface({ input: child.stdout }).on('line', (line) => {
       const match = LIVE_LINE.exec(line);
       if (match) resolve(match);
@@ -90,6 +102,9 @@ function liveLine(child, log) {
 export async function startBrowser(t) {
   const browser = await chromium.launch({
     executablePath: CHROMIUM,
+    handleSIGINT: false,
+    handleSIGTERM: false,
+    handleSIGHUP: false,
     chromiumSandbox: process.getuid?.() !== 0,
     args: [
       '--disable-gpu',
@@ -138,7 +153,7 @@ export function waitForFlash(page, id, key) {
   return page.waitForFunction((flashed) => window.flashed.has(flashed), `${id} ${key}`);
 }
 
-// Resolves when nothing went wrong on the page: no error, no violation of the content security policy, no other host.
+// Nothing went wrong on the page: no error, no violation of the content security policy, no other host.
 // `allowed` matches the console errors that the test provokes.
 export function assertFaultless(page, allowed = /^$/) {
   assert.deepEqual(

@@ -1,4 +1,5 @@
-// The live page, joined: the connection feeds the table's model, the model tells the rows, and the forms write over HTTP.
+// The live page, joined: the connection feeds the model of the table, the model tells the rows, and the forms write
+// over HTTP.
 
 import { ApiError, createProduct, deleteProduct, listProducts, patchProduct, readProduct } from './api.js';
 import { ConnectionLost, LiveConnection } from './connection.js';
@@ -33,14 +34,15 @@ const editor = new Editor(element('editor'), {
   nextFreeId: () => (table.frontier === Infinity ? table.nextFreeId() : null),
 });
 
-const connection = new LiveConnection(`${location.protocol === 'https:' ? 'wss:' : 'ws:'}//${location.host}/websocket`, {
+const socketScheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
+
+const connection = new LiveConnection(`${socketScheme}//${location.host}/websocket`, {
   state: (state, retryAt) => status.entered(state, retryAt),
   open: () => {
     sync = new Sync(table, connection, listProducts, notice);
     follow(async () => {
       await sync.catchUp();
       listedOnce = true;
-      drawSummary();
       connection.ready();
     });
   },
@@ -61,6 +63,7 @@ async function follow(run) {
   const current = sync;
   try {
     await run();
+    drawSummary();
   } catch (error) {
     if (sync !== current || error instanceof ConnectionLost) return;
     if (!(error instanceof ApiError)) throw error;
@@ -104,6 +107,7 @@ async function addSamples() {
 
 // Runs a write that has no form to show its error.
 async function attempt(run) {
+  notice('');
   try {
     await run();
   } catch (error) {

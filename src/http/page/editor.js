@@ -46,10 +46,15 @@ export class Editor {
       this.#note('This product was deleted elsewhere.');
       return;
     }
-    const untouched = KEYS.filter((key) => this.#fields[key].value === String(this.#editing[key]));
+    // What was just saved comes back as a change, and is none of elsewhere's.
+    const untouched = KEYS.filter((key) =>
+      [this.#editing[key], row[key]].map(String).includes(this.#fields[key].value),
+    );
     for (const key of untouched) this.#fields[key].value = row[key];
     this.#editing = row;
-    if (untouched.length < KEYS.length) this.#note('This product changed elsewhere; only the fields that you edited will be saved.');
+    if (untouched.length < KEYS.length) {
+      this.#note('This product changed elsewhere; only the fields that you edited will be saved.');
+    }
   }
 
   #open(editing, heading, save) {

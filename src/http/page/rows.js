@@ -4,6 +4,8 @@
 import { countText, priceParts } from './text.js';
 
 const CONFIRM_MS = 4000;
+// As long as the animation of a row that leaves.
+const LEAVING_MS = 500;
 
 export class ProductRows {
   #body;
@@ -21,7 +23,7 @@ export class ProductRows {
     this.#table = table;
     this.#on = on;
     body.addEventListener('click', (event) => this.#clicked(event));
-    body.addEventListener('animationend', (event) => endAnimation(event.target));
+    body.addEventListener('animationend', ({ target }) => target.classList.remove('entering', 'flash', 'up', 'down'));
   }
 
   // A row that a list told appears without a flash: it is new only to this page.
@@ -83,7 +85,8 @@ export class ProductRows {
     element.inert = true;
     delete element.dataset.id;
     element.classList.add('leaving');
-    if (document.hidden) element.remove();
+    // A timer, since the animation of a table that is not shown never ends.
+    setTimeout(() => element.remove(), LEAVING_MS);
   }
 
   #clicked(event) {
@@ -135,11 +138,6 @@ function flash(cell, upOrDown) {
   cell.classList.add('flash');
   cell.classList.toggle('up', upOrDown === 'up');
   cell.classList.toggle('down', upOrDown === 'down');
-}
-
-function endAnimation(element) {
-  if (element.classList.contains('leaving')) element.remove();
-  else element.classList.remove('entering', 'flash', 'up', 'down');
 }
 
 function focusNeighbour(element) {

@@ -71,9 +71,10 @@ export class Status {
   #words() {
     if (this.#state === 'live') return { name: 'live', text: 'Live' };
     const name = navigator.onLine ? (this.#state === 'waiting' ? 'reconnecting' : 'connecting') : 'offline';
-    if (this.#state !== 'waiting') return { name, text: name === 'offline' ? 'Offline, connecting…' : 'Connecting…' };
+    const offline = name === 'offline';
+    if (this.#state !== 'waiting') return { name, text: offline ? 'Offline, connecting…' : 'Connecting…' };
     const seconds = Math.max(1, Math.ceil((this.#retryAt - Date.now()) / 1000));
-    return { name, text: `${name === 'offline' ? 'Offline, retrying' : 'Reconnecting'} in ${seconds} s` };
+    return { name, text: `${offline ? 'Offline, retrying' : 'Reconnecting'} in ${seconds} s` };
   }
 }
 
