@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::hub::{Cast, Hub, Inbox, Keys};
+use super::hub::{Cast, Hub, Inbox};
+use super::index::Keys;
 use super::slots::Slots;
 use super::{ConnectionId, CoreId, SlotKey, SubscriptionIndex};
 use crate::frame::Frame;
@@ -55,7 +56,7 @@ pub(super) enum Message {
     /// To the core of the product's shard: find the subscribers.
     Cast(Arc<Cast>),
     /// To a core with subscribers: deliver.
-    Deliver(Arc<Cast>, Keys),
+    Deliver(Arc<Cast>, Arc<Keys>),
     /// To a core with shards of these products, from the connection's core.
     Command(ConnectionId, Operation, Vec<ProductId>),
     /// The answer: how many products the command changed or counted there.

@@ -6,8 +6,8 @@ use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::CoreId;
 use super::core::Message;
-use super::{CoreId, SlotKey};
 use crate::frame::Frame;
 use crate::product::ProductId;
 
@@ -115,9 +115,6 @@ impl Hub {
         }
     }
 }
-
-/// The subscribers of one core, as a shard names them in a message.
-pub(super) type Keys = Arc<Vec<SlotKey>>;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use smallvec::SmallVec;
 
 use super::{ConnectionId, CoreId, SlotKey};
 use crate::product::ProductId;
@@ -18,13 +19,17 @@ pub struct CoreSubscribers {
     /// The core that owns these connections.
     pub core: CoreId,
     /// The connections, in no order; never empty.
-    pub keys: Arc<Vec<SlotKey>>,
+    pub keys: Arc<Keys>,
 }
+
+/// The connections of one core that subscribe to one product. A few of them stand in the list itself: most products have
+/// few subscribers, and what counts in a large index is how many places in memory a change or a close touches.
+pub type Keys = SmallVec<[SlotKey; 4]>;
 
 /// The subscriptions of a shard's slice of the products.
 #[derive(Debug, Default)]
 pub struct SubscriptionIndex {
-    connections_by_product: HashMap<ProductId, Vec<CoreSubscribers>>,
+    connections_by_product: HashMap<ProductId, SmallVec<[CoreSubscribers; 1]>>,
     /// With each product, the connection's position in its core's list of that product's subscribers.
     products_by_connection: HashMap<ConnectionId, HashMap<ProductId, u32>>,
 }
@@ -40,7 +45,7 @@ impl SubscriptionIndex {
     pub fn subscribe(&mut self, connection: ConnectionId, product: ProductId) -> bool {
         let products = self.products_by_connection.entry(connection).or_default();
         let Entry::Vacant(position) = products.entry(product) else { return false };
-        let cores = self.connections_by_product.entry(product).or_insert_with(|| Vec::with_capacity(1));
+        let cores = self.connections_by_product.entry(product).or_default();
         let index = cores.iter().position(|subscribers| subscribers.core == connection.core).unwrap_or_else(|| {
             cores.push(CoreSubscribers { core: connection.core, keys: Arc::default() });
             cores.len() - 1
@@ -80,7 +85,7 @@ impl SubscriptionIndex {
     /// The subscribers of a product, core by core: one look-up, and nothing more where there are none.
     #[must_use]
     pub fn subscribers(&self, product: ProductId) -> &[CoreSubscribers] {
-        self.connections_by_product.get(&product).map_or(&[], Vec::as_slice)
+        self.connections_by_product.get(&product).map_or(&[], SmallVec::as_slice)
     }
 
     /// How many products have a subscriber.
@@ -122,7 +127,7 @@ impl SubscriptionIndex {
                 entry.remove();
             }
         } else if keys.capacity() > 64 && keys.len() < keys.capacity() / 4 {
-            keys.shrink_to(keys.len() * 2);
+            keys.shrink_to_fit();
         }
     }
 

@@ -13,7 +13,7 @@ mod slots;
 
 pub use self::core::{Applied, Core, Operation, Subscriber, run};
 pub use self::hub::{Hub, Inbox};
-pub use self::index::{CoreSubscribers, SubscriptionIndex};
+pub use self::index::{CoreSubscribers, Keys, SubscriptionIndex};
 pub use self::send_queue::{Pushed, SendQueue, SendQueueLimits, SlowConsumerPolicy};
 
 /// Which core: 0 to the number of cores − 1.

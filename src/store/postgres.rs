@@ -13,7 +13,7 @@ use super::postgres_config::PostgresConfig;
 use super::{Put, StoreError, Versioned};
 use crate::product::{Product, ProductId, ProductPatch};
 
-/// How many connections the requests share; those that find none free wait [`WAIT_TIMEOUT`].
+/// How many connections the requests share; those that find none free wait some seconds.
 pub const POOL_CONNECTIONS_MAX: usize = 16;
 const WAIT_TIMEOUT: Duration = Duration::from_secs(3);
 const CREATE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! The embedded store: one `redb` file in a directory that one process owns.
 //!
-//! Reads run beside each other on snapshots. Writes go to one thread, the [`writer`], which commits all that wait
+//! Reads run beside each other on snapshots. Writes go to one thread, which commits all that wait
 //! together. What it commits is the change, so it feeds the [`Source`](crate::source::Source) as well.
 
 mod lock;

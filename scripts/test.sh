@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs all of them: formatting, lints, documentation, unit, integration and browser
+# tests. Needs a Rust toolchain (rustup's, or cargo with rustfmt and Clippy), a C compiler, and Debian or Ubuntu; on
+# another system, install by hand what it names.
+#
+#   scripts/test.sh              everything
+#   scripts/test.sh --install    only install
+#
+# Used where set: ROWCAST_PG_BIN (the directory of initdb and postgres), ROWCAST_CHROMIUM (a Chromium or Chrome).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf 'scripts/test.sh: %s\n' "$*" >&2; exit 1; }
+
+has_postgres() {
+    [ -x "${ROWCAST_PG_BIN:-}/initdb" ] || command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
+}
+has_node() { command -v npm >/dev/null && node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18)' 2>/dev/null; }
+has_chromium() { [ -x "${ROWCAST_CHROMIUM:-/usr/bin/chromium}" ]; }
+
+# Installs the Debian packages that are missing, after saying which.
+install_packages() {
+    local missing=()
+    has_postgres || missing+=(postgresql)
+    has_node || missing+=(nodejs npm)
+    has_chromium || missing+=(chromium)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || fail "install these and start again: ${missing[*]} (this system has no apt-get to do it)"
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || fail "run this as root, or have an administrator run: apt-get install ${missing[*]}"
+        as_root=(sudo)
+    fi
+    say "installing ${missing[*]}"
+    "${as_root[@]}" apt-get update -qq || fail "apt-get update failed; without it these cannot be installed: ${missing[*]}"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null ||
+        fail "apt-get could not install ${missing[*]}"
+    has_postgres || fail "there is no initdb after installing postgresql; say where it is with ROWCAST_PG_BIN"
+    has_node || fail "the tests need Node.js 18.19 or newer, and this system's packages have $(node --version)"
+    has_chromium || fail "there is no /usr/bin/chromium after installing chromium (Ubuntu's is a snap); say where one is with ROWCAST_CHROMIUM"
+}
+
+install_rust_components() {
+    command -v cargo >/dev/null || fail "install Rust first: https://rustup.rs"
+    if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
+        command -v rustup >/dev/null || fail "install rustfmt and Clippy for $(cargo --version)"
+        say "installing rustfmt and Clippy"
+        rustup component add rustfmt clippy
+    fi
+}
+
+install_node_modules() {
+    local wanted=tests/browser/package-lock.json installed=tests/browser/node_modules/.package-lock.json
+    if [ ! -e "$installed" ] || [ "$wanted" -nt "$installed" ]; then
+        say "installing playwright-core"
+        (cd tests/browser && npm ci --silent --no-audit --no-fund)
+        touch "$installed"
+    fi
+}
+
+install_packages
+install_rust_components
+install_node_modules
+[ "${1:-}" != --install ] || exit 0
+
+say "formatting"
+cargo fmt --check
+say "lints"
+cargo clippy --locked --all-targets -- -D warnings
+say "documentation"
+RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+say "unit and integration tests"
+cargo test --locked
+say "browser tests"
+binary="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/rowcast"
+(cd tests/browser && ROWCAST_BIN="$binary" node --test)
+say "all tests passed in $SECONDS seconds"
