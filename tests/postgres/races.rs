@@ -7,7 +7,9 @@ use rowcast::store::{Put, StoreError};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
-use super::{Fixture, PATIENCE, id, insert_sql, macbook, session_id, stored_version, until_blocked};
+use super::{
+    Fixture, PATIENCE, id, insert_sql, macbook, session_id, stored_version, until_blocked, until_store_is_blocked,
+};
 
 const UPDATE: &str = "UPDATE products SET units_available = units_available + 1 WHERE product_id = 1";
 const DELETE: &str = "DELETE FROM products WHERE product_id = 1";
@@ -29,14 +31,6 @@ async fn race(fixture: &mut Fixture, then: &[&str], second: &str, changes: usize
     timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
     let seen = fixture.changes.of_one_product(2 + changes).await;
     seen.into_iter().skip(2).map(|(action, _)| action).collect()
-}
-
-/// Returns once a session of the store waits for a lock.
-async fn until_store_is_blocked(observer: &Client) {
-    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
-                 AND application_name = 'rowcast' AND wait_event_type = 'Lock')";
-    let blocked = async { while !observer.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {} };
-    timeout(PATIENCE, blocked).await.expect("no hang");
 }
 
 /// What the sessions that begin from now on do their transactions at.
@@ -169,7 +163,7 @@ async fn the_store_answers_the_version_that_an_insert_got_in_the_end() {
             let store = store.clone();
             async move { store.insert(macbook(1)).await }
         });
-        until_store_is_blocked(&holder).await;
+        until_store_is_blocked(&database, 1).await;
         holder.batch_execute(&format!("{DELETE}; COMMIT")).await.unwrap();
         let answered = timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
         assert_eq!(changes.of_one_product(4).await[3], ("INSERT".to_owned(), answered), "{level}");
@@ -187,7 +181,7 @@ async fn the_store_answers_what_a_put_did_in_the_end() {
         let store = store.clone();
         async move { store.put(macbook(1)).await }
     });
-    until_store_is_blocked(&holder).await;
+    until_store_is_blocked(&database, 1).await;
     holder.batch_execute(&format!("{DELETE}; COMMIT")).await.unwrap();
     let (put, answered) = timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
     assert_eq!(put, Put::Inserted);
@@ -205,7 +199,7 @@ async fn a_write_that_was_rolled_back_for_another_is_tried_again() {
         let store = store.clone();
         async move { store.patch(id(1), serde_json::from_str(r#"{"productName":"Air"}"#).unwrap()).await }
     });
-    until_store_is_blocked(&client).await;
+    until_store_is_blocked(&database, 1).await;
     client.batch_execute("COMMIT").await.unwrap();
     let patched = timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
     assert_eq!(patched.product, Product { units_available: 7, product_name: "Air".into(), ..macbook(1) });
