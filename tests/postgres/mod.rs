@@ -1,5 +1,6 @@
 //! Products in a real Postgres: the triggers, the store, the listener.
 
+mod crowd;
 mod listener;
 mod migrations;
 mod outages;
