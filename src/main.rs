@@ -1,3 +1,103 @@
-//! The `rowcast` command.
+//! The `rowcast` command: read the configuration, start the log, serve until a signal, say how it ended.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use rowcast::config::{Cli, Config, StoreConfig, Task};
+use rowcast::limits;
+use rowcast::server::Server;
+use rowcast::shutdown::StopSignals;
+use rowcast::store::migrate::migrate;
+use rowcast::store::postgres_config::PostgresConfig;
+use rowcast::telemetry;
+use tracing::{info, warn};
+
+/// The configuration cannot be used (`EX_USAGE` of sysexits.h).
+const EXIT_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::start(cli.log_format());
+    let task = match cli.into_task(std::env::var("DATABASE_URL").ok()) {
+        Ok(task) => task,
+        Err(error) => return fail(&error, EXIT_USAGE),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("start the runtime: {error}"), 1),
+    };
+    let result = runtime.block_on(async {
+        match task {
+            Task::Serve(config) => serve(config).await,
+            Task::Migrate(database) => apply_migrations(&database).await,
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error:#}"), 1),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    // Standard error may be closed; the exit code still tells.
+    let _ = writeln!(std::io::stderr(), "rowcast: {error}");
+    ExitCode::from(code)
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut signals = StopSignals::catch().context("catch signals")?;
+    let files_max = limits::raise_open_files();
+    if (config.connections_max as u64) > files_max {
+        info!(files_max, "the limit of open files is below --max-connections; raise it with ulimit -n");
+    }
+    let server = Server::start(&config).await?;
+    greet(&server, &config);
+    let ended = server
+        .run(async {
+            let signal = signals.next().await;
+            info!(signal, "stopping; the same signal again exits at once");
+            tokio::spawn(async move {
+                let signal = signals.next().await;
+                warn!(signal, "exiting at once");
+                std::process::exit(1);
+            });
+        })
+        .await;
+    info!(
+        connections = ended.connections,
+        connections_cut = ended.connections_cut,
+        requests_cut = ended.requests_cut,
+        "stopped"
+    );
+    Ok(())
+}
+
+async fn apply_migrations(database: &PostgresConfig) -> anyhow::Result<()> {
+    let applied = migrate(database).await?;
+    let mut out = std::io::stdout();
+    for name in &applied {
+        writeln!(out, "applied {name}")?;
+    }
+    writeln!(out, "{database} is up to date")?;
+    Ok(())
+}
+
+/// Says where to look and what to try.
+fn greet(server: &Server, config: &Config) {
+    let address = server.address();
+    let store = match &config.store {
+        StoreConfig::Embedded(dir) => format!("the embedded store in {}", dir.display()),
+        StoreConfig::Postgres(database) => format!("Postgres at {database}"),
+    };
+    // Whoever started this may have closed standard output.
+    let _ = write!(
+        std::io::stdout(),
+        "Rowcast is live at http://{address}\n\
+         Products are in {store}; WebSockets open at ws://{address}/websocket\n\
+         Try this, and watch the page:\n  \
+         curl -X PUT http://{address}/products/1 -H 'Content-Type: application/json' \\\n    \
+         -d '{{\"manufacturer\":\"Apple\",\"pricePerUnit\":\"500EUR\",\"unitsAvailable\":6,\"productName\":\"MacBook Pro\"}}'\n"
+    );
+}

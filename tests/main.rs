@@ -1,5 +1,9 @@
 //! The integration tests: one binary, so that they link once.
 #![allow(clippy::unwrap_used)] // the lint knows tests by their attribute, not their helpers
 
+mod fanout;
 mod postgres;
+mod process;
+mod rest;
 mod support;
+mod websocket;

@@ -25,6 +25,18 @@ pub enum SlowConsumerPolicy {
     Disconnect,
 }
 
+impl SlowConsumerPolicy {
+    /// The value of the label `policy` in `/metrics`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Conflate => "conflate",
+            Self::Drop => "drop",
+            Self::Disconnect => "disconnect",
+        }
+    }
+}
+
 /// The bounds of a [`SendQueue`], and its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendQueueLimits {

@@ -3,12 +3,17 @@
 //! A store acknowledges a write after it is durable, with the version that the change got. The change itself reaches
 //! subscribers through the store's [`Source`](crate::source::Source), never from here.
 
+pub mod embedded;
 pub mod migrate;
 pub mod postgres;
 pub mod postgres_config;
 pub(crate) mod postgres_tls;
 mod postgres_url;
 
+use tokio::runtime::Handle;
+
+use self::embedded::EmbeddedStore;
+use self::postgres::PostgresStore;
 use crate::product::{Product, ProductId, ProductPatch};
 
 /// A product with the version of its last change.
@@ -42,4 +47,121 @@ pub enum StoreError {
     /// The text is for the log; it may name hosts.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+}
+
+/// Where products are read and written. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In a file of this process.
+    Embedded(EmbeddedStore),
+    /// In a database, whose connections live on this runtime, the control core's, whichever core asks.
+    Postgres(PostgresStore, Handle),
+}
+
+/// Has the control core do something with the database. It is done to its end even if whoever asked has left.
+async fn on_control<T: Send + 'static>(
+    control: &Handle,
+    task: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    control.spawn(task).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+}
+
+impl Store {
+    /// Up to `limit` products, ordered by id, from the first above `after`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn list(&self, after: Option<ProductId>, limit: usize) -> Result<Vec<Versioned>, StoreError> {
+        match self {
+            Self::Embedded(store) => store.list(after, limit).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.list(after, limit).await }).await
+            }
+        }
+    }
+
+    /// One product.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
+    pub async fn get(&self, id: ProductId) -> Result<Versioned, StoreError> {
+        match self {
+            Self::Embedded(store) => store.get(id).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.get(id).await }).await
+            }
+        }
+    }
+
+    /// Adds a product; the version of the change.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] and [`StoreError::Unavailable`].
+    pub async fn insert(&self, product: Product) -> Result<u64, StoreError> {
+        match self {
+            Self::Embedded(store) => store.insert(product).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.insert(product).await }).await
+            }
+        }
+    }
+
+    /// Replaces a product whole, or adds it; which of them, and the version of the change.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn put(&self, product: Product) -> Result<(Put, u64), StoreError> {
+        match self {
+            Self::Embedded(store) => store.put(product).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.put(product).await }).await
+            }
+        }
+    }
+
+    /// Changes a part of a product; the whole as it is then.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
+    pub async fn patch(&self, id: ProductId, patch: ProductPatch) -> Result<Versioned, StoreError> {
+        match self {
+            Self::Embedded(store) => store.patch(id, patch).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.patch(id, patch).await }).await
+            }
+        }
+    }
+
+    /// Removes a product; the version of the change.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
+    pub async fn delete(&self, id: ProductId) -> Result<u64, StoreError> {
+        match self {
+            Self::Embedded(store) => store.delete(id).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.delete(id).await }).await
+            }
+        }
+    }
+
+    /// Whether the store can be used now.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn check(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.check(),
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.check().await }).await
+            }
+        }
+    }
 }

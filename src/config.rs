@@ -1,0 +1,385 @@
+//! The command line and the environment: what a user writes ([`Cli`]), and what the server is given ([`Config`]) after
+//! all of it was checked.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::connection::ConnectionLimits;
+use crate::fanout::{SendQueueLimits, SlowConsumerPolicy};
+use crate::product::Product;
+use crate::store::postgres_config::{self, PostgresConfig};
+
+/// The command line of `rowcast`.
+#[derive(Debug, Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do; without one, `serve`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  rowcast                                             serve http://127.0.0.1:8080, products in ./rowcast-data
+  rowcast --listen 127.0.0.1:9000 --cores 1           another port, one thread for fan-out
+  rowcast --database-url postgres://app@db/shop       products in Postgres; changes by any client are cast
+  rowcast migrate --database-url postgres://app@db/shop
+                                                      only prepare the database, with a role that may
+
+Every option can be given by its environment variable instead. Logs go to standard error; RUST_LOG=rowcast=debug shows
+more. SIGTERM and Ctrl-C stop the server after it has cast what is committed.";
+
+/// What `rowcast` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the page, the REST API and the WebSockets (this is the default)
+    Serve(ServeArgs),
+    /// Bring a Postgres database's tables and triggers up to date, and exit; `serve` does it too
+    Migrate(MigrateArgs),
+}
+
+/// What `serve` is told.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, env = "ROWCAST_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    listen: String,
+
+    /// Listen on an address that other machines reach, although anybody there may read and write
+    #[arg(long, env = "ROWCAST_ALLOW_ANONYMOUS")]
+    allow_anonymous: bool,
+
+    /// Directory of the embedded store, which is used when no database is given
+    #[arg(long, env = "ROWCAST_DATA_DIR", value_name = "DIR", default_value = "rowcast-data")]
+    data_dir: PathBuf,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    /// Threads that hold the connections and fan out [default: one per processor]
+    #[arg(long, env = "ROWCAST_CORES", value_name = "N")]
+    cores: Option<NonZeroU16>,
+
+    /// Slices of the products, each owned by one core [default: one per core]
+    #[arg(long, env = "ROWCAST_SHARDS", value_name = "N")]
+    shards: Option<NonZeroUsize>,
+
+    /// WebSockets at once; one more is answered 503
+    #[arg(long, env = "ROWCAST_MAX_CONNECTIONS", value_name = "N", default_value = "100000")]
+    max_connections: NonZeroUsize,
+
+    /// Products that one connection may subscribe to
+    #[arg(long, env = "ROWCAST_MAX_SUBSCRIPTIONS", value_name = "N", default_value = "100000")]
+    max_subscriptions: NonZeroUsize,
+
+    /// What gives way when a reader is too slow
+    #[arg(long, env = "ROWCAST_SLOW_CONSUMER", value_name = "POLICY", default_value = "conflate")]
+    slow_consumer: SlowConsumer,
+
+    /// Changes that may wait for one socket
+    #[arg(long, env = "ROWCAST_SEND_QUEUE_FRAMES", value_name = "N", default_value = "1024")]
+    send_queue_frames: NonZeroUsize,
+
+    /// Bytes of changes that may wait for one socket
+    #[arg(long, env = "ROWCAST_SEND_QUEUE_BYTES", value_name = "BYTES", default_value = "1048576")]
+    send_queue_bytes: NonZeroUsize,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// What `migrate` is told.
+#[derive(Clone, Debug, Args)]
+pub struct MigrateArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+struct DatabaseArgs {
+    /// Postgres, as postgres://user:password@host:port/name?sslmode=…; `DATABASE_URL` does too
+    #[arg(long, env = "ROWCAST_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct LogArgs {
+    /// How log lines are written to standard error
+    #[arg(long, env = "ROWCAST_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SlowConsumer {
+    /// The newest change of a product replaces the one that waits
+    Conflate,
+    /// The oldest change that waits is dropped
+    Drop,
+    /// The connection is closed with code 1013
+    Disconnect,
+}
+
+impl From<SlowConsumer> for SlowConsumerPolicy {
+    fn from(given: SlowConsumer) -> Self {
+        match given {
+            SlowConsumer::Conflate => Self::Conflate,
+            SlowConsumer::Drop => Self::Drop,
+            SlowConsumer::Disconnect => Self::Disconnect,
+        }
+    }
+}
+
+/// What is to be done, checked.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// Serve.
+    Serve(Config),
+    /// Migrate this database.
+    Migrate(Box<PostgresConfig>),
+}
+
+/// What the server is given.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where products are.
+    pub store: StoreConfig,
+    /// How many cores.
+    pub cores: u16,
+    /// How many shards.
+    pub shards: usize,
+    /// How many WebSockets.
+    pub connections_max: usize,
+    /// What bounds each of them.
+    pub limits: ConnectionLimits,
+}
+
+/// Which store.
+#[derive(Clone, Debug)]
+pub enum StoreConfig {
+    /// The embedded one in this directory.
+    Embedded(PathBuf),
+    /// This database.
+    Postgres(Box<PostgresConfig>),
+}
+
+/// What is wrong with the configuration, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The address cannot be read or found.
+    #[error("--listen {0}: not an address and a port, such as 127.0.0.1:8080")]
+    Listen(String),
+    /// Everybody on the network could read and write.
+    #[error(
+        "--listen {0} is reached from other machines, where anybody could read and write; add --allow-anonymous if that is meant, or listen on 127.0.0.1"
+    )]
+    Public(SocketAddr),
+    /// Ids are sent in commands of a bounded size, and counted in 32 bits.
+    #[error("--max-subscriptions {0} is above 4294967295")]
+    Subscriptions(usize),
+    /// The queue could not hold a usual change.
+    #[error("--send-queue-bytes {0} is less than 4096, too little for a change")]
+    QueueBytes(usize),
+    /// The database's URL.
+    #[error("--database-url (or DATABASE_URL): {0}")]
+    Database(#[from] postgres_config::ConfigError),
+    /// `migrate` without a database.
+    #[error("migrate needs --database-url, or DATABASE_URL in the environment")]
+    NoDatabase,
+}
+
+impl Cli {
+    /// How to write the log.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        match &self.command {
+            None => self.serve.log.log_format,
+            Some(Command::Serve(args)) => args.log.log_format,
+            Some(Command::Migrate(args)) => args.log.log_format,
+        }
+    }
+
+    /// Checks everything that can be checked before anything is opened. `database_url` is the environment's
+    /// `DATABASE_URL`, which counts where the option is not given.
+    ///
+    /// # Errors
+    /// One sentence for the user.
+    pub fn into_task(self, database_url: Option<String>) -> Result<Task, ConfigError> {
+        match self.command {
+            None => self.serve.into_config(database_url).map(Task::Serve),
+            Some(Command::Serve(args)) => args.into_config(database_url).map(Task::Serve),
+            Some(Command::Migrate(args)) => {
+                args.database.postgres(database_url)?.map(Task::Migrate).ok_or(ConfigError::NoDatabase)
+            }
+        }
+    }
+}
+
+impl DatabaseArgs {
+    /// An empty variable is one that is not set.
+    fn postgres(self, fallback: Option<String>) -> Result<Option<Box<PostgresConfig>>, ConfigError> {
+        let given = |url: &String| !url.trim().is_empty();
+        let url = self.database_url.filter(given).or_else(|| fallback.filter(given));
+        Ok(url.map(|url| PostgresConfig::parse(&url)).transpose()?.map(Box::new))
+    }
+}
+
+impl ServeArgs {
+    fn into_config(self, database_url: Option<String>) -> Result<Config, ConfigError> {
+        let cores = self.cores.map_or_else(processors, NonZeroU16::get);
+        if self.max_subscriptions.get() > u32::MAX as usize {
+            return Err(ConfigError::Subscriptions(self.max_subscriptions.get()));
+        }
+        if self.send_queue_bytes.get() < 4096 {
+            return Err(ConfigError::QueueBytes(self.send_queue_bytes.get()));
+        }
+        let listen = listen_address(&self.listen, self.allow_anonymous)?;
+        Ok(Config {
+            listen,
+            store: match self.database.postgres(database_url)? {
+                Some(database) => StoreConfig::Postgres(database),
+                None => StoreConfig::Embedded(self.data_dir),
+            },
+            cores,
+            shards: self.shards.map_or(usize::from(cores), NonZeroUsize::get),
+            connections_max: self.max_connections.get(),
+            limits: ConnectionLimits {
+                queue: SendQueueLimits {
+                    frames_max: self.send_queue_frames.get(),
+                    bytes_max: self.send_queue_bytes.get(),
+                    policy: self.slow_consumer.into(),
+                },
+                subscriptions_max: self.max_subscriptions.get(),
+            },
+        })
+    }
+}
+
+fn processors() -> u16 {
+    available_parallelism().map_or(1, |processors| u16::try_from(processors.get()).unwrap_or(u16::MAX))
+}
+
+fn listen_address(text: &str, allow_anonymous: bool) -> Result<SocketAddr, ConfigError> {
+    let mut found = text.to_socket_addrs().map_err(|_| ConfigError::Listen(text.to_owned()))?;
+    let address = found.next().ok_or_else(|| ConfigError::Listen(text.to_owned()))?;
+    if !allow_anonymous && !address.ip().to_canonical().is_loopback() {
+        return Err(ConfigError::Public(address));
+    }
+    Ok(address)
+}
+
+const _: () = assert!(
+    Product::JSON_BYTES_MAX <= 1024 * 1024,
+    "the default of --send-queue-bytes holds the largest product's change"
+);
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn task(args: &[&str], database_url: Option<&str>) -> Result<Task, ConfigError> {
+        let cli = Cli::try_parse_from([&["rowcast"], args].concat()).unwrap();
+        cli.into_task(database_url.map(str::to_owned))
+    }
+
+    fn config(args: &[&str]) -> Config {
+        match task(args, None) {
+            Ok(Task::Serve(config)) => config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_option_has_a_variable_and_help() {
+        let command = Cli::command();
+        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+            for option in
+                command.get_arguments().filter(|option| !["help", "version"].contains(&option.get_id().as_str()))
+            {
+                let name = option.get_id().as_str();
+                let variable = option.get_env().unwrap_or_else(|| panic!("{name} has no variable"));
+                assert_eq!(*variable, *format!("ROWCAST_{}", name.to_uppercase()));
+                assert!(option.get_help().is_some(), "{name} has no help");
+            }
+        }
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_is_the_default_and_takes_the_same_options() {
+        for args in [&["--cores", "3"][..], &["serve", "--cores", "3"]] {
+            let config = config(args);
+            assert_eq!((config.cores, config.shards), (3, 3));
+            assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
+            assert!(matches!(config.store, StoreConfig::Embedded(dir) if dir == Path::new("rowcast-data")));
+            assert_eq!(config.limits.subscriptions_max, 100_000);
+            assert_eq!(config.limits.queue.policy, SlowConsumerPolicy::Conflate);
+        }
+    }
+
+    #[test]
+    fn a_public_address_must_be_meant() {
+        let public = |args: &[&str]| task(args, None).map(|_| ());
+        for address in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"] {
+            assert!(matches!(public(&["--listen", address]), Err(ConfigError::Public(_))), "{address}");
+            assert!(public(&["--listen", address, "--allow-anonymous"]).is_ok());
+        }
+        for address in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80", "localhost:80"] {
+            assert!(public(&["--listen", address]).is_ok(), "{address}");
+        }
+        for wrong in ["", "8080", "127.0.0.1", "127.0.0.1:99999", ":80x"] {
+            assert!(matches!(public(&["--listen", wrong]), Err(ConfigError::Listen(text)) if text == wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_option_wins_over_database_url_and_an_empty_one_is_none() {
+        let store = |args: &[&str], url| match task(args, url) {
+            Ok(Task::Serve(Config { store: StoreConfig::Postgres(database), .. })) => database.to_string(),
+            Ok(Task::Serve(Config { store: StoreConfig::Embedded(dir), .. })) => dir.display().to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(store(&["--database-url", "postgres://u@a/d"], Some("postgres://u@b/d")), "a:5432/d");
+        assert_eq!(store(&[], Some("postgres://u@a/d")), "a:5432/d");
+        assert_eq!(store(&[], Some("")), "rowcast-data");
+        assert!(matches!(task(&["migrate"], None), Err(ConfigError::NoDatabase)));
+        assert!(matches!(task(&["migrate"], Some("postgres://u@a/d")), Ok(Task::Migrate(_))));
+        assert!(matches!(task(&[], Some("mysql://u@a/d")), Err(ConfigError::Database(_))));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for args in [
+            &["--cores", "0"][..],
+            &["--shards", "0"],
+            &["--max-connections", "-1"],
+            &["--slow-consumer", "wait"],
+            &["--log-format", "xml"],
+            &["--send-queue-frames", "0"],
+        ] {
+            assert!(Cli::try_parse_from([&["rowcast"], args].concat()).is_err(), "{args:?}");
+        }
+        assert!(matches!(task(&["--send-queue-bytes", "1"], None), Err(ConfigError::QueueBytes(1))));
+    }
+}

@@ -1,0 +1,201 @@
+//! What a connection's task does each time it wakes: write what waits, read what came, carry commands out.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use super::close::CloseReason;
+use super::protocol::{self, Command, Refusal, Why};
+use super::{ANSWERS_WAITING_MAX, Connection, Connections, Phase};
+use crate::fanout::{Applied, Core, Operation, SlotKey, Subscriber};
+use crate::frame::{Frame, Opcode};
+use crate::product::ProductId;
+use crate::websocket::Received;
+
+/// How often a task reads before the core's other tasks get a turn.
+const READS_MAX: usize = 8;
+
+/// A command that is being carried out, and what the shards said once all have.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    step: Step,
+    pub(super) applied: Option<Applied>,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Which of the command's products are not new? It may be above the limit only if they all are.
+    Counting(Command),
+    /// The subscriptions change.
+    Applying(Option<protocol::ReplyId>),
+}
+
+/// Goes on until the connection has ended, or nothing can be done before the socket or the shards move.
+pub(super) fn drive(connections: &Rc<Connections>, key: SlotKey, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    let core = &mut *connections.core.borrow_mut();
+    let scratch = &mut *connections.shared.scratch.borrow_mut();
+    core.get_mut(key).expect("only its own task removes a connection").resume_writing(cx);
+    for _ in 0..READS_MAX {
+        advance_command(core, key);
+        let connection = core.get_mut(key).expect("only its own task removes a connection");
+        match connection.phase {
+            Phase::Ended(reason) => return Poll::Ready(reason),
+            Phase::Open if connection.is_paused() => return Poll::Pending,
+            Phase::Open | Phase::Closing { .. } => {}
+        }
+        match ready!(connection.poll_read(cx, scratch)) {
+            Ok(0) | Err(_) => connection.end(CloseReason::Vanished),
+            Ok(read) => receive(core, key, &mut scratch[..read]),
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// Takes what was read message by message, and keeps what follows a command that is not carried out at once.
+fn receive(core: &mut Core<Connection>, key: SlotKey, mut input: &mut [u8]) {
+    while !input.is_empty() {
+        let connection = core.get_mut(key).expect("only its own task removes a connection");
+        if connection.phase != Phase::Open {
+            break;
+        }
+        if connection.is_paused() {
+            // What was read earlier and waits still comes after this.
+            connection.unread.splice(0..0, input.iter().copied());
+            break;
+        }
+        let (taken, command) = connection.decode(input);
+        if let Some(command) = command {
+            begin_command(core, key, command);
+            advance_command(core, key);
+        }
+        input = &mut input[taken..];
+    }
+    let connection = core.get_mut(key).expect("only its own task removes a connection");
+    connection.decoder.release();
+    connection.flush();
+}
+
+fn begin_command(core: &mut Core<Connection>, key: SlotKey, command: Command) {
+    let subscriptions_max = core.get_mut(key).map_or(0, |connection| connection.shared.limits.subscriptions_max);
+    let may_exceed = command.operation == Operation::Subscribe
+        && core.subscriptions(key) + command.products.len() > subscriptions_max;
+    if may_exceed {
+        let mut command = command;
+        command.products.sort_unstable();
+        command.products.dedup();
+        let products = command.products.clone();
+        start(core, key, Step::Counting(command), Operation::Count, &products);
+    } else {
+        start(core, key, Step::Applying(command.reply), command.operation, &command.products);
+    }
+}
+
+fn start(core: &mut Core<Connection>, key: SlotKey, step: Step, operation: Operation, products: &[ProductId]) {
+    let applied = core.command(key, operation, products);
+    if let Some(connection) = core.get_mut(key) {
+        connection.in_flight = Some(Box::new(InFlight { step, applied }));
+    }
+}
+
+/// Takes the step after the one that all shards have finished, if one is finished.
+fn advance_command(core: &mut Core<Connection>, key: SlotKey) {
+    loop {
+        let Some(connection) = core.get_mut(key) else { return };
+        let Some(in_flight) = connection.in_flight.take_if(|in_flight| in_flight.applied.is_some()) else { return };
+        let InFlight { step, applied: Some(applied) } = *in_flight else { return };
+        match step {
+            Step::Applying(Some(reply)) => {
+                connection.queue.push_control(protocol::accepted(&reply, applied.subscriptions));
+            }
+            Step::Applying(None) => {}
+            Step::Counting(command) => {
+                let limit = connection.shared.limits.subscriptions_max;
+                let wanted = applied.subscriptions + command.products.len() - applied.products;
+                if wanted > limit {
+                    let why = Why::TooManySubscriptions { limit };
+                    connection.queue.push_control(protocol::refused(&Refusal { reply: command.reply, why }));
+                } else {
+                    start(core, key, Step::Applying(command.reply), command.operation, &command.products);
+                }
+            }
+        }
+        if let Some(connection) = core.get_mut(key) {
+            connection.flush();
+        }
+    }
+}
+
+impl Connection {
+    /// Remembers how to wake this task, and writes again if the socket can take more.
+    fn resume_writing(&mut self, cx: &mut Context<'_>) {
+        self.waker.clone_from(cx.waker());
+        if self.blocked && self.stream.poll_write_ready(cx).is_ready() {
+            self.blocked = false;
+            self.flush();
+        }
+    }
+
+    /// Whether to leave the peer's next message where it is.
+    fn is_paused(&self) -> bool {
+        self.in_flight.is_some() || (self.blocked && self.queue.control_len() >= ANSWERS_WAITING_MAX)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.unread.is_empty() {
+            let length = self.unread.len().min(scratch.len());
+            scratch[..length].copy_from_slice(&self.unread[..length]);
+            self.unread = self.unread.split_off(length);
+            return Poll::Ready(Ok(length));
+        }
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read(scratch) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => {
+                    self.heard = self.shared.wheel.borrow().now();
+                    return Poll::Ready(result);
+                }
+            }
+        }
+    }
+
+    /// Decodes one message at the front of `input`: how many bytes it took, and the command that it was.
+    fn decode(&mut self, input: &mut [u8]) -> (usize, Option<Command>) {
+        let (taken, received) = match self.decoder.decode(input) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                self.begin_close(error.into());
+                return (0, None);
+            }
+        };
+        match received {
+            None | Some(Received::Pong(_)) => {}
+            Some(Received::Text(text)) => {
+                let parsed = protocol::parse(text, &mut self.shared.json_buffers.borrow_mut());
+                match parsed {
+                    Ok(command) => return (taken, Some(command)),
+                    Err(refusal) => self.answer(protocol::refused(&refusal)),
+                }
+            }
+            Some(Received::Ping(payload)) => {
+                let pong = Frame::new(Opcode::Pong, payload);
+                self.answer(pong);
+            }
+            Some(Received::Binary(_)) => self.begin_close(CloseReason::Binary),
+            Some(Received::Close(status)) => {
+                let code = status.map(|(code, _)| code);
+                self.begin_close(CloseReason::Peer(code));
+            }
+        }
+        (taken, None)
+    }
+
+    /// Sends an answer with those that wait, or at once where many wait.
+    fn answer(&mut self, frame: Frame) {
+        self.queue.push_control(frame);
+        if self.queue.control_len() >= ANSWERS_WAITING_MAX {
+            self.flush();
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! When to ask a silent peer whether it lives: one [`Wheel`] for all connections of a core, pure data.
+//!
+//! The wheel turns once a second. Each connection stands in the one slot of the second at which it is to be looked at
+//! next; hearing from a peer only writes down when, and moves nothing. A look costs what is due, whatever is open.
+
+use crate::fanout::SlotKey;
+
+/// A peer that was silent for this long is pinged.
+pub const PING_AFTER_SECONDS: u32 = 30;
+/// A peer that was silent for this long, the ping included, is gone.
+pub const SILENCE_SECONDS_MAX: u32 = 75;
+/// How long a closing connection waits for the peer's side of the close.
+pub const CLOSE_SECONDS_MAX: u32 = 5;
+
+const SLOTS: u32 = 128;
+const _: () = assert!(SILENCE_SECONDS_MAX < SLOTS, "the wheel reaches as far as the longest wait");
+
+/// Seconds since the core began.
+pub type Second = u32;
+
+/// What silence asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beat {
+    /// The peer was heard of; look again at that second.
+    Wait(Second),
+    /// Send a ping, and look again at that second.
+    Ping(Second),
+    /// The peer is gone.
+    Close,
+}
+
+/// What to do about a peer that was last heard at `heard`.
+#[must_use]
+pub const fn beat(now: Second, heard: Second) -> Beat {
+    let silent = now.saturating_sub(heard);
+    if silent >= SILENCE_SECONDS_MAX {
+        Beat::Close
+    } else if silent >= PING_AFTER_SECONDS {
+        let (given_up, next_ping) = (heard + SILENCE_SECONDS_MAX, now + PING_AFTER_SECONDS);
+        Beat::Ping(if given_up < next_ping { given_up } else { next_ping })
+    } else {
+        Beat::Wait(heard + PING_AFTER_SECONDS)
+    }
+}
+
+/// Which connections to look at in which second.
+#[derive(Debug)]
+pub struct Wheel {
+    now: Second,
+    due_by_slot: Vec<Vec<SlotKey>>,
+}
+
+impl Default for Wheel {
+    fn default() -> Self {
+        Self { now: 0, due_by_slot: vec![Vec::new(); SLOTS as usize] }
+    }
+}
+
+impl Wheel {
+    /// The second that the wheel has reached.
+    #[must_use]
+    pub const fn now(&self) -> Second {
+        self.now
+    }
+
+    /// Has a connection looked at in that second; in the next one if it has passed.
+    pub fn schedule(&mut self, key: SlotKey, at: Second) {
+        let at = at.clamp(self.now + 1, self.now + SLOTS - 1);
+        self.due_by_slot[(at % SLOTS) as usize].push(key);
+    }
+
+    /// Goes one second on and returns who is due. Connections that closed meanwhile are still among them.
+    pub fn turn(&mut self) -> Vec<SlotKey> {
+        self.now += 1;
+        std::mem::take(&mut self.due_by_slot[(self.now % SLOTS) as usize])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: SlotKey = SlotKey { slot: 1, generation: 0 };
+
+    /// Seconds at which a peer that is heard at the seconds of `heard` gets a ping, and when it is given up.
+    fn pings(heard: &[Second], until: Second) -> (Vec<Second>, Option<Second>) {
+        let mut wheel = Wheel::default();
+        let mut pinged = Vec::new();
+        wheel.schedule(KEY, PING_AFTER_SECONDS);
+        while wheel.now() < until {
+            for key in wheel.turn() {
+                let now = wheel.now();
+                let last = heard.iter().copied().filter(|&second| second <= now).max().unwrap_or(0);
+                match beat(now, last) {
+                    Beat::Wait(at) => wheel.schedule(key, at),
+                    Beat::Ping(at) => {
+                        pinged.push(now);
+                        wheel.schedule(key, at);
+                    }
+                    Beat::Close => return (pinged, Some(now)),
+                }
+            }
+        }
+        (pinged, None)
+    }
+
+    #[test]
+    fn a_silent_peer_is_pinged_and_then_given_up() {
+        assert_eq!(pings(&[], 200), (vec![30, 60], Some(75)));
+    }
+
+    #[test]
+    fn a_peer_that_answers_is_pinged_again_after_thirty_seconds() {
+        assert_eq!(pings(&[31, 62], 70), (vec![30, 61], None));
+        assert_eq!(pings(&[31], 200), (vec![30, 61, 91], Some(106)));
+    }
+
+    #[test]
+    fn a_peer_that_talks_is_never_pinged() {
+        let heard: Vec<_> = (0..60).map(|n| n * 10).collect();
+        assert_eq!(pings(&heard, 600), (vec![], None));
+    }
+
+    #[test]
+    fn what_should_have_been_looked_at_is_looked_at_next() {
+        let mut wheel = Wheel::default();
+        for _ in 0..SLOTS * 2 {
+            wheel.turn();
+        }
+        wheel.schedule(KEY, 3);
+        assert_eq!(wheel.turn(), [KEY]);
+    }
+}

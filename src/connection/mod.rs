@@ -1,0 +1,364 @@
+//! One WebSocket: [`Connection`], and the [`Connections`] of a core.
+//!
+//! A connection has one task, which sleeps until its socket can be read, or written again after it was full. What it
+//! reads goes through the core's scratch buffer; it keeps bytes of its own only while a message is incomplete or a
+//! command is being carried out. What it sends waits in its [`SendQueue`], and is written by whoever pushed it: the core
+//! after a batch of changes, the task after an answer.
+//!
+//! A peer that sends but does not read is not read from either: that bounds its answers.
+
+pub mod admission;
+pub mod close;
+pub mod heartbeat;
+pub mod protocol;
+
+mod drive;
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use simd_json::Buffers;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info};
+
+use self::admission::{CountedSocket, Place};
+use self::close::CloseReason;
+use self::drive::InFlight;
+use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, PING_AFTER_SECONDS, Second, Wheel};
+use crate::fanout::{Applied, Core, Pushed, SendQueue, SendQueueLimits, SlotKey, Subscriber};
+use crate::frame::{Frame, Opcode};
+use crate::metrics::{CoreMetrics, Metrics};
+use crate::product::ProductId;
+use crate::websocket::Decoder;
+
+/// The longest message that a client may send.
+pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// What a core reads from a socket at once.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// How many frames go to the kernel in one call.
+const SLICES_MAX: usize = 64;
+/// How many answers may wait before their peer is read from again.
+const ANSWERS_WAITING_MAX: usize = 16;
+/// How much the kernel may hold that it has not sent, before it says that a socket is full.
+const NOTSENT_BYTES_MAX: u32 = 16 * 1024;
+
+/// What bounds each connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// The bounds of its send queue, and the slow-consumer policy.
+    pub queue: SendQueueLimits,
+    /// How many products it may subscribe to.
+    pub subscriptions_max: usize,
+}
+
+/// The connections of one core, with what they share. It never leaves the core's thread.
+pub struct Connections {
+    core: Rc<RefCell<Core<Connection>>>,
+    shared: Rc<Shared>,
+    tasks: TaskTracker,
+}
+
+/// What a connection holds of the shared counts as long as it lives: its place within the bound on WebSockets, and the
+/// count of its core's sockets.
+pub type Admitted = (Place, Rc<CountedSocket>);
+
+struct Shared {
+    limits: ConnectionLimits,
+    metrics: CoreMetrics,
+    process_metrics: Arc<Metrics>,
+    wheel: RefCell<Wheel>,
+    scratch: RefCell<Box<[u8]>>,
+    json_buffers: RefCell<Buffers>,
+    /// How many connections were cut because they did not end in time.
+    cut: Cell<usize>,
+}
+
+impl Connections {
+    /// The connections of `core`, none yet.
+    #[must_use]
+    pub fn new(
+        core: Rc<RefCell<Core<Connection>>>,
+        limits: ConnectionLimits,
+        metrics: CoreMetrics,
+        process_metrics: Arc<Metrics>,
+    ) -> Rc<Self> {
+        let shared = Shared {
+            limits,
+            metrics,
+            process_metrics,
+            wheel: RefCell::default(),
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            json_buffers: RefCell::default(),
+            cut: Cell::new(0),
+        };
+        Rc::new(Self { core, shared: Rc::new(shared), tasks: TaskTracker::new() })
+    }
+
+    /// Takes over a socket after its handshake, with the bytes that were already read from it, and serves it in a task
+    /// of this thread's [`LocalRuntime`](tokio::runtime::LocalRuntime).
+    pub fn open(self: &Rc<Self>, stream: TcpStream, already_read: Bytes, admitted: Admitted) {
+        // Without this option old changes hide in the kernel's buffer; a socket that refuses it only is less fresh.
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
+        let shared = Rc::clone(&self.shared);
+        let key = self
+            .core
+            .borrow_mut()
+            .insert_with(|key| Connection::new(key, stream, Vec::from(already_read), shared, admitted));
+        let now = self.shared.wheel.borrow().now();
+        self.shared.wheel.borrow_mut().schedule(key, now + PING_AFTER_SECONDS);
+        let connections = Rc::clone(self);
+        tokio::task::spawn_local(self.tasks.track_future(async move {
+            let reason = std::future::poll_fn(|cx| drive::drive(&connections, key, cx)).await;
+            connections.remove(key, reason);
+        }));
+    }
+
+    /// How many connections are open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.core.borrow().len()
+    }
+
+    /// Whether no connection is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.core.borrow().is_empty()
+    }
+
+    /// How many connections were cut because they did not end in time.
+    #[must_use]
+    pub fn cut(&self) -> usize {
+        self.shared.cut.get()
+    }
+
+    /// Closes every connection, and waits until all have ended: each has [`CLOSE_SECONDS_MAX`] for its side of the
+    /// close, and is cut then.
+    pub async fn close_all(&self, reason: CloseReason) {
+        for (_, connection) in self.core.borrow_mut().iter_mut() {
+            connection.begin_close(reason);
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Turns the wheel once a second, for ever: pings the silent, gives up the dead, cuts what does not close.
+    pub async fn beat(self: Rc<Self>) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let due = self.shared.wheel.borrow_mut().turn();
+            for key in due {
+                if let Some(connection) = self.core.borrow_mut().get_mut(key) {
+                    connection.beat();
+                }
+            }
+        }
+    }
+
+    fn remove(&self, key: SlotKey, reason: CloseReason) {
+        let Some(connection) = self.core.borrow_mut().remove(key) else { return };
+        connection.report_queue(0, 0);
+        self.shared.process_metrics.connection_closed(reason.label());
+        if reason.is_noteworthy() {
+            info!(reason = reason.label(), code = reason.code(), peer = ?connection.stream.peer_addr().ok(), "closed");
+        } else {
+            debug!(reason = reason.label(), code = reason.code(), "closed");
+        }
+    }
+}
+
+/// One WebSocket.
+pub struct Connection {
+    key: SlotKey,
+    stream: TcpStream,
+    shared: Rc<Shared>,
+    decoder: Decoder,
+    queue: SendQueue,
+    /// Read, but not yet looked at: the peer's last command is still being carried out, or it does not read.
+    unread: Vec<u8>,
+    in_flight: Option<Box<InFlight>>,
+    phase: Phase,
+    /// Whether the socket took no more, and its task waits until it does.
+    blocked: bool,
+    heard: Second,
+    /// Wakes this connection's task.
+    waker: Waker,
+    /// What of the queue is in the metrics: frames and bytes.
+    reported: Cell<(u32, u32)>,
+    _admitted: Admitted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The close frame is pushed; nothing else is sent, and what comes is thrown away, until the peer closes too.
+    Closing {
+        reason: CloseReason,
+        deadline: Second,
+    },
+    /// Over: the task ends.
+    Ended(CloseReason),
+}
+
+impl Connection {
+    fn new(key: SlotKey, stream: TcpStream, unread: Vec<u8>, shared: Rc<Shared>, admitted: Admitted) -> Self {
+        let heard = shared.wheel.borrow().now();
+        Self {
+            key,
+            stream,
+            shared,
+            decoder: Decoder::new(MESSAGE_BYTES_MAX),
+            queue: SendQueue::new(),
+            unread,
+            in_flight: None,
+            phase: Phase::Open,
+            blocked: false,
+            heard,
+            waker: Waker::noop().clone(),
+            reported: Cell::default(),
+            _admitted: admitted,
+        }
+    }
+
+    /// Sends the close frame and nothing after it. Ends when the peer has closed too, or at a deadline.
+    fn begin_close(&mut self, reason: CloseReason) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let deadline = self.shared.wheel.borrow().now() + CLOSE_SECONDS_MAX;
+        self.shared.wheel.borrow_mut().schedule(self.key, deadline);
+        self.phase = Phase::Closing { reason, deadline };
+        self.queue.discard_changes();
+        self.queue.push_control(reason.frame());
+        self.flush();
+        self.waker.wake_by_ref();
+    }
+
+    fn end(&mut self, reason: CloseReason) {
+        self.phase = match self.phase {
+            Phase::Open => Phase::Ended(reason),
+            Phase::Closing { reason, .. } | Phase::Ended(reason) => Phase::Ended(reason),
+        };
+        self.waker.wake_by_ref();
+    }
+
+    /// Looks at a connection that its wheel says is due.
+    fn beat(&mut self) {
+        let now = self.shared.wheel.borrow().now();
+        match self.phase {
+            Phase::Closing { deadline, reason } if now >= deadline => {
+                self.shared.cut.set(self.shared.cut.get() + 1);
+                self.end(reason);
+            }
+            // Scheduled again when closing began; what is due now is the heartbeat from before.
+            Phase::Closing { .. } | Phase::Ended(_) => {}
+            Phase::Open => match heartbeat::beat(now, self.heard) {
+                Beat::Wait(at) => self.shared.wheel.borrow_mut().schedule(self.key, at),
+                Beat::Ping(at) => {
+                    self.queue.push_control(Frame::new(Opcode::Ping, b""));
+                    self.flush();
+                    self.shared.wheel.borrow_mut().schedule(self.key, at);
+                }
+                Beat::Close => self.begin_close(CloseReason::Silence),
+            },
+        }
+    }
+
+    fn write_waiting(&mut self) -> io::Result<()> {
+        loop {
+            if self.queue.control_len() == 0 {
+                let skipped = self.queue.take_skipped();
+                if skipped > 0 {
+                    self.queue.push_control(protocol::skipped(skipped));
+                }
+            }
+            if self.queue.is_empty() {
+                return Ok(());
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let used = self.queue.fill(&mut slices);
+            match self.stream.try_write_vectored(&slices[..used]) {
+                Ok(sent) => {
+                    let frames = self.queue.advance(sent);
+                    self.shared.metrics.frames_sent.inc_by(frames);
+                    self.shared.metrics.bytes_sent.inc_by(sent as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut cx = Context::from_waker(&self.waker);
+                    if self.stream.poll_write_ready(&mut cx).is_pending() {
+                        self.blocked = true;
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Tells the metrics how much waits now.
+    fn report_queue(&self, frames: usize, bytes: usize) {
+        let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let (frames, bytes) = (small(frames), small(bytes));
+        let (frames_before, bytes_before) = self.reported.replace((frames, bytes));
+        if (frames, bytes) != (frames_before, bytes_before) {
+            self.shared.metrics.queue_frames.inc_by(i64::from(frames) - i64::from(frames_before));
+            self.shared.metrics.queue_bytes.inc_by(i64::from(bytes) - i64::from(bytes_before));
+        }
+    }
+}
+
+impl Subscriber for Connection {
+    fn push(&mut self, product: ProductId, frame: &Frame) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        if !self.queue.has_room(frame.len(), &self.shared.limits.queue) {
+            // A burst fills the queue of a reader that is fast as well.
+            self.flush();
+        }
+        match self.queue.push(product, frame.clone(), &self.shared.limits.queue) {
+            Pushed::Queued => {}
+            Pushed::Skipped(frames) => {
+                self.shared.metrics.frames_skipped.inc_by(frames);
+            }
+            Pushed::Overflow => self.begin_close(CloseReason::SlowConsumer),
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.blocked && !matches!(self.phase, Phase::Ended(_)) {
+            match self.write_waiting() {
+                Err(_) => self.end(CloseReason::Vanished),
+                Ok(()) if self.blocked => {}
+                Ok(()) => match self.phase {
+                    Phase::Closing { reason: CloseReason::Peer(_), .. } => {
+                        // Both sides have said it; the server is the one to end TCP (RFC 6455, §7.1.1).
+                        self.end(CloseReason::Vanished);
+                    }
+                    Phase::Closing { .. } => {
+                        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+                    }
+                    Phase::Open | Phase::Ended(_) => {}
+                },
+            }
+        }
+        self.report_queue(self.queue.len(), self.queue.bytes());
+    }
+
+    fn applied(&mut self, applied: Applied) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.applied = Some(applied);
+            self.waker.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! From the listening socket to requests: one acceptor for all cores, and what each core does with its sockets.
+
+use std::convert::Infallible;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{Answer, Services, answer, upgrade};
+use crate::connection::Connections;
+use crate::connection::admission::{CoreLoad, CountedSocket};
+
+/// How many accepted sockets may wait for their core; the acceptor waits then, and the kernel's backlog keeps the rest.
+const SOCKETS_WAITING_MAX: usize = 1024;
+/// How long a client has for the head of a request, and how long it may be silent between two.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the acceptor waits after the process ran out of file descriptors or memory.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// A socket on its way to a core.
+#[derive(Debug)]
+pub struct AcceptedSocket {
+    stream: std::net::TcpStream,
+    counted: CountedSocket,
+}
+
+/// The acceptor's way to one core.
+#[derive(Debug)]
+pub struct CoreDoor {
+    load: CoreLoad,
+    sockets: mpsc::Sender<AcceptedSocket>,
+}
+
+impl CoreDoor {
+    /// A door, and where the sockets come out. The core takes them until the door is dropped.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<AcceptedSocket>) {
+        let (sockets, accepted) = mpsc::channel(SOCKETS_WAITING_MAX);
+        (Self { load: CoreLoad::default(), sockets }, accepted)
+    }
+}
+
+/// Accepts sockets until `draining`, and hands each to the core that serves the fewest. Survives a lack of file
+/// descriptors: what is open goes on, and what waits in the backlog is accepted when there are some.
+pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, draining: CancellationToken) {
+    let mut short = false;
+    while let Some(accepted) = draining.run_until_cancelled(listener.accept()).await {
+        let result = match accepted {
+            Ok((stream, _)) => hand_over(stream, &doors).await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) if short => {
+                short = false;
+                info!("accepting again");
+            }
+            Ok(()) => {}
+            Err(error) if is_of_the_peer(&error) => debug!(%error, "a socket ended before it was accepted"),
+            Err(error) => {
+                if !short {
+                    short = true;
+                    warn!(%error, "cannot accept sockets; raise the limit of open files if it is that");
+                }
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+async fn hand_over(stream: TcpStream, doors: &[CoreDoor]) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let door = doors.iter().min_by_key(|door| door.load.sockets()).expect("there is a core");
+    let accepted = AcceptedSocket { stream: stream.into_std()?, counted: door.load.count() };
+    // A core that has ended takes no more.
+    let _ = door.sockets.send(accepted).await;
+    Ok(())
+}
+
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected)
+}
+
+/// What a core answers requests with.
+#[derive(Clone)]
+pub struct CoreHttp {
+    /// What all cores share.
+    pub services: Services,
+    /// This core's WebSockets.
+    pub connections: Rc<Connections>,
+}
+
+/// Serves the sockets of a core, each in a task of its own, until the acceptor ends.
+pub async fn serve(core: CoreHttp, mut accepted: mpsc::Receiver<AcceptedSocket>) {
+    while let Some(socket) = accepted.recv().await {
+        let core = core.clone();
+        let http = core.services.shutdown.http.clone();
+        tokio::task::spawn_local(http.track_future(async move {
+            if let Err(error) = serve_socket(core, socket).await {
+                debug!(%error, "an HTTP connection ended early");
+            }
+        }));
+    }
+}
+
+async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<dyn std::error::Error>> {
+    let counted = Rc::new(socket.counted);
+    let stream = TcpStream::from_std(socket.stream)?;
+    let draining = core.services.shutdown.draining.clone();
+    let service = service_fn(|request| respond(&core, &counted, request));
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut connection = Box::pin(connection);
+    if let Some(ended) = draining.run_until_cancelled(connection.as_mut()).await {
+        return Ok(ended?);
+    }
+    connection.as_mut().graceful_shutdown();
+    Ok(connection.await?)
+}
+
+async fn respond(
+    core: &CoreHttp,
+    counted: &Rc<CountedSocket>,
+    request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
+    let method = metric_label(request.method());
+    let answer = if request.uri().path() == "/websocket" {
+        upgrade::upgrade(&core.services, &core.connections, Rc::clone(counted), request).unwrap_or_else(Answer::from)
+    } else {
+        answer(&core.services, request).await
+    };
+    core.services.metrics.responded(method, answer.status().as_u16());
+    Ok(answer)
+}
+
+/// A method that anybody could invent is not a label.
+fn metric_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

@@ -1,0 +1,38 @@
+//! What operators ask: `/metrics`, `/healthz`, `/readyz`.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+
+use super::problem::Problem;
+use super::{Answer, Services};
+use crate::metrics;
+
+pub(super) fn metrics(services: &Services) -> Answer {
+    text(metrics::CONTENT_TYPE, services.metrics.encode())
+}
+
+/// The process is alive.
+pub(super) fn healthz() -> Answer {
+    text("text/plain; charset=utf-8", "alive\n")
+}
+
+/// The process can do its work: the store answers, changes arrive, and it does not stop.
+pub(super) async fn readyz(services: &Services) -> Result<Answer, Problem> {
+    if services.shutdown.draining.is_cancelled() {
+        return Err(Problem::unavailable("not ready: the server stops"));
+    }
+    if services.store.check().await.is_err() {
+        return Err(Problem::unavailable("not ready: the store does not answer"));
+    }
+    if !*services.source_up.borrow() {
+        return Err(Problem::unavailable("not ready: changes do not arrive from the database"));
+    }
+    Ok(text("text/plain; charset=utf-8", "ready\n"))
+}
+
+fn text(content_type: &'static str, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Answer::new(Full::new(text.into()));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}

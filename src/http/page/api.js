@@ -1,0 +1,60 @@
+// Reading and writing products over HTTP. Every failure is an ApiError whose message can be shown as it is.
+
+const TIMEOUT_MS = 15_000;
+export const PAGE_PRODUCTS = 200;
+
+export class ApiError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export function listProducts(after = null) {
+  const query = after === null ? '' : `&after=${after}`;
+  return call('GET', `/products?limit=${PAGE_PRODUCTS}${query}`);
+}
+
+export function readProduct(id) {
+  return call('GET', `/products/${id}`);
+}
+
+export function createProduct(product) {
+  return call('POST', '/products', product);
+}
+
+export function patchProduct(id, fields) {
+  return call('PATCH', `/products/${id}`, fields, 'application/merge-patch+json');
+}
+
+export function deleteProduct(id) {
+  return call('DELETE', `/products/${id}`);
+}
+
+async function call(method, path, body, contentType = 'application/json') {
+  const request = { method, cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) };
+  if (body !== undefined) {
+    request.body = JSON.stringify(body);
+    request.headers = { 'content-type': contentType };
+  }
+  let response, text;
+  try {
+    response = await fetch(path, request);
+    text = await response.text();
+  } catch {
+    throw new ApiError('The server cannot be reached. Try again in a moment.');
+  }
+  if (!response.ok) throw new ApiError(problemText(response, text), response.status);
+  return text === '' ? null : JSON.parse(text);
+}
+
+// The sentence of a problem document (RFC 9457), or at least the status.
+function problemText(response, text) {
+  try {
+    const { detail, title } = JSON.parse(text);
+    if (detail ?? title) return detail ?? title;
+  } catch {
+    // A proxy's own page.
+  }
+  return `The server answered ${response.status}.`;
+}

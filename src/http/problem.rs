@@ -1,0 +1,85 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use hyper::StatusCode;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use serde_json::json;
+
+use super::Answer;
+use crate::store::StoreError;
+
+/// Seconds after which a client may try again what a store could not do.
+const RETRY_AFTER_SECONDS: u16 = 2;
+
+/// Why a request was not done, told to whoever sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A problem with this status; `detail` says what to do about it.
+    #[must_use]
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), headers: Vec::new() }
+    }
+
+    /// This problem, answered with one header more.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// 400.
+    #[must_use]
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 405, with the methods that the path allows.
+    #[must_use]
+    pub fn method_not_allowed(allowed: &'static str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path allows {allowed}"))
+            .with_header(ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// 503, to be tried again soon.
+    #[must_use]
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS.into())
+    }
+}
+
+impl From<Problem> for Answer {
+    fn from(problem: Problem) -> Self {
+        let body = json!({
+            "type": "about:blank",
+            "title": problem.status.canonical_reason(),
+            "status": problem.status.as_u16(),
+            "detail": problem.detail,
+        });
+        let mut answer = Self::new(body.to_string().into());
+        *answer.status_mut() = problem.status;
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        answer.headers_mut().extend(problem.headers);
+        answer
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Exists(id) => Self::new(
+                StatusCode::CONFLICT,
+                format!("product {id} exists; PUT /products/{id} replaces it, PATCH changes a part of it"),
+            ),
+            StoreError::NotFound(id) => Self::new(StatusCode::NOT_FOUND, format!("there is no product {id}")),
+            StoreError::Unavailable(why) => {
+                tracing::warn!(why, "the store did not answer");
+                Self::unavailable("the database does not answer now; try again soon")
+            }
+        }
+    }
+}

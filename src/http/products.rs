@@ -1,0 +1,198 @@
+//! The REST resource `/products`: the list, and one product.
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue, LOCATION};
+use hyper::{Method, Request, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+use super::{Answer, Services};
+use crate::product::{Product, ProductBody, ProductId, ProductPatch};
+use crate::store::{Put, Versioned};
+
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 1000;
+
+/// A product as it is answered: its fields, then its version.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    product: &'a Product,
+    version: u64,
+}
+
+impl<'a> From<&'a Versioned> for Shown<'a> {
+    fn from(versioned: &'a Versioned) -> Self {
+        Self { product: &versioned.product, version: versioned.version }
+    }
+}
+
+/// A page of the list. `next` is the `after` of the page that follows, or null.
+#[derive(Serialize)]
+struct Page<'a> {
+    products: Vec<Shown<'a>>,
+    next: Option<ProductId>,
+}
+
+/// `GET` and `POST` on `/products`.
+pub(super) async fn collection(services: &Services, request: &Request<Bytes>) -> Result<Answer, Problem> {
+    match *request.method() {
+        Method::GET | Method::HEAD => list(services, request.uri().query().unwrap_or("")).await,
+        Method::POST => {
+            let body: ProductBody = parse(request)?;
+            let id = body.product_id.ok_or_else(|| Problem::bad_request("the body has no productId"))?;
+            let product = checked(body.into_product(id))?;
+            let version = services.store.insert(product.clone()).await?;
+            let mut answer = show(StatusCode::CREATED, &Versioned { product, version });
+            let location = HeaderValue::try_from(format!("/products/{id}")).expect("digits and slashes");
+            answer.headers_mut().insert(LOCATION, location);
+            Ok(answer)
+        }
+        _ => Err(Problem::method_not_allowed("GET, HEAD, POST")),
+    }
+}
+
+/// `GET`, `PUT`, `PATCH` and `DELETE` on `/products/{id}`.
+pub(super) async fn one(services: &Services, id: &str, request: &Request<Bytes>) -> Result<Answer, Problem> {
+    let id = parse_id(id)?;
+    match *request.method() {
+        Method::GET | Method::HEAD => Ok(show(StatusCode::OK, &services.store.get(id).await?)),
+        Method::PUT => {
+            let body: ProductBody = parse(request)?;
+            same_id(id, body.product_id)?;
+            let product = checked(body.into_product(id))?;
+            let (put, version) = services.store.put(product.clone()).await?;
+            let status = match put {
+                Put::Inserted => StatusCode::CREATED,
+                Put::Replaced => StatusCode::OK,
+            };
+            Ok(show(status, &Versioned { product, version }))
+        }
+        Method::PATCH => {
+            let patch: ProductPatch = parse(request)?;
+            same_id(id, patch.product_id)?;
+            patch.check().map_err(Problem::bad_request)?;
+            Ok(show(StatusCode::OK, &services.store.patch(id, patch).await?))
+        }
+        Method::DELETE => {
+            let version = services.store.delete(id).await?;
+            let mut answer = Answer::default();
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+            answer.headers_mut().insert(ETAG, etag(version));
+            Ok(answer)
+        }
+        _ => Err(Problem::method_not_allowed("GET, HEAD, PUT, PATCH, DELETE")),
+    }
+}
+
+async fn list(services: &Services, query: &str) -> Result<Answer, Problem> {
+    let (after, limit) = page_of(query)?;
+    // One more than is shown tells whether another page follows.
+    let mut products = services.store.list(after, limit + 1).await?;
+    let more = products.len() > limit;
+    products.truncate(limit);
+    let next = if more { products.last().map(|last| last.product.product_id) } else { None };
+    let page = Page { products: products.iter().map(Shown::from).collect(), next };
+    Ok(json(StatusCode::OK, &page))
+}
+
+/// Reads `after` and `limit` from a query string.
+fn page_of(query: &str) -> Result<(Option<ProductId>, usize), Problem> {
+    let (mut after, mut limit) = (None, LIMIT_DEFAULT);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("after", value) => {
+                let id = value.parse().ok().and_then(ProductId::new);
+                after = Some(id.ok_or_else(|| {
+                    Problem::bad_request(format!("after is a product id, an integer from 0 to {}", ProductId::MAX))
+                })?);
+            }
+            ("limit", value) => {
+                let given = value.parse().ok().filter(|given| (1..=LIMIT_MAX).contains(given));
+                limit =
+                    given.ok_or_else(|| Problem::bad_request(format!("limit is an integer from 1 to {LIMIT_MAX}")))?;
+            }
+            (name, _) => {
+                return Err(Problem::bad_request(format!("the list knows after and limit, not {name:?}")));
+            }
+        }
+    }
+    Ok((after, limit))
+}
+
+fn parse_id(text: &str) -> Result<ProductId, Problem> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let id = if digits { text.parse().ok().and_then(ProductId::new) } else { None };
+    id.ok_or_else(|| Problem::bad_request(format!("a product id is an integer from 0 to {}", ProductId::MAX)))
+}
+
+/// Reads a body of JSON. Its type must say so: a page of another site can send anything else to this server without
+/// asking it first (<https://fetch.spec.whatwg.org/#cors-safelisted-request-header>).
+fn parse<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, Problem> {
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    if !matches!(essence.as_str(), "application/json" | "application/merge-patch+json") {
+        let detail = "send JSON, and Content-Type: application/json with it";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    // serde would take the fields of a struct from an array as well.
+    if request.body().trim_ascii_start().first().is_some_and(|&first| first != b'{') {
+        return Err(Problem::bad_request("the body is not a JSON object"));
+    }
+    serde_json::from_slice(request.body()).map_err(|error| Problem::bad_request(format!("the body: {error}")))
+}
+
+fn same_id(path: ProductId, body: Option<ProductId>) -> Result<(), Problem> {
+    match body {
+        Some(body) if body != path => {
+            Err(Problem::bad_request(format!("the path names product {path}, the body product {body}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn checked(product: Product) -> Result<Product, Problem> {
+    product.check().map_err(Problem::bad_request)?;
+    Ok(product)
+}
+
+fn show(status: StatusCode, versioned: &Versioned) -> Answer {
+    let mut answer = json(status, &Shown::from(versioned));
+    answer.headers_mut().insert(ETAG, etag(versioned.version));
+    answer
+}
+
+fn etag(version: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{version}\"")).expect("digits between quotes")
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(value).expect("answers have string keys");
+    let mut answer = Answer::new(body.into());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_chosen_by_after_and_limit() {
+        assert_eq!(page_of("").unwrap(), (None, 100));
+        assert_eq!(page_of("limit=5&after=7").unwrap(), (ProductId::new(7), 5));
+        for bad in ["limit=0", "limit=1001", "limit=x", "after=-1", "after=", "offset=3", "limit"] {
+            assert!(page_of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_id_in_a_path_is_digits_in_range() {
+        assert_eq!(parse_id("9007199254740991").unwrap(), ProductId::MAX);
+        for bad in ["", "-1", "+1", "1.0", "9007199254740992", "99999999999999999999", "a"] {
+            assert!(parse_id(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `GET /websocket`: from a request to a [`Connection`](crate::connection::Connection) on this core.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::upgrade::{OnUpgrade, Parts};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use super::problem::Problem;
+use super::{Answer, Services};
+use crate::connection::admission::CountedSocket;
+use crate::connection::{Admitted, Connections};
+use crate::websocket::handshake::{self, HandshakeError};
+
+/// Accepts a WebSocket, if there is room, and hands its socket to `connections` once the answer is sent.
+pub(super) fn upgrade(
+    services: &Services,
+    connections: &Rc<Connections>,
+    counted: Rc<CountedSocket>,
+    mut request: Request<Incoming>,
+) -> Result<Answer, Problem> {
+    if request.method() != Method::GET {
+        return Err(Problem::method_not_allowed("GET"));
+    }
+    let accepted = handshake::accept(&request).map_err(Problem::from)?;
+    if services.shutdown.draining.is_cancelled() {
+        return Err(Problem::unavailable("the server stops; come back soon"));
+    }
+    let place = services.connections_bound.enter().ok_or_else(|| {
+        let max = services.connections_bound.max();
+        Problem::unavailable(format!("this server has the {max} WebSockets that it may have; come back later"))
+    })?;
+    let on_upgrade = hyper::upgrade::on(&mut request);
+    let open = open(on_upgrade, Rc::clone(connections), (place, counted));
+    tokio::task::spawn_local(services.shutdown.http.track_future(open));
+    Ok(accepted.map(|_| Bytes::new().into()))
+}
+
+async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, admitted: Admitted) {
+    let upgraded = match on_upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => return debug!(%error, "a WebSocket ended in its handshake"),
+    };
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(Parts { io, read_buf, .. }) => connections.open(io.into_inner(), read_buf, admitted),
+        Err(_) => unreachable!("the listener serves TCP streams"),
+    }
+}
+
+impl From<HandshakeError> for Problem {
+    fn from(error: HandshakeError) -> Self {
+        let problem = |status| Self::new(status, error.to_string());
+        match error {
+            HandshakeError::NotAnUpgrade => problem(StatusCode::UPGRADE_REQUIRED)
+                .with_header(UPGRADE, HeaderValue::from_static("websocket"))
+                .with_header(CONNECTION, HeaderValue::from_static("upgrade")),
+            HandshakeError::Version => {
+                problem(StatusCode::UPGRADE_REQUIRED).with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
+            }
+            HandshakeError::Key => problem(StatusCode::BAD_REQUEST),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The server: its parts, started in the order in which they need each other, and stopped in the reverse.
+//!
+//! The thread that runs [`Server::run`] is the control core: acceptor, source and ingest. Each fan-out core is a thread
+//! of its own.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle as TaskHandle;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::config::{Config, StoreConfig};
+use crate::connection::admission::ConnectionsBound;
+use crate::connection::close::CloseReason;
+use crate::connection::{ConnectionLimits, Connections};
+use crate::fanout::{self, Core, Hub, Inbox};
+use crate::http::Services;
+use crate::http::listener::{self, AcceptedSocket, CoreDoor, CoreHttp};
+use crate::ingest;
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+use crate::source::{Source, SourceFeed, notify};
+use crate::store::Store;
+use crate::store::embedded::{EmbeddedStore, EmbeddedWriter, OpenError};
+use crate::store::migrate::{MigrateError, migrate};
+use crate::store::postgres::PostgresStore;
+use crate::store::postgres_config::PostgresConfig;
+
+/// How long requests in flight have when the server stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The embedded store.
+    #[error(transparent)]
+    Embedded(#[from] OpenError),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] MigrateError),
+    /// The port.
+    #[error("listen on {address}: {error}; choose another with --listen")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// A thread.
+    #[error("start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// A server that listens, but does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    doors: Vec<CoreDoor>,
+    cores: Vec<JoinHandle<Closed>>,
+    ingest: TaskHandle<()>,
+    services: Services,
+    feeder: Feeder,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// WebSockets that were open when the stop began.
+    pub connections: usize,
+    /// Those of them that did not end their side of the close in time.
+    pub connections_cut: usize,
+    /// Whether requests were still in flight at the deadline.
+    pub requests_cut: bool,
+}
+
+/// What became of one core's WebSockets.
+#[derive(Clone, Copy, Debug, Default)]
+struct Closed {
+    connections: usize,
+    cut: usize,
+}
+
+impl Server {
+    /// Opens the store, then the port, and starts the cores.
+    ///
+    /// # Errors
+    /// A sentence that says what is in the way; nothing is left running then.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let (feed, source) = Source::new();
+        let source_up = source.up();
+        let (store, feeder) = open_store(&config.store, feed).await?;
+        let listen_failed = |error| StartError::Listen { address: config.listen, error };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen_failed)?;
+        let address = listener.local_addr().map_err(listen_failed)?;
+        let services = Services {
+            store,
+            source_up,
+            metrics: Arc::clone(&metrics),
+            connections_bound: ConnectionsBound::new(config.connections_max),
+            shutdown: Shutdown::new(),
+        };
+        let (hub, inboxes) = Hub::new(config.cores, config.shards);
+        let (mut doors, mut cores) = (Vec::new(), Vec::new());
+        for inbox in inboxes {
+            let (door, accepted) = CoreDoor::new();
+            let start =
+                CoreStart { inbox, hub: hub.clone(), limits: config.limits, services: services.clone(), accepted };
+            doors.push(door);
+            cores.push(start.spawn().map_err(StartError::Thread)?);
+        }
+        let ingest = tokio::spawn(ingest::run(source, hub, metrics));
+        Ok(Self { listener, address, doors, cores, ingest, services, feeder })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` completes, then stops: not ready, no new sockets; the requests in flight are answered; every
+    /// committed change is cast; the WebSockets close; the cores end.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Ended {
+        let shutdown = self.services.shutdown.clone();
+        let acceptor = tokio::spawn(listener::accept(self.listener, self.doors, shutdown.draining.clone()));
+        stop.await;
+
+        shutdown.draining.cancel();
+        // The acceptor ends by itself, and its doors with it, so no core is handed another socket.
+        let _ = acceptor.await;
+        shutdown.http.close();
+        let requests_cut = timeout(DRAIN_TIMEOUT, shutdown.http.wait()).await.is_err();
+        if requests_cut {
+            warn!(seconds = DRAIN_TIMEOUT.as_secs(), "requests were still in flight at the deadline");
+        }
+
+        self.feeder.stop().await;
+        // Ingest ends with the source, when all that the source had is cast.
+        let _ = self.ingest.await;
+
+        shutdown.closing.cancel();
+        let closed = tokio::task::spawn_blocking(move || join(self.cores)).await.unwrap_or_default();
+        Ended { connections: closed.connections, connections_cut: closed.cut, requests_cut }
+    }
+}
+
+/// What feeds the source.
+#[derive(Debug)]
+enum Feeder {
+    /// The embedded store's own thread.
+    Embedded(EmbeddedStore, EmbeddedWriter),
+    /// The task that listens to the database.
+    Postgres(TaskHandle<()>),
+}
+
+impl Feeder {
+    /// Ends the source: after everything that is committed where this process commits it, at once where others do.
+    async fn stop(self) {
+        match self {
+            Self::Embedded(store, writer) => {
+                store.stop().await;
+                let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+            }
+            Self::Postgres(listening) => listening.abort(),
+        }
+    }
+}
+
+async fn open_store(config: &StoreConfig, feed: SourceFeed) -> Result<(Store, Feeder), StartError> {
+    match config {
+        StoreConfig::Embedded(dir) => {
+            let (store, writer) = EmbeddedStore::open(dir, feed)?;
+            Ok((Store::Embedded(store.clone()), Feeder::Embedded(store, writer)))
+        }
+        StoreConfig::Postgres(database) => {
+            for name in migrate(database).await? {
+                info!(name, "migrated the database");
+            }
+            let store = PostgresStore::new(database);
+            let listening = tokio::spawn(notify::listen(PostgresConfig::clone(database), store.clone(), feed));
+            Ok((Store::Postgres(store, Handle::current()), Feeder::Postgres(listening)))
+        }
+    }
+}
+
+/// Waits for the threads. A core that panicked has said so, and has no connections left.
+fn join(cores: Vec<JoinHandle<Closed>>) -> Closed {
+    let mut all = Closed::default();
+    for core in cores {
+        let closed = core.join().unwrap_or_default();
+        all.connections += closed.connections;
+        all.cut += closed.cut;
+    }
+    all
+}
+
+/// What a core's thread is started with.
+struct CoreStart {
+    inbox: Inbox,
+    hub: Hub,
+    limits: ConnectionLimits,
+    services: Services,
+    accepted: mpsc::Receiver<AcceptedSocket>,
+}
+
+impl CoreStart {
+    fn spawn(self) -> io::Result<JoinHandle<Closed>> {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let name = format!("core {}", self.inbox.core.0);
+        thread::Builder::new().name(name).spawn(move || {
+            let mut runtime = runtime;
+            let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default());
+            runtime.expect("epoll and a timer are there").block_on(self.run())
+        })
+    }
+
+    async fn run(self) -> Closed {
+        let Self { inbox, hub, limits, services, accepted } = self;
+        let metrics = services.metrics.core(inbox.core.0, limits.queue.policy.label());
+        let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics.clone())));
+        let connections = Connections::new(Rc::clone(&core), limits, metrics, Arc::clone(&services.metrics));
+        let closing = services.shutdown.closing.clone();
+        tokio::task::spawn_local(fanout::run(core, inbox));
+        tokio::task::spawn_local(Rc::clone(&connections).beat());
+        let http = CoreHttp { services, connections: Rc::clone(&connections) };
+        tokio::task::spawn_local(listener::serve(http, accepted));
+        closing.cancelled().await;
+        let open = connections.len();
+        connections.close_all(CloseReason::Restart).await;
+        Closed { connections: open, cut: connections.cut() }
+    }
+}

@@ -1,0 +1,40 @@
+//! One process to a data directory.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use super::OpenError;
+
+/// A data directory that belongs to this process until this is dropped, or the process ends however it may.
+#[derive(Debug)]
+pub(super) struct DirectoryLock(#[expect(dead_code, reason = "the lock lasts as long as the open file")] File);
+
+impl DirectoryLock {
+    /// Takes the directory, which is made if it does not exist, and writes down for others who has it.
+    pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
+        let failed = |error| OpenError::Directory { dir: dir.to_owned(), error };
+        fs::create_dir_all(dir).map_err(failed)?;
+        let path = dir.join("rowcast.lock");
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(path);
+        let mut file = file.map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::Held { dir: dir.to_owned(), holder: holder(&mut file) });
+            }
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+        write!(file, "process {}", std::process::id()).map_err(failed)?;
+        Ok(Self(file))
+    }
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    match file.read_to_string(&mut text) {
+        Ok(read) if read > 0 => text,
+        _ => "another process".to_owned(),
+    }
+}

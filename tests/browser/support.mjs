@@ -1,0 +1,190 @@
+// What the browser tests share: the server, Chromium, and pages that remember everything that went wrong on them.
+// Whatever a test starts, it hands to `t.after`, so that it ends also when the test fails.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const BINARY = process.env.ROWCAST_BIN ?? fileURLToPath(new URL('../../target/debug/rowcast', import.meta.url));
+const CHROMIUM = process.env.ROWCAST_CHROMIUM ?? '/usr/bin/chromium';
+const LIVE_LINE = /^Rowcast is live at (http:\/\/127\.0\.0\.1:(\d+))/;
+
+// An interrupted run does not get to its `t.after`; what it started ends, and what it made is removed, at its exit.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
+
+async function temporaryDirectory(t) {
+  const path = await mkdtemp(join(tmpdir(), 'rowcast-browser-'));
+  const removeAtExit = () => rmSync(path, { recursive: true, force: true });
+  process.once('exit', removeAtExit);
+  t.after(async () => {
+    process.off('exit', removeAtExit);
+    await rm(path, { recursive: true, force: true });
+  });
+  return path;
+}
+
+// A server that can be stopped and started again at the same port, with the same data.
+export class Server {
+  #dataDir;
+  #child = null;
+  #port = 0;
+
+  constructor(dataDir) {
+    this.#dataDir = dataDir;
+  }
+
+  static async start(t) {
+    const server = new Server(await temporaryDirectory(t));
+    t.after(() => server.stop('SIGKILL'));
+    await server.start();
+    return server;
+  }
+
+  async start() {
+    const options = ['--listen', `127.0.0.1:${this.#port}`, '--data-dir', this.#dataDir];
+    const child = spawn(BINARY, options, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = child;
+    const kill = () => child.kill('SIGKILL');
+    process.prependOnceListener('exit', kill);
+    child.once('exit', () => process.off('exit', kill));
+    const log = [];
+    child.stderr.on('data', (text) => log.push(text));
+    const [, url, port] = await liveLine(child, log);
+    this.url = url;
+    this.#port = Number(port);
+  }
+
+  async stop(signal = 'SIGTERM') {
+    const child = this.#child;
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+    const exited = once(child, 'exit');
+    child.kill(signal);
+    await exited;
+  }
+
+  async send(method, path, body) {
+    const response = await fetch(this.url + path, {
+      method,
+      headers: { 'content-type': method === 'PATCH' ? 'application/merge-patch+json' : 'application/json' },
+      body: body && JSON.stringify(body),
+    });
+    assert.ok(response.ok, `${method} ${path} answered ${response.status}`);
+    return response;
+  }
+
+  add(product) {
+    return this.send('POST', '/products', product);
+  }
+
+  patch(id, fields) {
+    return this.send('PATCH', `/products/${id}`, fields);
+  }
+}
+
+function liveLine(child, log) {
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code) => reject(new Error(`the server ended (${code}) before it was live: ${log.join('')}`)));
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const match = LIVE_LINE.exec(line);
+      if (match) resolve(match);
+    });
+  });
+}
+
+export async function startBrowser(t) {
+  const browser = await chromium.launch({
+    executablePath: CHROMIUM,
+    handleSIGINT: false,
+    handleSIGTERM: false,
+    handleSIGHUP: false,
+    chromiumSandbox: process.getuid?.() !== 0,
+    args: [
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
+  });
+  t.after(() => browser.close());
+  return browser;
+}
+
+// A page of its own browser profile. `prepare(page)` runs before it loads.
+export async function openPage(t, browser, server, { options = {}, prepare = () => {} } = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  page.faults = rememberFaults(page, server);
+  await page.addInitScript(rememberFlashes);
+  await prepare(page);
+  await page.goto(server.url);
+  await live(page);
+  return page;
+}
+
+export function live(page) {
+  return page.locator('#state[data-state="live"]').waitFor();
+}
+
+export function row(page, id) {
+  return page.locator(`tr[data-id="${id}"]`);
+}
+
+export function cell(page, id, key) {
+  return row(page, id).locator(`.${key}`);
+}
+
+export function waitForText(locator, text) {
+  return locator.filter({ hasText: text }).waitFor();
+}
+
+// Waits until a cell has flashed; the class itself may be gone by then.
+export function waitForFlash(page, id, key) {
+  return page.waitForFunction((flashed) => window.flashed.has(flashed), `${id} ${key}`);
+}
+
+// Nothing went wrong on the page: no error, no violation of the content security policy, no other host.
+// `allowed` matches the console errors that the test provokes.
+export function assertFaultless(page, allowed = /^$/) {
+  assert.deepEqual(
+    page.faults.filter((fault) => !allowed.test(fault)),
+    [],
+  );
+}
+
+function rememberFaults(page, server) {
+  const faults = [];
+  const origin = () => new URL(server.url).host;
+  page.on('console', (message) => message.type() === 'error' && faults.push(`console: ${message.text()}`));
+  page.on('pageerror', (error) => faults.push(`error: ${error.stack}`));
+  page.on('request', (request) => {
+    if (new URL(request.url()).host !== origin()) faults.push(`request: ${request.url()}`);
+  });
+  page.on('websocket', (socket) => {
+    if (new URL(socket.url()).host !== origin()) faults.push(`websocket: ${socket.url()}`);
+  });
+  return faults;
+}
+
+// Runs in the page, before its scripts.
+function rememberFlashes() {
+  window.flashed = new Set();
+  document.addEventListener('securitypolicyviolation', (event) => console.error(`policy: ${event.violatedDirective}`));
+  new MutationObserver((mutations) => {
+    for (const { target } of mutations) {
+      if (target.classList.contains('flash')) {
+        window.flashed.add(`${target.closest('tr').dataset.id} ${target.classList[0]}`);
+      }
+    }
+  }).observe(document, { subtree: true, attributes: true, attributeFilter: ['class'] });
+}

@@ -1,0 +1,267 @@
+//! The REST resource: the same tests on both stores.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use serde_json::{Value, json};
+
+use crate::support::server::{Http, Reply, TestServer, product_json};
+use crate::support::socket::Socket;
+
+/// Runs each test on the embedded store and on Postgres.
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test] async fn $name() {
+                super::$name(crate::support::server::TestServer::embedded(&["--cores", "2"]).await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $name() {
+                let database = crate::support::postgres::Cluster::shared().database().await;
+                super::$name(crate::support::server::TestServer::postgres(database.url(), &["--cores", "2"]).await).await;
+            })*
+        }
+    };
+}
+
+on_both_stores!(
+    a_product_lives_from_post_to_delete,
+    what_exists_is_not_created_again,
+    put_replaces_or_creates,
+    patch_changes_what_it_names,
+    every_write_is_cast_with_the_version_that_it_answered,
+    the_list_is_ordered_and_paged,
+    a_body_that_is_no_product_is_refused_and_nothing_changes,
+    what_is_asked_wrongly_is_told_what_is_right,
+    large_and_strange_texts_come_back_as_they_went,
+    many_writers_of_one_product_get_versions_of_their_own,
+);
+
+fn stored(id: u64, units: i64, version: u64) -> Value {
+    let mut product: Value = serde_json::from_str(&product_json(id, units)).unwrap();
+    product["version"] = version.into();
+    product
+}
+
+fn is_problem(reply: &Reply, status: u16, part: &str) {
+    assert_eq!(reply.status, status, "{reply:?}");
+    assert_eq!(reply.header("content-type"), "application/problem+json");
+    let problem = reply.json();
+    assert_eq!(problem["status"], status);
+    assert!(problem["detail"].as_str().unwrap().contains(part), "{problem} does not say {part:?}");
+}
+
+async fn a_product_lives_from_post_to_delete(server: TestServer) {
+    is_problem(&server.get("/products/7").await, 404, "no product 7");
+    let created = server.request("POST", "/products", Some(&product_json(7, 1))).await;
+    assert_eq!((created.status.as_u16(), created.header("location")), (201, "/products/7"));
+    let version = created.version();
+    assert_eq!(created.json(), stored(7, 1, version));
+    assert_eq!(created.header("etag"), format!("\"{version}\""));
+    let read = server.get("/products/7").await;
+    assert_eq!((read.status.as_u16(), read.json()), (200, stored(7, 1, version)));
+    assert_eq!(read.header("etag"), created.header("etag"));
+    let head = server.request("HEAD", "/products/7", None).await;
+    assert_eq!((head.status.as_u16(), head.text.as_str(), head.header("etag")), (200, "", read.header("etag")));
+    let deleted = server.request("DELETE", "/products/7", None).await;
+    assert_eq!((deleted.status.as_u16(), deleted.text.as_str()), (204, ""));
+    let delete_version: u64 = deleted.header("etag").trim_matches('"').parse().unwrap();
+    assert!(delete_version > version);
+    is_problem(&server.get("/products/7").await, 404, "no product 7");
+    is_problem(&server.request("DELETE", "/products/7", None).await, 404, "no product 7");
+    let again = server.request("POST", "/products", Some(&product_json(7, 2))).await;
+    assert!(again.version() > delete_version);
+}
+
+async fn what_exists_is_not_created_again(server: TestServer) {
+    server.request("POST", "/products", Some(&product_json(1, 1))).await;
+    is_problem(&server.request("POST", "/products", Some(&product_json(1, 2))).await, 409, "PUT /products/1");
+    assert_eq!(server.get("/products/1").await.json()["unitsAvailable"], 1);
+}
+
+async fn put_replaces_or_creates(server: TestServer) {
+    let created = server.request("PUT", "/products/3", Some(&product_json(3, 1))).await;
+    assert_eq!(created.status, 201);
+    let replaced = server.request("PUT", "/products/3", Some(&product_json(3, -2))).await;
+    assert_eq!((replaced.status.as_u16(), replaced.json()), (200, stored(3, -2, replaced.version())));
+    assert!(replaced.version() > created.version());
+    let with_version = server.get("/products/3").await.text;
+    assert_eq!(server.request("PUT", "/products/3", Some(&with_version)).await.status, 200, "what was read can be put");
+    let without_id = r#"{"manufacturer":"a","pricePerUnit":"b","unitsAvailable":0,"productName":"c"}"#;
+    assert_eq!(server.request("PUT", "/products/0", Some(without_id)).await.json()["productId"], 0);
+    is_problem(&server.request("PUT", "/products/4", Some(&product_json(3, 1))).await, 400, "the body product 3");
+    assert_eq!(server.get("/products/4").await.status, 404);
+}
+
+async fn patch_changes_what_it_names(server: TestServer) {
+    is_problem(&server.request("PATCH", "/products/1", Some("{}")).await, 404, "no product 1");
+    server.request("PUT", "/products/1", Some(&product_json(1, 1))).await;
+    let patched = server.request("PATCH", "/products/1", Some(r#"{"unitsAvailable":-9223372036854775808}"#)).await;
+    assert_eq!((patched.status.as_u16(), patched.json()), (200, stored(1, i64::MIN, patched.version())));
+    let patched = server.request("PATCH", "/products/1", Some(r#"{"productName":"n","pricePerUnit":""}"#)).await;
+    let product = patched.json();
+    assert_eq!((&product["productName"], &product["pricePerUnit"]), (&json!("n"), &json!("")));
+    assert_eq!(server.get("/products/1").await.json(), product);
+    for (body, part) in [
+        (r#"{"productName":null}"#, "null"),
+        (r#"{"name":"x"}"#, "unknown field"),
+        (r#"{"productId":2}"#, "the body product 2"),
+        (r#"{"unitsAvailable":1.5}"#, "1.5"),
+        (r#"{"unitsAvailable":9223372036854775808}"#, "9223372036854775808"),
+        (r#"{"manufacturer":"\u0000"}"#, "U+0000"),
+        ("[]", "not a JSON object"),
+        ("7", "not a JSON object"),
+        ("null", "not a JSON object"),
+    ] {
+        is_problem(&server.request("PATCH", "/products/1", Some(body)).await, 400, part);
+    }
+    assert_eq!(server.get("/products/1").await.json(), product, "nothing changed");
+    let merge_patch =
+        Request::patch("/products/1").header("content-type", "application/merge-patch+json; charset=utf-8");
+    let request = merge_patch.body(Full::from(r#"{"productId":1}"#)).unwrap();
+    assert_eq!(Http::connect(server.address).await.send(request).await.status, 200);
+}
+
+async fn every_write_is_cast_with_the_version_that_it_answered(server: TestServer) {
+    let mut socket = Socket::connect(server.address).await;
+    socket.subscribe([5]).await;
+    let posted = server.request("POST", "/products", Some(&product_json(5, 1))).await.version();
+    let put = server.request("PUT", "/products/5", Some(&product_json(5, 2))).await.version();
+    let patched = server.request("PATCH", "/products/5", Some(r#"{"unitsAvailable":3}"#)).await.version();
+    let deleted = server.request("DELETE", "/products/5", None).await;
+    let deleted: u64 = deleted.header("etag").trim_matches('"').parse().unwrap();
+    let created = server.request("PUT", "/products/5", Some(&product_json(5, 4))).await.version();
+    let expected = [
+        ("INSERT", posted, 1),
+        ("UPDATE", put, 2),
+        ("UPDATE", patched, 3),
+        ("DELETE", deleted, 3),
+        ("INSERT", created, 4),
+    ];
+    for (action, version, units) in expected {
+        let product: Value = serde_json::from_str(&product_json(5, units)).unwrap();
+        assert_eq!(socket.next().await, json!({"action": action, "version": version, "product": product}));
+    }
+    assert!(posted < put && put < patched && patched < deleted && deleted < created);
+}
+
+async fn the_list_is_ordered_and_paged(server: TestServer) {
+    assert_eq!(server.get("/products").await.json(), json!({"products": [], "next": null}));
+    for id in [9_007_199_254_740_991, 4, 2, 8] {
+        assert_eq!(server.request("POST", "/products", Some(&product_json(id, 0))).await.status, 201);
+    }
+    let page = async |path: &str| {
+        let page = server.get(path).await.json();
+        let ids = page["products"].as_array().unwrap().iter().map(|product| product["productId"].as_u64().unwrap());
+        (ids.collect::<Vec<_>>(), page["next"].as_u64())
+    };
+    assert_eq!(page("/products?limit=2").await, (vec![2, 4], Some(4)));
+    assert_eq!(page("/products?limit=2&after=4").await, (vec![8, 9_007_199_254_740_991], None));
+    assert_eq!(page("/products?after=9007199254740991").await, (vec![], None));
+    assert_eq!(page("/products").await.0.len(), 4);
+    for path in ["/products?limit=0", "/products?limit=1001", "/products?after=x", "/products?offset=1"] {
+        is_problem(&server.get(path).await, 400, "");
+    }
+}
+
+async fn a_body_that_is_no_product_is_refused_and_nothing_changes(server: TestServer) {
+    let whole = product_json(1, 1);
+    for (body, part) in [
+        (String::new(), "EOF"),
+        ("nonsense".into(), "not a JSON object"),
+        ("{nonsense".into(), "line 1"),
+        (whole.replace("\"unitsAvailable\":1,", ""), "missing field `unitsAvailable`"),
+        (whole.replace("\"unitsAvailable\":1", "\"unitsAvailable\":\"1\""), "invalid type"),
+        (whole.replace("\"unitsAvailable\":1", "\"unitsAvailable\":1e3"), "invalid type"),
+        (whole.replace("\"productId\":1", "\"productId\":9007199254740992"), "greatest product id"),
+        (whole.replace("\"productId\":1", "\"productId\":-1"), "-1"),
+        (whole.replace("\"productId\":1,", ""), "no productId"),
+        (whole.replace('}', ",\"colour\":\"red\"}"), "unknown field `colour`"),
+        (whole.replace("Name 1", "\\u0000"), "U+0000"),
+        (whole.replace("Name 1", "\\ud800"), "surrogate"),
+        (format!("{whole}{whole}"), "trailing"),
+        (format!("[{whole}]"), "not a JSON object"),
+        (r#"[1,"a","b",1,"c"]"#.into(), "not a JSON object"),
+    ] {
+        let reply = server.request("POST", "/products", Some(&body)).await;
+        is_problem(&reply, 400, if part == "surrogate" { "" } else { part });
+    }
+    let mut broken = whole.clone().into_bytes();
+    let name = whole.find("Name").unwrap();
+    broken[name] = 0xFF;
+    let request =
+        Request::post("/products").header("content-type", "application/json").body(Full::from(broken)).unwrap();
+    is_problem(&Http::connect(server.address).await.send(request).await, 400, "");
+    assert_eq!(server.get("/products").await.json()["products"], json!([]));
+}
+
+async fn what_is_asked_wrongly_is_told_what_is_right(server: TestServer) {
+    for (method, path, status, part) in [
+        ("GET", "/nothing", 404, "/products"),
+        ("GET", "/products/", 400, "a product id is"),
+        ("GET", "/products/x", 400, "a product id is"),
+        ("GET", "/products/-1", 400, "a product id is"),
+        ("GET", "/products/9007199254740992", 400, "9007199254740991"),
+        ("GET", "/products/1/2", 404, "nothing at"),
+        ("PUT", "/products", 405, "GET, HEAD, POST"),
+        ("POST", "/products/1", 405, "PATCH"),
+        ("POST", "/healthz", 405, "GET"),
+        ("DELETE", "/", 405, "GET"),
+        ("GET", "/assets/secret", 404, "nothing at"),
+        ("GET", "/assets/../Cargo.toml", 404, "nothing at"),
+    ] {
+        is_problem(&server.request(method, path, None).await, status, part);
+    }
+    assert_eq!(server.request("PUT", "/products", None).await.header("allow"), "GET, HEAD, POST");
+    for content_type in ["text/plain", "application/x-www-form-urlencoded", ""] {
+        let request = Request::post("/products").header("content-type", content_type);
+        let request = request.body(Full::from(product_json(1, 1))).unwrap();
+        is_problem(&Http::connect(server.address).await.send(request).await, 415, "application/json");
+    }
+    let large = Bytes::from(vec![b' '; 1024 * 1024 + 1]);
+    let request = Request::post("/products").header("content-type", "application/json").body(Full::new(large)).unwrap();
+    is_problem(&Http::connect(server.address).await.send(request).await, 413, "1048576");
+    assert_eq!(server.get("/products/1").await.status, 404);
+}
+
+async fn large_and_strange_texts_come_back_as_they_went(server: TestServer) {
+    let mut socket = Socket::connect(server.address).await;
+    socket.subscribe([1]).await;
+    let strange = "\"\\/\u{1}\u{8}\t\n\r\u{1f}\u{7f}\u{2028}é€😀'%s$1{}";
+    for text in [String::new(), strange.to_owned(), "x".repeat(100 * 1024), strange.repeat(3000)] {
+        let product =
+            json!({"productId": 1, "manufacturer": text, "pricePerUnit": "", "unitsAvailable": 0, "productName": text});
+        let put = server.request("PUT", "/products/1", Some(&product.to_string())).await;
+        assert!(put.status.is_success(), "{}", put.status);
+        assert_eq!(server.get("/products/1").await.json()["manufacturer"], text);
+        let change = socket.next().await;
+        assert_eq!((&change["product"], change["version"].as_u64()), (&product, Some(put.version())));
+    }
+}
+
+async fn many_writers_of_one_product_get_versions_of_their_own(server: TestServer) {
+    let mut socket = Socket::connect(server.address).await;
+    socket.subscribe([1]).await;
+    let writers = (0..8).map(|writer| {
+        let address = server.address;
+        tokio::spawn(async move {
+            let mut http = Http::connect(address).await;
+            let mut versions = Vec::new();
+            for _ in 0..20 {
+                versions.push(http.request("PUT", "/products/1", Some(&product_json(1, writer))).await.version());
+            }
+            versions
+        })
+    });
+    let mut answered = Vec::new();
+    for writer in writers.collect::<Vec<_>>() {
+        answered.extend(writer.await.unwrap());
+    }
+    answered.sort_unstable();
+    let mut cast = Vec::new();
+    for _ in 0..answered.len() {
+        cast.push(socket.next().await["version"].as_u64().unwrap());
+    }
+    assert_eq!(cast, answered, "every change once, versions growing");
+}

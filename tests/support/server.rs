@@ -1,0 +1,184 @@
+//! A server in this process, on a port of its own, and requests to it.
+
+use std::net::SocketAddr;
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use clap::Parser;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{HeaderMap, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use rowcast::config::{Cli, Task};
+use rowcast::server::{Ended, Server};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::patiently;
+
+/// A server that tests talk to over real sockets. It stops when it is dropped.
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Ended>>,
+    _data_dir: Option<TempDir>,
+}
+
+impl TestServer {
+    /// On the embedded store, in a directory of its own.
+    pub(crate) async fn embedded(options: &[&str]) -> Self {
+        let data_dir = tempfile::tempdir().expect("a directory is made");
+        let path = data_dir.path().to_str().expect("a temporary path is text").to_owned();
+        let mut server = Self::start(&[&["--data-dir", &path], options].concat()).await;
+        server._data_dir = Some(data_dir);
+        server
+    }
+
+    /// On this database. Returns when changes arrive.
+    pub(crate) async fn postgres(url: &str, options: &[&str]) -> Self {
+        let server = Self::start(&[&["--database-url", url], options].concat()).await;
+        server.until_ready().await;
+        server
+    }
+
+    async fn start(options: &[&str]) -> Self {
+        let arguments = [&["rowcast", "--listen", "127.0.0.1:0"], options].concat();
+        let task = Cli::try_parse_from(arguments).expect("the options are right").into_task(None);
+        let Ok(Task::Serve(config)) = task else { panic!("{task:?}") };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (started, address) = oneshot::channel();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime is built").block_on(async move {
+                let server = Server::start(&config).await.expect("the server starts");
+                started.send(server.address()).expect("the test waits");
+                server.run(async { drop(stopped.await) }).await
+            })
+        });
+        let address = patiently(address).await.expect("the server started");
+        Self { address, stop: Some(stop), thread: Some(thread), _data_dir: None }
+    }
+
+    pub(crate) async fn until_ready(&self) {
+        while self.get("/readyz").await.status != StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Begins to stop the server; [`TestServer::ended`] tells how it went.
+    pub(crate) fn begin_stop(&mut self) {
+        self.stop = None;
+    }
+
+    /// How it stopped.
+    pub(crate) async fn ended(mut self) -> Ended {
+        self.begin_stop();
+        let thread = self.thread.take().expect("it ends once");
+        patiently(tokio::task::spawn_blocking(move || thread.join())).await.unwrap().expect("the server does not panic")
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.request("GET", path, None).await
+    }
+
+    /// A request on a connection of its own, with a body of JSON if there is one.
+    pub(crate) async fn request(&self, method: &str, path: &str, body: Option<&str>) -> Reply {
+        Http::connect(self.address).await.request(method, path, body).await
+    }
+
+    /// The sum of a metric over all its labels; zero where it is not there.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await.text;
+        let lines =
+            text.lines().filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Waits until a metric's sum is `wanted`.
+    pub(crate) async fn until_metric(&self, name: &str, wanted: f64) {
+        patiently(async {
+            loop {
+                let sum = self.metric(name).await;
+                // Counts are whole numbers.
+                if (sum - wanted).abs() < 0.5 {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take()
+            && !thread::panicking()
+        {
+            // A panic of the server has failed the test already, by what the test did not get.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// An HTTP connection.
+pub(crate) struct Http {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Http {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let stream = patiently(TcpStream::connect(address)).await.expect("the server listens");
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("a connection is set up");
+        tokio::spawn(connection);
+        Self { sender }
+    }
+
+    pub(crate) async fn request(&mut self, method: &str, path: &str, body: Option<&str>) -> Reply {
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        self.send(request.body(Full::from(body.unwrap_or("").to_owned())).expect("a request is built")).await
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Reply {
+        let response = patiently(self.sender.send_request(request)).await.expect("the server answers");
+        let (head, body) = response.into_parts();
+        let body = patiently(body.collect()).await.expect("the answer is whole").to_bytes();
+        let text = String::from_utf8(body.to_vec()).expect("answers are text");
+        Reply { status: head.status, headers: head.headers, text }
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("a header is text"))
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.json()["version"].as_u64().unwrap_or_else(|| panic!("no version in {self:?}"))
+    }
+}
+
+/// The JSON of a product as a writer sends it.
+pub(crate) fn product_json(id: u64, units: i64) -> String {
+    format!(
+        r#"{{"productId":{id},"manufacturer":"Maker {id}","pricePerUnit":"{id}EUR","unitsAvailable":{units},"productName":"Name {id}"}}"#
+    )
+}

@@ -1,0 +1,89 @@
+//! Pings and what follows when nobody answers, on a clock that only moves when everybody waits.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rowcast::connection::admission::{ConnectionsBound, CoreLoad};
+use rowcast::connection::{ConnectionLimits, Connections};
+use rowcast::fanout::{Core, Hub, SendQueueLimits, SlowConsumerPolicy};
+use rowcast::metrics::Metrics;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::socket::client_frame;
+
+/// Runs `test` on a core's runtime with one open connection, whose other end it is given.
+fn with_connection<F: Future<Output = ()> + 'static>(test: impl FnOnce(TcpStream, Rc<Connections>) -> F + 'static) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).build_local(tokio::runtime::LocalOptions::default());
+    runtime.unwrap().block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (peer, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), async { listener.accept().await });
+        let (hub, mut inboxes) = Hub::new(1, 1);
+        let metrics = Arc::new(Metrics::new());
+        let core_metrics = metrics.core(0, "drop");
+        let core = Rc::new(RefCell::new(Core::new(inboxes.remove(0).core, hub, core_metrics.clone())));
+        let queue = SendQueueLimits { frames_max: 8, bytes_max: 4096, policy: SlowConsumerPolicy::Drop };
+        let limits = ConnectionLimits { queue, subscriptions_max: 10 };
+        let connections = Connections::new(core, limits, core_metrics, metrics);
+        tokio::task::spawn_local(Rc::clone(&connections).beat());
+        let admitted = (ConnectionsBound::new(1).enter().unwrap(), Rc::new(CoreLoad::default().count()));
+        connections.open(accepted.unwrap().0, Bytes::new(), admitted);
+        test(peer.unwrap(), connections).await;
+    });
+}
+
+const PING: [u8; 2] = [0x89, 0];
+
+#[test]
+fn a_silent_peer_is_pinged_twice_and_closed() {
+    with_connection(|mut peer, connections| async move {
+        let mut read = Vec::new();
+        peer.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read[..4], [PING, PING].concat());
+        assert_eq!(read[4], 0x88, "the third is the close");
+        assert_eq!(u16::from_be_bytes([read[6], read[7]]), 1008);
+        drop(peer);
+        connections.close_all(rowcast::connection::close::CloseReason::Restart).await;
+        assert!(connections.is_empty());
+    });
+}
+
+#[test]
+fn a_peer_that_answers_its_pings_stays() {
+    with_connection(|mut peer, connections| async move {
+        for _ in 0..20 {
+            let mut ping = [0; 2];
+            peer.read_exact(&mut ping).await.unwrap();
+            assert_eq!(ping, PING);
+            peer.write_all(&client_frame(0x8A, b"")).await.unwrap();
+            peer.readable_again().await;
+        }
+        assert_eq!(connections.len(), 1);
+    });
+}
+
+#[test]
+fn a_peer_that_does_not_close_its_side_is_cut() {
+    with_connection(|peer, connections| async move {
+        connections.close_all(rowcast::connection::close::CloseReason::Restart).await;
+        assert_eq!((connections.len(), connections.cut()), (0, 1));
+        drop(peer);
+    });
+}
+
+trait ReadableAgain {
+    async fn readable_again(&self);
+}
+
+impl ReadableAgain for TcpStream {
+    /// Lets the connection's task read what was sent before the clock moves on.
+    async fn readable_again(&self) {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The WebSocket protocol as a client sees it.
+
+mod bad_input;
+mod commands;
+mod heartbeat;
