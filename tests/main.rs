@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)] // the lint knows tests by their attribute, not their helpers
 
 mod fanout;
+mod outage;
 mod postgres;
 mod process;
 mod rest;
+mod scale;
 mod support;
 mod websocket;

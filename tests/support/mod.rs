@@ -8,5 +8,5 @@ use std::time::Duration;
 
 /// Waits for what must come; what does not come fails the test rather than stopping it.
 pub(crate) async fn patiently<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("what is awaited comes")
+    tokio::time::timeout(Duration::from_mins(1), future).await.expect("what is awaited comes")
 }

@@ -216,6 +216,11 @@ fn binaries() -> &'static Path {
     })
 }
 
+/// The client that everybody has.
+pub(crate) fn psql() -> PathBuf {
+    binaries().join("psql")
+}
+
 fn new_directory() -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);

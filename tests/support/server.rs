@@ -23,7 +23,7 @@ pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Ended>>,
-    _data_dir: Option<TempDir>,
+    data_dir: Option<TempDir>,
 }
 
 impl TestServer {
@@ -32,7 +32,7 @@ impl TestServer {
         let data_dir = tempfile::tempdir().expect("a directory is made");
         let path = data_dir.path().to_str().expect("a temporary path is text").to_owned();
         let mut server = Self::start(&[&["--data-dir", &path], options].concat()).await;
-        server._data_dir = Some(data_dir);
+        server.data_dir = Some(data_dir);
         server
     }
 
@@ -58,13 +58,16 @@ impl TestServer {
             })
         });
         let address = patiently(address).await.expect("the server started");
-        Self { address, stop: Some(stop), thread: Some(thread), _data_dir: None }
+        Self { address, stop: Some(stop), thread: Some(thread), data_dir: None }
     }
 
     pub(crate) async fn until_ready(&self) {
-        while self.get("/readyz").await.status != StatusCode::OK {
-            tokio::task::yield_now().await;
-        }
+        let ready = async {
+            while self.get("/readyz").await.status != StatusCode::OK {
+                tokio::task::yield_now().await;
+            }
+        };
+        patiently(ready).await;
     }
 
     /// Begins to stop the server; [`TestServer::ended`] tells how it went.
@@ -88,27 +91,21 @@ impl TestServer {
         Http::connect(self.address).await.request(method, path, body).await
     }
 
-    /// The sum of a metric over all its labels; zero where it is not there.
-    pub(crate) async fn metric(&self, name: &str) -> f64 {
+    /// The sum of a counter or gauge over all its labels, or over those that `name` gives; zero where it is not there.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
         let text = self.get("/metrics").await.text;
-        let lines =
-            text.lines().filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        let is_named = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        text.lines().filter(is_named).map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     /// Waits until a metric's sum is `wanted`.
-    pub(crate) async fn until_metric(&self, name: &str, wanted: f64) {
-        patiently(async {
-            loop {
-                let sum = self.metric(name).await;
-                // Counts are whole numbers.
-                if (sum - wanted).abs() < 0.5 {
-                    return;
-                }
+    pub(crate) async fn until_metric(&self, name: &str, wanted: u64) {
+        let reached = async {
+            while self.metric(name).await != wanted {
                 tokio::task::yield_now().await;
             }
-        })
-        .await;
+        };
+        patiently(reached).await;
     }
 }
 

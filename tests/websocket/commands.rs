@@ -93,7 +93,7 @@ async fn a_full_server_answers_503_before_the_upgrade() {
     assert!(refused.json()["detail"].as_str().unwrap().contains("the 2 WebSockets"));
     assert_eq!(server.get("/healthz").await.status, 200, "requests are still answered");
     drop(first);
-    server.until_metric("rowcast_connections", 1.0).await;
+    server.until_metric("rowcast_connections", 1).await;
     Socket::connect(server.address).await;
 }
 

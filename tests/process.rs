@@ -1,0 +1,226 @@
+//! The command as its users run it: what it prints, what it refuses, and how it ends.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::support::patiently;
+use crate::support::postgres::Cluster;
+use crate::support::server::{Http, product_json};
+use crate::support::socket::{Read, Socket};
+
+/// The command, without the environment's settings.
+fn rowcast(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rowcast"));
+    command.args(arguments).env_remove("DATABASE_URL").kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ROWCAST_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A server that has said where it listens.
+struct Running {
+    child: Child,
+    address: std::net::SocketAddr,
+    greeting: BufReader<ChildStdout>,
+}
+
+impl Running {
+    async fn start(data_dir: &Path, options: &[&str]) -> Self {
+        let data_dir = data_dir.to_str().unwrap();
+        Self::of(&mut rowcast(&[&["--listen", "127.0.0.1:0", "--data-dir", data_dir], options].concat())).await
+    }
+
+    async fn of(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut greeting = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        patiently(greeting.read_line(&mut line)).await.unwrap();
+        let address = line.trim_end().strip_prefix("Rowcast is live at http://").unwrap_or_else(|| panic!("{line:?}"));
+        Self { address: address.parse().unwrap(), child, greeting }
+    }
+
+    /// Sends a signal, and returns how the process ended and what its log said.
+    async fn signal(mut self, signal: &str) -> (ExitStatus, String) {
+        send_signal(&self.child, signal).await;
+        let mut log = String::new();
+        patiently(self.child.stderr.take().unwrap().read_to_string(&mut log)).await.unwrap();
+        (patiently(self.child.wait()).await.unwrap(), log)
+    }
+}
+
+async fn send_signal(child: &Child, signal: &str) {
+    let pid = child.id().expect("it runs").to_string();
+    assert!(Command::new("kill").args(["-s", signal, &pid]).status().await.unwrap().success());
+}
+
+/// The exit code of a command that ends by itself, and its standard output and error.
+async fn ended(command: &mut Command) -> (i32, String, String) {
+    let output = patiently(command.output()).await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn it_says_where_to_look_and_what_to_try() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Running::start(dir.path(), &[]).await;
+    let mut lines = String::new();
+    while !lines.contains("MacBook Pro") {
+        patiently(server.greeting.read_line(&mut lines)).await.unwrap();
+    }
+    for part in [dir.path().to_str().unwrap(), "/websocket", "curl -X PUT http://127.0.0.1:"] {
+        assert!(lines.contains(part), "{lines}");
+    }
+    let page = Http::connect(server.address).await.request("GET", "/", None).await;
+    assert!(page.text.contains("<h1>Rowcast</h1>"));
+    assert!(page.header("content-security-policy").starts_with("default-src 'none'"));
+    let script = Http::connect(server.address).await.request("GET", "/assets/app.js", None).await;
+    assert_eq!((script.status.as_u16(), script.header("content-type")), (200, "text/javascript; charset=utf-8"));
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_cleanly_and_the_second_start_has_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    for (signal, units) in [("TERM", 1), ("INT", 2), ("TERM", 3)] {
+        let server = Running::start(dir.path(), &["--cores", "2"]).await;
+        let mut http = Http::connect(server.address).await;
+        if units > 1 {
+            assert_eq!(http.request("GET", "/products/1", None).await.json()["unitsAvailable"], units - 1);
+        }
+        let mut socket = Socket::connect(server.address).await;
+        socket.subscribe([1]).await;
+        http.request("PUT", "/products/1", Some(&product_json(1, units))).await;
+        assert_eq!(socket.next().await["product"]["unitsAvailable"], units);
+        let (closed, (status, log)) = tokio::join!(async move { socket.read().await }, server.signal(signal));
+        assert_eq!(closed, Read::Close(1012));
+        assert!(status.success(), "{log}");
+        assert!(
+            log.contains(&format!("SIG{signal}")) && log.contains("stopped connections=1 connections_cut=0"),
+            "{log}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Running::start(dir.path(), &["--cores", "1"]).await;
+    // A reader that never closes its side keeps the server waiting.
+    let socket = crate::support::socket::RawSocket::connect(server.address, b"").await;
+    send_signal(&server.child, "TERM").await;
+    let mut log = BufReader::new(server.child.stderr.take().unwrap()).lines();
+    while !patiently(log.next_line()).await.unwrap().unwrap().contains("SIGTERM") {}
+    send_signal(&server.child, "TERM").await;
+    assert_eq!(patiently(server.child.wait()).await.unwrap().code(), Some(1));
+    drop(socket);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    for units in 0..5 {
+        let server = Running::start(dir.path(), &[]).await;
+        let writers = (0..8u64).map(|id| {
+            let address = server.address;
+            tokio::spawn(async move {
+                let mut http = Http::connect(address).await;
+                let mut versions = Vec::new();
+                for _ in 0..20 {
+                    let reply = http.request("PUT", &format!("/products/{id}"), Some(&product_json(id, units))).await;
+                    versions.push(reply.version());
+                }
+                (id, versions)
+            })
+        });
+        let mut versions_by_product = Vec::new();
+        for writer in writers.collect::<Vec<_>>() {
+            versions_by_product.push(writer.await.unwrap());
+        }
+        server.signal("KILL").await;
+        let server = Running::start(dir.path(), &[]).await;
+        let mut http = Http::connect(server.address).await;
+        let mut greatest = 0;
+        for (id, versions) in versions_by_product {
+            let product = http.request("GET", &format!("/products/{id}"), None).await;
+            assert_eq!(product.json()["unitsAvailable"], units);
+            assert_eq!(product.version(), *versions.last().unwrap());
+            greatest = greatest.max(product.version());
+        }
+        let next = http.request("PUT", "/products/0", Some(&product_json(0, units))).await.version();
+        assert_eq!(next, greatest + 1, "versions go on where they stood");
+        server.signal("KILL").await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_directory_is_told_who_holds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Running::start(dir.path(), &[]).await;
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", dir.path().to_str().unwrap()];
+    let (code, out, error) = ended(&mut rowcast(&arguments)).await;
+    let holder = format!("is in use by process {}; ", server.child.id().unwrap());
+    assert!(code == 1 && out.is_empty() && error.contains(&holder), "{error}");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, error) =
+        ended(&mut rowcast(&["--listen", &address, "--data-dir", dir.path().to_str().unwrap()])).await;
+    assert!(code == 1 && error.contains(&format!("listen on {address}: ")) && error.contains("--listen"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_stops_with_a_sentence() {
+    let secret = "postgres://user:hunter2@db/shop?sslmode=sometimes";
+    for (arguments, code, part) in [
+        (&["--listen", "0.0.0.0:0"][..], 64, "--allow-anonymous"),
+        (&["--listen", "nowhere"], 64, "127.0.0.1:8080"),
+        (&["--database-url", "mysql://localhost/shop"], 64, "--database-url"),
+        (&["--database-url", secret], 64, "sslmode"),
+        (&["migrate"], 64, "DATABASE_URL"),
+        (&["--database-url", "postgres://nobody:hunter2@127.0.0.1:1/shop?connect_timeout=1"], 1, "127.0.0.1:1"),
+        (&["--cores", "none"], 2, "--cores"),
+        (&["--slow-consumer", "wait"], 2, "conflate, drop, disconnect"),
+        (&["--colour"], 2, "--colour"),
+    ] {
+        let (found, out, error) = ended(&mut rowcast(arguments)).await;
+        assert_eq!((found, out.as_str()), (code, ""), "{arguments:?}: {error}");
+        assert!(error.contains(part), "{error}");
+        assert!(!error.contains("hunter2"), "a secret is shown: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_variable_does_what_its_option_does_and_help_shows_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = rowcast(&[]);
+    command.env("ROWCAST_LISTEN", "127.0.0.1:0").env("ROWCAST_DATA_DIR", dir.path()).env("ROWCAST_LOG_FORMAT", "json");
+    let server = Running::of(&mut command).await;
+    let (status, log) = server.signal("TERM").await;
+    assert!(status.success());
+    for line in log.lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).unwrap()["level"].is_string(), "{line}");
+    }
+    let mut help = rowcast(&["--help"]);
+    let (code, text, _) = ended(help.env("ROWCAST_DATABASE_URL", "postgres://u:hunter2@h/d")).await;
+    assert!(code == 0 && text.contains("ROWCAST_DATABASE_URL") && !text.contains("hunter2"), "{text}");
+}
+
+#[tokio::test]
+async fn migrate_prepares_the_database_and_does_it_once() {
+    let database = Cluster::shared().database().await;
+    let (code, out, error) = ended(&mut rowcast(&["migrate", "--database-url", database.url()])).await;
+    assert!(code == 0 && out.contains("applied 0001_products.sql") && out.contains("is up to date"), "{out}{error}");
+    let mut again = rowcast(&["migrate"]);
+    let (code, out, _) = ended(again.env("DATABASE_URL", database.url())).await;
+    assert!(code == 0 && !out.contains("applied") && out.contains("is up to date"), "{out}");
+}
