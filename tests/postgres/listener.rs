@@ -12,11 +12,11 @@ use tokio_postgres::Client;
 use super::{Changes, Fixture, PATIENCE, insert_sql, signal};
 use crate::support::postgres::Cluster;
 
-/// Ends the connection of every listener of this database.
+/// Ends the connection of every listener of this database, once there is one.
 async fn terminate_listeners(client: &Client) {
-    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+    let terminate = "SELECT coalesce(bool_or(pg_terminate_backend(pid)), false) FROM pg_stat_activity \
                      WHERE datname = current_database() AND application_name = 'rowcast'";
-    assert!(!client.query(terminate, &[]).await.unwrap().is_empty());
+    until(client, terminate).await;
 }
 
 /// Returns once the query answers true.
