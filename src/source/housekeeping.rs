@@ -1,16 +1,25 @@
 //! What Postgres' tables hold only for a while, and how it is removed: [`keep_house`].
 
+use std::time::Duration;
+
 use tokio_postgres::{Client, Error};
 
 use crate::store::postgres::chain;
 
+/// How long one statement may take; what is left then is left for the next time.
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How many statements [`keep_house`] makes.
+pub(super) const STATEMENTS: u32 = 4;
+
 /// Messages too long for a notification, once every server has had the time to read them.
-const REMOVE_MESSAGES: &str = "DELETE FROM oversize_changes WHERE created_at < now() - interval '10 minutes'";
+const REMOVE_MESSAGES: &str = "DELETE FROM oversize_changes WHERE version IN (SELECT version FROM oversize_changes \
+     WHERE created_at < now() - interval '10 minutes' LIMIT 10000 FOR UPDATE SKIP LOCKED)";
 
 /// Tombstones whose horizon is past: every transaction that could insert the product below them is over. Those that
 /// somebody is writing are left for the next time, since waiting for them could deadlock.
 const REMOVE_TOMBSTONES: &str = "DELETE FROM product_tombstones WHERE product_id IN (SELECT product_id \
-     FROM product_tombstones WHERE horizon <= pg_snapshot_xmin(pg_current_snapshot()) FOR UPDATE SKIP LOCKED)";
+     FROM product_tombstones WHERE horizon <= pg_snapshot_xmin(pg_current_snapshot()) LIMIT 100000 \
+     FOR UPDATE SKIP LOCKED)";
 
 const LAST_VERSION: &str = "SELECT last_value FROM product_versions";
 
@@ -18,7 +27,8 @@ const LAST_VERSION: &str = "SELECT last_value FROM product_versions";
 /// before one of them had its transaction's number before that, and this transaction gets its number after the version
 /// was read: the number is above those of all such inserts.
 const MARK_TOMBSTONES: &str = "UPDATE product_tombstones SET horizon = pg_current_xact_id() WHERE product_id IN \
-     (SELECT product_id FROM product_tombstones WHERE horizon IS NULL AND version <= $1 FOR UPDATE SKIP LOCKED)";
+     (SELECT product_id FROM product_tombstones WHERE horizon IS NULL AND version <= $1 LIMIT 100000 \
+     FOR UPDATE SKIP LOCKED)";
 
 /// Removes what nobody needs any more. What the database refuses is logged and left for the next time; an error is one
 /// of the connection. A tombstone takes two calls: one that marks it, and a later one that finds the transactions of

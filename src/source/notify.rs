@@ -12,17 +12,17 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tokio_postgres::{AsyncMessage, Connection, Error, Socket};
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
 
 use super::SourceFeed;
-use super::housekeeping::keep_house;
+use super::housekeeping::{self, keep_house};
 use super::notification::{MessageAt, Notification, parse};
 use crate::change::{Change, ChangeBody};
 use crate::store::postgres::{PostgresStore, chain};
 use crate::store::postgres_config::PostgresConfig;
 use crate::store::postgres_tls::TlsStream;
 
-const LISTEN: &str = "LISTEN product_change";
+const CHANNEL: &str = "product_change";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -51,6 +51,8 @@ impl Vigilance {
 const _: () = {
     let Vigilance { proof_interval, silence_max } = Vigilance::DEFAULT;
     assert!(proof_interval.as_secs() + silence_max.as_secs() <= 90);
+    // A database that is busy keeping house is not dead.
+    assert!(silence_max.as_secs() > housekeeping::STATEMENTS as u64 * housekeeping::STATEMENT_TIMEOUT.as_secs());
 };
 
 /// Feeds every change that the database notifies, until nobody takes them any more. A lost connection is opened again;
@@ -102,7 +104,7 @@ async fn session(
     let (client, mut connection) =
         timeout(CONNECT_TIMEOUT, config.connect()).await.map_err(|_| Lost::Unreachable)??;
     // The one statement whose answer is due, if any. Its answer too comes by way of `next_message`.
-    let mut statement: Option<Statement<'_>> = Some(Box::pin(client.batch_execute(LISTEN)));
+    let mut statement: Option<Statement<'_>> = Some(Box::pin(begin(&client)));
     let mut housekeeping = interval(proof_interval);
     housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -127,6 +129,11 @@ async fn session(
             () = feed.changes.closed() => return Ok(()),
         }
     }
+}
+
+async fn begin(client: &Client) -> Result<(), Error> {
+    let timeout_ms = housekeeping::STATEMENT_TIMEOUT.as_millis();
+    client.batch_execute(&format!("SET statement_timeout = {timeout_ms}; LISTEN {CHANNEL}")).await
 }
 
 type Statement<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;

@@ -16,8 +16,8 @@ pub struct Migration {
 }
 
 /// The migrations of this build, in order.
-pub const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "0001_products.sql", sql: include_str!("../../migrations/0001_products.sql") }];
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "0001_products.sql", sql: include_str!("../../migrations/0001_products.sql") }];
 
 /// One server migrates a database at a time; those that start with it wait here. The bytes of "rowcast".
 const ADVISORY_LOCK: i64 = 0x72_6f_77_63_61_73_74;
@@ -59,7 +59,7 @@ pub enum MigrateError {
 /// # Errors
 /// See [`MigrateError`]; what was applied before the error stays.
 pub async fn migrate(config: &PostgresConfig) -> Result<Vec<&'static str>, MigrateError> {
-    apply(config, &MIGRATIONS).await
+    apply(config, MIGRATIONS).await
 }
 
 /// [`migrate`] with a given list.

@@ -8,6 +8,7 @@ pub mod migrate;
 pub mod postgres;
 pub mod postgres_config;
 pub(crate) mod postgres_tls;
+mod postgres_url;
 
 use tokio::runtime::Handle;
 

@@ -13,9 +13,9 @@ use super::postgres_config::PostgresConfig;
 use super::{Put, StoreError, Versioned};
 use crate::product::{Product, ProductId, ProductPatch};
 
-/// How many connections the requests share; those that find none free wait some seconds.
+/// How many connections the requests share; those that find none free wait 2 s.
 pub const POOL_CONNECTIONS_MAX: usize = 16;
-const WAIT_TIMEOUT: Duration = Duration::from_secs(3);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// When no answer comes, not even the one that the statement took too long, the connection is given up.

@@ -1,5 +1,6 @@
 //! Products in a real Postgres: the triggers, the store, the listener.
 
+mod crowd;
 mod listener;
 mod migrations;
 mod outages;
@@ -9,6 +10,7 @@ mod store;
 mod tls;
 mod writers;
 
+use std::process::Command;
 use std::time::Duration;
 
 use rowcast::change::Change;
@@ -149,11 +151,27 @@ async fn session_id(client: &Client) -> i32 {
     client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0)
 }
 
+/// Sends a signal to the process of a session.
+fn signal(session_id: i32, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &session_id.to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
 /// Returns once another session makes this one wait.
 async fn until_blocked(observer: &Client, session_id: i32) {
     let blocked = async {
         let is_blocked = "SELECT cardinality(pg_blocking_pids($1)) > 0";
         while !observer.query_one(is_blocked, &[&session_id]).await.unwrap().get::<_, bool>(0) {}
     };
+    timeout(PATIENCE, blocked).await.expect("no hang");
+}
+
+/// Returns once so many connections of the store wait for a lock.
+async fn until_store_is_blocked(database: &Database, connections: i64) {
+    // A session of its own: one that is in a transaction sees the activity as it was when it first looked.
+    let observer = database.connect().await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND application_name = 'rowcast' AND wait_event_type = 'Lock'";
+    let blocked = async { while observer.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < connections {} };
     timeout(PATIENCE, blocked).await.expect("no hang");
 }

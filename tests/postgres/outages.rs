@@ -1,10 +1,10 @@
 //! The database goes away and comes back.
 
 use rowcast::store::StoreError;
-use rowcast::store::postgres::PostgresStore;
+use rowcast::store::postgres::{POOL_CONNECTIONS_MAX, PostgresStore};
 use rowcast::store::postgres_config::PostgresConfig;
 
-use super::{Fixture, id, insert_sql, macbook};
+use super::{Fixture, id, insert_sql, macbook, signal, until_store_is_blocked};
 use crate::support::postgres::Cluster;
 
 fn assert_unavailable<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) {
@@ -40,6 +40,40 @@ async fn requests_fail_while_it_is_down_and_work_after() {
         database.connect().await.batch_execute(&insert_sql(number)).await.unwrap();
         assert_eq!(changes.next().await.product_id, id(number));
     }
+}
+
+#[tokio::test]
+async fn a_request_that_finds_all_connections_taken_is_refused() {
+    let Fixture { store, database, .. } = Fixture::new().await;
+    let holder = database.connect().await;
+    holder.batch_execute("BEGIN; LOCK TABLE products").await.unwrap();
+    let requests: Vec<_> = (0..POOL_CONNECTIONS_MAX)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.get(id(1)).await })
+        })
+        .collect();
+    until_store_is_blocked(&database, i64::try_from(POOL_CONNECTIONS_MAX).unwrap()).await;
+    assert_unavailable(&store.check().await);
+    holder.batch_execute("COMMIT").await.unwrap();
+    for request in requests {
+        request.await.unwrap().unwrap_err();
+    }
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_answer_is_given_up() {
+    let cluster = Cluster::start();
+    let Fixture { store, database, .. } = Fixture::in_cluster(&cluster).await;
+    let client = database.connect().await;
+    store.check().await.unwrap();
+    let last = "SELECT pid FROM pg_stat_activity WHERE application_name = 'rowcast' AND query = 'SELECT 1'";
+    let session_id: i32 = client.query_one(last, &[]).await.unwrap().get(0);
+    signal(session_id, "STOP");
+    assert_unavailable(&store.check().await);
+    store.check().await.unwrap();
+    signal(session_id, "CONT");
 }
 
 #[tokio::test]

@@ -3,11 +3,13 @@
 //! The first session holds the row's lock, the second is seen to wait for it, and only then the first goes on.
 
 use rowcast::product::Product;
-use rowcast::store::{Put, StoreError};
+use rowcast::store::Put;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
-use super::{Fixture, PATIENCE, id, insert_sql, macbook, session_id, stored_version, until_blocked};
+use super::{
+    Fixture, PATIENCE, id, insert_sql, macbook, session_id, stored_version, until_blocked, until_store_is_blocked,
+};
 
 const UPDATE: &str = "UPDATE products SET units_available = units_available + 1 WHERE product_id = 1";
 const DELETE: &str = "DELETE FROM products WHERE product_id = 1";
@@ -29,14 +31,6 @@ async fn race(fixture: &mut Fixture, then: &[&str], second: &str, changes: usize
     timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
     let seen = fixture.changes.of_one_product(2 + changes).await;
     seen.into_iter().skip(2).map(|(action, _)| action).collect()
-}
-
-/// Returns once a session of the store waits for a lock.
-async fn until_store_is_blocked(observer: &Client) {
-    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
-                 AND application_name = 'rowcast' AND wait_event_type = 'Lock')";
-    let blocked = async { while !observer.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {} };
-    timeout(PATIENCE, blocked).await.expect("no hang");
 }
 
 /// What the sessions that begin from now on do their transactions at.
@@ -169,7 +163,7 @@ async fn the_store_answers_the_version_that_an_insert_got_in_the_end() {
             let store = store.clone();
             async move { store.insert(macbook(1)).await }
         });
-        until_store_is_blocked(&holder).await;
+        until_store_is_blocked(&database, 1).await;
         holder.batch_execute(&format!("{DELETE}; COMMIT")).await.unwrap();
         let answered = timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
         assert_eq!(changes.of_one_product(4).await[3], ("INSERT".to_owned(), answered), "{level}");
@@ -187,7 +181,7 @@ async fn the_store_answers_what_a_put_did_in_the_end() {
         let store = store.clone();
         async move { store.put(macbook(1)).await }
     });
-    until_store_is_blocked(&holder).await;
+    until_store_is_blocked(&database, 1).await;
     holder.batch_execute(&format!("{DELETE}; COMMIT")).await.unwrap();
     let (put, answered) = timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
     assert_eq!(put, Put::Inserted);
@@ -205,76 +199,8 @@ async fn a_write_that_was_rolled_back_for_another_is_tried_again() {
         let store = store.clone();
         async move { store.patch(id(1), serde_json::from_str(r#"{"productName":"Air"}"#).unwrap()).await }
     });
-    until_store_is_blocked(&client).await;
+    until_store_is_blocked(&database, 1).await;
     client.batch_execute("COMMIT").await.unwrap();
     let patched = timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
     assert_eq!(patched.product, Product { units_available: 7, product_name: "Air".into(), ..macbook(1) });
-}
-
-/// Everybody at few products for a while: what no list of interleavings thought of.
-#[tokio::test]
-async fn versions_grow_under_a_crowd() {
-    const SESSIONS: u64 = 6;
-    const ROUNDS: u64 = 120;
-    let Fixture { database, store, mut changes, .. } = Fixture::new().await;
-    let mut sessions = Vec::new();
-    for session in 0..SESSIONS {
-        let (client, store) = (database.connect().await, store.clone());
-        sessions.push(tokio::spawn(async move {
-            for round in 0..ROUNDS {
-                crowd_step(&client, &store, session * 7 + round * 13).await;
-            }
-        }));
-    }
-    let observer = database.connect().await;
-    let crowd = tokio::spawn(async move {
-        for session in sessions {
-            session.await.unwrap();
-        }
-        observer.batch_execute(&insert_sql(500)).await.unwrap();
-    });
-
-    let mut versions_by_product = std::collections::HashMap::new();
-    let mut count = 0;
-    loop {
-        let change = changes.next().await;
-        if change.product_id == id(500) {
-            break;
-        }
-        count += 1;
-        let before = versions_by_product.insert(change.product_id, change.version);
-        assert!(before < Some(change.version), "{before:?} before {}", super::json(&change));
-    }
-    crowd.await.unwrap();
-    assert!(count > SESSIONS * ROUNDS / 3, "only {count} changes");
-    for row in store.list(None, 10).await.unwrap() {
-        let told = versions_by_product.get(&row.product.product_id);
-        assert!(told.is_none_or(|told| *told == row.version), "{row:?}, told {told:?}");
-    }
-}
-
-async fn crowd_step(client: &Client, store: &rowcast::store::postgres::PostgresStore, step: u64) {
-    let (one, other) = (step % 3 + 1, (step / 3) % 3 + 1);
-    let upsert = format!("{} ON CONFLICT (product_id) DO UPDATE SET units_available = 9", insert_sql(one));
-    let delete = format!("DELETE FROM products WHERE product_id = {one}");
-    let outcome = match step % 7 {
-        0 => store.insert(macbook(one)).await.map(|_| ()),
-        1 => store.put(macbook(one)).await.map(|_| ()),
-        2 => store.delete(id(one)).await.map(|_| ()),
-        3 => run(client, &format!("UPDATE products SET product_id = {other} WHERE product_id = {one}")).await,
-        4 => run(client, &format!("BEGIN; {delete}; {upsert}; {delete}; COMMIT")).await,
-        5 => run(client, &format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {upsert}; COMMIT")).await,
-        _ => run(client, &format!("BEGIN; {upsert}; SAVEPOINT s; {delete}; ROLLBACK TO s; {delete}; COMMIT")).await,
-    };
-    if let Err(StoreError::Unavailable(text)) = outcome {
-        panic!("{text}");
-    }
-}
-
-/// Runs a transaction that may well fail in a crowd.
-async fn run(client: &Client, sql: &str) -> Result<(), StoreError> {
-    if client.batch_execute(sql).await.is_err() {
-        client.batch_execute("ROLLBACK").await.unwrap();
-    }
-    Ok(())
 }

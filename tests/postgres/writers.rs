@@ -136,12 +136,12 @@ async fn a_writer_needs_no_right_but_those_on_products() {
         .await
         .unwrap();
     let large = "UPDATE products SET product_name = repeat('n', 9000)";
-    let statements =
-        [&insert_sql(1), large, "DELETE FROM products", &insert_sql(1), "TRUNCATE products", &insert_sql(1)];
+    let delete = "DELETE FROM products";
+    let statements = [&insert_sql(1), large, delete, &insert_sql(1), "TRUNCATE products", &insert_sql(1), delete];
     for statement in statements {
         writer.batch_execute(statement).await.unwrap();
     }
-    changes.of_one_product(6).await;
+    changes.of_one_product(7).await;
     writer.batch_execute("SELECT nextval('product_versions')").await.unwrap_err();
     writer.batch_execute("DELETE FROM public.product_tombstones").await.unwrap_err();
     let rows = writer.query("SELECT FROM pg_temp.product_tombstones", &[]).await.unwrap();
@@ -179,6 +179,25 @@ async fn what_the_triggers_of_others_write_is_told_in_order() {
         let stored = stored_version(&client, i64::try_from(number).unwrap()).await;
         assert_eq!(last_by_product[&number], stored);
     }
+}
+
+#[tokio::test]
+async fn a_delete_that_a_trigger_of_others_undid_before_it_was_told_is_not_told_after() {
+    let Fixture { database, mut changes, .. } = Fixture::new().await;
+    let client = database.connect().await;
+    client.batch_execute(&format!("{}; {}", insert_sql(1), insert_sql(2))).await.unwrap();
+    client
+        .batch_execute(&format!(
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF OLD.product_id = 1 THEN {}; END IF; RETURN NULL; END $$; \
+             CREATE TRIGGER keep AFTER DELETE ON products FOR EACH ROW EXECUTE FUNCTION keep()",
+            insert_sql(2)
+        ))
+        .await
+        .unwrap();
+    client.batch_execute("DELETE FROM products").await.unwrap();
+    assert_eq!(told(&mut changes, 4).await, ["INSERT 1", "INSERT 2", "DELETE 1", "INSERT 2"]);
+    changes.none_before_now(&client).await;
 }
 
 #[tokio::test]
