@@ -17,6 +17,12 @@ fn large_product(id: u64, units: u64) -> String {
         .to_string()
 }
 
+/// A product whose change fills a stalled reader's socket after a few.
+fn wide_product(units: u64) -> String {
+    json!({"manufacturer": "m".repeat(20_000), "pricePerUnit": "", "unitsAvailable": units, "productName": ""})
+        .to_string()
+}
+
 /// A connection whose kernel buffer is small, for readers that stall.
 async fn narrow(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
@@ -118,15 +124,18 @@ async fn conflating_keeps_the_newest_of_every_product() {
 
 #[tokio::test]
 async fn disconnecting_closes_the_stalled_reader_with_1013_and_nobody_else() {
-    let options = ["--cores", "2", "--slow-consumer", "disconnect", "--send-queue-frames", "64"];
+    let options = ["--cores", "2", "--slow-consumer", "disconnect", "--send-queue-frames", "4"];
     let server = TestServer::embedded(&options).await;
     let mut stalled = Socket::over(narrow(server.address).await).await;
-    stalled.subscribe(0..10).await;
+    stalled.subscribe([1]).await;
     let mut fast = Socket::connect(server.address).await;
-    fast.subscribe(0..10).await;
-    let reader = tokio::spawn(async move { read_all(&mut fast, 3000).await });
-    write(server.address, 10, 4, 3000).await;
-    assert_eq!(reader.await.unwrap(), 0);
+    fast.subscribe([1]).await;
+    let mut http = Http::connect(server.address).await;
+    // More than the kernel's buffers hold.
+    for change in 0..60 {
+        let version = http.request("PUT", "/products/1", Some(&wide_product(change))).await.version();
+        assert_eq!(fast.next().await["version"], version);
+    }
     let mut versions = Versions::default();
     let code = loop {
         match stalled.read().await {
@@ -135,7 +144,9 @@ async fn disconnecting_closes_the_stalled_reader_with_1013_and_nobody_else() {
         }
     };
     assert_eq!(code, 1013);
+    drop(stalled);
     server.until_metric("rowcast_connections_closed_total{reason=\"slow_consumer\"}", 1).await;
+    assert_eq!(server.metric("rowcast_connections").await, 1);
 }
 
 #[tokio::test]
@@ -202,9 +213,7 @@ async fn arrivals(with_a_stalled_reader: bool) -> (Vec<Vec<u64>>, bool) {
     }
     let mut http = Http::connect(server.address).await;
     for change in 0..40 {
-        // Large enough that the stalled reader's socket is full after a few.
-        let product = json!({"manufacturer": "m".repeat(20_000), "pricePerUnit": "", "unitsAvailable": change, "productName": ""});
-        assert!(http.request("PUT", "/products/1", Some(&product.to_string())).await.status.is_success());
+        assert!(http.request("PUT", "/products/1", Some(&wide_product(change))).await.status.is_success());
         for (reader, units) in &mut readers {
             units.push(reader.next().await["product"]["unitsAvailable"].as_u64().unwrap());
         }
