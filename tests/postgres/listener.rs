@@ -145,8 +145,8 @@ async fn a_tombstone_stays_while_an_insert_may_need_it_and_no_longer() {
     let cluster = Cluster::start();
     let Fixture { database, changes: _changes, .. } = Fixture::in_cluster(&cluster).await;
     let (client, inserter) = (database.connect().await, database.connect().await);
-    client.batch_execute(&format!("{}; DELETE FROM products", insert_sql(1))).await.unwrap();
     inserter.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    client.batch_execute(&format!("{}; DELETE FROM products", insert_sql(1))).await.unwrap();
 
     terminate_listeners(&client).await;
     until(&client, "SELECT horizon IS NOT NULL FROM product_tombstones WHERE product_id = 1").await;
