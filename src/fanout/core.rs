@@ -310,3 +310,6 @@ pub async fn run<S: Subscriber>(core: Rc<RefCell<Core<S>>>, mut inbox: Inbox) {
         tokio::task::yield_now().await;
     }
 }
+
+#[cfg(test)]
+mod tests;
