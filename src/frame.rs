@@ -86,6 +86,91 @@ impl Deref for Frame {
     }
 }
 
+/// Frames that go out one after the other, in one buffer: what was cast of one product in one batch, so that each
+/// subscriber is given all of it at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameRun {
+    bytes: Bytes,
+    frames: u32,
+}
+
+impl FrameRun {
+    /// These frames as one run, in their order. A single one is shared; several are copied, once for all who get them.
+    ///
+    /// # Panics
+    /// If there are none.
+    #[must_use]
+    pub fn join(frames: &[Frame]) -> Self {
+        match frames {
+            [] => panic!("a run has a frame"),
+            [frame] => Self { bytes: frame.0.clone(), frames: 1 },
+            _ => {
+                let mut bytes = Vec::with_capacity(frames.iter().map(|frame| frame.len()).sum());
+                for frame in frames {
+                    bytes.extend_from_slice(frame);
+                }
+                Self { bytes: bytes.into(), frames: u32::try_from(frames.len()).expect("few frames make a run") }
+            }
+        }
+    }
+
+    /// How many frames it has; at least one.
+    #[must_use]
+    pub const fn frames(&self) -> usize {
+        self.frames as usize
+    }
+
+    /// Takes the first frame off; the run is gone with its last.
+    #[must_use]
+    pub fn split_first(self) -> (Frame, Option<Self>) {
+        if self.frames == 1 {
+            return (Frame(self.bytes), None);
+        }
+        let first = frame_bytes(&self.bytes);
+        let rest = Self { bytes: self.bytes.slice(first..), frames: self.frames - 1 };
+        (Frame(self.bytes.slice(..first)), Some(rest))
+    }
+
+    /// The last frame, in a buffer of its own, so that keeping it does not keep the whole run.
+    #[must_use]
+    pub fn last(&self) -> Frame {
+        if self.frames == 1 {
+            return Frame(self.bytes.clone());
+        }
+        let mut rest = &self.bytes[..];
+        for _ in 1..self.frames {
+            rest = &rest[frame_bytes(rest)..];
+        }
+        Frame(Bytes::copy_from_slice(rest))
+    }
+}
+
+impl From<Frame> for FrameRun {
+    fn from(frame: Frame) -> Self {
+        Self { bytes: frame.0, frames: 1 }
+    }
+}
+
+impl Deref for FrameRun {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// How long the frame at the front of `bytes` is.
+fn frame_bytes(bytes: &[u8]) -> usize {
+    match bytes[1] {
+        126 => 4 + usize::from(u16::from_be_bytes([bytes[2], bytes[3]])),
+        127 => {
+            let length = u64::from_be_bytes(bytes[2..10].try_into().expect("eight bytes"));
+            10 + usize::try_from(length).expect("a frame fits in memory")
+        }
+        short => 2 + usize::from(short),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,5 +220,22 @@ mod tests {
     fn the_rest_of_a_frame_is_what_was_not_sent() {
         let frame = Frame::new(Opcode::Text, b"abc");
         assert_eq!(*frame.rest(3), *b"bc");
+    }
+
+    #[test]
+    fn a_run_is_taken_apart_into_its_frames() {
+        let frames: Vec<Frame> =
+            [0, 125, 126, 65_535, 65_536, 3].map(|length| Frame::new(Opcode::Text, &vec![b'x'; length])).to_vec();
+        let run = FrameRun::join(&frames);
+        assert_eq!((run.frames(), &*run), (6, &*frames.iter().flat_map(|frame| frame.to_vec()).collect::<Vec<u8>>()));
+        assert_eq!(run.last(), frames[5]);
+        let mut rest = Some(run);
+        for frame in &frames {
+            let (first, after) = rest.unwrap().split_first();
+            assert_eq!(first, *frame);
+            rest = after;
+        }
+        assert_eq!(rest, None);
+        assert_eq!(FrameRun::join(&frames[..1]), frames[0].clone().into());
     }
 }

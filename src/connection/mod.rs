@@ -35,7 +35,7 @@ use self::close::CloseReason;
 use self::drive::InFlight;
 use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, PING_AFTER_SECONDS, Second, Wheel};
 use crate::fanout::{Applied, Core, Pushed, SendQueue, SendQueueLimits, SlotKey, Subscriber};
-use crate::frame::{Frame, Opcode};
+use crate::frame::{Frame, FrameRun, Opcode};
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::product::ProductId;
 use crate::websocket::Decoder;
@@ -274,6 +274,25 @@ impl Connection {
         }
     }
 
+    /// Adds a change to a queue that may be full.
+    fn push_frame(&mut self, product: ProductId, frame: Frame) {
+        if self.queue.push_run(product, &frame.clone().into(), &self.shared.limits.queue) {
+            return;
+        }
+        // A burst fills the queue of a reader that is fast as well.
+        self.flush();
+        if self.phase != Phase::Open {
+            return;
+        }
+        match self.queue.push(product, frame, &self.shared.limits.queue) {
+            Pushed::Queued => {}
+            Pushed::Skipped(frames) => {
+                self.shared.metrics.frames_skipped.inc_by(frames);
+            }
+            Pushed::Overflow => self.begin_close(CloseReason::SlowConsumer),
+        }
+    }
+
     fn write_waiting(&mut self) -> io::Result<()> {
         loop {
             if self.queue.control_len() == 0 {
@@ -285,9 +304,7 @@ impl Connection {
             if self.queue.is_empty() {
                 return Ok(());
             }
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let used = self.queue.fill(&mut slices);
-            match self.stream.try_write_vectored(&slices[..used]) {
+            match self.try_write() {
                 Ok(sent) => {
                     let frames = self.queue.advance(sent);
                     self.shared.metrics.frames_sent.inc_by(frames);
@@ -305,6 +322,16 @@ impl Connection {
         }
     }
 
+    /// Writes what waits, up to [`SLICES_MAX`] pieces of it, with one system call.
+    fn try_write(&self) -> io::Result<usize> {
+        if let Some(bytes) = self.queue.only() {
+            return self.stream.try_write(bytes);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let used = self.queue.fill(&mut slices);
+        self.stream.try_write_vectored(&slices[..used])
+    }
+
     /// Tells the metrics how much waits now.
     fn report_queue(&self, frames: usize, bytes: usize) {
         let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -318,20 +345,15 @@ impl Connection {
 }
 
 impl Subscriber for Connection {
-    fn push(&mut self, product: ProductId, frame: &Frame) {
-        if self.phase != Phase::Open {
+    fn push(&mut self, product: ProductId, run: &FrameRun) {
+        if self.phase != Phase::Open || self.queue.push_run(product, run, &self.shared.limits.queue) {
             return;
         }
-        if !self.queue.has_room(frame.len(), &self.shared.limits.queue) {
-            // A burst fills the queue of a reader that is fast as well.
-            self.flush();
-        }
-        match self.queue.push(product, frame.clone(), &self.shared.limits.queue) {
-            Pushed::Queued => {}
-            Pushed::Skipped(frames) => {
-                self.shared.metrics.frames_skipped.inc_by(frames);
-            }
-            Pushed::Overflow => self.begin_close(CloseReason::SlowConsumer),
+        let mut rest = Some(run.clone());
+        while let Some(run) = rest {
+            let (frame, after) = run.split_first();
+            self.push_frame(product, frame);
+            rest = after;
         }
     }
 

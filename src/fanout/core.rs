@@ -8,11 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::cast_run::{CastRun, CastRuns};
 use super::hub::{Cast, Hub, Inbox};
 use super::index::Keys;
 use super::slots::Slots;
 use super::{ConnectionId, CoreId, SlotKey, SubscriptionIndex};
-use crate::frame::Frame;
+use crate::frame::FrameRun;
 use crate::metrics::CoreMetrics;
 use crate::product::ProductId;
 
@@ -22,8 +23,8 @@ const BATCH_MAX: usize = 256;
 
 /// What a core delivers to. All three are called on the core's own thread.
 pub trait Subscriber {
-    /// Takes a change, to be sent at the next flush.
-    fn push(&mut self, product: ProductId, frame: &Frame);
+    /// Takes changes of one product, to be sent at the next flush.
+    fn push(&mut self, product: ProductId, run: &FrameRun);
     /// Sends what waits, as far as it can be without blocking.
     fn flush(&mut self);
     /// Learns that the command that it gave is carried out in all shards.
@@ -54,9 +55,9 @@ pub struct Applied {
 #[derive(Debug)]
 pub(super) enum Message {
     /// To the core of the product's shard: find the subscribers.
-    Cast(Arc<Cast>),
+    Cast(Cast),
     /// To a core with subscribers: deliver.
-    Deliver(Arc<Cast>, Arc<Keys>),
+    Deliver(Arc<CastRun>, Arc<Keys>),
     /// To a core with shards of these products, from the connection's core.
     Command(ConnectionId, Operation, Vec<ProductId>),
     /// The answer: how many products the command changed or counted there.
@@ -73,6 +74,8 @@ pub struct Core<S> {
     /// The shards that this core owns: shard `s` is at `s / cores`.
     shards: Vec<SubscriptionIndex>,
     seats: Slots<Seat<S>>,
+    /// What this batch casts, until it is delivered.
+    casts: CastRuns,
     /// Who got a frame in this batch and is to be flushed.
     touched: Vec<SlotKey>,
     /// When the changes of this batch were committed.
@@ -107,6 +110,7 @@ impl<S: Subscriber> Core<S> {
             shards: shards.collect(),
             hub,
             seats: Slots::new(),
+            casts: CastRuns::default(),
             touched: Vec::new(),
             committed: Vec::new(),
             metrics,
@@ -187,12 +191,18 @@ impl<S: Subscriber> Core<S> {
     /// Carries out all messages of a batch, then flushes each connection that got a frame, once.
     fn process(&mut self, batch: &mut Vec<Message>) {
         for message in batch.drain(..) {
-            match message {
-                Message::Cast(cast) => self.cast(&cast),
-                Message::Deliver(cast, keys) => {
-                    self.committed.push(cast.committed_at);
-                    deliver(&mut self.seats, &mut self.touched, &keys, &cast);
+            let message = match message {
+                Message::Cast(cast) => {
+                    self.casts.add(cast);
+                    continue;
                 }
+                message => message,
+            };
+            // What was cast before a command is for who was subscribed before it.
+            self.deliver_casts();
+            match message {
+                Message::Cast(_) => unreachable!("it was taken"),
+                Message::Deliver(cast, keys) => self.deliver(&cast, &keys),
                 Message::Command(connection, operation, products) => {
                     let products = self.apply(connection, operation, &products);
                     self.hub.send(connection.core, Message::Applied(connection.key, products));
@@ -201,6 +211,7 @@ impl<S: Subscriber> Core<S> {
                 Message::Close(connection) => self.close_in_shards(connection),
             }
         }
+        self.deliver_casts();
         self.flush();
     }
 
@@ -219,16 +230,37 @@ impl<S: Subscriber> Core<S> {
         }
     }
 
-    fn cast(&mut self, cast: &Arc<Cast>) {
-        let shard = self.hub.shard_of(cast.product);
-        debug_assert_eq!(self.hub.core_of(shard), self.id);
-        for subscribers in self.shards[shard / self.hub.cores()].subscribers(cast.product) {
-            if subscribers.core == self.id {
-                self.committed.push(cast.committed_at);
-                deliver(&mut self.seats, &mut self.touched, &subscribers.keys, cast);
-            } else {
-                let message = Message::Deliver(Arc::clone(cast), Arc::clone(&subscribers.keys));
-                self.hub.send(subscribers.core, message);
+    /// Gives what this batch has cast to its subscribers: here at once, elsewhere with one message per core.
+    fn deliver_casts(&mut self) {
+        let mut casts = std::mem::take(&mut self.casts);
+        for cast in casts.drain() {
+            let shard = self.hub.shard_of(cast.product);
+            debug_assert_eq!(self.hub.core_of(shard), self.id);
+            let mut own = None;
+            for subscribers in self.shards[shard / self.hub.cores()].subscribers(cast.product) {
+                if subscribers.core == self.id {
+                    own = Some(Arc::clone(&subscribers.keys));
+                } else {
+                    let message = Message::Deliver(Arc::clone(&cast), Arc::clone(&subscribers.keys));
+                    self.hub.send(subscribers.core, message);
+                }
+            }
+            if let Some(keys) = own {
+                self.deliver(&cast, &keys);
+            }
+        }
+        self.casts = casts;
+    }
+
+    fn deliver(&mut self, cast: &CastRun, keys: &[SlotKey]) {
+        self.committed.extend(cast.in_flight.iter().map(|change| change.committed_at));
+        for &key in keys {
+            // A connection that closed leaves its key in lists that were in flight.
+            let Some(seat) = self.seats.get_mut(key) else { continue };
+            seat.subscriber.push(cast.product, &cast.run);
+            if !seat.touched {
+                seat.touched = true;
+                self.touched.push(key);
             }
         }
     }
@@ -283,18 +315,6 @@ impl<S> Seat<S> {
             Operation::Count => {}
         }
         Some(Applied { products, subscriptions: self.subscriptions })
-    }
-}
-
-fn deliver<S: Subscriber>(seats: &mut Slots<Seat<S>>, touched: &mut Vec<SlotKey>, keys: &[SlotKey], cast: &Cast) {
-    for &key in keys {
-        // A connection that closed leaves its key in lists that were in flight.
-        let Some(seat) = seats.get_mut(key) else { continue };
-        seat.subscriber.push(cast.product, &cast.frame);
-        if !seat.touched {
-            seat.touched = true;
-            touched.push(key);
-        }
     }
 }
 

@@ -36,13 +36,19 @@ pub struct Inbox {
     pub(super) messages: UnboundedReceiver<Message>,
 }
 
-/// One change on its way to its subscribers; dropping the last reference gives its units back.
+/// One change on its way to its shard.
 #[derive(Debug)]
 pub(super) struct Cast {
     pub(super) product: ProductId,
     pub(super) frame: Frame,
+    pub(super) in_flight: InFlight,
+}
+
+/// One change on its way to its subscribers; dropping it gives its units back.
+#[derive(Debug)]
+pub(super) struct InFlight {
     pub(super) committed_at: Instant,
-    _in_flight: OwnedSemaphorePermit,
+    _units: OwnedSemaphorePermit,
 }
 
 impl Hub {
@@ -66,10 +72,9 @@ impl Hub {
     /// Sends a change to everybody who subscribed to its product; waits while too many changes are in flight.
     pub async fn cast(&self, product: ProductId, frame: Frame, committed_at: Instant) {
         let units = u32::try_from(1 + frame.len() / UNIT_BYTES).unwrap_or(u32::MAX).min(UNITS_IN_FLIGHT_MAX);
-        let in_flight = Arc::clone(&self.0.in_flight).acquire_many_owned(units).await;
-        let in_flight = in_flight.expect("the semaphore is never closed");
-        let cast = Arc::new(Cast { product, frame, committed_at, _in_flight: in_flight });
-        self.send(self.core_of(self.shard_of(product)), Message::Cast(cast));
+        let units = Arc::clone(&self.0.in_flight).acquire_many_owned(units).await;
+        let in_flight = InFlight { committed_at, _units: units.expect("the semaphore is never closed") };
+        self.send(self.core_of(self.shard_of(product)), Message::Cast(Cast { product, frame, in_flight }));
     }
 
     /// Waits until every change that was cast has been given to its subscribers.

@@ -5,6 +5,7 @@
 //! each of them once. Nothing here knows sockets, HTTP, JSON or a database: what a core delivers to is a
 //! [`Subscriber`].
 
+mod cast_run;
 mod core;
 mod hub;
 mod index;

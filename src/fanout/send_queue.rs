@@ -9,7 +9,7 @@ use std::io::IoSlice;
 
 use hashbrown::HashMap;
 
-use crate::frame::Frame;
+use crate::frame::{Frame, FrameRun};
 use crate::product::ProductId;
 
 /// What gives way when a [`SendQueue`] is full.
@@ -66,18 +66,26 @@ pub struct SendQueue {
     partial: Option<Frame>,
     control: VecDeque<Frame>,
     changes: VecDeque<Waiting>,
+    changes_frames: usize,
     changes_bytes: usize,
-    /// How many frames have left the front of `changes`: the number of the frame that is there now.
-    front_number: u64,
-    /// While conflating: the number of the frame of each waiting product. Boxed because few connections are slow.
-    numbers_by_product: Option<Box<HashMap<ProductId, u64>>>,
+    /// While conflating. Boxed because few connections are slow.
+    conflating: Option<Box<Conflating>>,
     skipped: u64,
 }
 
+/// Frames of one product. While conflating, exactly one.
 #[derive(Debug)]
 struct Waiting {
     product: ProductId,
-    frame: Frame,
+    run: FrameRun,
+}
+
+/// Where the frame of each waiting product stands, while every product has one.
+#[derive(Debug)]
+struct Conflating {
+    numbers_by_product: HashMap<ProductId, u64>,
+    /// How many frames have left the front of the queue since: the number of the one that is there now.
+    front_number: u64,
 }
 
 /// A lane that grew beyond this gives its memory back when it is empty.
@@ -93,14 +101,14 @@ impl SendQueue {
     /// Adds a change, and makes room for it by the policy where there is none.
     pub fn push(&mut self, product: ProductId, frame: Frame, limits: &SendQueueLimits) -> Pushed {
         let skipped = match limits.policy {
-            _ if self.numbers_by_product.is_none() && self.has_room(frame.len(), limits) => {
-                self.push_back(product, frame);
+            _ if self.conflating.is_none() && self.has_room_for(1, frame.len(), limits) => {
+                self.push_back(product, frame.into());
                 return Pushed::Queued;
             }
             SlowConsumerPolicy::Disconnect => return Pushed::Overflow,
             SlowConsumerPolicy::Drop => {
                 let skipped = self.make_room(frame.len(), limits);
-                self.push_back(product, frame);
+                self.push_back(product, frame.into());
                 skipped
             }
             SlowConsumerPolicy::Conflate => self.conflate(product, frame, limits),
@@ -109,40 +117,59 @@ impl SendQueue {
         if skipped == 0 { Pushed::Queued } else { Pushed::Skipped(skipped) }
     }
 
+    /// Adds changes of one product at once, if they have room without the policy; whether they had.
+    pub fn push_run(&mut self, product: ProductId, run: &FrameRun, limits: &SendQueueLimits) -> bool {
+        let has_room = self.conflating.is_none() && self.has_room_for(run.frames(), run.len(), limits);
+        if has_room {
+            self.push_back(product, run.clone());
+        }
+        has_room
+    }
+
     /// Adds a frame that is never dropped and goes before all changes.
     pub fn push_control(&mut self, frame: Frame) {
         self.control.push_back(frame);
     }
 
-    /// Whether a change of this many bytes fits without the policy.
+    /// What waits, where that is one change or several of one product in a row, and nothing else.
     #[must_use]
-    pub fn has_room(&self, frame_bytes: usize, limits: &SendQueueLimits) -> bool {
-        self.changes.is_empty()
-            || (self.changes.len() < limits.frames_max && self.changes_bytes + frame_bytes <= limits.bytes_max)
+    pub fn only(&self) -> Option<&[u8]> {
+        let is_only = self.partial.is_none() && self.control.is_empty() && self.changes.len() == 1;
+        if is_only { self.changes.front().map(|waiting| &*waiting.run) } else { None }
     }
 
     /// Fills `slices` with what is to be sent, in order, and returns how many it used.
     pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let waiting = self.partial.iter().chain(&self.control).chain(self.changes.iter().map(|waiting| &waiting.frame));
+        let first = self.partial.iter().chain(&self.control).map(|frame| &**frame);
+        let waiting = first.chain(self.changes.iter().map(|waiting| &*waiting.run));
         let mut used = 0;
-        for (slice, frame) in slices.iter_mut().zip(waiting) {
-            *slice = IoSlice::new(frame);
+        for (slice, bytes) in slices.iter_mut().zip(waiting) {
+            *slice = IoSlice::new(bytes);
             used += 1;
         }
         used
     }
 
-    /// Removes the first `sent` bytes, which the socket took, and returns how many changes left the queue (the last of them
-    /// perhaps in part).
+    /// Removes the first `sent` bytes, which the socket took, and returns how many changes left the queue (the last of
+    /// them perhaps in part).
     ///
     /// # Panics
     /// If more was sent than waited.
     pub fn advance(&mut self, mut sent: usize) -> u64 {
-        let front_before = self.front_number;
+        let frames_before = self.changes_frames;
         while sent > 0 {
+            if self.partial.is_none()
+                && self.control.is_empty()
+                && let Some(front) = self.changes.front()
+                && front.run.len() <= sent
+            {
+                sent -= front.run.len();
+                self.pop_front();
+                continue;
+            }
             let frame = (self.partial.take())
                 .or_else(|| self.control.pop_front())
-                .or_else(|| self.pop_front())
+                .or_else(|| self.pop_front_frame())
                 .expect("no more is sent than waits");
             if sent < frame.len() {
                 self.partial = Some(frame.rest(sent));
@@ -150,16 +177,8 @@ impl SendQueue {
             }
             sent -= frame.len();
         }
-        if self.control.is_empty() && self.control.capacity() > LANE_CAPACITY_KEPT {
-            self.control = VecDeque::new();
-        }
-        if self.changes.is_empty() {
-            self.numbers_by_product = None;
-            if self.changes.capacity() > LANE_CAPACITY_KEPT {
-                self.changes = VecDeque::new();
-            }
-        }
-        self.front_number - front_before
+        self.give_memory_back();
+        (frames_before - self.changes_frames) as u64
     }
 
     /// Whether nothing waits.
@@ -177,7 +196,7 @@ impl SendQueue {
     /// How many changes wait whole.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.changes.len()
+        self.changes_frames
     }
 
     /// How many bytes of changes wait in whole frames.
@@ -194,18 +213,25 @@ impl SendQueue {
     /// Forgets all changes that wait whole, because the connection is closing.
     pub fn discard_changes(&mut self) {
         self.changes = VecDeque::new();
+        self.changes_frames = 0;
         self.changes_bytes = 0;
-        self.numbers_by_product = None;
+        self.conflating = None;
         self.skipped = 0;
+    }
+
+    fn has_room_for(&self, frames: usize, bytes: usize, limits: &SendQueueLimits) -> bool {
+        let is_let_in_alone = self.changes.is_empty() && frames == 1;
+        let fits = self.changes_frames + frames <= limits.frames_max && self.changes_bytes + bytes <= limits.bytes_max;
+        is_let_in_alone || fits
     }
 
     fn conflate(&mut self, product: ProductId, frame: Frame, limits: &SendQueueLimits) -> u64 {
         let mut skipped = self.start_conflating();
-        let number = self.numbers_by_product.as_ref().and_then(|numbers| numbers.get(&product).copied());
-        if let Some(number) = number {
-            let index = usize::try_from(number - self.front_number).expect("the queue fits in memory");
-            self.changes_bytes = self.changes_bytes - self.changes[index].frame.len() + frame.len();
-            self.changes[index].frame = frame;
+        let conflating = self.conflating.as_ref().expect("it was started");
+        if let Some(&number) = conflating.numbers_by_product.get(&product) {
+            let index = usize::try_from(number - conflating.front_number).expect("the queue fits in memory");
+            self.changes_bytes = self.changes_bytes - self.changes[index].run.len() + frame.len();
+            self.changes[index].run = frame.into();
             skipped += 1;
             while self.changes_bytes > limits.bytes_max && self.changes.len() > 1 {
                 self.pop_front();
@@ -214,61 +240,86 @@ impl SendQueue {
             return skipped;
         }
         skipped += self.make_room(frame.len(), limits);
-        let number = self.front_number + self.changes.len() as u64;
-        if let Some(numbers) = &mut self.numbers_by_product {
-            numbers.insert(product, number);
+        let place = self.changes.len() as u64;
+        if let Some(conflating) = &mut self.conflating {
+            conflating.numbers_by_product.insert(product, conflating.front_number + place);
         }
-        self.push_back(product, frame);
+        self.push_back(product, frame.into());
         skipped
     }
 
     /// Leaves of each product the newest frame, where the oldest stood; how many gave way.
     fn start_conflating(&mut self) -> u64 {
-        if self.numbers_by_product.is_some() {
+        if self.conflating.is_some() {
             return 0;
         }
-        let before = self.changes.len();
-        let mut numbers: HashMap<ProductId, u64> = HashMap::with_capacity(before);
-        let mut kept: VecDeque<Waiting> = VecDeque::with_capacity(before);
-        for waiting in self.changes.drain(..) {
-            let next = kept.len();
-            let place = usize::try_from(*numbers.entry(waiting.product).or_insert(next as u64));
+        let frames_before = self.changes_frames;
+        let mut numbers_by_product: HashMap<ProductId, u64> = HashMap::with_capacity(self.changes.len());
+        let mut kept: VecDeque<Waiting> = VecDeque::with_capacity(self.changes.len());
+        for Waiting { product, run } in self.changes.drain(..) {
+            let newest = Waiting { product, run: run.last().into() };
+            let next = kept.len() as u64;
+            let place = usize::try_from(*numbers_by_product.entry(product).or_insert(next));
             match kept.get_mut(place.expect("the queue fits in memory")) {
-                Some(older) => {
-                    self.changes_bytes -= older.frame.len();
-                    *older = waiting;
-                }
-                None => kept.push_back(waiting),
+                Some(older) => *older = newest,
+                None => kept.push_back(newest),
             }
         }
-        self.front_number = 0;
         self.changes = kept;
-        self.numbers_by_product = Some(Box::new(numbers));
-        (before - self.changes.len()) as u64
+        self.changes_frames = self.changes.len();
+        self.changes_bytes = self.changes.iter().map(|waiting| waiting.run.len()).sum();
+        self.conflating = Some(Box::new(Conflating { numbers_by_product, front_number: 0 }));
+        (frames_before - self.changes_frames) as u64
     }
 
     fn make_room(&mut self, frame_bytes: usize, limits: &SendQueueLimits) -> u64 {
         let mut skipped = 0;
-        while !self.has_room(frame_bytes, limits) {
-            self.pop_front();
+        while !self.has_room_for(1, frame_bytes, limits) {
+            self.pop_front_frame();
             skipped += 1;
         }
         skipped
     }
 
-    fn push_back(&mut self, product: ProductId, frame: Frame) {
-        self.changes_bytes += frame.len();
-        self.changes.push_back(Waiting { product, frame });
+    fn push_back(&mut self, product: ProductId, run: FrameRun) {
+        self.changes_frames += run.frames();
+        self.changes_bytes += run.len();
+        self.changes.push_back(Waiting { product, run });
     }
 
-    fn pop_front(&mut self) -> Option<Frame> {
-        let waiting = self.changes.pop_front()?;
-        self.changes_bytes -= waiting.frame.len();
-        if let Some(numbers) = &mut self.numbers_by_product {
-            numbers.remove(&waiting.product);
+    /// Takes the oldest frame, which may be the first of several.
+    fn pop_front_frame(&mut self) -> Option<Frame> {
+        let Waiting { product, run } = self.pop_front()?;
+        let (frame, rest) = run.split_first();
+        if let Some(run) = rest {
+            self.changes_frames += run.frames();
+            self.changes_bytes += run.len();
+            self.changes.push_front(Waiting { product, run });
         }
-        self.front_number += 1;
-        Some(waiting.frame)
+        Some(frame)
+    }
+
+    fn pop_front(&mut self) -> Option<Waiting> {
+        let waiting = self.changes.pop_front()?;
+        self.changes_frames -= waiting.run.frames();
+        self.changes_bytes -= waiting.run.len();
+        if let Some(conflating) = &mut self.conflating {
+            conflating.numbers_by_product.remove(&waiting.product);
+            conflating.front_number += 1;
+        }
+        Some(waiting)
+    }
+
+    fn give_memory_back(&mut self) {
+        if self.control.is_empty() && self.control.capacity() > LANE_CAPACITY_KEPT {
+            self.control = VecDeque::new();
+        }
+        if self.changes.is_empty() {
+            self.conflating = None;
+            if self.changes.capacity() > LANE_CAPACITY_KEPT {
+                self.changes = VecDeque::new();
+            }
+        }
     }
 }
 
@@ -352,9 +403,11 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
+        /// So many changes of one product at once.
         Push {
             product: u64,
             padding: usize,
+            frames: usize,
         },
         Control,
         /// The socket takes this many bytes, or all where fewer wait.
@@ -363,7 +416,9 @@ mod tests {
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
-            8 => (0u64..6, 0usize..40).prop_map(|(product, padding)| Step::Push { product, padding }),
+            6 => (0u64..6, 0usize..40).prop_map(|(product, padding)| Step::Push { product, padding, frames: 1 }),
+            3 => (0u64..6, 0usize..40, 2usize..6)
+                .prop_map(|(product, padding, frames)| Step::Push { product, padding, frames }),
             1 => Just(Step::Control),
             2 => (0usize..200).prop_map(Step::Send),
         ];
@@ -407,16 +462,27 @@ mod tests {
             let mut told = 0;
             for (step, version) in steps.into_iter().zip(1u64..) {
                 match step {
-                    Step::Push { product, padding } => {
-                        let (product, frame) = change(product, version, padding);
-                        let before = model.skipped;
-                        let pushed = queue.push(product, frame.clone(), &limits);
-                        let expected_push = match (model.push(product, frame), model.skipped - before) {
-                            (false, _) => Pushed::Overflow,
-                            (true, 0) => Pushed::Queued,
-                            (true, skipped) => Pushed::Skipped(skipped),
-                        };
-                        prop_assert_eq!(pushed, expected_push);
+                    Step::Push { product, padding, frames } => {
+                        let frames: Vec<Frame> =
+                            (0..frames as u64).map(|n| change(product, version * 10 + n, padding).1).collect();
+                        let product = ProductId::new(product).unwrap();
+                        if queue.push_run(product, &FrameRun::join(&frames), &limits) {
+                            let before = model.skipped;
+                            prop_assert!(!model.conflating || model.waiting.is_empty());
+                            prop_assert!(frames.into_iter().all(|frame| model.push(product, frame)));
+                            prop_assert_eq!(model.skipped, before);
+                            continue;
+                        }
+                        for frame in frames {
+                            let before = model.skipped;
+                            let pushed = queue.push(product, frame.clone(), &limits);
+                            let expected_push = match (model.push(product, frame), model.skipped - before) {
+                                (false, _) => Pushed::Overflow,
+                                (true, 0) => Pushed::Queued,
+                                (true, skipped) => Pushed::Skipped(skipped),
+                            };
+                            prop_assert_eq!(pushed, expected_push);
+                        }
                     }
                     Step::Control => {
                         let frame = Frame::new(Opcode::Pong, &version.to_be_bytes());
@@ -510,7 +576,7 @@ mod tests {
             queue.push(product, frame, &limits);
         }
         send(&mut queue, usize::MAX);
-        assert!(queue.is_empty() && queue.numbers_by_product.is_none());
+        assert!(queue.is_empty() && queue.conflating.is_none());
         assert!(queue.changes.capacity() <= LANE_CAPACITY_KEPT);
     }
 

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::Opcode;
+use crate::frame::{Frame, Opcode};
 use crate::metrics::Metrics;
 
 const CORES: u16 = 3;
@@ -22,9 +22,11 @@ struct Recorder {
 }
 
 impl Subscriber for Recorder {
-    fn push(&mut self, product: ProductId, frame: &Frame) {
-        let version = u64::from_be_bytes(*frame[2..].first_chunk().expect("a version is in the frame"));
-        self.waiting.push((product.get(), version));
+    fn push(&mut self, product: ProductId, run: &FrameRun) {
+        for frame in run.chunks_exact(10) {
+            let version = u64::from_be_bytes(*frame[2..].first_chunk().expect("a version is in the frame"));
+            self.waiting.push((product.get(), version));
+        }
     }
 
     fn flush(&mut self) {
@@ -257,5 +259,6 @@ fn a_burst_is_flushed_once() {
     let versions = [(1, world.cast(1)), (2, world.cast(2)), (1, world.cast(1))];
     world.process(0, 3);
     world.process(0, 3);
-    assert_eq!(world.recorder(connection).flushed, versions);
+    let [first, second, third] = versions;
+    assert_eq!(world.recorder(connection).flushed, [first, third, second], "what is of one product comes together");
 }
