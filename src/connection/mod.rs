@@ -305,11 +305,7 @@ impl Connection {
                 return Ok(());
             }
             match self.try_write() {
-                Ok(sent) => {
-                    let frames = self.queue.advance(sent);
-                    self.shared.metrics.frames_sent.inc_by(frames);
-                    self.shared.metrics.bytes_sent.inc_by(sent as u64);
-                }
+                Ok(sent) => self.sent(sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let mut cx = Context::from_waker(&self.waker);
                     if self.stream.poll_write_ready(&mut cx).is_pending() {
@@ -320,6 +316,13 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Takes what the socket took off the queue.
+    fn sent(&mut self, bytes: usize) {
+        let frames = self.queue.advance(bytes);
+        self.shared.metrics.frames_sent.inc_by(frames);
+        self.shared.metrics.bytes_sent.inc_by(bytes as u64);
     }
 
     /// Writes what waits, up to [`SLICES_MAX`] pieces of it, with one system call.
@@ -375,6 +378,19 @@ impl Subscriber for Connection {
             }
         }
         self.report_queue(self.queue.len(), self.queue.bytes());
+    }
+
+    fn push_and_flush(&mut self, product: ProductId, run: &FrameRun) {
+        let is_clear = self.phase == Phase::Open && !self.blocked && self.queue.is_empty();
+        let sent = if is_clear && run.frames() == 1 { self.stream.try_write(run).unwrap_or(0) } else { 0 };
+        if sent == run.len() {
+            self.shared.metrics.frames_sent.inc();
+            self.shared.metrics.bytes_sent.inc_by(sent as u64);
+            return;
+        }
+        self.push(product, run);
+        self.sent(sent);
+        self.flush();
     }
 
     fn applied(&mut self, applied: Applied) {

@@ -21,12 +21,17 @@ use crate::product::ProductId;
 /// are read between bursts.
 const BATCH_MAX: usize = 256;
 
-/// What a core delivers to. All three are called on the core's own thread.
+/// What a core delivers to. All of it is called on the core's own thread.
 pub trait Subscriber {
     /// Takes changes of one product, to be sent at the next flush.
     fn push(&mut self, product: ProductId, run: &FrameRun);
     /// Sends what waits, as far as it can be without blocking.
     fn flush(&mut self);
+    /// Takes changes of one product and sends them at once: for those that came alone.
+    fn push_and_flush(&mut self, product: ProductId, run: &FrameRun) {
+        self.push(product, run);
+        self.flush();
+    }
     /// Learns that the command that it gave is carried out in all shards.
     fn applied(&mut self, applied: Applied);
 }
@@ -76,6 +81,8 @@ pub struct Core<S> {
     seats: Slots<Seat<S>>,
     /// What this batch casts, until it is delivered.
     casts: CastRuns,
+    /// Whether this batch is one message, whose frames are written as they are pushed.
+    is_alone: bool,
     /// Who got a frame in this batch and is to be flushed.
     touched: Vec<SlotKey>,
     /// When the changes of this batch were committed.
@@ -111,6 +118,7 @@ impl<S: Subscriber> Core<S> {
             hub,
             seats: Slots::new(),
             casts: CastRuns::default(),
+            is_alone: false,
             touched: Vec::new(),
             committed: Vec::new(),
             metrics,
@@ -190,6 +198,7 @@ impl<S: Subscriber> Core<S> {
 
     /// Carries out all messages of a batch, then flushes each connection that got a frame, once.
     fn process(&mut self, batch: &mut Vec<Message>) {
+        self.is_alone = batch.len() == 1;
         for message in batch.drain(..) {
             let message = match message {
                 Message::Cast(cast) => {
@@ -257,6 +266,10 @@ impl<S: Subscriber> Core<S> {
         for &key in keys {
             // A connection that closed leaves its key in lists that were in flight.
             let Some(seat) = self.seats.get_mut(key) else { continue };
+            if self.is_alone {
+                seat.subscriber.push_and_flush(cast.product, &cast.run);
+                continue;
+            }
             seat.subscriber.push(cast.product, &cast.run);
             if !seat.touched {
                 seat.touched = true;
