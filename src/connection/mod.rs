@@ -109,10 +109,10 @@ impl Connections {
         // Without this option old changes hide in the kernel's buffer; a socket that refuses it only is less fresh.
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
         let shared = Rc::clone(&self.shared);
-        let key = self
-            .core
-            .borrow_mut()
-            .insert_with(|key| Connection::new(key, stream, Vec::from(already_read), shared, admitted));
+        // A copy, since the bytes stand in the 8 KiB buffer of the HTTP connection, which would live as long.
+        let already_read = already_read.to_vec();
+        let key =
+            self.core.borrow_mut().insert_with(|key| Connection::new(key, stream, already_read, shared, admitted));
         let now = self.shared.wheel.borrow().now();
         self.shared.wheel.borrow_mut().schedule(key, now + PING_AFTER_SECONDS);
         let connections = Rc::clone(self);

@@ -88,8 +88,8 @@ struct Conflating {
     front_number: u64,
 }
 
-/// A lane that grew beyond this gives its memory back when it is empty.
-const LANE_CAPACITY_KEPT: usize = 4;
+/// A lane of changes that grew beyond this gives its memory back when it is empty.
+const CHANGES_CAPACITY_KEPT: usize = 4;
 
 impl SendQueue {
     /// An empty queue; it owns no memory until a frame waits.
@@ -311,12 +311,13 @@ impl SendQueue {
     }
 
     fn give_memory_back(&mut self) {
-        if self.control.is_empty() && self.control.capacity() > LANE_CAPACITY_KEPT {
+        // Control frames are rare.
+        if self.control.is_empty() {
             self.control = VecDeque::new();
         }
         if self.changes.is_empty() {
             self.conflating = None;
-            if self.changes.capacity() > LANE_CAPACITY_KEPT {
+            if self.changes.capacity() > CHANGES_CAPACITY_KEPT {
                 self.changes = VecDeque::new();
             }
         }
@@ -577,7 +578,7 @@ mod tests {
         }
         send(&mut queue, usize::MAX);
         assert!(queue.is_empty() && queue.conflating.is_none());
-        assert!(queue.changes.capacity() <= LANE_CAPACITY_KEPT);
+        assert!(queue.changes.capacity() <= CHANGES_CAPACITY_KEPT);
     }
 
     #[test]
