@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use simd_json::Buffers;
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -105,7 +104,7 @@ impl Connections {
 
     /// Takes over a socket after its handshake, with the bytes that were already read from it, and serves it in a task
     /// of this thread's [`LocalRuntime`](tokio::runtime::LocalRuntime).
-    pub fn open(self: &Rc<Self>, stream: TcpStream, already_read: Bytes, admitted: Admitted) {
+    pub fn open(self: &Rc<Self>, stream: TcpStream, already_read: &[u8], admitted: Admitted) {
         // Without this option old changes hide in the kernel's buffer; a socket that refuses it only is less fresh.
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
         let shared = Rc::clone(&self.shared);
