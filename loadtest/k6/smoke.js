@@ -5,7 +5,7 @@ import { check } from 'k6';
 import { websocketUrl } from './lib/knobs.js';
 import { load, once, options as optionsOf, readToTheEnd } from './lib/load.js';
 import { useOnce } from './lib/rest.js';
-import { WebSocket } from './lib/websocket.js';
+import { WebSocket } from './lib/websocket.cjs';
 
 const smoke = load('smoke', {
   VUS: 2,

@@ -5,10 +5,18 @@ import { clearTimeout, setTimeout } from 'k6/timers';
 import { now } from './clock.js';
 import { Ledger } from './ledger.js';
 import { k6Wait, latency, opening, refused, settle, subscribed, unexpectedCloses } from './metrics.js';
-import { WebSocket } from './websocket.js';
+import { WebSocket } from './websocket.cjs';
 
 // The WebSocket standard's readyState.
 const OPEN = 1;
+
+// A server that goes takes hundreds of sockets with it; of each virtual user, this many are told of.
+let complaintsLeft = 3;
+
+function complain(text) {
+  if (complaintsLeft > 0) console.error(text);
+  complaintsLeft -= 1;
+}
 
 export class Reader {
   #commandsById = new Map();
@@ -37,7 +45,7 @@ export class Reader {
     });
     this.socket.onmessage = (event) => this.#read(event);
     this.socket.onerror = (event) => {
-      if (!this.#isClosing) console.error(`a socket failed: ${event.error}`);
+      if (!this.#isClosing) complain(`a socket failed: ${event.error}`);
     };
   }
 
@@ -95,7 +103,7 @@ export class Reader {
   #answer(message) {
     if (message.error !== undefined) {
       refused.add(1);
-      console.error(`the server refused: ${message.error}`);
+      complain(`the server refused: ${message.error}`);
     }
     const asked = this.#commandsById.get(message.reply);
     if (asked === undefined) return;
@@ -107,7 +115,7 @@ export class Reader {
     if (this.#timer !== null) clearTimeout(this.#timer);
     if (!this.#isClosing) {
       unexpectedCloses.add(1);
-      console.error(`a socket was closed with ${code ?? 'no code'}`);
+      complain(`a socket was closed with ${code ?? 'no code'}`);
     }
     for (const { resolve } of this.#commandsById.values()) resolve(false);
     settle(this.ledger, { withLast: this.#staysToTheEnd, reader: 'prompt' });

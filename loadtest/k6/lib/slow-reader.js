@@ -8,8 +8,8 @@ import { Ledger } from './ledger.js';
 import { settle, subscribed, unexpectedCloses } from './metrics.js';
 
 // Reads until the last change of every product has come, or until `deadline`. `dawdle(ledger)` is called after each
-// change and may sleep. Where the server may give up on slow readers, `closeCode` says with which code.
-export function readSlowly(url, ids, { dawdle, deadline, closeCode }) {
+// change and may sleep. With one of `closeCodes` the server may close.
+export function readSlowly(url, ids, { dawdle, deadline, closeCodes }) {
   const ledger = new Ledger();
   let isClosing = false;
   ws.connect(url, null, (socket) => {
@@ -36,7 +36,7 @@ export function readSlowly(url, ids, { dawdle, deadline, closeCode }) {
       if (ledger.isComplete) close();
     });
     socket.on('close', (code) => {
-      if (isClosing || code === closeCode) return;
+      if (isClosing || closeCodes.includes(code)) return;
       unexpectedCloses.add(1);
       console.error(`a slow socket was closed with ${code}`);
     });
