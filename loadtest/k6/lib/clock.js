@@ -10,6 +10,16 @@ let instance;
 // Milliseconds since the run began, with fractions, which `Date.now()` has not; it never goes back.
 export const now = () => (instance ??= exec.instance).currentTestRunDuration;
 
+// What `now` was when the wall clock showed `ms`, which k6 notes for each message that it takes from a socket.
+export function atWall(ms) {
+  wallAtStart = Math.max(wallAtStart, Date.now() - now());
+  return ms - wallAtStart;
+}
+
+// The wall clock when the run began. `Date.now()` drops the fraction, and some time passes before `now()`, so each
+// difference is too small, and the greatest is the best.
+let wallAtStart = 0;
+
 // Holds a virtual user, its sockets included, until `ms` on this clock.
 export function sleepUntil(ms) {
   const left = ms - now();

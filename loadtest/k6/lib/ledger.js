@@ -40,8 +40,8 @@ export class Ledger {
     for (const id of ids) this.subscriptionsById.delete(id);
   }
 
-  // A change came in; how long it took, or null where somebody else wrote it.
-  change({ version, product }, at) {
+  // A change came in; when it was sent, or null where somebody else wrote it.
+  change({ version, product }) {
     this.received += 1;
     const before = this.versionsById.get(product.productId) ?? -1;
     if (version <= before) this.disordered += 1;
@@ -50,7 +50,7 @@ export class Ledger {
     if (stamp === null) return null;
     const subscription = this.subscriptionsById.get(product.productId);
     if (subscription) this.#follow(subscription, stamp);
-    return at - stamp.sentAt;
+    return stamp.sentAt;
   }
 
   #follow(subscription, { sequence, sentAt, previousAt, last }) {

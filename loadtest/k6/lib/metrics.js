@@ -2,10 +2,9 @@
 
 import { Counter, Trend } from 'k6/metrics';
 
-// From before a write is sent until a socket's handler has the change: HTTP, the commit, the fan-out, and k6's own
-// queue before the handler.
+// From before a write is sent until k6 has read the change from a socket: HTTP, the commit, the fan-out.
 export const latency = new Trend('rowcast_latency_ms', true);
-// The part of it that is k6's queue, of every eighth change.
+// How much later the script saw it, which says whether k6 keeps up. Of every eighth change.
 export const k6Wait = new Trend('rowcast_k6_wait_ms', true);
 // From opening a socket until the server said that it is subscribed.
 export const opening = new Trend('rowcast_opening_ms', true);

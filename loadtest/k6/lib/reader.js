@@ -2,7 +2,7 @@
 // keeps up, so such a reader is never slow in the server's eyes.
 
 import { clearTimeout, setTimeout } from 'k6/timers';
-import { now } from './clock.js';
+import { atWall, now } from './clock.js';
 import { Ledger } from './ledger.js';
 import { k6Wait, latency, opening, refused, settle, subscribed, unexpectedCloses } from './metrics.js';
 import { WebSocket } from './websocket.cjs';
@@ -89,9 +89,10 @@ export class Reader {
   #read({ data, timestamp }) {
     const message = JSON.parse(data);
     if (message.action !== undefined) {
-      const took = this.ledger.change(message, now());
-      if (took !== null) latency.add(took);
-      if (this.ledger.received % 8 === 0) k6Wait.add(Math.max(0, Date.now() - timestamp));
+      const readAt = atWall(timestamp);
+      const sentAt = this.ledger.change(message);
+      if (sentAt !== null) latency.add(readAt - sentAt);
+      if (this.ledger.received % 8 === 0) k6Wait.add(now() - readAt);
     } else if (message.skipped !== undefined) {
       this.ledger.skip(message.skipped);
     } else {

@@ -25,7 +25,7 @@ export function readSlowly(url, ids, { dawdle, deadline, closeCodes }) {
     socket.on('message', (text) => {
       const message = JSON.parse(text);
       if (message.action !== undefined) {
-        ledger.change(message, now());
+        ledger.change(message);
         dawdle(ledger);
       } else if (message.skipped !== undefined) {
         ledger.skip(message.skipped);

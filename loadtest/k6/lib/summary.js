@@ -13,8 +13,8 @@ const COUNTS = [
 ];
 
 const TIMES = [
-  ['rowcast_latency_ms', 'write to handler'],
-  ['rowcast_k6_wait_ms', 'of it in k6'],
+  ['rowcast_latency_ms', 'write to socket'],
+  ['rowcast_k6_wait_ms', 'then in k6'],
   ['rowcast_opening_ms', 'open to subscribed'],
   ['rowcast_write_ms', 'a write'],
   ['rowcast_write_late_ms', 'a write was late by'],
