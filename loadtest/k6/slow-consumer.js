@@ -10,13 +10,13 @@ import { readSlowly } from './lib/slow-reader.js';
 
 const slow = load('slow-consumer', {
   VUS: 2,
-  SOCKETS: 10, // prompt ones, of each virtual user
+  SOCKETS: 8, // prompt ones, of each virtual user
   STALLED: 3, // sockets that stop reading once, for STALL
   STALL: '7s',
   DAWDLING: 3, // sockets that wait DAWDLE after each change
   DAWDLE: '100ms',
   PRODUCTS: 10,
-  RATE: 60,
+  RATE: 40,
   PAYLOAD_BYTES: 20_000, // the kernel's buffers hold megabytes, which have to be full before the server notices
   DURATION: '12s',
   ROWCAST_SLOW_CONSUMER: 'conflate', // the server's policy, which it has to be started with
