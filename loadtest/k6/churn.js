@@ -1,5 +1,5 @@
-// Sockets that come and go, and change their subscriptions while they live, beside some that stay: neither kind may miss
-// a change, and those that stay must not notice the others.
+// Sockets that come and go, and change their subscriptions while they live, beside some that stay: neither kind may
+// miss a change, and those that stay must not notice the others.
 
 import exec from 'k6/execution';
 import { now, pause } from './lib/clock.js';

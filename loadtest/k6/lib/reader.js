@@ -1,5 +1,5 @@
-// One subscribed WebSocket that reads as fast as k6 can. k6 takes what arrives from the socket whether or not the script
-// keeps up, so such a reader is never slow in the server's eyes.
+// One subscribed WebSocket that reads as fast as k6 can. k6 takes what arrives from the socket whether or not the
+// script keeps up, so such a reader is never slow in the server's eyes.
 
 import { clearTimeout, setTimeout } from 'k6/timers';
 import { atWall, now } from './clock.js';
@@ -60,7 +60,8 @@ export class Reader {
     return this.#command('unsubscribe', ids);
   }
 
-  // Stays until the last change of every product has come, at most until `deadline`; resolves when the socket has ended.
+  // Stays until the last change of every product has come, at most until `deadline`; resolves when the socket has
+  // ended.
   untilTheLast(deadline) {
     this.#staysToTheEnd = true;
     if (this.ledger.isComplete) this.close();

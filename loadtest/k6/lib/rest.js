@@ -25,7 +25,11 @@ export function useOnce(baseUrl, id) {
   });
   send('POST', 409, { productId: id, ...product(6) }, `${baseUrl}/products`);
   let version = created.json('version');
-  const grows = (reply) => check(reply, { 'a write answers a greater version': () => version < (version = reply.json('version')) });
+  const grows = (reply) => {
+    const before = version;
+    version = reply.json('version');
+    check(version, { 'a write answers a greater version': () => version > before });
+  };
 
   check(send('GET', 200), { 'GET answers what was written': (reply) => reply.json('unitsAvailable') === 6 });
   send('PUT', 400, { productId: id + 1, ...product(5) });

@@ -1,6 +1,6 @@
 // One subscribed WebSocket that reads only when the script does. k6's older WebSocket module hands over one message and
-// reads no further until the handler returns, so a handler that sleeps leaves the rest in the kernel's buffers, and when
-// these are full, with the server. It holds its whole virtual user, so there is one such socket per virtual user.
+// reads no further until the handler returns, so a handler that sleeps leaves the rest in the kernel's buffers, and
+// when these are full, with the server. It holds its whole virtual user, so there is one such socket per virtual user.
 
 import ws from 'k6/ws';
 import { now } from './clock.js';

@@ -1,5 +1,5 @@
-// k6's WebSocket class, under whichever name this k6 has it: `k6/websockets` came with 1.6, and before it the same class
-// was experimental. An `import` cannot be tried, so this one file is CommonJS.
+// k6's WebSocket class, under whichever name this k6 has it: `k6/websockets` came with 1.6, and before it the same
+// class was experimental. An `import` cannot be tried, so this one file is CommonJS.
 
 function found() {
   try {
