@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Compares Rowcast with other servers on this machine, one server at a time on processor 0 and the load on processor 1,
+# and writes loadtest/results/<date>.md with a chart beside it.
+#
+#   loadtest/compare/run.sh                       every scenario, 5 rounds: about half an hour
+#   loadtest/compare/run.sh --quick               one round of 2 seconds each
+#   loadtest/compare/run.sh steady saturated      only these (of steady, sparse, saturated, sparse-saturated, idle)
+#   loadtest/compare/run.sh --peers floor,rowcast,bun --rounds 9 --duration 3
+#
+# What is missing is installed (Debian packages, npm packages beside their servers, Centrifugo where there is Go) or
+# named and left out. Needs Rust, Node.js 18 and npm, and two processors that nobody else uses.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+here=loadtest/compare
+
+say() { printf '== %s\n' "$*" >&2; }
+fail() { printf 'loadtest/compare/run.sh: %s\n' "$*" >&2; exit 1; }
+
+case "${1:-}" in
+-h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+esac
+command -v node >/dev/null || fail "install Node.js 18 or newer; it drives the comparison and serves one of the peers"
+command -v taskset >/dev/null || fail "install util-linux, which has taskset"
+
+# Installs a Debian package where that is possible; a peer that is missing is left out later.
+install_package() {
+    command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ] || return 0
+    say "installing $*"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null || true
+}
+command -v nats-server >/dev/null || install_package nats-server
+[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || install_package nginx-light libnginx-mod-nchan
+
+for peer in bun ws; do
+    if [ ! -d $here/$peer/node_modules ] && command -v npm >/dev/null; then
+        say "installing the npm package of $here/$peer"
+        (cd $here/$peer && npm install --no-package-lock --no-audit --no-fund --silent) || true
+    fi
+done
+if [ ! -x $here/centrifugo/bin/centrifugo ] && command -v go >/dev/null; then
+    say "building Centrifugo"
+    GOBIN="$PWD/$here/centrifugo/bin" go install github.com/centrifugal/centrifugo/v6@v6.9.1 || true
+fi
+
+say "building Rowcast and the load generator"
+cargo build --release --locked --quiet
+exec node $here/compare.mjs "$@"

@@ -1,0 +1,41 @@
+// What is measured: the load, the number that counts, and which floor it is held against.
+const measured = (...args) => ({ command: 'fanout', args });
+
+export const scenarios = {
+  steady: {
+    title: 'steady: 1,000 readers of one product, 50 changes/s',
+    ...measured('--connections', '1000', '--rate', '50', '--publishers', '1'),
+    metric: { name: 'server CPU per delivery', unit: 'µs', better: 'lower', digits: 2 },
+    value: (run) => run.server.cpu_us_per_delivery,
+    floors: ['floor'],
+  },
+  sparse: {
+    title: 'sparse: 5,000 readers, each of 20 of 10,000 products, 3,000 changes/s',
+    ...measured('--connections', '5000', '--ids-per-connection', '20', '--products', '10000', '--rate', '3000'),
+    metric: { name: 'server CPU per delivery', unit: 'µs', better: 'lower', digits: 2 },
+    value: (run) => run.server.cpu_us_per_delivery,
+    floors: [],
+  },
+  saturated: {
+    title: 'saturated: 1,000 readers of one product, 64 publishers at once',
+    ...measured('--connections', '1000', '--publishers', '64'),
+    metric: { name: 'deliveries per second', unit: '/s', better: 'higher', digits: 0 },
+    value: (run) => run.deliveries_per_s,
+    floors: ['floor, 16 a write', 'floor, 64 a write'],
+  },
+  'sparse-saturated': {
+    title: 'sparse-saturated: 5,000 readers, each of 20 of 10,000 products, 64 publishers at once',
+    ...measured('--connections', '5000', '--ids-per-connection', '20', '--products', '10000', '--publishers', '64'),
+    metric: { name: 'deliveries per second', unit: '/s', better: 'higher', digits: 0 },
+    value: (run) => run.deliveries_per_s,
+    floors: [],
+  },
+  idle: {
+    title: 'idle: 15,000 readers of one product, nothing changes',
+    command: 'memory',
+    args: ['--connections', '15000'],
+    metric: { name: 'memory per connection', unit: 'KiB', better: 'lower', digits: 2 },
+    value: (run) => run.kib_per_connection,
+    floors: [],
+  },
+};
