@@ -15,7 +15,7 @@ pub(crate) fn draw(outcome: &Outcome) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
          role=\"img\">\n<title>{title}</title>\n<style>{STYLE}</style>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"70\" y=\"28\" class=\"title\">{title}</text>\n<text x=\"70\" y=\"48\">{subtitle}</text>\n",
+         <text x=\"90\" y=\"28\" class=\"title\">{title}</text>\n<text x=\"90\" y=\"48\">{subtitle}</text>\n",
         title = escape(&title(outcome)),
         subtitle = escape(&subtitle(outcome)),
     );
@@ -50,7 +50,7 @@ fn subtitle(outcome: &Outcome) -> String {
 fn percentiles(svg: &mut String, outcome: &Outcome) {
     let curve = &outcome.latencies.curve_us;
     let most = curve.iter().map(|(_, us)| *us).fold(1.0, f64::max);
-    let plot = Plot { left: 70.0, top: 100.0, width: 700.0, height: 220.0 };
+    let plot = Plot { left: 90.0, top: 100.0, width: 680.0, height: 220.0 };
     plot.frame(svg, "Latency by percentile, from when a change was due to when a reader had it");
     plot.left_axis(svg, most, "latency", duration);
     let x = |percentile: f64| -(1.0 - percentile / 100.0).log10() / 5.0;
@@ -68,7 +68,7 @@ fn over_time(svg: &mut String, outcome: &Outcome) {
     let seconds = points.last().map_or(1.0, |point| point.at_s);
     let rate_max = points.iter().map(|point| point.deliveries_per_s).fold(1.0, f64::max);
     let p99_max = points.iter().map(|point| point.p99_us).fold(1.0, f64::max);
-    let plot = Plot { left: 70.0, top: 420.0, width: 700.0, height: 220.0 };
+    let plot = Plot { left: 90.0, top: 420.0, width: 680.0, height: 220.0 };
     plot.frame(svg, "Throughput and 99th percentile over time, in intervals of 0.25 s");
     plot.left_axis(svg, rate_max, "deliveries/s", short);
     plot.right_axis(svg, p99_max, "p99 latency");
@@ -79,7 +79,7 @@ fn over_time(svg: &mut String, outcome: &Outcome) {
     plot.below(svg, "seconds since measuring began");
     plot.line(svg, "a", points.iter().map(|point| (point.at_s / seconds, point.deliveries_per_s / rate_max)));
     plot.line(svg, "b", points.iter().map(|point| (point.at_s / seconds, point.p99_us / p99_max)));
-    for (x, class, name) in [(70.0, "a", "deliveries/s (left)"), (250.0, "b", "p99 latency (right)")] {
+    for (x, class, name) in [(90.0, "a", "deliveries/s (left)"), (270.0, "b", "p99 latency (right)")] {
         let _ = writeln!(
             svg,
             "<line x1=\"{x}\" x2=\"{}\" y1=\"700\" y2=\"700\" class=\"{class}\"/><text x=\"{}\" y=\"704\">{name}</text>",
