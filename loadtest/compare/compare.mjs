@@ -38,13 +38,14 @@ const present = asked.filter((name) => !missing.includes(name));
 if (missing.length) console.error(`left out, since they are not installed: ${missing.join(', ')}`);
 
 const running = new Set();
+let directory;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-  process.on(signal, () => {
-    for (const child of running) child.kill('SIGKILL');
-    process.exit(130);
-  });
+  process.on(signal, () => process.exit(130));
 }
-process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
+process.on('exit', () => {
+  running.forEach(kill);
+  if (directory) rmSync(directory, { recursive: true, force: true });
+});
 
 const resultsByScenario = {};
 for (let round = 1; round <= rounds; round++) {
@@ -69,7 +70,7 @@ function told({ metric, value }, result) {
 
 // Starts a server, loads it, and ends it, whatever happens.
 async function measure(scenario, peer) {
-  const directory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'rowcast-compare-'));
+  directory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'rowcast-compare-'));
   const server = start(SERVER_CPU, peer.command(directory), peer.env);
   try {
     await until(peer, server);
@@ -128,7 +129,18 @@ async function within(ms, child) {
 async function end(child) {
   if (!running.has(child)) return;
   child.kill('SIGTERM');
-  const timer = setTimeout(() => child.kill('SIGKILL'), 3000);
+  const timer = setTimeout(() => kill(child), 3000);
   await child.ended;
   clearTimeout(timer);
+}
+
+// Ends a process and those that it started, which would outlive it.
+function kill(child) {
+  for (const pid of processes(child.pid)) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // It ended by itself.
+    }
+  }
 }

@@ -139,7 +139,8 @@ impl<'a> Run<'a> {
     async fn watch(&mut self) -> anyhow::Result<(Mark, Mark)> {
         let alarm = Alarm::new(self.clock)?;
         let progress = Progress::new("measuring", None);
-        let begin_ns = self.clock.now_ns() + (self.args.warm_up * 1e9) as u64;
+        // Above 0, which is the time of changes that have none.
+        let begin_ns = 1 + self.clock.now_ns() + (self.args.warm_up * 1e9) as u64;
         let end_ns = begin_ns + (self.args.duration * 1e9) as u64;
         self.readers.borrow_mut().sink().measured_ns = begin_ns..end_ns;
         alarm.until(begin_ns).await?;

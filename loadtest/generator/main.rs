@@ -6,12 +6,13 @@
 //! 2. [`opening`] and [`client`]: WebSockets, opened and subscribed.
 //! 3. [`publish`]: writes changes. [`readers`]: receives them ([`frames`], [`envelope`], [`message`]).
 //! 4. [`accounts`]: whether all arrived. [`latency`] and [`process`]: how fast, and at what cost.
-//! 5. [`report`]: what is told. [`floor`]: the server that others are measured against.
+//! 5. [`report`] and [`chart`]: what is told. [`floor`]: the server that others are measured against.
 
 // Counts and times become numbers for people.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod accounts;
+mod chart;
 mod cli;
 mod client;
 mod clock;
@@ -81,6 +82,9 @@ async fn fanout(args: &FanoutArgs) -> anyhow::Result<bool> {
     let outcome = fanout::run(args).await?;
     write!(std::io::stdout(), "{}", outcome.table())?;
     write_json(args.target.json.as_deref(), &outcome)?;
+    if let Some(file) = &args.svg {
+        std::fs::write(file, chart::draw(&outcome)).with_context(|| format!("write {}", file.display()))?;
+    }
     Ok(outcome.is_good())
 }
 

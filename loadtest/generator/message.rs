@@ -66,12 +66,12 @@ impl MessageFinder {
         }
     }
 
-    /// The change that `text` tells, or `None` if it tells none that this generator made.
+    /// The change that `text` tells, if it tells one. One of another writer has no time, and gets the time 0.
     #[inline]
     pub(crate) fn find(&mut self, text: &[u8]) -> Option<Message> {
         let version = self.version.number(text)?;
         let product = self.product.number(text)?;
-        let due_ns = self.due.number(text)?;
+        let due_ns = self.due.number(text).unwrap_or(0);
         Some(Message { product: u32::try_from(product).ok()?, version, due_ns })
     }
 }
@@ -126,6 +126,8 @@ mod tests {
             let wrapped = format!(r#"{{"push":{{"channel":"p1","pub":{{"data":{text},"offset":3}}}}}}"#);
             assert_eq!(finder.find(wrapped.as_bytes()), Some(message));
         }
+        let strange = br#"{"action":"DELETE","version":9,"product":{"productId":8,"productName":"x"}}"#;
+        assert_eq!(finder.find(strange), Some(Message { product: 8, version: 9, due_ns: 0 }));
         assert_eq!(finder.find(br#"{"reply":1,"ok":true,"subscribed":3}"#), None);
         assert_eq!(finder.find(b""), None);
     }

@@ -1,0 +1,78 @@
+//! The load generator against a server: it finds nothing wrong where nothing is, and says so where something is.
+
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::support::patiently;
+use crate::support::server::{TestServer, product_json};
+
+fn rowcast_load(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rowcast-load"));
+    command.args(arguments).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ROWCAST_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+async fn run(arguments: &[&str]) -> Output {
+    patiently(rowcast_load(arguments).output()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_run_with_slow_readers_and_churn_finds_every_change() {
+    let server = TestServer::embedded(&["--cores", "2"]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (json, svg) = (directory.path().join("run.json"), directory.path().join("run.svg"));
+    let url = format!("ws://{}", server.address);
+    let load = ["--connections", "40", "--ids-per-connection", "3", "--products", "10", "--publishers", "8"];
+    let trouble = ["--slow", "3", "--churn", "50", "--warm-up", "0.1", "--duration", "0.5"];
+    let files = ["--json", json.to_str().unwrap(), "--svg", svg.to_str().unwrap()];
+    let output = run(&[&["fanout", "--url", &url], &load[..], &trouble[..], &files[..]].concat()).await;
+
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.ends_with("every change arrived in order, or was named as skipped\n"), "{said}");
+    let outcome: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    assert!(outcome["deliveries"].as_u64() > Some(0), "{outcome}");
+    assert!(std::fs::read_to_string(svg).unwrap().starts_with("<svg "));
+}
+
+#[tokio::test]
+async fn a_change_that_was_not_published_is_named() {
+    let server = TestServer::embedded(&["--cores", "1"]).await;
+    let url = format!("ws://{}", server.address);
+    let load = ["--connections", "5", "--rate", "20", "--warm-up", "0", "--duration", "1"];
+    let mut running = rowcast_load(&[&["fanout", "--url", &url], &load[..]].concat()).spawn().unwrap();
+    server.until_metric("rowcast_subscriptions", 5).await;
+    let stranger = server.request("PUT", "/products/1", Some(&product_json(1, 1))).await;
+    assert!(stranger.status.is_success());
+
+    let status = patiently(running.wait()).await.unwrap();
+    let output = running.wait_with_output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("FAILED: 5 faults") && said.contains("socket 4, product 1: "), "{said}");
+}
+
+#[tokio::test]
+async fn storms_end_when_the_server_holds_nothing() {
+    let server = TestServer::embedded(&["--cores", "2"]).await;
+    let url = format!("ws://{}", server.address);
+    let load = ["--connections", "20", "--ids-per-connection", "1500", "--products", "5000"];
+    let output = run(&[&["subscribe", "--url", &url], &load[..]].concat()).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(said.matches("30000 ids in ").count(), 4, "{said}");
+    server.until_metric("rowcast_subscriptions", 0).await;
+}
+
+#[tokio::test]
+async fn only_this_machine_is_loaded() {
+    let output = run(&["fanout", "--url", "ws://192.0.2.1:80"]).await;
+    assert_eq!(output.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not on this machine"));
+}
