@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Memory(MemoryArgs),
     /// Storms of subscribing, unsubscribing and closing, and what they cost the server
     Subscribe(SubscribeArgs),
+    /// One notification at a time: how much later than a bare LISTEN client a WebSocket has it
+    Notify(NotifyArgs),
     /// A server that does nothing but send: the floor that others are measured against
     Floor(FloorArgs),
 }
@@ -174,6 +176,34 @@ pub(crate) struct SubscribeArgs {
     pub(crate) target: TargetArgs,
     #[command(flatten)]
     pub(crate) readers: ReadersArgs,
+}
+
+/// What `notify` is told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NotifyArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+
+    /// The database of the server under test, on this machine
+    #[arg(long, env = "ROWCAST_LOAD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) database_url: String,
+
+    /// Notifications per second
+    #[arg(long, env = "ROWCAST_LOAD_RATE", value_name = "R", default_value = "200")]
+    pub(crate) rate: f64,
+
+    /// Seconds
+    #[arg(long, env = "ROWCAST_LOAD_DURATION", value_name = "SECONDS", default_value = "10")]
+    pub(crate) duration: f64,
+}
+
+impl NotifyArgs {
+    /// Refuses what cannot be run.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        ensure!((1.0..=10_000.0).contains(&self.rate), "--rate is from 1 to 10000 notifications per second");
+        ensure!((0.1..=3600.0).contains(&self.duration), "--duration is from 0.1 to 3600 seconds");
+        Ok(())
+    }
 }
 
 /// What `floor` is told.

@@ -22,6 +22,7 @@ mod floor;
 mod frames;
 mod latency;
 mod message;
+mod notify;
 mod opening;
 mod peer;
 mod process;
@@ -40,7 +41,7 @@ use anyhow::Context;
 use clap::Parser;
 use serde::Serialize;
 
-use cli::{Cli, Command, FanoutArgs, MemoryArgs, SubscribeArgs};
+use cli::{Cli, Command, FanoutArgs, MemoryArgs, NotifyArgs, SubscribeArgs};
 
 /// It could not be run (`EX_USAGE` of sysexits.h); 1 means that it was run and something was lost.
 const EXIT_FAILED: u8 = 64;
@@ -73,6 +74,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
             Command::Fanout(args) => fanout(&args).await,
             Command::Memory(args) => memory(&args).await,
             Command::Subscribe(args) => subscribe(&args).await,
+            Command::Notify(args) => notify(&args).await,
             Command::Floor(_) => unreachable!("it has no runtime"),
         }
     })
@@ -105,6 +107,12 @@ async fn subscribe(args: &SubscribeArgs) -> anyhow::Result<bool> {
     let storm = storm::subscribe(args).await?;
     write!(std::io::stdout(), "{}", storm.table())?;
     write_json(args.target.json.as_deref(), &storm)?;
+    Ok(true)
+}
+
+async fn notify(args: &NotifyArgs) -> anyhow::Result<bool> {
+    args.check()?;
+    write!(std::io::stdout(), "{}", notify::run(args).await?.table())?;
     Ok(true)
 }
 

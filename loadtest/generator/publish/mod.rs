@@ -4,6 +4,7 @@
 //! which they are due, spread over the publishers, and a late one is late from when it was due (what is known as
 //! coordinated omission does not hide it).
 
+pub(crate) mod database;
 mod http;
 mod nats;
 mod sql;

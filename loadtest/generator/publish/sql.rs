@@ -1,8 +1,9 @@
 //! Publishing through Postgres: writing rows, or notifying ready messages.
 
 use anyhow::Context;
-use tokio_postgres::{Client, NoTls, Statement};
+use tokio_postgres::{Client, Statement};
 
+use super::database::connect;
 use crate::message::{self, Message};
 
 /// A connection that writes rows.
@@ -39,24 +40,14 @@ pub(crate) struct NotifyPublisher {
 }
 
 impl NotifyPublisher {
-    pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(url: &str) -> anyhow::Result<Self> {
         let client = connect(url).await?;
         let statement = client.prepare("SELECT pg_notify('product_change', $1)").await?;
         Ok(Self { client, statement })
     }
 
-    pub(super) async fn publish(&mut self, message: &Message, padding: usize) -> anyhow::Result<u64> {
+    pub(crate) async fn publish(&mut self, message: &Message, padding: usize) -> anyhow::Result<u64> {
         self.client.execute(&self.statement, &[&message::change_json(message, padding)]).await?;
         Ok(message.version)
     }
-}
-
-async fn connect(url: &str) -> anyhow::Result<Client> {
-    let (client, connection) =
-        tokio_postgres::connect(url, NoTls).await.context("connect to Postgres as --database-url says")?;
-    tokio::spawn(async move {
-        // How it ended is told to whoever uses the client.
-        let _ = connection.await;
-    });
-    Ok(client)
 }
