@@ -127,12 +127,9 @@ impl<'a> Run<'a> {
     }
 
     async fn start_publishers(&self) -> anyhow::Result<Vec<JoinHandle<()>>> {
-        let mut publishers = Vec::new();
-        for number in 0..self.args.publishers() {
-            publishers.push((number, self.way.connect().await?));
-        }
+        let publishers = self.way.connect(self.args.publishers()).await?;
         let start = |(number, publisher)| spawn_local(publish::run(Rc::clone(&self.publishing), publisher, number));
-        Ok(publishers.into_iter().map(start).collect())
+        Ok((0..).zip(publishers).map(start).collect())
     }
 
     /// Waits out the warm-up, then the measured span, interval by interval.

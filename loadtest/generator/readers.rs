@@ -114,8 +114,7 @@ impl Readers {
         epoll::add(&self.epoll, socket.stream.as_fd(), EventData::new_u64(number as u64), EventFlags::IN)?;
         // What came together with the answer to the subscription makes no socket readable.
         let early = std::mem::take(&mut socket.unread);
-        let mut now_ns = None;
-        let rest = early.len() - self.sink.walk(number, socket, &early, &mut now_ns);
+        let rest = early.len() - self.sink.walk(number, socket, &early);
         socket.unread = early[early.len() - rest..].to_vec();
         Ok(())
     }
@@ -166,8 +165,7 @@ impl Readers {
             Err(error) => return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         };
         let bytes = &self.scratch[..kept + read];
-        let mut now_ns = None;
-        let walked = self.sink.walk(number, socket, bytes, &mut now_ns);
+        let walked = self.sink.walk(number, socket, bytes);
         socket.unread.clear();
         socket.unread.extend_from_slice(&bytes[walked..]);
         true
@@ -177,7 +175,8 @@ impl Readers {
 impl Sink {
     /// Takes the whole frames in `bytes`, and answers how many bytes they are. The clock is read once for all of them.
     #[inline]
-    fn walk(&mut self, number: usize, socket: &mut Socket, bytes: &[u8], now_ns: &mut Option<u64>) -> usize {
+    fn walk(&mut self, number: usize, socket: &mut Socket, bytes: &[u8]) -> usize {
+        let mut now_ns = None;
         let mut walked = 0;
         while let Some(frame) = next_frame(&bytes[walked..]) {
             walked += frame.bytes;

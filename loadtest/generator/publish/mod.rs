@@ -23,7 +23,7 @@ pub(crate) use http::{Http, HttpPublisher};
 pub(crate) use nats::NatsPublisher;
 pub(crate) use sql::{NotifyPublisher, SqlPublisher};
 
-/// One connection that writes.
+/// One publisher.
 pub(crate) enum Publisher {
     Http(HttpPublisher),
     Nats(NatsPublisher),
@@ -53,10 +53,24 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    pub(crate) async fn connect(&self) -> anyhow::Result<Publisher> {
+    /// Connects this many publishers.
+    pub(crate) async fn connect(&self, publishers: u32) -> anyhow::Result<Vec<Publisher>> {
+        let mut connected = Vec::new();
+        if let Self::Nats(address) = self {
+            let publisher = NatsPublisher::connect(*address, publishers as usize).await?;
+            connected.extend((0..publishers).map(|_| Publisher::Nats(publisher.clone())));
+            return Ok(connected);
+        }
+        for _ in 0..publishers {
+            connected.push(self.connect_one().await?);
+        }
+        Ok(connected)
+    }
+
+    async fn connect_one(&self) -> anyhow::Result<Publisher> {
         Ok(match self {
             Self::Http(peer, address) => Publisher::Http(HttpPublisher::connect(*peer, *address).await?),
-            Self::Nats(address) => Publisher::Nats(NatsPublisher::connect(*address).await?),
+            Self::Nats(address) => Publisher::Nats(NatsPublisher::connect(*address, 1).await?),
             Self::Sql(url) => Publisher::Sql(SqlPublisher::connect(url).await?),
             Self::Notify(url) => Publisher::Notify(NotifyPublisher::connect(url).await?),
         })
