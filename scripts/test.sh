@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them: formatting, lints, documentation, unit, integration and browser
-# tests. Needs a Rust toolchain (rustup's, or cargo with rustfmt and Clippy), a C compiler, and Debian or Ubuntu; on
+# tests, and the instructions of the hot paths against their budgets. Needs a Rust toolchain (rustup's, or cargo with rustfmt and Clippy), a C compiler, and Debian or Ubuntu; on
 # another system, install by hand what it names.
 #
 #   scripts/test.sh              everything
@@ -62,6 +62,7 @@ install_node_modules() {
 install_packages
 install_rust_components
 install_node_modules
+scripts/instructions.sh --install
 [ "${1:-}" != --install ] || exit 0
 
 say "formatting"
@@ -75,4 +76,6 @@ cargo test --locked
 say "browser tests"
 binary="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/rowcast"
 (cd tests/browser && ROWCAST_BIN="$binary" node --test)
+say "instructions of the hot paths"
+scripts/instructions.sh
 say "all tests passed in $SECONDS seconds"
