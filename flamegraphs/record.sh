@@ -57,6 +57,7 @@ install_tools() {
     if [ ! -x target/tools/bin/inferno-flamegraph ]; then
         say "installing inferno"
         CARGO_TARGET_DIR=target/tools/build cargo install --quiet --locked --root target/tools --version 0.12.8 inferno
+        rm -rf target/tools/build
     fi
 }
 

@@ -38,6 +38,7 @@ install_runner() {
     [[ "$installed" == *"$wanted" ]] && return 0
     say "installing gungraun-runner $wanted"
     CARGO_TARGET_DIR=target/tools/build cargo install --quiet --locked --root target/tools --version "$wanted" gungraun-runner
+    rm -rf target/tools/build
 }
 
 # The counts as "name count", one a line.

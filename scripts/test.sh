@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them: formatting, lints, documentation, unit, integration and browser
-# tests, and the instructions of the hot paths against their budgets. Needs a Rust toolchain (rustup's, or cargo with rustfmt and Clippy), a C compiler, and Debian or Ubuntu; on
-# another system, install by hand what it names.
+# tests, and the instructions of the hot paths against their budgets. Needs a Rust toolchain (rustup's, or cargo with
+# rustfmt and Clippy), a C compiler, and Debian or Ubuntu; on another system, install by hand what it names.
 #
 #   scripts/test.sh              everything
 #   scripts/test.sh --install    only install

@@ -38,7 +38,7 @@ pub(crate) const PARSE_NOTIFICATION: u64 = 423;
 
 /// Fails a count that is more than 5% above what was counted.
 pub(crate) fn within(counted: u64) -> LibraryBenchmarkConfig {
-    let mut callgrind = Callgrind::default();
+    let mut callgrind = Callgrind::with_args(["cache-sim=no"]);
     callgrind.hard_limits([(EventKind::Ir, counted + counted / 20)]);
     let mut config = LibraryBenchmarkConfig::default();
     config.tool(callgrind);
