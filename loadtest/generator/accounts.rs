@@ -1,0 +1,358 @@
+//! Whether every change arrived, once and in order: what the publishers were answered ([`Published`]) against what each
+//! socket received ([`Accounts`]). Pure.
+//!
+//! A subscription keeps four numbers, whatever it receives: first, last, count and sum of the versions. Growing
+//! versions of which count and sum agree with those that were published are the same versions.
+
+use std::fmt;
+
+use crate::workload::Workload;
+
+/// What one subscription received.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    first: u64,
+    last: u64,
+    count: u64,
+    sum: u64,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) socket: usize,
+    pub(crate) product: u32,
+    pub(crate) what: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "socket {}, product {}: {}", self.socket, self.product, self.what)
+    }
+}
+
+/// The versions that were published: by product, and by publisher where several publish one product without an order
+/// among them (a lane each).
+pub(crate) struct Published {
+    lanes: u32,
+    versions: Vec<Vec<u64>>,
+    /// How many changes.
+    pub(crate) changes: u64,
+    /// How many deliveries they make.
+    pub(crate) deliveries: u64,
+}
+
+impl Published {
+    pub(crate) fn new(products: u32, lanes: u32) -> Self {
+        let versions = vec![Vec::new(); (products as usize + 1) * lanes as usize];
+        Self { lanes, versions, changes: 0, deliveries: 0 }
+    }
+
+    /// A change was answered for.
+    pub(crate) fn add(&mut self, product: u32, version: u64, subscribers: u32) {
+        let lane = (version % u64::from(self.lanes)) as usize;
+        self.versions[product as usize * self.lanes as usize + lane].push(version);
+        self.changes += 1;
+        self.deliveries += u64::from(subscribers);
+    }
+
+    /// Orders what was answered; publishers hear their answers in any order.
+    fn sort(&mut self) {
+        for versions in &mut self.versions {
+            versions.sort_unstable();
+        }
+    }
+
+    fn versions(&self, product: u32, lane: usize) -> &[u64] {
+        &self.versions[product as usize * self.lanes as usize + lane]
+    }
+}
+
+/// What all sockets received.
+pub(crate) struct Accounts {
+    lanes: usize,
+    tallies: Vec<Tally>,
+    skipped_by_socket: Vec<u64>,
+    /// Changes received.
+    pub(crate) received: u64,
+    /// Changes that notices named.
+    pub(crate) skipped: u64,
+    faults: Vec<Fault>,
+    /// How many faults there are, those that are not kept included.
+    pub(crate) faults_count: u64,
+    /// Sockets that were opened again, which do not know all changes.
+    reopened: Vec<bool>,
+    /// What they received before.
+    closed: Vec<Life>,
+}
+
+/// What a socket received from its opening to its end.
+struct Life {
+    socket: usize,
+    tallies: Vec<Tally>,
+    skipped: u64,
+    /// It was open during the whole run.
+    is_whole: bool,
+}
+
+/// How many faults are told apart; one is enough to fail.
+const FAULTS_KEPT: usize = 10;
+
+impl Accounts {
+    pub(crate) fn new(workload: &Workload, lanes: u32) -> Self {
+        Self {
+            lanes: lanes as usize,
+            tallies: vec![Tally::default(); workload.subscriptions() * lanes as usize],
+            skipped_by_socket: vec![0; workload.connections],
+            received: 0,
+            skipped: 0,
+            faults: Vec::new(),
+            faults_count: 0,
+            reopened: vec![false; workload.connections],
+            closed: Vec::new(),
+        }
+    }
+
+    /// A socket received a change. `place` is that of its subscription.
+    #[inline]
+    pub(crate) fn receive(&mut self, socket: usize, place: Option<usize>, product: u32, version: u64) {
+        self.received += 1;
+        let Some(place) = place else {
+            return self.fault(socket, product, format!("version {version}, without a subscription"));
+        };
+        let lane = if self.lanes == 1 { 0 } else { usize::try_from(version).unwrap_or(0) % self.lanes };
+        let tally = &mut self.tallies[place * self.lanes + lane];
+        let last = tally.last;
+        if tally.count == 0 {
+            tally.first = version;
+        }
+        tally.last = version;
+        tally.count += 1;
+        tally.sum = tally.sum.wrapping_add(version);
+        if version <= last {
+            self.fault(socket, product, format!("version {version} after {last}"));
+        }
+    }
+
+    /// A socket was told that it does not get `count` changes.
+    pub(crate) fn skip(&mut self, socket: usize, count: u64) {
+        self.skipped += count;
+        self.skipped_by_socket[socket] += count;
+    }
+
+    /// Something else is wrong with a socket.
+    pub(crate) fn fault(&mut self, socket: usize, product: u32, what: String) {
+        self.faults_count += 1;
+        if self.faults.len() < FAULTS_KEPT {
+            self.faults.push(Fault { socket, product, what });
+        }
+    }
+
+    /// A socket was closed and is opened again: it begins anew, and what it had is checked with the rest, since the
+    /// publishers may not have heard of all of it yet.
+    pub(crate) fn reopen(&mut self, socket: usize, workload: &Workload) {
+        let per_socket = workload.ids_per_connection * self.lanes;
+        let tallies = &mut self.tallies[socket * per_socket..(socket + 1) * per_socket];
+        let skipped = std::mem::take(&mut self.skipped_by_socket[socket]);
+        self.closed.push(Life { socket, tallies: tallies.to_vec(), skipped, is_whole: false });
+        tallies.fill(Tally::default());
+        self.reopened[socket] = true;
+    }
+
+    /// Checks every socket, and returns the first faults.
+    pub(crate) fn audit(&mut self, workload: &Workload, published: &mut Published) -> Vec<Fault> {
+        published.sort();
+        for life in std::mem::take(&mut self.closed) {
+            self.audit_life(&life, workload, published);
+        }
+        let per_socket = workload.ids_per_connection * self.lanes;
+        for socket in 0..workload.connections {
+            let tallies = self.tallies[socket * per_socket..(socket + 1) * per_socket].to_vec();
+            let skipped = self.skipped_by_socket[socket];
+            self.audit_life(&Life { socket, tallies, skipped, is_whole: !self.reopened[socket] }, workload, published);
+        }
+        self.faults.clone()
+    }
+
+    fn audit_life(&mut self, life: &Life, workload: &Workload, published: &Published) {
+        let Life { socket, skipped, .. } = *life;
+        let mut missing_count = 0;
+        let mut faults = Vec::new();
+        for (tallies, &product) in life.tallies.chunks(self.lanes).zip(workload.ids(socket)) {
+            for (lane, tally) in tallies.iter().enumerate() {
+                let expected = expected(published.versions(product, lane), tally, life.is_whole);
+                let missing = compare(tally, expected);
+                missing_count += missing.as_ref().map_or(0, |missing| missing.count);
+                faults.extend(missing.map(|missing| (product, missing.what)));
+            }
+        }
+        // Which of several are named in a notice cannot be told, but how many can.
+        let only_missing = faults.iter().all(|(_, what)| what.starts_with(MISSING));
+        let named = skipped.cast_signed();
+        let all_named = if life.is_whole { missing_count == named } else { missing_count <= named };
+        if only_missing && all_named {
+            return;
+        }
+        if faults.is_empty() {
+            self.fault(socket, 0, format!("a notice named {skipped} skipped changes, but all arrived"));
+        }
+        for (product, what) in faults {
+            self.fault(socket, product, format!("{what}; notices named {skipped} on this socket"));
+        }
+    }
+}
+
+const MISSING: &str = "missing ";
+
+/// The versions that this subscription had to see. A socket that was opened during the run is held to what lies between
+/// its first and its last.
+fn expected<'a>(versions: &'a [u64], tally: &Tally, is_whole: bool) -> &'a [u64] {
+    if is_whole {
+        return versions;
+    }
+    if tally.count == 0 {
+        return &[];
+    }
+    let start = versions.partition_point(|version| *version < tally.first);
+    let end = versions.partition_point(|version| *version <= tally.last);
+    &versions[start..end]
+}
+
+struct Missing {
+    count: i64,
+    what: String,
+}
+
+/// What a subscription lacks of `expected`, said as exactly as four numbers allow.
+fn compare(tally: &Tally, expected: &[u64]) -> Option<Missing> {
+    let sum = expected.iter().fold(0u64, |sum, version| sum.wrapping_add(*version));
+    if tally.count == expected.len() as u64 && tally.sum == sum {
+        return None;
+    }
+    let count = (expected.len() as u64).cast_signed() - tally.count.cast_signed();
+    let lost = sum.wrapping_sub(tally.sum);
+    let what = match count {
+        ..=0 => format!("{} versions, {} were published", tally.count, expected.len()),
+        1 if expected.binary_search(&lost).is_ok() => format!("{MISSING}version {lost}"),
+        1 => "a version that nobody published, and one too few".to_owned(),
+        _ => {
+            let after = expected.partition_point(|version| *version <= tally.last);
+            let all_at_end = expected.len() as u64 - after as u64 == count.cast_unsigned();
+            let at = if all_at_end { "all after" } else { "some before" };
+            format!("{MISSING}{count} of {} versions, {at} version {}", expected.len(), tally.last)
+        }
+    };
+    Some(Missing { count, what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Run {
+        workload: Workload,
+        published: Published,
+        accounts: Accounts,
+    }
+
+    impl Run {
+        /// Two sockets that subscribe to products 1 and 2, of which versions 3, 5, 7, … are published.
+        fn new() -> Self {
+            let workload = Workload::new(2, 2, 2);
+            let mut published = Published::new(2, 1);
+            for version in [7, 3, 5, 9] {
+                published.add(1, version, 2);
+            }
+            published.add(2, 4, 2);
+            let accounts = Accounts::new(&workload, 1);
+            Self { workload, published, accounts }
+        }
+
+        fn receive(&mut self, socket: usize, product: u32, versions: &[u64]) -> &mut Self {
+            for &version in versions {
+                let place = self.workload.place(socket, product);
+                self.accounts.receive(socket, place, product, version);
+            }
+            self
+        }
+
+        fn faults(&mut self) -> Vec<String> {
+            let faults = self.accounts.audit(&self.workload, &mut self.published);
+            faults.iter().map(ToString::to_string).collect()
+        }
+    }
+
+    #[test]
+    fn all_in_order_is_no_fault() {
+        let mut run = Run::new();
+        for socket in 0..2 {
+            run.receive(socket, 1, &[3, 5]).receive(socket, 2, &[4]).receive(socket, 1, &[7, 9]);
+        }
+        assert_eq!(run.faults(), [""; 0]);
+        assert_eq!((run.published.changes, run.published.deliveries, run.accounts.received), (5, 10, 10));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let mut run = Run::new();
+        run.receive(0, 1, &[3, 7, 9]).receive(0, 2, &[4]).receive(1, 1, &[3]).receive(1, 2, &[4]);
+        assert_eq!(
+            run.faults(),
+            [
+                "socket 0, product 1: missing version 5; notices named 0 on this socket",
+                "socket 1, product 1: missing 3 of 4 versions, all after version 3; notices named 0 on this socket",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_named_is_no_fault_and_the_count_is_exact() {
+        let mut run = Run::new();
+        run.receive(0, 1, &[3, 9]).receive(0, 2, &[4]).receive(1, 1, &[3, 5, 7, 9]).receive(1, 2, &[4]);
+        run.accounts.skip(0, 2);
+        assert_eq!(run.faults(), [""; 0]);
+        run.accounts.skip(1, 1);
+        assert_eq!(run.faults(), ["socket 1, product 0: a notice named 1 skipped changes, but all arrived"]);
+    }
+
+    #[test]
+    fn order_repetition_and_strangers_are_faults() {
+        let mut run = Run::new();
+        run.receive(0, 1, &[3, 7, 5, 9]).receive(0, 2, &[4]).receive(1, 1, &[3, 5, 5, 7, 9]).receive(1, 2, &[4]);
+        run.receive(1, 3, &[1]);
+        let faults = run.faults();
+        assert_eq!(faults[0], "socket 0, product 1: version 5 after 7");
+        assert_eq!(faults[1], "socket 1, product 1: version 5 after 5");
+        assert_eq!(faults[2], "socket 1, product 3: version 1, without a subscription");
+        assert_eq!(faults[3], "socket 1, product 1: 5 versions, 4 were published; notices named 0 on this socket");
+    }
+
+    #[test]
+    fn a_socket_that_was_opened_again_is_held_to_what_it_saw() {
+        let mut run = Run::new();
+        run.receive(0, 1, &[3, 5]).receive(0, 2, &[4]).receive(1, 1, &[3, 5, 7, 9]).receive(1, 2, &[4]);
+        run.accounts.reopen(0, &run.workload);
+        run.receive(0, 1, &[7, 9]);
+        assert_eq!(run.faults(), [""; 0]);
+        run.accounts.reopen(0, &run.workload);
+        run.receive(0, 1, &[3, 9]);
+        assert_eq!(
+            run.faults(),
+            ["socket 0, product 1: missing 2 of 4 versions, some before version 9; notices named 0 on this socket"]
+        );
+    }
+
+    #[test]
+    fn publishers_without_an_order_have_lanes() {
+        let workload = Workload::new(1, 1, 1);
+        let mut published = Published::new(1, 2);
+        let mut accounts = Accounts::new(&workload, 2);
+        for version in [2, 3, 4, 5] {
+            published.add(1, version, 1);
+        }
+        for version in [3, 5, 2, 4] {
+            accounts.receive(0, Some(0), 1, version);
+        }
+        assert_eq!(accounts.audit(&workload, &mut published), []);
+    }
+}

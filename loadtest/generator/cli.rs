@@ -1,0 +1,285 @@
+//! The command line of `rowcast-load`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::peer::Peer;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(version, about = "Puts a load on a Rowcast server, checks that every change arrives, and measures", after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  rowcast-load fanout --connections 1000 --rate 50 --pid $(pidof rowcast)
+                                     1,000 readers of one product, 50 changes/s: latency, and CPU per delivery
+  rowcast-load fanout --connections 1000 --publishers 64 --svg run.svg
+                                     as fast as 64 publishers are answered
+  rowcast-load fanout --connections 5000 --ids-per-connection 20 --products 10000 --rate 3000
+                                     many products with few readers each
+  rowcast-load fanout --connections 1000 --slow-percent 5 --churn 20
+                                     some readers stop reading, and some leave and come back
+  rowcast-load memory --connections 15000 --pid $(pidof rowcast)
+                                     memory of an idle connection
+  rowcast-load subscribe --connections 100 --ids-per-connection 5000 --products 100000
+                                     what subscribing, unsubscribing and closing cost
+  taskset -c 0 rowcast-load floor --listen 127.0.0.1:9100 --batch 16
+                                     a server of nothing but sends: fanout --peer floor --url ws://127.0.0.1:9100
+
+The server has to be on this machine. On two processors, keep the two apart: taskset -c 0 rowcast …, and
+taskset -c 1 rowcast-load …. Exit code 1 means that a change was lost, repeated or out of order, and says which.";
+
+/// What it can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Readers that subscribe, publishers that change products: latencies, throughput, and whether all arrived
+    Fanout(Box<FanoutArgs>),
+    /// Opens idle subscribed connections and tells the server's memory for each
+    Memory(MemoryArgs),
+    /// Storms of subscribing, unsubscribing and closing, and what they cost the server
+    Subscribe(SubscribeArgs),
+    /// A server that does nothing but send: the floor that others are measured against
+    Floor(FloorArgs),
+}
+
+/// The server under test.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct TargetArgs {
+    /// The server under test, on this machine
+    #[arg(long, env = "ROWCAST_LOAD_URL", value_name = "URL", default_value = "ws://127.0.0.1:8080")]
+    pub(crate) url: String,
+
+    /// What kind of server it is
+    #[arg(long, env = "ROWCAST_LOAD_PEER", value_name = "KIND", default_value = "rowcast")]
+    pub(crate) peer: Peer,
+
+    /// Process ids of the server, separated by commas, to measure its CPU and memory
+    #[arg(long, env = "ROWCAST_LOAD_PID", value_name = "PID", value_delimiter = ',')]
+    pub(crate) pid: Vec<u32>,
+
+    /// Write everything that was measured to this file, as JSON
+    #[arg(long, env = "ROWCAST_LOAD_JSON", value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// The readers.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct ReadersArgs {
+    /// WebSockets that subscribe
+    #[arg(long, env = "ROWCAST_LOAD_CONNECTIONS", value_name = "N", default_value = "1000")]
+    pub(crate) connections: usize,
+
+    /// Products that each subscribes to, chosen at random but the same in every run
+    #[arg(long, env = "ROWCAST_LOAD_IDS_PER_CONNECTION", value_name = "K", default_value = "1")]
+    pub(crate) ids_per_connection: usize,
+
+    /// Products that there are, with the ids 1 to P
+    #[arg(long, env = "ROWCAST_LOAD_PRODUCTS", value_name = "P", default_value = "1",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) products: u32,
+}
+
+/// What `fanout` is told.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct FanoutArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+
+    #[command(flatten)]
+    pub(crate) readers: ReadersArgs,
+
+    /// Changes per second, whatever the answers; without it, as fast as the publishers are answered
+    #[arg(long, env = "ROWCAST_LOAD_RATE", value_name = "R")]
+    pub(crate) rate: Option<f64>,
+
+    /// Connections that publish, each waiting for its answer [default: 64, or one for each 50 changes/s of --rate]
+    #[arg(long, env = "ROWCAST_LOAD_PUBLISHERS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) publishers: Option<u32>,
+
+    /// Length of the WebSocket frame of a change, which a long product name fills
+    #[arg(long, env = "ROWCAST_LOAD_PAYLOAD_BYTES", value_name = "BYTES", default_value = "190",
+          value_parser = clap::value_parser!(u32).range(180..=1_000_000))]
+    pub(crate) payload_bytes: u32,
+
+    /// How changes are made
+    #[arg(long, env = "ROWCAST_LOAD_PUBLISHER", value_name = "WAY", default_value = "rest")]
+    pub(crate) publisher: PublisherKind,
+
+    /// Where to publish, if not at --url: ADDRESS:PORT (the client port of NATS, for instance)
+    #[arg(long, env = "ROWCAST_LOAD_PUBLISH_TO", value_name = "ADDRESS:PORT")]
+    pub(crate) publish_to: Option<String>,
+
+    /// The server's Postgres, for --publisher sql and notify
+    #[arg(long, env = "ROWCAST_LOAD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    #[serde(skip)]
+    pub(crate) database_url: Option<String>,
+
+    /// Readers that stop reading until the end of the run
+    #[arg(long, env = "ROWCAST_LOAD_SLOW", value_name = "N", conflicts_with = "slow_percent")]
+    pub(crate) slow: Option<usize>,
+
+    /// The same, as a percentage of the readers
+    #[arg(long, env = "ROWCAST_LOAD_SLOW_PERCENT", value_name = "PERCENT")]
+    pub(crate) slow_percent: Option<f64>,
+
+    /// Connections per second that are closed and opened again
+    #[arg(long, env = "ROWCAST_LOAD_CHURN", value_name = "R", default_value = "0")]
+    pub(crate) churn: f64,
+
+    /// Seconds before measuring begins
+    #[arg(long, env = "ROWCAST_LOAD_WARM_UP", value_name = "SECONDS", default_value = "1")]
+    pub(crate) warm_up: f64,
+
+    /// Seconds that are measured
+    #[arg(long, env = "ROWCAST_LOAD_DURATION", value_name = "SECONDS", default_value = "10")]
+    pub(crate) duration: f64,
+
+    /// Draw the latencies and the throughput to this file, as SVG
+    #[arg(long, env = "ROWCAST_LOAD_SVG", value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+/// How changes are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PublisherKind {
+    /// Over HTTP (NATS: over its own protocol)
+    Rest,
+    /// Rows written to Postgres
+    Sql,
+    /// Ready messages, notified to the server's channel in Postgres without a row
+    Notify,
+}
+
+/// What `memory` is told.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct MemoryArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) readers: ReadersArgs,
+}
+
+/// What `subscribe` is told.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct SubscribeArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) readers: ReadersArgs,
+}
+
+/// What `floor` is told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FloorArgs {
+    /// Address and port to listen on, on this machine
+    #[arg(long, env = "ROWCAST_LOAD_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9100")]
+    pub(crate) listen: String,
+
+    /// Changes that are sent together, as one write to each socket
+    #[arg(long, env = "ROWCAST_LOAD_BATCH", value_name = "N", default_value = "1",
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) batch: u32,
+}
+
+impl TargetArgs {
+    /// The address in `--url`, which has to be on this machine.
+    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
+        let rest = self.url.strip_prefix("ws://").or_else(|| self.url.strip_prefix("http://"));
+        let Some(rest) = rest else { bail!("--url {}: begins with ws://, as in ws://127.0.0.1:8080", self.url) };
+        loopback(rest.split('/').next().unwrap_or(rest)).with_context(|| format!("--url {}", self.url))
+    }
+}
+
+/// Reads an address and refuses any that is not this machine: what is done here would be an attack elsewhere.
+pub(crate) fn loopback(text: &str) -> anyhow::Result<SocketAddr> {
+    let mut found = text.to_socket_addrs().context("not an address and a port, such as 127.0.0.1:8080")?;
+    let address = found.next().context("not an address")?;
+    ensure!(
+        address.ip().to_canonical().is_loopback(),
+        "{address} is not on this machine; run the generator beside the server, and give 127.0.0.1"
+    );
+    Ok(address)
+}
+
+impl FanoutArgs {
+    /// How many connections publish.
+    pub(crate) fn publishers(&self) -> u32 {
+        let by_rate = |rate: f64| ((rate / 50.0).ceil() as u32).clamp(1, 64);
+        self.publishers.unwrap_or_else(|| self.rate.map_or(64, by_rate))
+    }
+
+    /// How many readers are slow.
+    pub(crate) fn slow(&self) -> usize {
+        let by_percent = |percent: f64| (self.readers.connections as f64 * percent / 100.0).round() as usize;
+        self.slow.unwrap_or_else(|| self.slow_percent.map_or(0, by_percent)).min(self.readers.connections)
+    }
+
+    /// Refuses what cannot be run.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.rate.is_none_or(|rate| rate > 0.0),
+            "--rate is above 0; leave it out to go as fast as answers come"
+        );
+        ensure!((0.1..=3600.0).contains(&self.duration), "--duration is from 0.1 to 3600 seconds");
+        ensure!((0.0..=600.0).contains(&self.warm_up), "--warm-up is from 0 to 600 seconds");
+        ensure!((0.0..=10_000.0).contains(&self.churn), "--churn is from 0 to 10000 connections per second");
+        ensure!(
+            self.publisher == PublisherKind::Rest || self.database_url.is_some(),
+            "--publisher sql and notify need --database-url, the database of the server under test"
+        );
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_option_has_a_variable_and_help() {
+        for command in Cli::command().get_subcommands() {
+            for option in command.get_arguments().filter(|option| option.get_id() != "help") {
+                let name = option.get_id().as_str();
+                let variable = option.get_env().unwrap_or_else(|| panic!("{name} has no variable"));
+                assert_eq!(*variable, *format!("ROWCAST_LOAD_{}", name.to_uppercase()));
+                assert!(option.get_help().is_some(), "{name} has no help");
+            }
+        }
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn only_this_machine_is_loaded() {
+        for address in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "localhost:80"] {
+            assert!(loopback(address).is_ok(), "{address}");
+        }
+        for address in ["192.0.2.1:80", "0.0.0.0:80", "[::ffff:192.0.2.1]:80", "127.0.0.1", ""] {
+            assert!(loopback(address).is_err(), "{address}");
+        }
+    }
+
+    #[test]
+    fn publishers_and_slow_readers_follow_from_what_is_given() {
+        let fanout =
+            |args: &[&str]| match Cli::try_parse_from([&["rowcast-load", "fanout"], args].concat()).unwrap().command {
+                Command::Fanout(args) => args,
+                other => panic!("{other:?}"),
+            };
+        assert_eq!(fanout(&[]).publishers(), 64);
+        assert_eq!(fanout(&["--rate", "50"]).publishers(), 1);
+        assert_eq!(fanout(&["--rate", "3000"]).publishers(), 60);
+        assert_eq!(fanout(&["--rate", "3000", "--publishers", "3"]).publishers(), 3);
+        assert_eq!(fanout(&["--slow-percent", "5"]).slow(), 50);
+        assert!(fanout(&["--publisher", "sql"]).check().is_err());
+    }
+}

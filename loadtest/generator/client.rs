@@ -1,0 +1,123 @@
+//! Opening WebSockets: from an address to a subscribed socket ([`open`]).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use memchr::memmem;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use crate::frames::{CLOSE, PING, PONG, TEXT, client_frame, next_frame};
+use crate::peer::{Peer, Subscribing};
+
+/// Nothing on this machine takes longer; a server that does has hung.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How many sockets leave from one source address: half of the ports that Linux gives out by default.
+const SOCKETS_PER_SOURCE: usize = 14_000;
+
+/// A WebSocket while it is being set up.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    /// What was read and not yet understood.
+    pub(crate) unread: Vec<u8>,
+}
+
+/// Opens the WebSocket with this number to a server, under this path.
+pub(crate) async fn open(server: SocketAddr, number: usize, path: &str) -> anyhow::Result<Client> {
+    timeout(PATIENCE, handshake(server, number, path))
+        .await
+        .with_context(|| format!("{server} did not answer the handshake of socket {number} for {PATIENCE:?}"))?
+}
+
+async fn handshake(server: SocketAddr, number: usize, path: &str) -> anyhow::Result<Client> {
+    let mut stream = connect(server, number).await.with_context(|| format!("connect socket {number} to {server}"))?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: cm93Y2FzdC1sb2FkLWdlbg==\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut unread = Vec::new();
+    let end = loop {
+        if let Some(end) = memmem::find(&unread, b"\r\n\r\n") {
+            break end + 4;
+        }
+        ensure!(unread.len() < 16 * 1024, "the answer to the handshake has no end");
+        ensure!(stream.read_buf(&mut unread).await? > 0, "{server} closed socket {number} in its handshake");
+    };
+    let head = String::from_utf8_lossy(&unread[..end]);
+    let status = head.lines().next().unwrap_or_default();
+    ensure!(status.contains(" 101 "), "{server} refused socket {number}: {status}; is --peer right?");
+    unread.drain(..end);
+    unread.shrink_to_fit();
+    Ok(Client { stream, unread })
+}
+
+async fn connect(server: SocketAddr, number: usize) -> std::io::Result<TcpStream> {
+    let socket = match server.ip() {
+        IpAddr::V4(_) => {
+            let socket = TcpSocket::new_v4()?;
+            let source = u8::try_from(number / SOCKETS_PER_SOURCE + 1).unwrap_or(u8::MAX);
+            if source > 1 {
+                socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, source), 0)))?;
+            }
+            socket
+        }
+        IpAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    let stream = socket.connect(server).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Opens a WebSocket that is subscribed to these products.
+pub(crate) async fn open_subscribed(
+    peer: Peer,
+    server: SocketAddr,
+    number: usize,
+    ids: &[u32],
+) -> anyhow::Result<Client> {
+    let mut client = open(server, number, &peer.path(ids)).await?;
+    client.command(&peer.subscribe(ids)).await.with_context(|| format!("subscribe socket {number}"))?;
+    Ok(client)
+}
+
+impl Client {
+    /// Sends commands and waits for their answers.
+    pub(crate) async fn command(&mut self, commands: &Subscribing) -> anyhow::Result<()> {
+        for message in &commands.messages {
+            self.stream.write_all(&client_frame(TEXT, message.as_bytes())).await?;
+        }
+        timeout(PATIENCE, self.answers(commands)).await.context("the server does not answer commands")?
+    }
+
+    async fn answers(&mut self, commands: &Subscribing) -> anyhow::Result<()> {
+        let mut answers = 0;
+        while answers < commands.answers {
+            let mut walked = 0;
+            let mut pongs = Vec::new();
+            while answers < commands.answers
+                && let Some(frame) = next_frame(&self.unread[walked..])
+            {
+                match frame.opcode {
+                    CLOSE => bail!("the server closed: {}", String::from_utf8_lossy(frame.payload)),
+                    PING => pongs.extend(client_frame(PONG, frame.payload)),
+                    _ => answers += memmem::find_iter(frame.payload, commands.answer).count(),
+                }
+                if memmem::find(frame.payload, b"\"error\":").is_some() {
+                    bail!("the server refused: {}", String::from_utf8_lossy(frame.payload));
+                }
+                walked += frame.bytes;
+            }
+            self.unread.drain(..walked);
+            self.stream.write_all(&pongs).await?;
+            if answers < commands.answers {
+                ensure!(self.stream.read_buf(&mut self.unread).await? > 0, "the server ended the connection");
+            }
+        }
+        self.unread.shrink_to_fit();
+        Ok(())
+    }
+}

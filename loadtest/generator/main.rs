@@ -1,0 +1,109 @@
+//! `rowcast-load`: puts a load on a server on this machine, checks that every change arrives, and measures.
+//!
+//! The modules, in the order of a run:
+//!
+//! 1. [`cli`]: what is asked for. [`workload`]: who subscribes to what. [`peer`]: what differs between servers.
+//! 2. [`opening`] and [`client`]: WebSockets, opened and subscribed.
+//! 3. [`publish`]: writes changes. [`readers`]: receives them ([`frames`], [`envelope`], [`message`]).
+//! 4. [`accounts`]: whether all arrived. [`latency`] and [`process`]: how fast, and at what cost.
+//! 5. [`report`]: what is told. [`floor`]: the server that others are measured against.
+
+// Counts and times become numbers for people.
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+mod accounts;
+mod cli;
+mod client;
+mod clock;
+mod envelope;
+mod fanout;
+mod floor;
+mod frames;
+mod latency;
+mod message;
+mod opening;
+mod peer;
+mod process;
+mod progress;
+mod publish;
+mod readers;
+mod report;
+mod storm;
+mod workload;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use serde::Serialize;
+
+use cli::{Cli, Command, FanoutArgs, MemoryArgs, SubscribeArgs};
+
+/// It could not be run (`EX_USAGE` of sysexits.h); 1 means that it was run and something was lost.
+const EXIT_FAILED: u8 = 64;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            // Standard error may be closed; the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "rowcast-load: {error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<bool> {
+    if let Command::Floor(args) = command {
+        let address = cli::loopback(&args.listen).with_context(|| format!("--listen {}", args.listen))?;
+        floor::serve(address, args.batch)?;
+        return Ok(true);
+    }
+    // One thread, so that the generator stays on the processor that it was given.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .context("start the runtime")?;
+    runtime.block_on(async {
+        match command {
+            Command::Fanout(args) => fanout(&args).await,
+            Command::Memory(args) => memory(&args).await,
+            Command::Subscribe(args) => subscribe(&args).await,
+            Command::Floor(_) => unreachable!("it has no runtime"),
+        }
+    })
+}
+
+async fn fanout(args: &FanoutArgs) -> anyhow::Result<bool> {
+    let outcome = fanout::run(args).await?;
+    write!(std::io::stdout(), "{}", outcome.table())?;
+    write_json(args.target.json.as_deref(), &outcome)?;
+    Ok(outcome.is_good())
+}
+
+async fn memory(args: &MemoryArgs) -> anyhow::Result<bool> {
+    let memory = storm::memory(args).await?;
+    let (connections, each) = (args.readers.connections, memory.kib_per_connection);
+    writeln!(
+        std::io::stdout(),
+        "{each:.2} KiB per connection: {} KiB before, {} KiB with {connections} open",
+        memory.rss_before_kib,
+        memory.rss_open_kib
+    )?;
+    write_json(args.target.json.as_deref(), &memory)?;
+    Ok(true)
+}
+
+async fn subscribe(args: &SubscribeArgs) -> anyhow::Result<bool> {
+    let storm = storm::subscribe(args).await?;
+    write!(std::io::stdout(), "{}", storm.table())?;
+    write_json(args.target.json.as_deref(), &storm)?;
+    Ok(true)
+}
+
+fn write_json(file: Option<&Path>, value: &impl Serialize) -> anyhow::Result<()> {
+    file.map_or(Ok(()), |file| report::write_json(file, value))
+}

@@ -1,0 +1,169 @@
+//! What differs between the servers that are compared: paths, subscribing, publishing ([`Peer`]). Pure.
+
+use std::fmt::Write;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::message::{self, Message};
+
+/// The server under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Peer {
+    /// Rowcast itself
+    Rowcast,
+    /// `rowcast-load floor`: bare sends
+    Floor,
+    /// loadtest/compare/bun: uWebSockets in Bun
+    Bun,
+    /// loadtest/compare/ws: the package ws on Node.js
+    Ws,
+    /// NATS, over its WebSocket port
+    Nats,
+    /// nginx with Nchan
+    Nchan,
+    /// Centrifugo
+    Centrifugo,
+}
+
+/// How messages lie in frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Envelope {
+    /// One message a frame.
+    Bare,
+    /// Messages between newlines.
+    Lines,
+    /// A stream of NATS operations, cut into frames anywhere.
+    Nats,
+}
+
+/// What a client sends to subscribe, and how often it is answered with what.
+pub(crate) struct Subscribing {
+    pub(crate) messages: Vec<String>,
+    pub(crate) answer: &'static str,
+    pub(crate) answers: usize,
+}
+
+/// How many ids a command lists at most, which keeps it far below the 256 KiB that a message may have.
+pub(crate) const IDS_PER_COMMAND: usize = 1024;
+
+impl Peer {
+    /// The path under which this client opens its WebSocket.
+    pub(crate) fn path(self, ids: &[u32]) -> String {
+        match self {
+            Self::Nats => "/".to_owned(),
+            Self::Nchan => format!("/subscribe?ids={}", joined(ids)),
+            Self::Centrifugo => "/connection/websocket".to_owned(),
+            Self::Rowcast | Self::Floor | Self::Bun | Self::Ws => "/websocket".to_owned(),
+        }
+    }
+
+    /// How its messages lie in frames.
+    pub(crate) fn envelope(self) -> Envelope {
+        match self {
+            Self::Nats => Envelope::Nats,
+            Self::Centrifugo => Envelope::Lines,
+            _ => Envelope::Bare,
+        }
+    }
+
+    /// How a client subscribes to these products.
+    pub(crate) fn subscribe(self, ids: &[u32]) -> Subscribing {
+        match self {
+            // Subscribed by the handshake itself.
+            Self::Nchan | Self::Floor => Subscribing { messages: Vec::new(), answer: "", answers: 0 },
+            Self::Nats => nats_subscribe(ids),
+            Self::Centrifugo => centrifugo_subscribe(ids),
+            Self::Rowcast | Self::Bun | Self::Ws => commands("subscribe", ids),
+        }
+    }
+
+    /// Whether the server gives changes their versions; otherwise the publisher does.
+    pub(crate) fn draws_versions(self) -> bool {
+        self == Self::Rowcast
+    }
+
+    /// The HTTP request that publishes this change.
+    pub(crate) fn publish_request(self, message: &Message, padding: usize) -> Vec<u8> {
+        let product = message.product;
+        let change = || message::change_json(message, padding);
+        match self {
+            Self::Rowcast => request("PUT", &format!("/products/{product}"), &message::product_json(message, padding)),
+            Self::Nchan => request("POST", &format!("/publish?id={product}"), &change()),
+            Self::Centrifugo => {
+                request("POST", "/api/publish", &format!(r#"{{"channel":"{product}","data":{}}}"#, change()))
+            }
+            Self::Floor | Self::Bun | Self::Ws | Self::Nats => {
+                request("PUT", &format!("/products/{product}"), &change())
+            }
+        }
+    }
+}
+
+fn joined(ids: &[u32]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Rowcast's own commands, each with an id, so that it is answered.
+pub(crate) fn commands(command: &str, ids: &[u32]) -> Subscribing {
+    let message = |ids: &[u32]| format!(r#"{{"command":"{command}","productIDs":[{}],"id":1}}"#, joined(ids));
+    let messages: Vec<String> = ids.chunks(IDS_PER_COMMAND).map(message).collect();
+    let answers = messages.len();
+    Subscribing { messages, answer: r#""ok":true"#, answers }
+}
+
+/// A ping at the end is answered once all before it is done.
+fn nats_subscribe(ids: &[u32]) -> Subscribing {
+    let mut text = "CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1}\r\n".to_owned();
+    for (number, id) in ids.iter().enumerate() {
+        let _ = write!(text, "SUB p.{id} {}\r\n", number + 1);
+    }
+    text.push_str("PING\r\n");
+    Subscribing { messages: vec![text], answer: "PONG", answers: 1 }
+}
+
+/// Commands are lines too, and so are the replies.
+fn centrifugo_subscribe(ids: &[u32]) -> Subscribing {
+    let mut text = r#"{"id":1,"connect":{}}"#.to_owned();
+    for (number, id) in ids.iter().enumerate() {
+        let _ = write!(text, "\n{{\"id\":{},\"subscribe\":{{\"channel\":\"{id}\"}}}}", number + 2);
+    }
+    Subscribing { messages: vec![text], answer: r#""subscribe":{"#, answers: ids.len() }
+}
+
+fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_list_as_many_ids_as_they_may() {
+        let ids: Vec<u32> = (1..=2050).collect();
+        let subscribing = Peer::Rowcast.subscribe(&ids);
+        assert_eq!((subscribing.messages.len(), subscribing.answers), (3, 3));
+        assert_eq!(subscribing.messages[2], r#"{"command":"subscribe","productIDs":[2049,2050],"id":1}"#);
+        assert!(subscribing.messages.iter().all(|message| message.len() < 256 * 1024));
+    }
+
+    #[test]
+    fn every_server_is_told_the_same_message() {
+        let message = Message { product: 7, version: 3, due_ns: 5 };
+        let json = message::change_json(&message, 4);
+        for peer in [Peer::Floor, Peer::Bun, Peer::Ws, Peer::Nchan, Peer::Centrifugo] {
+            let request = String::from_utf8(peer.publish_request(&message, 4)).unwrap();
+            let (head, body) = request.split_once("\r\n\r\n").unwrap();
+            assert!(body.contains(&json), "{peer:?}: {body}");
+            assert!(head.ends_with(&format!("Content-Length: {}", body.len())));
+        }
+        let rowcast = String::from_utf8(Peer::Rowcast.publish_request(&message, 4)).unwrap();
+        assert!(rowcast.starts_with("PUT /products/7 ") && !rowcast.contains("version"));
+    }
+}

@@ -1,0 +1,156 @@
+//! `subscribe` and `memory`: connections that receive no changes, and what they cost the server.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use futures_util::future::try_join_all;
+use rowcast::limits;
+use serde::Serialize;
+use tokio::time::sleep;
+
+use crate::cli::{MemoryArgs, SubscribeArgs};
+use crate::client::{Client, open};
+use crate::opening::{Memory, open_all};
+use crate::peer::{Peer, commands};
+use crate::process::Cpu;
+use crate::progress::Progress;
+use crate::publish::Http;
+use crate::report::Rows;
+use crate::workload::Workload;
+
+/// Opens idle connections and tells their memory.
+pub(crate) async fn memory(args: &MemoryArgs) -> anyhow::Result<Memory> {
+    ensure!(!args.target.pid.is_empty(), "memory needs --pid, the process id of the server: --pid $(pidof rowcast)");
+    let _ = limits::raise_open_files();
+    let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
+    let opened = open_all(args.target.peer, args.target.address()?, &workload, &args.target.pid).await?;
+    opened.memory.context("the server's process is not known")
+}
+
+/// One phase of a storm.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Phase {
+    name: &'static str,
+    ids: u64,
+    seconds: f64,
+    ids_per_s: f64,
+    /// Where the server's process is known.
+    server_cpu_us_per_id: Option<f64>,
+}
+
+/// All phases.
+#[derive(Debug, Serialize)]
+pub(crate) struct Storm {
+    parameters: SubscribeArgs,
+    phases: Vec<Phase>,
+}
+
+impl Storm {
+    pub(crate) fn table(&self) -> String {
+        let mut rows = Rows::default();
+        for Phase { name, ids, seconds, ids_per_s, server_cpu_us_per_id } in &self.phases {
+            let cpu = server_cpu_us_per_id.map_or(String::new(), |us| format!(", server CPU {us:.3} µs per id"));
+            rows.add(name, format!("{ids} ids in {seconds:.3} s, {ids_per_s:.0} ids/s{cpu}"));
+        }
+        rows.0
+    }
+}
+
+/// Subscribes, unsubscribes, subscribes again and closes, with all connections at once.
+pub(crate) async fn subscribe(args: &SubscribeArgs) -> anyhow::Result<Storm> {
+    ensure!(args.target.peer == Peer::Rowcast, "subscribe speaks Rowcast's commands only; leave --peer out");
+    let server = args.target.address()?;
+    let _ = limits::raise_open_files();
+    let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
+    let mut storm = Storming { server, pids: &args.target.pid, workload: &workload, phases: Vec::new() };
+    let mut clients = storm.open().await?;
+    for (name, command) in
+        [("subscribe", "subscribe"), ("unsubscribe", "unsubscribe"), ("subscribe again", "subscribe")]
+    {
+        storm.command(name, command, &mut clients).await?;
+    }
+    storm.close(clients).await?;
+    Ok(Storm { parameters: args.clone(), phases: storm.phases })
+}
+
+struct Storming<'a> {
+    server: SocketAddr,
+    pids: &'a [u32],
+    workload: &'a Workload,
+    phases: Vec<Phase>,
+}
+
+impl Storming<'_> {
+    async fn open(&self) -> anyhow::Result<Vec<Client>> {
+        let mut clients = Vec::with_capacity(self.workload.connections);
+        for number in 0..self.workload.connections {
+            clients.push(open(self.server, number, &Peer::Rowcast.path(&[])).await?);
+        }
+        Ok(clients)
+    }
+
+    async fn command(&mut self, name: &'static str, command: &str, clients: &mut [Client]) -> anyhow::Result<()> {
+        let commands: Vec<_> = (0..clients.len()).map(|number| commands(command, self.workload.ids(number))).collect();
+        let progress = Progress::new(name, Some(clients.len() as u64));
+        let (began, cpu) = (Instant::now(), Cpu::of(self.pids)?);
+        let all = clients.iter_mut().zip(&commands).map(|(client, commands)| {
+            let progress = &progress;
+            async move { client.command(commands).await.inspect(|()| progress.add(1)) }
+        });
+        try_join_all(all)
+            .await
+            .with_context(|| format!("{name}; is --max-subscriptions of the server large enough?"))?;
+        progress.finish();
+        self.end_phase(name, began, &cpu)
+    }
+
+    /// Closing is over when the server holds no subscription any more.
+    async fn close(&mut self, clients: Vec<Client>) -> anyhow::Result<()> {
+        let mut http = Http::connect(self.server).await?;
+        let (began, cpu) = (Instant::now(), Cpu::of(self.pids)?);
+        drop(clients);
+        while subscriptions(&mut http).await? > 0 {
+            ensure!(
+                began.elapsed() < Duration::from_mins(1),
+                "the server still holds subscriptions after a minute; are there other clients?"
+            );
+            sleep(Duration::from_millis(2)).await;
+        }
+        self.end_phase("close", began, &cpu)
+    }
+
+    fn end_phase(&mut self, name: &'static str, began: Instant, cpu: &Cpu) -> anyhow::Result<()> {
+        let seconds = began.elapsed().as_secs_f64();
+        let ids = self.workload.subscriptions() as u64;
+        let each = |us: f64| us / ids.max(1) as f64;
+        let server_cpu_us_per_id =
+            if self.pids.is_empty() { None } else { Some(each(Cpu::of(self.pids)?.since(cpu).total_us)) };
+        self.phases.push(Phase { name, ids, seconds, ids_per_s: ids as f64 / seconds, server_cpu_us_per_id });
+        Ok(())
+    }
+}
+
+async fn subscriptions(http: &mut Http) -> anyhow::Result<u64> {
+    let answer = http.request(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+    sum_of("rowcast_subscriptions{", &String::from_utf8_lossy(&answer.body))
+}
+
+/// The sum of a metric over its labels.
+fn sum_of(metric: &str, text: &str) -> anyhow::Result<u64> {
+    let mut values = text.lines().filter(|line| line.starts_with(metric)).map(|line| line.rsplit(' ').next());
+    let Some(first) = values.next() else { bail!("/metrics has no {metric}") };
+    std::iter::once(first).chain(values).try_fold(0, |sum, value| Ok(sum + value.unwrap_or_default().parse::<u64>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_summed_over_its_labels() {
+        let text = "# TYPE rowcast_subscriptions gauge\nrowcast_subscriptions{core=\"0\"} 3\nrowcast_subscriptions{core=\"1\"} 4\n";
+        assert_eq!(sum_of("rowcast_subscriptions{", text).unwrap(), 7);
+        assert!(sum_of("rowcast_connections{", text).is_err());
+    }
+}
