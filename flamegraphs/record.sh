@@ -36,7 +36,7 @@ load() {
         steady) fanout --connections 1000 --ids-per-connection 1 --products 1 --rate 50 --duration "$duration" ;;
         saturated) fanout --connections 1000 --ids-per-connection 1 --products 1 --publishers 64 --duration "$duration" ;;
         sparse) fanout --connections 5000 --ids-per-connection 20 --products 10000 --publishers 64 --duration "$duration" ;;
-        postgres) fanout --connections 1000 --ids-per-connection 1 --products 1 --rate 200 --duration "$duration" ;;
+        postgres) fanout --connections 1000 --ids-per-connection 10 --products 1000 --publishers 64 --duration "$duration" ;;
         subscribe-storm) storm ;;
     esac
 }
@@ -111,7 +111,11 @@ wait_for_load() {
 }
 
 # Hardware cycles where the machine has them, the clock of the processor where it does not.
-event() { if perf stat -e cycles true 2>&1 | grep -q 'not supported'; then echo cpu-clock; else echo cycles; fi; }
+event() {
+    local said
+    said="$(perf stat -e cycles true 2>&1)"
+    if [[ "$said" == *"not supported"* ]]; then echo cpu-clock; else echo cycles; fi
+}
 
 record() {
     local event frames
@@ -119,7 +123,7 @@ record() {
     say "recording $scenario for $seconds seconds ($event)"
     frames="$(metric rowcast_frames_sent_total)"
     perf record --quiet -F 997 -e "$event" -g -p "$server" -o "$work/perf.data" -- sleep "$seconds"
-    echo "frames sent meanwhile: $(($(metric rowcast_frames_sent_total) - frames))"
+    echo "frames sent in these seconds: $(($(metric rowcast_frames_sent_total) - frames))"
 }
 
 draw() {
