@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them: formatting, lints, documentation, unit, integration and browser
-# tests, and the shortest of the load tests. Needs a Rust toolchain (rustup's, or cargo with rustfmt and Clippy), a C
-# compiler, and Debian or Ubuntu; on another system, install by hand what it names.
+# tests, the shortest of the load tests, and the instructions of the hot paths against their budgets. Needs a Rust
+# toolchain (rustup's, or cargo with rustfmt and Clippy), a C compiler, and Debian or Ubuntu; on another system, install
+# by hand what it names.
 #
 #   scripts/test.sh              everything
 #   scripts/test.sh --install    only install
@@ -69,6 +70,7 @@ install_packages
 install_rust_components
 install_node_modules
 loadtest/k6/run.sh --install
+scripts/instructions.sh --install
 [ "${1:-}" != --install ] || exit 0
 
 say "formatting"
@@ -85,4 +87,6 @@ binary="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/rowcast"
 say "load-test smoke"
 node --test loadtest/k6/lib/ledger.test.mjs
 ROWCAST_BIN="$binary" loadtest/k6/run.sh smoke
+say "instructions of the hot paths"
+scripts/instructions.sh
 say "all tests passed in $SECONDS seconds"

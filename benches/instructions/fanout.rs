@@ -1,0 +1,107 @@
+//! From the index to the socket.
+
+use gungraun::{library_benchmark, library_benchmark_group};
+use rowcast::fanout::{SendQueue, SendQueueLimits, SlowConsumerPolicy, SubscriptionIndex};
+use rowcast::frame::Frame;
+use rowcast::product::ProductId;
+
+use crate::budgets::{self, within};
+use crate::fixtures::crowd::{Crowd, LIMITS, full, take_all};
+use crate::fixtures::{changes, connection, frame, index_of_others, product, spread};
+
+const OTHERS: u64 = 100_000;
+const SUBSCRIPTIONS: u64 = 1000;
+const SUBSCRIBERS: u64 = 1000;
+const PUSHES: usize = 1000;
+const DROP: SendQueueLimits = SendQueueLimits { policy: SlowConsumerPolicy::Drop, ..LIMITS };
+
+#[library_benchmark(config = within(budgets::INDEX_SUBSCRIBE))]
+#[bench::once(index_of_others(OTHERS), spread(SUBSCRIPTIONS, OTHERS))]
+fn index_subscribe(mut index: SubscriptionIndex, products: Vec<ProductId>) -> (SubscriptionIndex, Vec<ProductId>) {
+    for &product in &products {
+        index.subscribe(connection(0), product);
+    }
+    (index, products)
+}
+
+#[library_benchmark(config = within(budgets::INDEX_UNSUBSCRIBE))]
+#[bench::once(index_of_all(), spread(SUBSCRIPTIONS, OTHERS))]
+fn index_unsubscribe(mut index: SubscriptionIndex, products: Vec<ProductId>) -> (SubscriptionIndex, Vec<ProductId>) {
+    for &product in &products {
+        index.unsubscribe(connection(0), product);
+    }
+    (index, products)
+}
+
+#[library_benchmark(config = within(budgets::INDEX_CLOSE))]
+#[bench::once(index_of_all())]
+fn index_close(mut index: SubscriptionIndex) -> SubscriptionIndex {
+    index.close(connection(0));
+    index
+}
+
+#[library_benchmark(config = within(budgets::BROADCAST_ALONE))]
+#[bench::once(crowd(), frame(1))]
+fn broadcast_alone(crowd: Crowd, frame: Frame) -> (Crowd, Frame) {
+    crowd.cast(&frame, 1);
+    (crowd, frame)
+}
+
+#[library_benchmark(config = within(budgets::BROADCAST_BURST))]
+#[bench::once(crowd(), frame(1))]
+fn broadcast_burst(crowd: Crowd, frame: Frame) -> (Crowd, Frame) {
+    crowd.cast(&frame, 64);
+    (crowd, frame)
+}
+
+#[library_benchmark(config = within(budgets::SEND_QUEUE_PUSH_AND_TAKE))]
+#[bench::once(frame(1))]
+fn send_queue_push_and_take(frame: Frame) -> (SendQueue, Frame) {
+    let mut queue = SendQueue::new();
+    for _ in 0..64 {
+        queue.push(product(1), frame.clone(), &LIMITS);
+    }
+    take_all(&mut queue);
+    (queue, frame)
+}
+
+#[library_benchmark(config = within(budgets::SEND_QUEUE_CONFLATE))]
+#[bench::once(full(&changes(512), &LIMITS), changes(512))]
+fn send_queue_conflate(queue: SendQueue, changes: Vec<(ProductId, Frame)>) -> (SendQueue, Vec<(ProductId, Frame)>) {
+    (overload(queue, &changes, &LIMITS), changes)
+}
+
+#[library_benchmark(config = within(budgets::SEND_QUEUE_DROP))]
+#[bench::once(full(&changes(512), &DROP), changes(512))]
+fn send_queue_drop(queue: SendQueue, changes: Vec<(ProductId, Frame)>) -> (SendQueue, Vec<(ProductId, Frame)>) {
+    (overload(queue, &changes, &DROP), changes)
+}
+
+fn overload(mut queue: SendQueue, changes: &[(ProductId, Frame)], limits: &SendQueueLimits) -> SendQueue {
+    for (product, frame) in changes.iter().cycle().take(PUSHES) {
+        queue.push(*product, frame.clone(), limits);
+    }
+    queue
+}
+
+fn index_of_all() -> SubscriptionIndex {
+    let mut index = index_of_others(OTHERS);
+    for product in spread(SUBSCRIPTIONS, OTHERS) {
+        index.subscribe(connection(0), product);
+    }
+    index
+}
+
+/// Subscribers that have had a change before, as most have.
+fn crowd() -> Crowd {
+    let crowd = Crowd::new(SUBSCRIBERS, product(1));
+    crowd.cast(&frame(1), 1);
+    crowd
+}
+
+library_benchmark_group!(name = index, benchmarks = [index_subscribe, index_unsubscribe, index_close]);
+library_benchmark_group!(name = broadcast, benchmarks = [broadcast_alone, broadcast_burst]);
+library_benchmark_group!(
+    name = send_queue,
+    benchmarks = [send_queue_push_and_take, send_queue_conflate, send_queue_drop]
+);

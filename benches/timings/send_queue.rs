@@ -1,0 +1,82 @@
+//! A send queue: in and out when the reader is fast, and what its policy costs when the reader is not.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use rowcast::fanout::{SendQueue, SendQueueLimits, SlowConsumerPolicy};
+
+use crate::fixtures::crowd::{LIMITS, full, take_all};
+use crate::fixtures::{changes, frame, product};
+
+const POLICIES: [SlowConsumerPolicy; 3] =
+    [SlowConsumerPolicy::Conflate, SlowConsumerPolicy::Drop, SlowConsumerPolicy::Disconnect];
+const PUSHES: u64 = 1000;
+
+pub(crate) fn bench(criterion: &mut Criterion) {
+    bench_fast_reader(criterion);
+    bench_full(criterion);
+    bench_first_conflation(criterion);
+}
+
+/// Frames that are taken before more come: by ones, and as many as one system call takes.
+fn bench_fast_reader(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("send_queue");
+    let frame = frame(1);
+    for frames in [1, 64] {
+        group.throughput(Throughput::Elements(frames));
+        let mut queue = SendQueue::new();
+        group.bench_function(BenchmarkId::new("push and take", frames), |bencher| {
+            bencher.iter(|| {
+                for _ in 0..frames {
+                    queue.push(product(1), frame.clone(), &LIMITS);
+                }
+                take_all(&mut queue)
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Pushes into a queue that is full and stays so, of one product, of as many as it holds frames, and of twice as many.
+fn bench_full(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("send_queue");
+    group.throughput(Throughput::Elements(PUSHES));
+    for policy in POLICIES {
+        let limits = SendQueueLimits { policy, ..LIMITS };
+        for products in [1, 1024, 2048] {
+            let changes = changes(products);
+            let mut queue = full(&changes, &limits);
+            let mut next = changes.iter().cycle();
+            let name = format!("push when full, {}", policy.label());
+            group.bench_function(BenchmarkId::new(name, products), |bencher| {
+                bencher.iter(|| {
+                    for (product, frame) in next.by_ref().take(usize::try_from(PUSHES).expect("few")) {
+                        black_box(queue.push(*product, frame.clone(), &limits));
+                    }
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// The one push that finds the queue full, and leaves of each product the newest frame.
+fn bench_first_conflation(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("send_queue");
+    for products in [1, 64, 1024] {
+        let changes = changes(products);
+        let (product, frame) = &changes[0];
+        group.bench_function(BenchmarkId::new("first push that conflates 1,024 frames", products), |bencher| {
+            let filled = || (full(&changes, &LIMITS), frame.clone());
+            bencher.iter_batched(
+                filled,
+                |(mut queue, frame)| {
+                    queue.push(*product, frame, &LIMITS);
+                    queue
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
