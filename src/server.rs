@@ -1,7 +1,8 @@
 //! The server: its parts, started in the order in which they need each other, and stopped in the reverse.
 //!
-//! The thread that runs [`Server::run`] is the control core: acceptor, source and ingest. Each fan-out core is a thread
-//! of its own.
+//! The thread that runs [`Server::run`] is the control core: the acceptor, and what talks to a database. Each fan-out core
+//! is a thread of its own; the first of them runs ingest as well, since what wakes it to cast a change wakes it to answer
+//! the request that made the change.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle as TaskHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -67,7 +68,8 @@ pub struct Server {
     address: SocketAddr,
     doors: Vec<CoreDoor>,
     cores: Vec<JoinHandle<Closed>>,
-    ingest: TaskHandle<()>,
+    /// Closes when ingest has ended.
+    ingest: oneshot::Receiver<()>,
     services: Services,
     feeder: Feeder,
 }
@@ -96,7 +98,6 @@ impl Server {
     /// # Errors
     /// A sentence that says what is in the way; nothing is left running then.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new());
         let (feed, source) = Source::new();
         let source_up = source.up();
         let (store, feeder) = open_store(&config.store, feed).await?;
@@ -106,20 +107,27 @@ impl Server {
         let services = Services {
             store,
             source_up,
-            metrics: Arc::clone(&metrics),
+            metrics: Arc::new(Metrics::new()),
             connections_bound: ConnectionsBound::new(config.connections_max),
             shutdown: Shutdown::new(),
         };
         let (hub, inboxes) = Hub::new(config.cores, config.shards);
+        let (ingesting, ingest) = oneshot::channel();
+        let mut source = Some((source, ingesting));
         let (mut doors, mut cores) = (Vec::new(), Vec::new());
         for inbox in inboxes {
             let (door, accepted) = CoreDoor::new();
-            let start =
-                CoreStart { inbox, hub: hub.clone(), limits: config.limits, services: services.clone(), accepted };
+            let start = CoreStart {
+                inbox,
+                hub: hub.clone(),
+                limits: config.limits,
+                services: services.clone(),
+                accepted,
+                source: source.take(),
+            };
             doors.push(door);
             cores.push(start.spawn().map_err(StartError::Thread)?);
         }
-        let ingest = tokio::spawn(ingest::run(source, hub, metrics));
         Ok(Self { listener, address, doors, cores, ingest, services, feeder })
     }
 
@@ -212,6 +220,8 @@ struct CoreStart {
     limits: ConnectionLimits,
     services: Services,
     accepted: mpsc::Receiver<AcceptedSocket>,
+    /// On the first core: what it ingests, and what it drops when that has ended.
+    source: Option<(Source, oneshot::Sender<()>)>,
 }
 
 impl CoreStart {
@@ -226,7 +236,14 @@ impl CoreStart {
     }
 
     async fn run(self) -> Closed {
-        let Self { inbox, hub, limits, services, accepted } = self;
+        let Self { inbox, hub, limits, services, accepted, source } = self;
+        if let Some((source, ingesting)) = source {
+            let ingest = ingest::run(source, hub.clone(), Arc::clone(&services.metrics));
+            tokio::task::spawn_local(async move {
+                ingest.await;
+                drop(ingesting);
+            });
+        }
         let metrics = services.metrics.core(inbox.core.0, limits.queue.policy.label());
         let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics.clone())));
         let connections = Connections::new(Rc::clone(&core), limits, metrics, Arc::clone(&services.metrics));
