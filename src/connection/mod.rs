@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use rustix::net::{SendFlags, send};
 use simd_json::Buffers;
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -43,6 +44,7 @@ use crate::websocket::Decoder;
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// What a core reads from a socket at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 /// How many frames go to the kernel in one call.
 const SLICES_MAX: usize = 64;
 /// How many answers may wait before their peer is read from again.
@@ -381,7 +383,9 @@ impl Subscriber for Connection {
 
     fn push_and_flush(&mut self, product: ProductId, run: &FrameRun) {
         let is_clear = self.phase == Phase::Open && !self.blocked && self.queue.is_empty();
-        let sent = if is_clear && run.frames() == 1 { self.stream.try_write(run).unwrap_or(0) } else { 0 };
+        // Past Tokio's bookkeeping of readiness, whose memory is not touched where the socket takes all. Where it does not,
+        // the flush tries again and keeps the books.
+        let sent = if is_clear && run.frames() == 1 { send(&self.stream, run, SEND_FLAGS).unwrap_or(0) } else { 0 };
         if sent == run.len() {
             self.shared.metrics.frames_sent.inc();
             self.shared.metrics.bytes_sent.inc_by(sent as u64);
