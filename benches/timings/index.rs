@@ -14,7 +14,7 @@ use rowcast::product::ProductId;
 use crate::fixtures::{connection, index_of_others, spread};
 
 /// What the connection subscribes to.
-const SUBSCRIPTIONS: u64 = 1000;
+const SUBSCRIPTIONS: u64 = 1024;
 /// How many products others subscribe to.
 const OTHERS: [u64; 3] = [1000, 100_000, 1_000_000];
 
