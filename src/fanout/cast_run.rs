@@ -14,7 +14,7 @@ use crate::product::ProductId;
 
 /// How many frames, and about how many bytes, one run has at most: a reader that takes a part of a run keeps the rest
 /// of its buffer.
-const RUN_FRAMES_MAX: usize = 64;
+const RUN_FRAMES_MAX: usize = 256;
 const RUN_BYTES_MAX: usize = 64 * 1024;
 
 /// Changes of one product on their way to their subscribers.
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_run_ends_at_its_bounds() {
         let small: Vec<(u64, &[u8])> = vec![(1, b"x"); RUN_FRAMES_MAX * 2 + 1];
-        assert_eq!(runs(&small), [(1, 64), (1, 64), (1, 1)]);
+        assert_eq!(runs(&small), [(1, RUN_FRAMES_MAX), (1, RUN_FRAMES_MAX), (1, 1)]);
         let large = vec![b'x'; RUN_BYTES_MAX / 2];
         assert_eq!(runs(&[(1, &large), (1, &large), (1, b"x"), (1, b"y")]), [(1, 1), (1, 3)]);
     }

@@ -8,9 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::time::timeout;
+
 use super::cast_run::{CastRun, CastRuns};
 use super::hub::{Cast, Hub, Inbox};
 use super::index::Keys;
+use super::pace::Pace;
 use super::slots::Slots;
 use super::{ConnectionId, CoreId, SlotKey, SubscriptionIndex};
 use crate::frame::FrameRun;
@@ -340,18 +343,42 @@ fn signed(count: usize) -> i64 {
 /// A batch is taken twice: once more after everybody who is about to add to it had a turn, the tasks of this thread (they
 /// read the requests that write) and the threads that share this processor (they commit and cast). It costs a change that
 /// comes alone some microseconds before its first write; a change that does not come alone is spared a write of its own
-/// to every subscriber.
+/// to every subscriber. A core that is busy all the time gives them longer, see [`Pace`].
 pub async fn run<S: Subscriber>(core: Rc<RefCell<Core<S>>>, mut inbox: Inbox) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
+    let mut pace = Pace::new(Instant::now());
     while inbox.messages.recv_many(&mut batch, BATCH_MAX).await > 0 {
         tokio::task::yield_now().await;
         std::thread::yield_now();
-        while batch.len() < BATCH_MAX
-            && let Ok(message) = inbox.messages.try_recv()
-        {
-            batch.push(message);
+        let gather = pace.gather(Instant::now());
+        if gather.is_zero() {
+            take_waiting(&mut inbox, &mut batch);
+        } else {
+            // Its end is the usual case; what has come by then is in the batch.
+            let _ = timeout(gather, fill(&mut inbox, &mut batch)).await;
         }
+        let started = Instant::now();
         core.borrow_mut().process(&mut batch);
+        pace.delivered(started, Instant::now());
+    }
+}
+
+/// Adds to a batch what is there now.
+fn take_waiting(inbox: &mut Inbox, batch: &mut Vec<Message>) {
+    while batch.len() < BATCH_MAX
+        && let Ok(message) = inbox.messages.try_recv()
+    {
+        batch.push(message);
+    }
+}
+
+/// Adds to a batch what comes, until it is full or the inbox has closed. Cancel-safe.
+async fn fill(inbox: &mut Inbox, batch: &mut Vec<Message>) {
+    while batch.len() < BATCH_MAX {
+        let room = BATCH_MAX - batch.len();
+        if inbox.messages.recv_many(batch, room).await == 0 {
+            return;
+        }
     }
 }
 

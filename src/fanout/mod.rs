@@ -9,6 +9,7 @@ mod cast_run;
 mod core;
 mod hub;
 mod index;
+mod pace;
 mod send_queue;
 mod slots;
 
