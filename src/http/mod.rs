@@ -46,8 +46,9 @@ pub struct Services {
     pub shutdown: Shutdown,
 }
 
-/// Answers everything but the upgrade.
-async fn answer<B>(services: &Services, request: Request<B>) -> Answer
+/// Answers everything but the upgrade. Public for the fuzz target of requests.
+#[doc(hidden)]
+pub async fn answer<B>(services: &Services, request: Request<B>) -> Response<Full<Bytes>>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
