@@ -24,14 +24,14 @@ fn rowcast(arguments: &[&str]) -> Command {
 }
 
 /// A server that has said where it listens.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    address: std::net::SocketAddr,
+    pub(crate) address: std::net::SocketAddr,
     greeting: BufReader<ChildStdout>,
 }
 
 impl Running {
-    async fn start(data_dir: &Path, options: &[&str]) -> Self {
+    pub(crate) async fn start(data_dir: &Path, options: &[&str]) -> Self {
         let data_dir = data_dir.to_str().unwrap();
         Self::of(&mut rowcast(&[&["--listen", "127.0.0.1:0", "--data-dir", data_dir], options].concat())).await
     }
@@ -43,6 +43,16 @@ impl Running {
         patiently(greeting.read_line(&mut line)).await.unwrap();
         let address = line.trim_end().strip_prefix("Rowcast is live at http://").unwrap_or_else(|| panic!("{line:?}"));
         Self { address: address.parse().unwrap(), child, greeting }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// Throws away what it logs, so that a long log does not stop it.
+    pub(crate) fn ignore_log(&mut self) {
+        let mut log = self.child.stderr.take().expect("piped");
+        tokio::spawn(async move { tokio::io::copy(&mut log, &mut tokio::io::sink()).await });
     }
 
     /// Sends a signal, and returns how the process ended and what its log said.
