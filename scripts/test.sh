@@ -79,6 +79,7 @@ scripts/fuzz.sh --install
 
 say "formatting"
 cargo fmt --check
+cargo fmt --check --manifest-path fuzz/Cargo.toml
 say "lints"
 cargo clippy --locked --all-targets -- -D warnings
 say "documentation"
