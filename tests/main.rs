@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used)] // the lint knows tests by their attribute, not their helpers
 
 mod fanout;
+mod limits;
 mod load;
 mod outage;
 mod postgres;
 mod process;
 mod rest;
 mod scale;
+mod stopping;
 mod support;
 mod websocket;

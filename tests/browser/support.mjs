@@ -48,7 +48,7 @@ export class Server {
   }
 
   async start() {
-    const options = ['--listen', `127.0.0.1:${this.#port}`, '--data-dir', this.#dataDir];
+    const options = ['--listen', `127.0.0.1:${this.#port}`, '--data-dir', this.#dataDir, '--drain-seconds', '1'];
     const child = spawn(BINARY, options, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     const kill = () => child.kill('SIGKILL');
