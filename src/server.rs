@@ -110,6 +110,8 @@ impl Server {
             metrics: Arc::new(Metrics::new()),
             connections_bound: ConnectionsBound::new(config.connections_max),
             shutdown: Shutdown::new(),
+            keys: config.keys.clone(),
+            allowed_origins: Arc::clone(&config.allowed_origins),
         };
         let (hub, inboxes) = Hub::new(config.cores, config.shards);
         let (ingesting, ingest) = oneshot::channel();
