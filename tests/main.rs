@@ -3,11 +3,13 @@
 
 mod auth;
 mod fanout;
+mod limits;
 mod load;
 mod outage;
 mod postgres;
 mod process;
 mod rest;
 mod scale;
+mod stopping;
 mod support;
 mod websocket;

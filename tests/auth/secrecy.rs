@@ -13,7 +13,7 @@ async fn no_part_of_a_token_or_a_secret_is_shown() {
     let secret = "correct-horse-battery-staple-and-more";
     let key = dir.path().join("key");
     std::fs::write(&key, secret).unwrap();
-    let options = ["--listen", "127.0.0.1:0", "--data-dir", dir.path().to_str().unwrap()];
+    let options = ["--listen", "127.0.0.1:0", "--drain-seconds", "0", "--data-dir", dir.path().to_str().unwrap()];
     let mut command = rowcast(&[&options[..], &["--jwt-key", key.to_str().unwrap()]].concat());
     let server = Running::of(command.env("RUST_LOG", "trace")).await;
 
