@@ -34,12 +34,16 @@ const PREFLIGHT_SECONDS: &str = "600";
 pub(super) struct Access(Option<Rc<Grant>>);
 
 impl Access {
+    /// Lets only those on who may read this product.
+    ///
     /// # Errors
     /// 403.
     pub(super) fn require_read(&self, id: ProductId) -> Result<(), Problem> {
         if self.may_read(id) { Ok(()) } else { Err(forbidden(format!("the token does not let you read product {id}"))) }
     }
 
+    /// Lets only those on who may write.
+    ///
     /// # Errors
     /// 403.
     pub(super) fn require_write(&self) -> Result<(), Problem> {
@@ -47,6 +51,7 @@ impl Access {
         if may { Ok(()) } else { Err(forbidden("the token does not let you write")) }
     }
 
+    /// Whether this product may be shown.
     pub(super) fn may_read(&self, id: ProductId) -> bool {
         self.0.as_ref().is_none_or(|grant| grant.may_read(id))
     }
@@ -56,6 +61,7 @@ impl Access {
         self.0.as_ref().map_or(Some((id, ProductId::MAX)), |grant| grant.next_readable(id))
     }
 
+    /// What a connection keeps of it.
     pub(super) fn into_grant(self) -> Option<Rc<Grant>> {
         self.0
     }
