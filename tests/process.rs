@@ -13,7 +13,7 @@ use crate::support::server::{Http, product_json};
 use crate::support::socket::Socket;
 
 /// The command, without the environment's settings.
-fn rowcast(arguments: &[&str]) -> Command {
+pub(crate) fn rowcast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rowcast"));
     command.args(arguments).env_remove("DATABASE_URL").kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -24,9 +24,9 @@ fn rowcast(arguments: &[&str]) -> Command {
 }
 
 /// A server that has said where it listens.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    address: std::net::SocketAddr,
+    pub(crate) address: std::net::SocketAddr,
     greeting: BufReader<ChildStdout>,
 }
 
@@ -36,7 +36,7 @@ impl Running {
         Self::of(&mut rowcast(&[&["--listen", "127.0.0.1:0", "--data-dir", data_dir], options].concat())).await
     }
 
-    async fn of(command: &mut Command) -> Self {
+    pub(crate) async fn of(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut greeting = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -46,7 +46,7 @@ impl Running {
     }
 
     /// Sends a signal, and returns how the process ended and what its log said.
-    async fn signal(mut self, signal: &str) -> (ExitStatus, String) {
+    pub(crate) async fn signal(mut self, signal: &str) -> (ExitStatus, String) {
         send_signal(&self.child, signal).await;
         let mut log = String::new();
         patiently(self.child.stderr.take().unwrap().read_to_string(&mut log)).await.unwrap();
@@ -60,7 +60,7 @@ async fn send_signal(child: &Child, signal: &str) {
 }
 
 /// The exit code of a command that ends by itself, and its standard output and error.
-async fn ended(command: &mut Command) -> (i32, String, String) {
+pub(crate) async fn ended(command: &mut Command) -> (i32, String, String) {
     let output = patiently(command.output()).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
