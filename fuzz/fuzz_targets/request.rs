@@ -6,12 +6,14 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use clap::Parser;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Response};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use rowcast::connection::admission::ConnectionsBound;
+use rowcast::config::{Cli, Task};
+use rowcast::connection::admission::Admission;
 use rowcast::http::{self, Services};
 use rowcast::metrics::Metrics;
 use rowcast::shutdown::Shutdown;
@@ -30,10 +32,14 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 fuzz_target!(|data: &[u8]| -> Corpus {
     let Some(request) = request(data) else { return Corpus::Reject };
     let _ = handshake::accept(&request);
-    let (runtime, services) = server();
+    let Servers { runtime, open, with_keys } = servers();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = within(2 * ANSWER_BYTES_MAX + 16 * data.len(), || runtime.block_on(http::answer(services, request)));
-    check(runtime, &method, &path, response);
+    for services in [open, with_keys] {
+        let request = request.clone();
+        let bytes_max = 2 * ANSWER_BYTES_MAX + 16 * data.len();
+        let response = within(bytes_max, || runtime.block_on(http::answer(services, request)));
+        check(runtime, &method, &path, response);
+    }
     Corpus::Keep
 });
 
@@ -62,36 +68,58 @@ fn line(data: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The services of a server whose control core has ended, so that the store answers at once that it is away.
-fn server() -> &'static (Runtime, Services) {
-    static SERVER: OnceLock<(Runtime, Services)> = OnceLock::new();
-    SERVER.get_or_init(|| {
-        let ended = tokio::runtime::Builder::new_current_thread().build().expect("a runtime is built");
-        let database =
-            PostgresConfig::parse("postgres://nobody@127.0.0.1/none?sslmode=disable").expect("a database URL");
-        let store = Store::Postgres(PostgresStore::new(&database), ended.handle().clone());
-        drop(ended);
-        let (_, source) = Source::new();
-        let services = Services {
-            store,
-            source_up: source.up(),
-            metrics: Arc::new(Metrics::new()),
-            connections_bound: ConnectionsBound::new(1),
-            shutdown: Shutdown::new(),
-        };
-        (tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime is built"), services)
+struct Servers {
+    runtime: Runtime,
+    /// Everybody may do everything.
+    open: Services,
+    /// What a token that is signed with `jwt-secret` allows.
+    with_keys: Services,
+}
+
+fn servers() -> &'static Servers {
+    static SERVERS: OnceLock<Servers> = OnceLock::new();
+    SERVERS.get_or_init(|| Servers {
+        runtime: tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime is built"),
+        open: services(&[]),
+        with_keys: services(&[
+            concat!("--jwt-key=", env!("CARGO_MANIFEST_DIR"), "/jwt-secret"),
+            "--allowed-origin=https://shop.example",
+        ]),
     })
+}
+
+/// The services of a server whose control core has ended, so that the store answers at once that it is away.
+fn services(options: &[&str]) -> Services {
+    let ended = tokio::runtime::Builder::new_current_thread().build().expect("a runtime is built");
+    let database = PostgresConfig::parse("postgres://nobody@127.0.0.1/none?sslmode=disable").expect("a database URL");
+    let store = Store::Postgres(PostgresStore::new(&database), ended.handle().clone());
+    drop(ended);
+    let task = Cli::try_parse_from([&["rowcast"], options].concat()).expect("the options are right").into_task(None);
+    let Ok(Task::Serve(config)) = task else { panic!("{task:?}") };
+    Services {
+        store,
+        source_up: Source::new().1.up(),
+        metrics: Arc::new(Metrics::new()),
+        admission: Arc::new(Admission::new(config.admission)),
+        limits: config.http,
+        shutdown: Shutdown::new(),
+        keys: config.keys.clone(),
+        allowed_origins: Arc::clone(&config.allowed_origins),
+    }
 }
 
 fn check(runtime: &Runtime, method: &Method, path: &str, response: Response<Full<Bytes>>) {
     let (head, body) = response.into_parts();
     let body = runtime.block_on(body.collect()).expect("a full body cannot fail").to_bytes();
     let status = head.status.as_u16();
-    assert!(matches!(status, 200 | 400 | 404 | 405 | 413 | 415 | 503), "{status} for {method} {path}");
+    assert!(
+        matches!(status, 200 | 204 | 400 | 401 | 403 | 404 | 405 | 413 | 415 | 503),
+        "{status} for {method} {path}"
+    );
     assert_eq!(head.headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
     assert!(!head.headers.contains_key(LOCATION), "nothing was made");
-    if status == 200 {
-        assert!(body.len() <= ANSWER_BYTES_MAX && matches!(*method, Method::GET | Method::HEAD));
+    if matches!(status, 200 | 204) {
+        assert!(body.len() <= ANSWER_BYTES_MAX && matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS));
         return;
     }
     assert_eq!(head.headers[CONTENT_TYPE], "application/problem+json");

@@ -37,7 +37,7 @@ impl Extent {
     fn wanted() -> Self {
         match std::env::var("ROWCAST_HOSTILE").as_deref() {
             Ok("long") => Self {
-                first_wave: Duration::from_secs(20),
+                first_wave: Duration::from_mins(1),
                 duration: Duration::from_mins(2),
                 good_sockets: 1000,
                 strangers: 96,
