@@ -30,12 +30,12 @@ enum End {
     MessageTooBig,
 }
 
-/// The wire's bytes are either in the input as they are, or built from it frame by frame, so that most frames are right.
+/// A frame that is built from the input, so that most are right; the other inputs are the wire's bytes as they are.
 #[derive(Arbitrary, Debug)]
 struct BuiltFrame<'a> {
     first: u8,
     mask: [u8; 4],
-    /// Which of the frames is not what it should be.
+    /// What is wrong with it: mostly nothing.
     flaw: u8,
     payload: &'a [u8],
 }
