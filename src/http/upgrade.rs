@@ -47,7 +47,7 @@ async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, admitted: Adm
         Err(error) => return debug!(%error, "a WebSocket ended in its handshake"),
     };
     match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(Parts { io, read_buf, .. }) => connections.open(io.into_inner(), &read_buf, admitted),
+        Ok(Parts { io, read_buf, .. }) => connections.open(io.into_inner().into(), &read_buf, admitted),
         Err(_) => unreachable!("the listener serves TCP streams"),
     }
 }

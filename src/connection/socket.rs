@@ -1,0 +1,120 @@
+//! What a [`Connection`](super::Connection) reads and writes: [`Socket`], with nothing that blocks.
+//!
+//! A variant other than plain TCP stands behind a pointer, since a plain socket must not pay for it in memory.
+
+use std::io::{self, IoSlice};
+use std::net::{Shutdown, SocketAddr};
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{SendFlags, send};
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+/// How much the kernel may hold that it has not sent, before it says that a socket is full.
+const NOTSENT_BYTES_MAX: u32 = 16 * 1024;
+
+/// The bytes of one WebSocket, below its frames.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Plain(TcpStream),
+}
+
+const _: () = assert!(size_of::<Socket>() <= size_of::<TcpStream>() + 8, "an idle plain socket pays for nothing else");
+
+impl Socket {
+    /// Prepares it for changes that go out as they come.
+    pub(super) fn prepare(&self) {
+        match self {
+            // Without this option old changes hide in the kernel's buffer; a socket that refuses it only is less fresh.
+            Self::Plain(stream) => {
+                let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
+            }
+        }
+    }
+
+    /// Reads what has come; 0 is the end. Where nothing has, the task of `cx` is woken when something does.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => loop {
+                ready!(stream.poll_read_ready(cx))?;
+                match stream.try_read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
+                }
+            },
+        }
+    }
+
+    /// Writes a part of `bytes`, all of it if it fits; `WouldBlock` where the socket takes nothing now. What was written
+    /// may wait for [`Socket::poll_flush`].
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// [`Socket::try_write`] of several pieces, in order, with one system call.
+    pub(super) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    /// Writes one frame past Tokio's bookkeeping of readiness, whose memory is not touched where the socket takes all:
+    /// how many bytes it took. Only where nothing waits; a caller whose frame was not taken whole goes on with
+    /// [`Socket::try_write`], which keeps the books and tells what is wrong.
+    pub(super) fn send_alone(&mut self, bytes: &[u8]) -> usize {
+        match self {
+            Self::Plain(stream) => send(stream, bytes, SEND_FLAGS).unwrap_or(0),
+        }
+    }
+
+    /// Whether nothing that was written waits here for [`Socket::poll_flush`].
+    pub(super) fn is_flushed(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+        }
+    }
+
+    /// Whether the socket may take more; otherwise the task of `cx` is woken when it may.
+    pub(super) fn poll_write_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    /// Sends what was written and is still here; otherwise the task of `cx` is woken when more can be sent.
+    pub(super) fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Says that nothing follows what was written. Only after all of it is flushed.
+    pub(super) fn end_writing(&mut self) {
+        match self {
+            // A peer that is gone has nothing to be told.
+            Self::Plain(stream) => {
+                let _ = SockRef::from(&*stream).shutdown(Shutdown::Write);
+            }
+        }
+    }
+
+    /// Whose it is.
+    ///
+    /// # Errors
+    /// If the socket is no longer connected.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.peer_addr(),
+        }
+    }
+}
+
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Self {
+        Self::Plain(stream)
+    }
+}
