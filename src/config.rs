@@ -77,6 +77,11 @@ pub struct ServeArgs {
     #[arg(long, env = "ROWCAST_MAX_SUBSCRIPTIONS", value_name = "N", default_value = "100000")]
     max_subscriptions: NonZeroUsize,
 
+    /// Requests and WebSockets at once on one HTTP/2 connection; each may make the server keep 48 KiB
+    #[arg(long, env = "ROWCAST_HTTP2_MAX_STREAMS", value_name = "N", default_value = "128",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    http2_max_streams: u32,
+
     /// What gives way when a reader is too slow
     #[arg(long, env = "ROWCAST_SLOW_CONSUMER", value_name = "POLICY", default_value = "conflate")]
     slow_consumer: SlowConsumer,
@@ -169,6 +174,8 @@ pub struct Config {
     pub connections_max: usize,
     /// What bounds each of them.
     pub limits: ConnectionLimits,
+    /// How many streams on one HTTP/2 connection.
+    pub http2_streams_max: u32,
 }
 
 /// Which store.
@@ -268,6 +275,7 @@ impl ServeArgs {
                 },
                 subscriptions_max: self.max_subscriptions.get(),
             },
+            http2_streams_max: self.http2_max_streams,
         })
     }
 }

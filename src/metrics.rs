@@ -61,6 +61,12 @@ pub struct Metrics {
     queue_bytes: Family<CoreLabel, Gauge>,
     commit_to_socket: Family<CoreLabel, Histogram, LatencyBuckets>,
     responses: Family<ResponseLabel, Counter>,
+    /// HTTP/2 connections open now.
+    pub http2_connections: Gauge,
+    /// HTTP/2 connections ended because their clients flooded them.
+    pub http2_floods: Counter,
+    /// Assets pushed together with the page.
+    pub http2_pushes: Counter,
 }
 
 /// What one core counts; it alone writes these.
@@ -110,6 +116,9 @@ impl Metrics {
             queue_bytes: Family::default(),
             commit_to_socket: Family::new_with_constructor(LatencyBuckets),
             responses: Family::default(),
+            http2_connections: Gauge::default(),
+            http2_floods: Counter::default(),
+            http2_pushes: Counter::default(),
         };
         metrics.register();
         metrics
@@ -143,6 +152,9 @@ impl Metrics {
             self.commit_to_socket.clone(),
         );
         registry.register("http_responses", "HTTP responses, by method and status", self.responses.clone());
+        registry.register("http2_connections", "HTTP/2 connections open", self.http2_connections.clone());
+        registry.register("http2_floods", "HTTP/2 connections ended as floods", self.http2_floods.clone());
+        registry.register("http2_pushes", "Assets pushed with the page", self.http2_pushes.clone());
     }
 
     /// The numbers that this core counts, under the slow-consumer policy with this name.

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle as TaskHandle;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::{Config, StoreConfig};
@@ -38,6 +39,9 @@ use crate::store::postgres_config::PostgresConfig;
 
 /// How long requests in flight have when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long HTTP/2 connections have to end once nothing is served on them.
+const CARRIERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +113,7 @@ impl Server {
             source_up,
             metrics: Arc::new(Metrics::new()),
             connections_bound: ConnectionsBound::new(config.connections_max),
+            http2_streams_max: config.http2_streams_max,
             shutdown: Shutdown::new(),
         };
         let (hub, inboxes) = Hub::new(config.cores, config.shards);
@@ -250,11 +255,15 @@ impl CoreStart {
         let closing = services.shutdown.closing.clone();
         tokio::task::spawn_local(fanout::run(core, inbox));
         tokio::task::spawn_local(Rc::clone(&connections).beat());
-        let http = CoreHttp { services, connections: Rc::clone(&connections) };
+        let carriers = TaskTracker::new();
+        let http = CoreHttp { services, connections: Rc::clone(&connections), carriers: carriers.clone() };
         tokio::task::spawn_local(listener::serve(http, accepted));
         closing.cancelled().await;
         let open = connections.len();
         connections.close_all(CloseReason::Restart).await;
+        carriers.close();
+        // What carried WebSockets has its last words to send; a client that does not take them is left.
+        let _ = timeout(CARRIERS_TIMEOUT, carriers.wait()).await;
         Closed { connections: open, cut: connections.cut() }
     }
 }

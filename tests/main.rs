@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // the lint knows tests by their attribute, not their helpers
 
 mod fanout;
+mod http2;
 mod load;
 mod outage;
 mod postgres;

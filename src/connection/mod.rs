@@ -9,6 +9,7 @@
 
 pub mod admission;
 pub mod close;
+pub mod h2_socket;
 pub mod heartbeat;
 pub mod protocol;
 pub mod socket;

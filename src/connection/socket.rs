@@ -10,6 +10,8 @@ use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use super::h2_socket::H2Socket;
+
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 /// How much the kernel may hold that it has not sent, before it says that a socket is full.
 const NOTSENT_BYTES_MAX: u32 = 16 * 1024;
@@ -19,6 +21,8 @@ const NOTSENT_BYTES_MAX: u32 = 16 * 1024;
 pub enum Socket {
     /// TCP.
     Plain(TcpStream),
+    /// A stream of an HTTP/2 connection.
+    Http2(Box<H2Socket>),
 }
 
 const _: () = assert!(size_of::<Socket>() <= size_of::<TcpStream>() + 8, "an idle plain socket pays for nothing else");
@@ -27,10 +31,9 @@ impl Socket {
     /// Prepares it for changes that go out as they come.
     pub(super) fn prepare(&self) {
         match self {
-            // Without this option old changes hide in the kernel's buffer; a socket that refuses it only is less fresh.
-            Self::Plain(stream) => {
-                let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
-            }
+            Self::Plain(stream) => keep_fresh(stream),
+            // Its connection is.
+            Self::Http2(_) => {}
         }
     }
 
@@ -44,6 +47,7 @@ impl Socket {
                     result => return Poll::Ready(result),
                 }
             },
+            Self::Http2(stream) => stream.poll_read(cx, buffer),
         }
     }
 
@@ -52,6 +56,7 @@ impl Socket {
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write(bytes),
+            Self::Http2(stream) => stream.try_write(bytes),
         }
     }
 
@@ -59,6 +64,7 @@ impl Socket {
     pub(super) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write_vectored(slices),
+            Self::Http2(stream) => stream.try_write_vectored(slices),
         }
     }
 
@@ -68,13 +74,15 @@ impl Socket {
     pub(super) fn send_alone(&mut self, bytes: &[u8]) -> usize {
         match self {
             Self::Plain(stream) => send(stream, bytes, SEND_FLAGS).unwrap_or(0),
+            Self::Http2(stream) => stream.try_write(bytes).unwrap_or(0),
         }
     }
 
     /// Whether nothing that was written waits here for [`Socket::poll_flush`].
     pub(super) fn is_flushed(&self) -> bool {
         match self {
-            Self::Plain(_) => true,
+            // What an HTTP/2 connection has taken, its own task sends.
+            Self::Plain(_) | Self::Http2(_) => true,
         }
     }
 
@@ -82,13 +90,14 @@ impl Socket {
     pub(super) fn poll_write_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => stream.poll_write_ready(cx),
+            Self::Http2(stream) => stream.poll_write_ready(cx),
         }
     }
 
     /// Sends what was written and is still here; otherwise the task of `cx` is woken when more can be sent.
     pub(super) fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Plain(_) | Self::Http2(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -99,6 +108,7 @@ impl Socket {
             Self::Plain(stream) => {
                 let _ = SockRef::from(&*stream).shutdown(Shutdown::Write);
             }
+            Self::Http2(stream) => stream.end_writing(),
         }
     }
 
@@ -109,12 +119,25 @@ impl Socket {
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Plain(stream) => stream.peer_addr(),
+            Self::Http2(stream) => stream.peer().ok_or_else(|| io::ErrorKind::NotConnected.into()),
         }
     }
+}
+
+/// Keeps old changes from hiding in the kernel's buffer.
+pub fn keep_fresh(stream: &TcpStream) {
+    // A socket that refuses the option only is less fresh.
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
 }
 
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
         Self::Plain(stream)
+    }
+}
+
+impl From<H2Socket> for Socket {
+    fn from(stream: H2Socket) -> Self {
+        Self::Http2(Box::new(stream))
     }
 }

@@ -2,22 +2,27 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::{Answer, Services, answer, upgrade};
-use crate::connection::Connections;
+use super::preface::{self, Version};
+use super::{Answer, Services, answer, finish, h2, metric_label, upgrade};
 use crate::connection::admission::{CoreLoad, CountedSocket};
+use crate::connection::{Connections, socket};
 
 /// How many accepted sockets may wait for their core; the acceptor waits then, and the kernel's backlog keeps the rest.
 const SOCKETS_WAITING_MAX: usize = 1024;
@@ -97,6 +102,25 @@ pub struct CoreHttp {
     pub services: Services,
     /// This core's WebSockets.
     pub connections: Rc<Connections>,
+    /// This core's HTTP/2 connections, which carry WebSockets among others.
+    pub carriers: TaskTracker,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    /// Its place in the core's count. Whatever the connection serves holds one of these too.
+    pub(super) counted: Rc<CountedSocket>,
+    pub(super) address: Option<SocketAddr>,
+    /// Whether nobody between can read what is sent.
+    pub(super) is_secure: bool,
+}
+
+impl Peer {
+    /// Whether a request or a WebSocket of its connection is being served.
+    pub(super) fn is_busy(&self) -> bool {
+        Rc::strong_count(&self.counted) > 1
+    }
 }
 
 /// Serves the sockets of a core, each in a task of its own, until the acceptor ends.
@@ -115,6 +139,40 @@ pub async fn serve(core: CoreHttp, mut accepted: mpsc::Receiver<AcceptedSocket>)
 async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<dyn std::error::Error>> {
     let counted = Rc::new(socket.counted);
     let stream = TcpStream::from_std(socket.stream)?;
+    let looking = timeout(HEAD_TIMEOUT, preface::version(&stream));
+    let version = match core.services.shutdown.draining.run_until_cancelled(looking).await {
+        Some(version) => version??,
+        None => Version::Http1,
+    };
+    match version {
+        Version::Http1 => serve_http1(core, counted, stream).await,
+        Version::Http2 => {
+            socket::keep_fresh(&stream);
+            let peer = Peer { counted, address: stream.peer_addr().ok(), is_secure: false };
+            serve_http2(&core, peer, stream);
+            Ok(())
+        }
+    }
+}
+
+/// Serves an HTTP/2 connection in a task of its own, for which a stopping server waits only after the WebSockets on it.
+fn serve_http2<S>(core: &CoreHttp, peer: Peer, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let serving = h2::serve(core.clone(), peer, stream);
+    tokio::task::spawn_local(core.carriers.track_future(async move {
+        if let Err(error) = serving.await {
+            debug!(%error, "an HTTP/2 connection ended early");
+        }
+    }));
+}
+
+async fn serve_http1(
+    core: CoreHttp,
+    counted: Rc<CountedSocket>,
+    stream: TcpStream,
+) -> Result<(), Box<dyn std::error::Error>> {
     let draining = core.services.shutdown.draining.clone();
     let service = service_fn(|request| respond(&core, &counted, request));
     let mut builder = http1::Builder::new();
@@ -135,24 +193,11 @@ async fn respond(
 ) -> Result<Answer, Infallible> {
     let method = metric_label(request.method());
     let answer = if request.uri().path() == "/websocket" {
-        upgrade::upgrade(&core.services, &core.connections, Rc::clone(counted), request).unwrap_or_else(Answer::from)
+        upgrade::upgrade(&core.services, &core.connections, Rc::clone(counted), request)
+            .unwrap_or_else(|problem| finish(problem.into()))
     } else {
         answer(&core.services, request).await
     };
     core.services.metrics.responded(method, answer.status().as_u16());
     Ok(answer)
-}
-
-/// A method that anybody could invent is not a label.
-fn metric_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
-    }
 }

@@ -2,8 +2,10 @@
 
 pub mod listener;
 
+mod h2;
 mod ops;
 mod page;
+mod preface;
 mod problem;
 mod products;
 mod upgrade;
@@ -42,11 +44,13 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// How many WebSockets there may be.
     pub connections_bound: ConnectionsBound,
+    /// How many streams an HTTP/2 connection may have open at once.
+    pub http2_streams_max: u32,
     /// Whether the server stops.
     pub shutdown: Shutdown,
 }
 
-/// Answers everything but the upgrade.
+/// Answers everything but the WebSocket, whatever the version of HTTP.
 async fn answer<B>(services: &Services, request: Request<B>) -> Answer
 where
     B: Body<Data = Bytes>,
@@ -56,7 +60,11 @@ where
         Ok(request) => route(services, &request).await,
         Err(problem) => Err(problem),
     };
-    let mut answer = answer.unwrap_or_else(Answer::from);
+    finish(answer.unwrap_or_else(Answer::from))
+}
+
+/// Adds what every answer says.
+fn finish(mut answer: Answer) -> Answer {
     let headers = answer.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -95,6 +103,21 @@ fn only_get(request: &Request<Bytes>) -> Result<(), Problem> {
     match *request.method() {
         Method::GET | Method::HEAD => Ok(()),
         _ => Err(Problem::method_not_allowed("GET, HEAD")),
+    }
+}
+
+/// A method that anybody could invent is not a label of a metric.
+fn metric_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        _ => "other",
     }
 }
 

@@ -1,6 +1,6 @@
 //! The live page, which is a part of the binary.
 
-use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LINK};
 
 use super::Answer;
 
@@ -9,6 +9,15 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// What a browser needs to show the page, and asks for as soon as it has read its head.
+pub(super) const NEEDED_ASSETS: [&str; 2] = ["/assets/style.css", "/assets/app.js"];
+
+/// [`NEEDED_ASSETS`] as hints (RFC 8288; <https://html.spec.whatwg.org/#link-type-preload>). A module is asked for in CORS
+/// mode, so its hint has to say so, or the browser asks twice.
+pub(super) const NEEDED_ASSETS_LINK: HeaderValue = HeaderValue::from_static(
+    "</assets/style.css>; rel=preload; as=style, </assets/app.js>; rel=preload; as=script; crossorigin",
+);
 
 macro_rules! assets {
     ($($name:literal: $content_type:expr),* $(,)?) => {
@@ -36,7 +45,9 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
 };
 
 pub(super) fn index() -> Answer {
-    file("text/html; charset=utf-8", include_str!("page/index.html"))
+    let mut answer = file("text/html; charset=utf-8", include_str!("page/index.html"));
+    answer.headers_mut().insert(LINK, NEEDED_ASSETS_LINK);
+    answer
 }
 
 pub(super) fn asset(name: &str) -> Option<Answer> {
@@ -58,6 +69,15 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn what_the_page_needs_is_named_in_its_head_and_in_its_hints() {
+        for path in NEEDED_ASSETS {
+            assert!(include_str!("page/index.html").contains(&format!("\"{path}\"")), "{path}");
+            assert!(NEEDED_ASSETS_LINK.to_str().unwrap().contains(&format!("<{path}>; rel=preload")), "{path}");
+            assert!(asset(path.strip_prefix("/assets/").unwrap()).is_some(), "{path}");
+        }
+    }
 
     #[test]
     fn every_file_of_the_page_is_served() {

@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::problem::Problem;
 use super::{Answer, Services};
-use crate::connection::admission::CountedSocket;
+use crate::connection::admission::{CountedSocket, Place};
 use crate::connection::{Admitted, Connections};
 use crate::websocket::handshake::{self, HandshakeError};
 
@@ -28,17 +28,22 @@ pub(super) fn upgrade(
         return Err(Problem::method_not_allowed("GET"));
     }
     let accepted = handshake::accept(&request).map_err(Problem::from)?;
-    if services.shutdown.draining.is_cancelled() {
-        return Err(Problem::unavailable("the server stops; come back soon"));
-    }
-    let place = services.connections_bound.enter().ok_or_else(|| {
-        let max = services.connections_bound.max();
-        Problem::unavailable(format!("this server has the {max} WebSockets that it may have; come back later"))
-    })?;
+    let place = admit(services)?;
     let on_upgrade = hyper::upgrade::on(&mut request);
     let open = open(on_upgrade, Rc::clone(connections), (place, counted));
     tokio::task::spawn_local(services.shutdown.http.track_future(open));
     Ok(accepted.map(|_| Bytes::new().into()))
+}
+
+/// A place for one WebSocket more, whatever carries it.
+pub(super) fn admit(services: &Services) -> Result<Place, Problem> {
+    if services.shutdown.draining.is_cancelled() {
+        return Err(Problem::unavailable("the server stops; come back soon"));
+    }
+    services.connections_bound.enter().ok_or_else(|| {
+        let max = services.connections_bound.max();
+        Problem::unavailable(format!("this server has the {max} WebSockets that it may have; come back later"))
+    })
 }
 
 async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, admitted: Admitted) {

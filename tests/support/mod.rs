@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod http2;
 pub(crate) mod postgres;
 pub(crate) mod server;
 pub(crate) mod socket;

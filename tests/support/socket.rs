@@ -174,7 +174,7 @@ pub(crate) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The frame at the front of `bytes`, and its length; it must not be masked.
-fn server_frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
+pub(crate) fn server_frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     assert_eq!(second & 0x80, 0, "a server does not mask");
     let (length, head) = match second {
