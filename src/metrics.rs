@@ -29,6 +29,11 @@ struct PolicyLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResponseLabel {
     method: &'static str,
     status: u16,
@@ -61,6 +66,32 @@ pub struct Metrics {
     queue_bytes: Family<CoreLabel, Gauge>,
     commit_to_socket: Family<CoreLabel, Histogram, LatencyBuckets>,
     responses: Family<ResponseLabel, Counter>,
+    tls_handshakes: Family<OutcomeLabel, Counter>,
+    tls_certificate_reads: Family<OutcomeLabel, Counter>,
+}
+
+/// How a TLS handshake ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Well, with keys of its own.
+    Full,
+    /// Well, with those of an earlier one.
+    Resumed,
+    /// The client ended it, broke it, or could not agree.
+    Failed,
+    /// It passed its deadline.
+    TooSlow,
+}
+
+impl Handshake {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::Failed => "failed",
+            Self::TooSlow => "too_slow",
+        }
+    }
 }
 
 /// What one core counts; it alone writes these.
@@ -110,6 +141,8 @@ impl Metrics {
             queue_bytes: Family::default(),
             commit_to_socket: Family::new_with_constructor(LatencyBuckets),
             responses: Family::default(),
+            tls_handshakes: Family::default(),
+            tls_certificate_reads: Family::default(),
         };
         metrics.register();
         metrics
@@ -143,6 +176,12 @@ impl Metrics {
             self.commit_to_socket.clone(),
         );
         registry.register("http_responses", "HTTP responses, by method and status", self.responses.clone());
+        registry.register("tls_handshakes", "TLS handshakes, by how they ended", self.tls_handshakes.clone());
+        registry.register(
+            "tls_certificate_reads",
+            "How often a changed certificate was read, by whether it could be used",
+            self.tls_certificate_reads.clone(),
+        );
     }
 
     /// The numbers that this core counts, under the slow-consumer policy with this name.
@@ -170,6 +209,17 @@ impl Metrics {
     /// Counts an HTTP response. `method` is a known method, or `other`.
     pub fn responded(&self, method: &'static str, status: u16) {
         self.responses.get_or_create(&ResponseLabel { method, status }).inc();
+    }
+
+    /// Counts a TLS handshake.
+    pub fn tls_handshake(&self, ended: Handshake) {
+        self.tls_handshakes.get_or_create(&OutcomeLabel { outcome: ended.label() }).inc();
+    }
+
+    /// Counts that the certificate was read again.
+    pub fn tls_certificate_read(&self, is_usable: bool) {
+        let outcome = if is_usable { "used" } else { "refused" };
+        self.tls_certificate_reads.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// All numbers as text.

@@ -19,13 +19,13 @@ use tokio::task::JoinHandle as TaskHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::config::{Config, StoreConfig};
+use crate::config::{Config, StoreConfig, TlsConfig};
 use crate::connection::admission::ConnectionsBound;
 use crate::connection::close::CloseReason;
 use crate::connection::{ConnectionLimits, Connections};
 use crate::fanout::{self, Core, Hub, Inbox};
-use crate::http::Services;
 use crate::http::listener::{self, AcceptedSocket, CoreDoor, CoreHttp};
+use crate::http::{Services, redirect};
 use crate::ingest;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -35,6 +35,7 @@ use crate::store::embedded::{EmbeddedStore, EmbeddedWriter, OpenError};
 use crate::store::migrate::{MigrateError, migrate};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres_config::PostgresConfig;
+use crate::tls::{Tls, TlsError};
 
 /// How long requests in flight have when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,9 +49,14 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Database(#[from] MigrateError),
+    /// The certificate or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The port.
-    #[error("listen on {address}: {error}; choose another with --listen")]
+    #[error("listen on {address}: {error}; choose another with {option}")]
     Listen {
+        /// Which option named it.
+        option: &'static str,
         /// Where.
         address: SocketAddr,
         /// What the operating system said.
@@ -72,6 +78,8 @@ pub struct Server {
     ingest: oneshot::Receiver<()>,
     services: Services,
     feeder: Feeder,
+    tls: Option<Arc<Tls>>,
+    redirect: Option<TcpListener>,
 }
 
 /// How it ended.
@@ -93,21 +101,26 @@ struct Closed {
 }
 
 impl Server {
-    /// Opens the store, then the port, and starts the cores.
+    /// Reads the certificate, opens the store, then the ports, and starts the cores.
     ///
     /// # Errors
     /// A sentence that says what is in the way; nothing is left running then.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let load = |tls: &TlsConfig| Tls::load(tls.files.clone(), tls.handshake_timeout, Arc::clone(&metrics));
+        let tls = config.tls.as_ref().map(load).transpose()?.map(Arc::new);
         let (feed, source) = Source::new();
         let source_up = source.up();
         let (store, feeder) = open_store(&config.store, feed).await?;
-        let listen_failed = |error| StartError::Listen { address: config.listen, error };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen_failed)?;
-        let address = listener.local_addr().map_err(listen_failed)?;
+        let (listener, address) = listen("--listen", config.listen).await?;
+        let redirect = match config.tls.as_ref().and_then(|tls| tls.redirect_listen) {
+            Some(address) => Some(listen("--redirect-listen", address).await?.0),
+            None => None,
+        };
         let services = Services {
             store,
             source_up,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             connections_bound: ConnectionsBound::new(config.connections_max),
             shutdown: Shutdown::new(),
         };
@@ -122,13 +135,14 @@ impl Server {
                 hub: hub.clone(),
                 limits: config.limits,
                 services: services.clone(),
+                tls: tls.clone(),
                 accepted,
                 source: source.take(),
             };
             doors.push(door);
             cores.push(start.spawn().map_err(StartError::Thread)?);
         }
-        Ok(Self { listener, address, doors, cores, ingest, services, feeder })
+        Ok(Self { listener, address, doors, cores, ingest, services, feeder, tls, redirect })
     }
 
     /// Where it listens.
@@ -137,11 +151,23 @@ impl Server {
         self.address
     }
 
+    /// Where it listens only to send everybody on to https.
+    #[must_use]
+    pub fn redirect_address(&self) -> Option<SocketAddr> {
+        self.redirect.as_ref()?.local_addr().ok()
+    }
+
     /// Serves until `stop` completes, then stops: not ready, no new sockets; the requests in flight are answered; every
     /// committed change is cast; the WebSockets close; the cores end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Ended {
         let shutdown = self.services.shutdown.clone();
         let acceptor = tokio::spawn(listener::accept(self.listener, self.doors, shutdown.draining.clone()));
+        if let Some(listener) = self.redirect {
+            tokio::spawn(redirect::redirect(listener, self.address.port(), shutdown.draining.clone()));
+        }
+        if let Some(tls) = self.tls {
+            tokio::spawn(tls.keep_fresh(shutdown.draining.clone()));
+        }
         stop.await;
 
         shutdown.draining.cancel();
@@ -185,6 +211,13 @@ impl Feeder {
     }
 }
 
+async fn listen(option: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen { option, address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
 async fn open_store(config: &StoreConfig, feed: SourceFeed) -> Result<(Store, Feeder), StartError> {
     match config {
         StoreConfig::Embedded(dir) => {
@@ -219,6 +252,7 @@ struct CoreStart {
     hub: Hub,
     limits: ConnectionLimits,
     services: Services,
+    tls: Option<Arc<Tls>>,
     accepted: mpsc::Receiver<AcceptedSocket>,
     /// On the first core: what it ingests, and what it drops when that has ended.
     source: Option<(Source, oneshot::Sender<()>)>,
@@ -236,7 +270,7 @@ impl CoreStart {
     }
 
     async fn run(self) -> Closed {
-        let Self { inbox, hub, limits, services, accepted, source } = self;
+        let Self { inbox, hub, limits, services, tls, accepted, source } = self;
         if let Some((source, ingesting)) = source {
             let ingest = ingest::run(source, hub.clone(), Arc::clone(&services.metrics));
             tokio::task::spawn_local(async move {
@@ -250,7 +284,7 @@ impl CoreStart {
         let closing = services.shutdown.closing.clone();
         tokio::task::spawn_local(fanout::run(core, inbox));
         tokio::task::spawn_local(Rc::clone(&connections).beat());
-        let http = CoreHttp { services, connections: Rc::clone(&connections) };
+        let http = CoreHttp { services, tls, connections: Rc::clone(&connections) };
         tokio::task::spawn_local(listener::serve(http, accepted));
         closing.cancelled().await;
         let open = connections.len();

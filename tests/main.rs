@@ -9,4 +9,5 @@ mod process;
 mod rest;
 mod scale;
 mod support;
+mod tls;
 mod websocket;

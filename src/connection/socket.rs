@@ -10,6 +10,8 @@ use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use crate::tls::TlsStream;
+
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 /// How much the kernel may hold that it has not sent, before it says that a socket is full.
 const NOTSENT_BYTES_MAX: u32 = 16 * 1024;
@@ -19,6 +21,8 @@ const NOTSENT_BYTES_MAX: u32 = 16 * 1024;
 pub enum Socket {
     /// TCP.
     Plain(TcpStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream>),
 }
 
 const _: () = assert!(size_of::<Socket>() <= size_of::<TcpStream>() + 8, "an idle plain socket pays for nothing else");
@@ -26,12 +30,12 @@ const _: () = assert!(size_of::<Socket>() <= size_of::<TcpStream>() + 8, "an idl
 impl Socket {
     /// Prepares it for changes that go out as they come.
     pub(super) fn prepare(&self) {
-        match self {
-            // Without this option old changes hide in the kernel's buffer; a socket that refuses it only is less fresh.
-            Self::Plain(stream) => {
-                let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
-            }
-        }
+        let tcp = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.tcp(),
+        };
+        // Without this option old changes hide in the kernel's buffer; a socket that refuses it only is less fresh.
+        let _ = SockRef::from(tcp).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
     }
 
     /// Reads what has come; 0 is the end. Where nothing has, the task of `cx` is woken when something does.
@@ -44,6 +48,7 @@ impl Socket {
                     result => return Poll::Ready(result),
                 }
             },
+            Self::Tls(stream) => stream.poll_read_into(cx, buffer),
         }
     }
 
@@ -52,6 +57,7 @@ impl Socket {
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write(bytes),
+            Self::Tls(stream) => stream.try_write(bytes),
         }
     }
 
@@ -59,6 +65,7 @@ impl Socket {
     pub(super) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write_vectored(slices),
+            Self::Tls(stream) => stream.try_write_vectored(slices),
         }
     }
 
@@ -68,6 +75,7 @@ impl Socket {
     pub(super) fn send_alone(&mut self, bytes: &[u8]) -> usize {
         match self {
             Self::Plain(stream) => send(stream, bytes, SEND_FLAGS).unwrap_or(0),
+            Self::Tls(stream) => stream.send_alone(bytes),
         }
     }
 
@@ -75,6 +83,7 @@ impl Socket {
     pub(super) fn is_flushed(&self) -> bool {
         match self {
             Self::Plain(_) => true,
+            Self::Tls(stream) => stream.is_flushed(),
         }
     }
 
@@ -82,24 +91,29 @@ impl Socket {
     pub(super) fn poll_write_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => stream.poll_write_ready(cx),
+            Self::Tls(stream) => stream.tcp().poll_write_ready(cx),
         }
     }
 
     /// Sends what was written and is still here; otherwise the task of `cx` is woken when more can be sent.
-    pub(super) fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => stream.poll_flush_unsent(cx),
         }
     }
 
     /// Says that nothing follows what was written. Only after all of it is flushed.
     pub(super) fn end_writing(&mut self) {
-        match self {
-            // A peer that is gone has nothing to be told.
-            Self::Plain(stream) => {
-                let _ = SockRef::from(&*stream).shutdown(Shutdown::Write);
+        let tcp = match self {
+            Self::Plain(stream) => &*stream,
+            Self::Tls(stream) => {
+                stream.end_writing();
+                stream.tcp()
             }
-        }
+        };
+        // A peer that is gone has nothing to be told.
+        let _ = SockRef::from(tcp).shutdown(Shutdown::Write);
     }
 
     /// Whose it is.
@@ -109,6 +123,7 @@ impl Socket {
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Plain(stream) => stream.peer_addr(),
+            Self::Tls(stream) => stream.tcp().peer_addr(),
         }
     }
 }
@@ -116,5 +131,11 @@ impl Socket {
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
         Self::Plain(stream)
+    }
+}
+
+impl From<Box<TlsStream>> for Socket {
+    fn from(stream: Box<TlsStream>) -> Self {
+        Self::Tls(stream)
     }
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -10,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,7 @@ use tracing::{debug, info, warn};
 use super::{Answer, Services, answer, upgrade};
 use crate::connection::Connections;
 use crate::connection::admission::{CoreLoad, CountedSocket};
+use crate::tls::Tls;
 
 /// How many accepted sockets may wait for their core; the acceptor waits then, and the kernel's backlog keeps the rest.
 const SOCKETS_WAITING_MAX: usize = 1024;
@@ -95,6 +98,8 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 pub struct CoreHttp {
     /// What all cores share.
     pub services: Services,
+    /// How sockets are encrypted, if they are.
+    pub tls: Option<Arc<Tls>>,
     /// This core's WebSockets.
     pub connections: Rc<Connections>,
 }
@@ -115,6 +120,19 @@ pub async fn serve(core: CoreHttp, mut accepted: mpsc::Receiver<AcceptedSocket>)
 async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<dyn std::error::Error>> {
     let counted = Rc::new(socket.counted);
     let stream = TcpStream::from_std(socket.stream)?;
+    let Some(tls) = core.tls.clone() else { return serve_http(core, stream, counted).await };
+    let draining = core.services.shutdown.draining.clone();
+    match draining.run_until_cancelled(tls.accept(stream)).await {
+        Some(stream) => serve_http(core, stream?, counted).await,
+        None => Ok(()),
+    }
+}
+
+async fn serve_http(
+    core: CoreHttp,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    counted: Rc<CountedSocket>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let draining = core.services.shutdown.draining.clone();
     let service = service_fn(|request| respond(&core, &counted, request));
     let mut builder = http1::Builder::new();

@@ -30,7 +30,7 @@ fn with_connection<F: Future<Output = ()> + 'static>(test: impl FnOnce(TcpStream
         let connections = Connections::new(core, limits, core_metrics, metrics);
         tokio::task::spawn_local(Rc::clone(&connections).beat());
         let admitted = (ConnectionsBound::new(1).enter().unwrap(), Rc::new(CoreLoad::default().count()));
-        connections.open(accepted.unwrap().0, b"", admitted);
+        connections.open(accepted.unwrap().0.into(), b"", admitted);
         test(peer.unwrap(), connections).await;
     });
 }
