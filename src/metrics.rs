@@ -29,6 +29,11 @@ struct PolicyLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResponseLabel {
     method: &'static str,
     status: u16,
@@ -67,6 +72,32 @@ pub struct Metrics {
     pub http2_floods: Counter,
     /// Assets pushed together with the page.
     pub http2_pushes: Counter,
+    tls_handshakes: Family<OutcomeLabel, Counter>,
+    tls_certificate_reads: Family<OutcomeLabel, Counter>,
+}
+
+/// How a TLS handshake ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Well, with keys of its own.
+    Full,
+    /// Well, with those of an earlier one.
+    Resumed,
+    /// The client ended it, broke it, or could not agree.
+    Failed,
+    /// It passed its deadline.
+    TooSlow,
+}
+
+impl Handshake {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::Failed => "failed",
+            Self::TooSlow => "too_slow",
+        }
+    }
 }
 
 /// What one core counts; it alone writes these.
@@ -119,6 +150,8 @@ impl Metrics {
             http2_connections: Gauge::default(),
             http2_floods: Counter::default(),
             http2_pushes: Counter::default(),
+            tls_handshakes: Family::default(),
+            tls_certificate_reads: Family::default(),
         };
         metrics.register();
         metrics
@@ -155,6 +188,12 @@ impl Metrics {
         registry.register("http2_connections", "HTTP/2 connections open", self.http2_connections.clone());
         registry.register("http2_floods", "HTTP/2 connections ended as floods", self.http2_floods.clone());
         registry.register("http2_pushes", "Assets pushed with the page", self.http2_pushes.clone());
+        registry.register("tls_handshakes", "TLS handshakes, by how they ended", self.tls_handshakes.clone());
+        registry.register(
+            "tls_certificate_reads",
+            "How often a changed certificate was read, by whether it could be used",
+            self.tls_certificate_reads.clone(),
+        );
     }
 
     /// The numbers that this core counts, under the slow-consumer policy with this name.
@@ -182,6 +221,17 @@ impl Metrics {
     /// Counts an HTTP response. `method` is a known method, or `other`.
     pub fn responded(&self, method: &'static str, status: u16) {
         self.responses.get_or_create(&ResponseLabel { method, status }).inc();
+    }
+
+    /// Counts a TLS handshake.
+    pub fn tls_handshake(&self, ended: Handshake) {
+        self.tls_handshakes.get_or_create(&OutcomeLabel { outcome: ended.label() }).inc();
+    }
+
+    /// Counts that the certificate was read again.
+    pub fn tls_certificate_read(&self, is_usable: bool) {
+        let outcome = if is_usable { "used" } else { "refused" };
+        self.tls_certificate_reads.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// All numbers as text.

@@ -20,13 +20,13 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Config, StoreConfig};
+use crate::config::{Config, StoreConfig, TlsConfig};
 use crate::connection::admission::ConnectionsBound;
 use crate::connection::close::CloseReason;
 use crate::connection::{ConnectionLimits, Connections};
 use crate::fanout::{self, Core, Hub, Inbox};
-use crate::http::Services;
 use crate::http::listener::{self, AcceptedSocket, CoreDoor, CoreHttp};
+use crate::http::{Services, redirect};
 use crate::ingest;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -36,6 +36,7 @@ use crate::store::embedded::{EmbeddedStore, EmbeddedWriter, OpenError};
 use crate::store::migrate::{MigrateError, migrate};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres_config::PostgresConfig;
+use crate::tls::{Tls, TlsError};
 
 /// How long requests in flight have when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,9 +53,14 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Database(#[from] MigrateError),
+    /// The certificate or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The port.
-    #[error("listen on {address}: {error}; choose another with --listen")]
+    #[error("listen on {address}: {error}; choose another with {option}")]
     Listen {
+        /// Which option named it.
+        option: &'static str,
         /// Where.
         address: SocketAddr,
         /// What the operating system said.
@@ -76,6 +82,8 @@ pub struct Server {
     ingest: oneshot::Receiver<()>,
     services: Services,
     feeder: Feeder,
+    tls: Option<Arc<Tls>>,
+    redirect: Option<TcpListener>,
 }
 
 /// How it ended.
@@ -97,21 +105,26 @@ struct Closed {
 }
 
 impl Server {
-    /// Opens the store, then the port, and starts the cores.
+    /// Reads the certificate, opens the store, then the ports, and starts the cores.
     ///
     /// # Errors
     /// A sentence that says what is in the way; nothing is left running then.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let load = |tls: &TlsConfig| Tls::load(tls.files.clone(), tls.handshake_timeout, Arc::clone(&metrics));
+        let tls = config.tls.as_ref().map(load).transpose()?.map(Arc::new);
         let (feed, source) = Source::new();
         let source_up = source.up();
         let (store, feeder) = open_store(&config.store, feed).await?;
-        let listen_failed = |error| StartError::Listen { address: config.listen, error };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen_failed)?;
-        let address = listener.local_addr().map_err(listen_failed)?;
+        let (listener, address) = listen("--listen", config.listen).await?;
+        let redirect = match config.tls.as_ref().and_then(|tls| tls.redirect_listen) {
+            Some(address) => Some(listen("--redirect-listen", address).await?.0),
+            None => None,
+        };
         let services = Services {
             store,
             source_up,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             connections_bound: ConnectionsBound::new(config.connections_max),
             http2_streams_max: config.http2_streams_max,
             shutdown: Shutdown::new(),
@@ -127,13 +140,14 @@ impl Server {
                 hub: hub.clone(),
                 limits: config.limits,
                 services: services.clone(),
+                tls: tls.clone(),
                 accepted,
                 source: source.take(),
             };
             doors.push(door);
             cores.push(start.spawn().map_err(StartError::Thread)?);
         }
-        Ok(Self { listener, address, doors, cores, ingest, services, feeder })
+        Ok(Self { listener, address, doors, cores, ingest, services, feeder, tls, redirect })
     }
 
     /// Where it listens.
@@ -142,11 +156,23 @@ impl Server {
         self.address
     }
 
+    /// Where it listens only to send everybody on to https.
+    #[must_use]
+    pub fn redirect_address(&self) -> Option<SocketAddr> {
+        self.redirect.as_ref()?.local_addr().ok()
+    }
+
     /// Serves until `stop` completes, then stops: not ready, no new sockets; the requests in flight are answered; every
     /// committed change is cast; the WebSockets close; the cores end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Ended {
         let shutdown = self.services.shutdown.clone();
         let acceptor = tokio::spawn(listener::accept(self.listener, self.doors, shutdown.draining.clone()));
+        if let Some(listener) = self.redirect {
+            tokio::spawn(redirect::redirect(listener, self.address.port(), shutdown.draining.clone()));
+        }
+        if let Some(tls) = self.tls {
+            tokio::spawn(tls.keep_fresh(shutdown.draining.clone()));
+        }
         stop.await;
 
         shutdown.draining.cancel();
@@ -190,6 +216,13 @@ impl Feeder {
     }
 }
 
+async fn listen(option: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen { option, address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
 async fn open_store(config: &StoreConfig, feed: SourceFeed) -> Result<(Store, Feeder), StartError> {
     match config {
         StoreConfig::Embedded(dir) => {
@@ -224,6 +257,7 @@ struct CoreStart {
     hub: Hub,
     limits: ConnectionLimits,
     services: Services,
+    tls: Option<Arc<Tls>>,
     accepted: mpsc::Receiver<AcceptedSocket>,
     /// On the first core: what it ingests, and what it drops when that has ended.
     source: Option<(Source, oneshot::Sender<()>)>,
@@ -241,7 +275,7 @@ impl CoreStart {
     }
 
     async fn run(self) -> Closed {
-        let Self { inbox, hub, limits, services, accepted, source } = self;
+        let Self { inbox, hub, limits, services, tls, accepted, source } = self;
         if let Some((source, ingesting)) = source {
             let ingest = ingest::run(source, hub.clone(), Arc::clone(&services.metrics));
             tokio::task::spawn_local(async move {
@@ -256,7 +290,7 @@ impl CoreStart {
         tokio::task::spawn_local(fanout::run(core, inbox));
         tokio::task::spawn_local(Rc::clone(&connections).beat());
         let carriers = TaskTracker::new();
-        let http = CoreHttp { services, connections: Rc::clone(&connections), carriers: carriers.clone() };
+        let http = CoreHttp { services, tls, connections: Rc::clone(&connections), carriers: carriers.clone() };
         tokio::task::spawn_local(listener::serve(http, accepted));
         closing.cancelled().await;
         let open = connections.len();

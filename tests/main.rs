@@ -10,4 +10,5 @@ mod process;
 mod rest;
 mod scale;
 mod support;
+mod tls;
 mod websocket;

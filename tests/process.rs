@@ -13,7 +13,7 @@ use crate::support::server::{Http, product_json};
 use crate::support::socket::{Read, Socket};
 
 /// The command, without the environment's settings.
-fn rowcast(arguments: &[&str]) -> Command {
+pub(crate) fn rowcast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rowcast"));
     command.args(arguments).env_remove("DATABASE_URL").kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -24,14 +24,14 @@ fn rowcast(arguments: &[&str]) -> Command {
 }
 
 /// A server that has said where it listens.
-struct Running {
-    child: Child,
-    address: std::net::SocketAddr,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) address: std::net::SocketAddr,
     greeting: BufReader<ChildStdout>,
 }
 
 impl Running {
-    async fn start(data_dir: &Path, options: &[&str]) -> Self {
+    pub(crate) async fn start(data_dir: &Path, options: &[&str]) -> Self {
         let data_dir = data_dir.to_str().unwrap();
         Self::of(&mut rowcast(&[&["--listen", "127.0.0.1:0", "--data-dir", data_dir], options].concat())).await
     }
@@ -41,7 +41,8 @@ impl Running {
         let mut greeting = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         patiently(greeting.read_line(&mut line)).await.unwrap();
-        let address = line.trim_end().strip_prefix("Rowcast is live at http://").unwrap_or_else(|| panic!("{line:?}"));
+        let address = line.trim_end().strip_prefix("Rowcast is live at ").and_then(|url| url.split_once("://"));
+        let (_, address) = address.unwrap_or_else(|| panic!("{line:?}"));
         Self { address: address.parse().unwrap(), child, greeting }
     }
 
@@ -54,13 +55,13 @@ impl Running {
     }
 }
 
-async fn send_signal(child: &Child, signal: &str) {
+pub(crate) async fn send_signal(child: &Child, signal: &str) {
     let pid = child.id().expect("it runs").to_string();
     assert!(Command::new("kill").args(["-s", signal, &pid]).status().await.unwrap().success());
 }
 
 /// The exit code of a command that ends by itself, and its standard output and error.
-async fn ended(command: &mut Command) -> (i32, String, String) {
+pub(crate) async fn ended(command: &mut Command) -> (i32, String, String) {
     let output = patiently(command.output()).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))

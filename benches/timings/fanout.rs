@@ -40,7 +40,8 @@ fn deliver(crowd: &Crowd, subscribers: u64, burst: u64, deliveries: u64) -> Dura
     share(start.elapsed(), deliveries, bursts * burst * subscribers)
 }
 
-fn share(time: Duration, part: u64, whole: u64) -> Duration {
+/// The part of a time.
+pub(crate) fn share(time: Duration, part: u64, whole: u64) -> Duration {
     let nanos = time.as_nanos() * u128::from(part) / u128::from(whole);
     Duration::from_nanos(u64::try_from(nanos).expect("a bench ends within centuries"))
 }

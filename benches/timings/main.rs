@@ -3,13 +3,14 @@
 //!
 //! ```sh
 //! cargo bench --bench timings                # all, about ten minutes
-//! cargo bench --bench timings -- fanout      # one of: frame index fanout send_queue codec end_to_end
+//! cargo bench --bench timings -- fanout      # one of: frame index fanout cores send_queue codec end_to_end
 //! ```
 
 #[path = "../fixtures/mod.rs"]
 mod fixtures;
 
 mod codec;
+mod cores;
 mod end_to_end;
 mod fanout;
 mod frame;
@@ -23,6 +24,7 @@ criterion_group!(
     frame::bench,
     index::bench,
     fanout::bench,
+    cores::bench,
     send_queue::bench,
     codec::bench,
     end_to_end::bench

@@ -26,6 +26,8 @@ const EXAMPLES: &str = "Examples:
                                      many products with few readers each
   rowcast-load fanout --connections 1000 --slow-percent 5 --churn 20
                                      some readers stop reading, and some leave and come back
+  rowcast-load fanout --products 1000 --publishers 4 --publisher notify --batch 500 --database-url postgres://…
+                                     how many notifications per second the server takes in
   rowcast-load memory --connections 15000 --pid $(pidof rowcast)
                                      memory of an idle connection
   rowcast-load subscribe --connections 100 --ids-per-connection 5000 --products 100000
@@ -104,6 +106,11 @@ pub(crate) struct FanoutArgs {
     /// Connections that publish, each waiting for its answer [default: 64, or one for each 50 changes/s of --rate]
     #[arg(long, env = "ROWCAST_LOAD_PUBLISHERS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) publishers: Option<u32>,
+
+    /// Changes that a publisher makes at once: with --publisher notify, in one transaction
+    #[arg(long, env = "ROWCAST_LOAD_BATCH", value_name = "N", default_value = "1",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) batch: u32,
 
     /// Length of the WebSocket frame of a change, which a long product name fills
     #[arg(long, env = "ROWCAST_LOAD_PAYLOAD_BYTES", value_name = "BYTES", default_value = "190",
@@ -265,6 +272,10 @@ impl FanoutArgs {
             self.publisher == PublisherKind::Rest || self.database_url.is_some(),
             "--publisher sql and notify need --database-url, the database of the server under test"
         );
+        ensure!(
+            self.batch == 1 || (self.publisher == PublisherKind::Notify && self.rate.is_none()),
+            "--batch goes with --publisher notify, and without --rate"
+        );
         Ok(())
     }
 }
@@ -311,5 +322,9 @@ mod tests {
         assert_eq!(fanout(&["--rate", "3000", "--publishers", "3"]).publishers(), 3);
         assert_eq!(fanout(&["--slow-percent", "5"]).slow(), 50);
         assert!(fanout(&["--publisher", "sql"]).check().is_err());
+        let notify = ["--publisher", "notify", "--database-url", "postgres://localhost", "--batch", "100"];
+        assert!(fanout(&notify).check().is_ok());
+        assert!(fanout(&[&notify[..], &["--rate", "50"]].concat()).check().is_err());
+        assert!(fanout(&["--batch", "100"]).check().is_err());
     }
 }

@@ -92,7 +92,7 @@ impl<'a> Run<'a> {
         let publishing = Publishing::new(
             clock,
             (products, publishers, lanes),
-            args.rate,
+            (args.rate, args.batch),
             args.payload_bytes as usize,
             Box::new(move |product| subscribers[product as usize]),
         );

@@ -11,6 +11,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::h2_socket::H2Socket;
+use crate::tls::TlsStream;
 
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 /// How much the kernel may hold that it has not sent, before it says that a socket is full.
@@ -23,6 +24,8 @@ pub enum Socket {
     Plain(TcpStream),
     /// A stream of an HTTP/2 connection.
     Http2(Box<H2Socket>),
+    /// TLS over TCP.
+    Tls(Box<TlsStream>),
 }
 
 const _: () = assert!(size_of::<Socket>() <= size_of::<TcpStream>() + 8, "an idle plain socket pays for nothing else");
@@ -32,6 +35,7 @@ impl Socket {
     pub(super) fn prepare(&self) {
         match self {
             Self::Plain(stream) => keep_fresh(stream),
+            Self::Tls(stream) => keep_fresh(stream.tcp()),
             // Its connection is.
             Self::Http2(_) => {}
         }
@@ -48,6 +52,7 @@ impl Socket {
                 }
             },
             Self::Http2(stream) => stream.poll_read(cx, buffer),
+            Self::Tls(stream) => stream.poll_read_into(cx, buffer),
         }
     }
 
@@ -57,6 +62,7 @@ impl Socket {
         match self {
             Self::Plain(stream) => stream.try_write(bytes),
             Self::Http2(stream) => stream.try_write(bytes),
+            Self::Tls(stream) => stream.try_write(bytes),
         }
     }
 
@@ -65,6 +71,7 @@ impl Socket {
         match self {
             Self::Plain(stream) => stream.try_write_vectored(slices),
             Self::Http2(stream) => stream.try_write_vectored(slices),
+            Self::Tls(stream) => stream.try_write_vectored(slices),
         }
     }
 
@@ -75,6 +82,7 @@ impl Socket {
         match self {
             Self::Plain(stream) => send(stream, bytes, SEND_FLAGS).unwrap_or(0),
             Self::Http2(stream) => stream.try_write(bytes).unwrap_or(0),
+            Self::Tls(stream) => stream.send_alone(bytes),
         }
     }
 
@@ -83,6 +91,7 @@ impl Socket {
         match self {
             // What an HTTP/2 connection has taken, its own task sends.
             Self::Plain(_) | Self::Http2(_) => true,
+            Self::Tls(stream) => stream.is_flushed(),
         }
     }
 
@@ -91,25 +100,30 @@ impl Socket {
         match self {
             Self::Plain(stream) => stream.poll_write_ready(cx),
             Self::Http2(stream) => stream.poll_write_ready(cx),
+            Self::Tls(stream) => stream.tcp().poll_write_ready(cx),
         }
     }
 
     /// Sends what was written and is still here; otherwise the task of `cx` is woken when more can be sent.
-    pub(super) fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(_) | Self::Http2(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => stream.poll_flush_unsent(cx),
         }
     }
 
     /// Says that nothing follows what was written. Only after all of it is flushed.
     pub(super) fn end_writing(&mut self) {
-        match self {
-            // A peer that is gone has nothing to be told.
-            Self::Plain(stream) => {
-                let _ = SockRef::from(&*stream).shutdown(Shutdown::Write);
+        let tcp = match self {
+            Self::Plain(stream) => &*stream,
+            Self::Tls(stream) => {
+                stream.end_writing();
+                stream.tcp()
             }
-            Self::Http2(stream) => stream.end_writing(),
-        }
+            Self::Http2(stream) => return stream.end_writing(),
+        };
+        // A peer that is gone has nothing to be told.
+        let _ = SockRef::from(tcp).shutdown(Shutdown::Write);
     }
 
     /// Whose it is.
@@ -120,6 +134,7 @@ impl Socket {
         match self {
             Self::Plain(stream) => stream.peer_addr(),
             Self::Http2(stream) => stream.peer().ok_or_else(|| io::ErrorKind::NotConnected.into()),
+            Self::Tls(stream) => stream.tcp().peer_addr(),
         }
     }
 }
@@ -139,5 +154,11 @@ impl From<TcpStream> for Socket {
 impl From<H2Socket> for Socket {
     fn from(stream: H2Socket) -> Self {
         Self::Http2(Box::new(stream))
+    }
+}
+
+impl From<Box<TlsStream>> for Socket {
+    fn from(stream: Box<TlsStream>) -> Self {
+        Self::Tls(stream)
     }
 }

@@ -343,7 +343,7 @@ fn signed(count: usize) -> i64 {
 /// A batch is taken twice: once more after everybody who is about to add to it had a turn, the tasks of this thread (they
 /// read the requests that write) and the threads that share this processor (they commit and cast). It costs a change that
 /// comes alone some microseconds before its first write; a change that does not come alone is spared a write of its own
-/// to every subscriber. A core that is busy all the time gives them longer, see [`Pace`].
+/// to every subscriber. A core that is busy all the time gives them longer, see `Pace`.
 pub async fn run<S: Subscriber>(core: Rc<RefCell<Core<S>>>, mut inbox: Inbox) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     let mut pace = Pace::new(Instant::now());

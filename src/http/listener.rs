@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
@@ -23,6 +24,7 @@ use super::preface::{self, Version};
 use super::{Answer, Services, answer, finish, h2, metric_label, upgrade};
 use crate::connection::admission::{CoreLoad, CountedSocket};
 use crate::connection::{Connections, socket};
+use crate::tls::{self, Tls};
 
 /// How many accepted sockets may wait for their core; the acceptor waits then, and the kernel's backlog keeps the rest.
 const SOCKETS_WAITING_MAX: usize = 1024;
@@ -100,6 +102,8 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 pub struct CoreHttp {
     /// What all cores share.
     pub services: Services,
+    /// How sockets are encrypted, if they are.
+    pub tls: Option<Arc<Tls>>,
     /// This core's WebSockets.
     pub connections: Rc<Connections>,
     /// This core's HTTP/2 connections, which carry WebSockets among others.
@@ -139,20 +143,29 @@ pub async fn serve(core: CoreHttp, mut accepted: mpsc::Receiver<AcceptedSocket>)
 async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<dyn std::error::Error>> {
     let counted = Rc::new(socket.counted);
     let stream = TcpStream::from_std(socket.stream)?;
-    let looking = timeout(HEAD_TIMEOUT, preface::version(&stream));
-    let version = match core.services.shutdown.draining.run_until_cancelled(looking).await {
-        Some(version) => version??,
-        None => Version::Http1,
-    };
-    match version {
-        Version::Http1 => serve_http1(core, counted, stream).await,
-        Version::Http2 => {
-            socket::keep_fresh(&stream);
-            let peer = Peer { counted, address: stream.peer_addr().ok(), is_secure: false };
-            serve_http2(&core, peer, stream);
-            Ok(())
+    let address = stream.peer_addr().ok();
+    let draining = core.services.shutdown.draining.clone();
+    let Some(tls) = core.tls.clone() else {
+        let looking = timeout(HEAD_TIMEOUT, preface::version(&stream));
+        let version = match draining.run_until_cancelled(looking).await {
+            Some(version) => version??,
+            None => Version::Http1,
+        };
+        if version == Version::Http1 {
+            return serve_http1(core, stream, counted).await;
         }
+        socket::keep_fresh(&stream);
+        serve_http2(&core, Peer { counted, address, is_secure: false }, stream);
+        return Ok(());
+    };
+    let Some(accepted) = draining.run_until_cancelled(tls.accept(stream)).await else { return Ok(()) };
+    let stream = accepted?;
+    if stream.alpn_protocol() == Some(tls::ALPN_HTTP2) {
+        socket::keep_fresh(stream.tcp());
+        serve_http2(&core, Peer { counted, address, is_secure: true }, stream);
+        return Ok(());
     }
+    serve_http1(core, stream, counted).await
 }
 
 /// Serves an HTTP/2 connection in a task of its own, for which a stopping server waits only after the WebSockets on it.
@@ -170,8 +183,8 @@ where
 
 async fn serve_http1(
     core: CoreHttp,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     counted: Rc<CountedSocket>,
-    stream: TcpStream,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let draining = core.services.shutdown.draining.clone();
     let service = service_fn(|request| respond(&core, &counted, request));

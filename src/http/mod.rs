@@ -1,6 +1,7 @@
 //! The HTTP surface: which path answers what. Status codes are chosen here, and nowhere else.
 
 pub mod listener;
+pub mod redirect;
 
 mod h2;
 mod ops;

@@ -14,7 +14,9 @@ use tracing::debug;
 use super::problem::Problem;
 use super::{Answer, Services};
 use crate::connection::admission::{CountedSocket, Place};
+use crate::connection::socket::Socket;
 use crate::connection::{Admitted, Connections};
+use crate::tls::TlsStream;
 use crate::websocket::handshake::{self, HandshakeError};
 
 /// Accepts a WebSocket, if there is room, and hands its socket to `connections` once the answer is sent.
@@ -51,10 +53,14 @@ async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, admitted: Adm
         Ok(upgraded) => upgraded,
         Err(error) => return debug!(%error, "a WebSocket ended in its handshake"),
     };
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(Parts { io, read_buf, .. }) => connections.open(io.into_inner().into(), &read_buf, admitted),
-        Err(_) => unreachable!("the listener serves TCP streams"),
-    }
+    let (socket, read) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(Parts { io, read_buf, .. }) => (Socket::from(io.into_inner()), read_buf),
+        Err(upgraded) => match upgraded.downcast::<TokioIo<Box<TlsStream>>>() {
+            Ok(Parts { io, read_buf, .. }) => (Socket::from(io.into_inner()), read_buf),
+            Err(_) => unreachable!("the listener serves TCP, plain or under TLS"),
+        },
+    };
+    connections.open(socket, &read, admitted);
 }
 
 impl From<HandshakeError> for Problem {

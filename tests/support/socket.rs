@@ -11,7 +11,7 @@ use hyper::rt::Executor;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::patiently;
@@ -44,8 +44,8 @@ impl Socket {
         Self::over(stream).await
     }
 
-    /// Over a TCP connection of the caller's making.
-    pub(crate) async fn over(stream: TcpStream) -> Self {
+    /// Over a connection of the caller's making.
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         let request = Request::get("/websocket")
             .header("host", "localhost")
             .header("upgrade", "websocket")
@@ -99,8 +99,8 @@ impl Socket {
 }
 
 /// A WebSocket byte by byte.
-pub(crate) struct RawSocket {
-    pub(crate) stream: TcpStream,
+pub(crate) struct RawSocket<S = TcpStream> {
+    pub(crate) stream: S,
     unread: Vec<u8>,
 }
 
@@ -109,6 +109,13 @@ impl RawSocket {
     pub(crate) async fn connect(address: SocketAddr, early: &[u8]) -> Self {
         let stream = patiently(TcpStream::connect(address)).await.expect("the server listens");
         stream.set_nodelay(true).expect("a socket takes its options");
+        Self::over(stream, early).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawSocket<S> {
+    /// Likewise, over a connection of the caller's making.
+    pub(crate) async fn over(stream: S, early: &[u8]) -> Self {
         let mut socket = Self { stream, unread: Vec::new() };
         let request = b"GET /websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

@@ -41,6 +41,14 @@ impl Publisher {
             Self::Notify(publisher) => publisher.publish(message, padding).await,
         }
     }
+
+    /// Writes several changes at once, of which the versions are given.
+    async fn publish_many(&mut self, messages: &[(Message, usize)]) -> anyhow::Result<()> {
+        match self {
+            Self::Notify(publisher) => publisher.publish_many(messages).await,
+            Self::Http(_) | Self::Nats(_) | Self::Sql(_) => unreachable!("the command line refuses --batch for these"),
+        }
+    }
 }
 
 /// How publishers are reached.
@@ -84,6 +92,8 @@ pub(crate) struct Publishing {
     pub(crate) publishers: u32,
     /// Changes per second, or as fast as they are answered.
     pub(crate) rate: Option<f64>,
+    /// How many changes a publisher makes at once.
+    batch: u32,
     pub(crate) frame_bytes: usize,
     pub(crate) lanes: u32,
     /// How many sockets get a change of a product.
@@ -100,7 +110,7 @@ impl Publishing {
     pub(crate) fn new(
         clock: Clock,
         (products, publishers, lanes): (u32, u32, u32),
-        rate: Option<f64>,
+        (rate, batch): (Option<f64>, u32),
         frame_bytes: usize,
         subscribers: Box<dyn Fn(u32) -> u32>,
     ) -> Self {
@@ -109,6 +119,7 @@ impl Publishing {
             products,
             publishers,
             rate,
+            batch,
             frame_bytes,
             lanes,
             subscribers,
@@ -169,14 +180,8 @@ async fn publish_all(publishing: &Publishing, mut publisher: Publisher, number: 
         if publishing.stop.get() {
             break;
         }
-        let lane = if publishing.lanes == 1 { 0 } else { number };
-        let version = (turn + 1) * u64::from(publishing.lanes) + u64::from(lane);
-        let message = Message { product: publishing.product(number, &mut chance), version, due_ns };
-        match publisher.publish(&message, publishing.padding(&message)).await {
-            Ok(version) => {
-                failures_in_a_row = 0;
-                publishing.answered(message.product, version);
-            }
+        match publishing.publish(&mut publisher, number, turn, due_ns, &mut chance).await {
+            Ok(()) => failures_in_a_row = 0,
             Err(error) => {
                 failures_in_a_row += 1;
                 if failures_in_a_row == FAILURES_MAX {
@@ -190,6 +195,36 @@ async fn publish_all(publishing: &Publishing, mut publisher: Publisher, number: 
 }
 
 impl Publishing {
+    /// Writes what a publisher has to write in this turn, and notes what was answered.
+    async fn publish(
+        &self,
+        publisher: &mut Publisher,
+        number: u32,
+        turn: u64,
+        due_ns: u64,
+        chance: &mut Chance,
+    ) -> anyhow::Result<()> {
+        let lane = if self.lanes == 1 { 0 } else { number };
+        let mut next = |place: u64| {
+            let version = (place + 1) * u64::from(self.lanes) + u64::from(lane);
+            let message = Message { product: self.product(number, chance), version, due_ns };
+            (message, self.padding(&message))
+        };
+        if self.batch == 1 {
+            let (message, padding) = next(turn);
+            let version = publisher.publish(&message, padding).await?;
+            self.answered(message.product, version);
+            return Ok(());
+        }
+        let batch = u64::from(self.batch);
+        let messages: Vec<(Message, usize)> = (turn * batch..(turn + 1) * batch).map(next).collect();
+        publisher.publish_many(&messages).await?;
+        for (message, _) in messages {
+            self.answered(message.product, message.version);
+        }
+        Ok(())
+    }
+
     fn answered(&self, product: u32, version: u64) {
         self.version_max.set(self.version_max.get().max(version));
         self.published.borrow_mut().add(product, version, (self.subscribers)(product));
@@ -206,7 +241,7 @@ mod tests {
     use super::*;
 
     fn publishing(products: u32, publishers: u32) -> Publishing {
-        Publishing::new(Clock::start(), (products, publishers, 1), None, 190, Box::new(|_| 1))
+        Publishing::new(Clock::start(), (products, publishers, 1), (None, 1), 190, Box::new(|_| 1))
     }
 
     #[test]

@@ -36,18 +36,29 @@ impl SqlPublisher {
 /// A connection that notifies, without a row.
 pub(crate) struct NotifyPublisher {
     client: Client,
-    statement: Statement,
+    one: Statement,
+    many: Statement,
 }
 
 impl NotifyPublisher {
     pub(crate) async fn connect(url: &str) -> anyhow::Result<Self> {
         let client = connect(url).await?;
-        let statement = client.prepare("SELECT pg_notify('product_change', $1)").await?;
-        Ok(Self { client, statement })
+        let one = client.prepare("SELECT pg_notify('product_change', $1)").await?;
+        let many = client.prepare("SELECT count(pg_notify('product_change', change)) FROM unnest($1::text[]) change");
+        let many = many.await?;
+        Ok(Self { client, one, many })
     }
 
     pub(crate) async fn publish(&mut self, message: &Message, padding: usize) -> anyhow::Result<u64> {
-        self.client.execute(&self.statement, &[&message::change_json(message, padding)]).await?;
+        self.client.execute(&self.one, &[&message::change_json(message, padding)]).await?;
         Ok(message.version)
+    }
+
+    /// Notifies all of these in one transaction.
+    pub(super) async fn publish_many(&mut self, messages: &[(Message, usize)]) -> anyhow::Result<()> {
+        let changes: Vec<String> =
+            messages.iter().map(|(message, padding)| message::change_json(message, *padding)).collect();
+        self.client.execute(&self.many, &[&changes]).await?;
+        Ok(())
     }
 }

@@ -1,0 +1,123 @@
+//! Subscribers behind a hub and several cores, each core on a thread of its own.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Instant;
+
+use rowcast::fanout::{self, Applied, Core, Hub, Inbox, Operation, SendQueue, Subscriber};
+use rowcast::frame::{Frame, FrameRun};
+use rowcast::metrics::Metrics;
+use rowcast::product::ProductId;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::oneshot;
+
+use crate::fixtures::crowd::{LIMITS, take_all};
+
+/// Subscribers of one product, spread over the cores.
+pub(super) struct Fleet {
+    hub: Hub,
+    product: ProductId,
+    subscribers: u64,
+    cores: Vec<CoreThread>,
+}
+
+struct CoreThread {
+    /// How many bytes its subscribers have taken; only its thread writes it.
+    bytes_taken: Arc<AtomicU64>,
+    /// Dropping it ends the thread.
+    _stop: oneshot::Sender<()>,
+}
+
+impl Fleet {
+    pub(super) fn new(cores: u16, subscribers: u64, product: ProductId) -> Self {
+        let (hub, inboxes) = Hub::new(cores, usize::from(cores));
+        let each = subscribers / u64::from(cores);
+        let (subscribed, all_subscribed) = mpsc::channel();
+        let start = |inbox| CoreThread::start(inbox, hub.clone(), each, product, subscribed.clone());
+        let threads = inboxes.into_iter().map(start).collect();
+        // Their commands need each other's shards, so all start before any is waited for.
+        assert_eq!(all_subscribed.iter().take(usize::from(cores)).count(), usize::from(cores));
+        Self { hub, product, subscribers: each * u64::from(cores), cores: threads }
+    }
+
+    /// Casts this frame so many times in a row, and returns when every subscriber has taken all of it.
+    pub(super) fn cast(&self, frame: &Frame, times: u64) {
+        let taken_then = self.bytes_taken() + times * self.subscribers * frame.len() as u64;
+        let runtime = Builder::new_current_thread().build().expect("a runtime is built");
+        runtime.block_on(async {
+            for _ in 0..times {
+                self.hub.cast(self.product, frame.clone(), Instant::now()).await;
+            }
+            self.hub.settled().await;
+        });
+        // The last batch is pushed then, and about to be flushed.
+        while self.bytes_taken() < taken_then {
+            thread::yield_now();
+        }
+        assert_eq!(self.bytes_taken(), taken_then, "each subscriber gets each frame once");
+    }
+
+    fn bytes_taken(&self) -> u64 {
+        self.cores.iter().map(|core| core.bytes_taken.load(Ordering::Acquire)).sum()
+    }
+}
+
+impl CoreThread {
+    fn start(inbox: Inbox, hub: Hub, subscribers: u64, product: ProductId, subscribed: mpsc::Sender<()>) -> Self {
+        let bytes_taken = Arc::<AtomicU64>::default();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let counter = Arc::clone(&bytes_taken);
+        thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_time().build_local(LocalOptions::default());
+            runtime.expect("a runtime is built").block_on(async {
+                let metrics = Metrics::new().core(inbox.core.0, LIMITS.policy.label());
+                let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics)));
+                tokio::task::spawn_local(fanout::run(Rc::clone(&core), inbox));
+                let mut awaited = Vec::new();
+                for _ in 0..subscribers {
+                    let (applied, done) = oneshot::channel();
+                    let taker =
+                        Taker { queue: SendQueue::new(), bytes_taken: Arc::clone(&counter), applied: Some(applied) };
+                    let mut core = core.borrow_mut();
+                    let key = core.insert_with(|_| taker);
+                    if core.command(key, Operation::Subscribe, &[product]).is_none() {
+                        awaited.push(done);
+                    }
+                }
+                for done in awaited {
+                    done.await.expect("the core carries every command out");
+                }
+                subscribed.send(()).expect("the bench waits");
+                let _ = stopped.await;
+            });
+        });
+        Self { bytes_taken, _stop: stop }
+    }
+}
+
+/// A subscriber whose socket takes everything at once.
+struct Taker {
+    queue: SendQueue,
+    bytes_taken: Arc<AtomicU64>,
+    applied: Option<oneshot::Sender<()>>,
+}
+
+impl Subscriber for Taker {
+    fn push(&mut self, product: ProductId, run: &FrameRun) {
+        assert!(self.queue.push_run(product, run, &LIMITS), "a queue that is flushed has room");
+    }
+
+    fn flush(&mut self) {
+        let taken = self.bytes_taken.load(Ordering::Relaxed) + take_all(&mut self.queue);
+        self.bytes_taken.store(taken, Ordering::Release);
+    }
+
+    fn applied(&mut self, _: Applied) {
+        if let Some(applied) = self.applied.take() {
+            let _ = applied.send(());
+        }
+    }
+}
