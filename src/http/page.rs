@@ -44,23 +44,28 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "text.js": JAVASCRIPT,
 };
 
+/// The page is asked for anew each time, so that it is that of the server which runs.
+const PAGE_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
+/// Assets are kept just long enough that a browser which was hinted at one does not ask for it again for the page.
+const ASSET_KEPT: HeaderValue = HeaderValue::from_static("max-age=10");
+
 pub(super) fn index() -> Answer {
-    let mut answer = file("text/html; charset=utf-8", include_str!("page/index.html"));
+    let mut answer = file("text/html; charset=utf-8", PAGE_KEPT, include_str!("page/index.html"));
     answer.headers_mut().insert(LINK, NEEDED_ASSETS_LINK);
     answer
 }
 
 pub(super) fn asset(name: &str) -> Option<Answer> {
     let (_, content_type, content) = ASSETS.iter().find(|(known, ..)| *known == name)?;
-    Some(file(content_type, content))
+    Some(file(content_type, ASSET_KEPT, content))
 }
 
-fn file(content_type: &'static str, content: &'static str) -> Answer {
+fn file(content_type: &'static str, kept: HeaderValue, content: &'static str) -> Answer {
     let mut answer = Answer::new(content.into());
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CACHE_CONTROL, kept);
     answer
 }
 

@@ -1,7 +1,8 @@
-//! HTTP/2 as a client sees it, by prior knowledge on plain TCP.
+//! HTTP/2 as a client sees it, by prior knowledge on plain TCP, and by ALPN over TLS.
 
 mod floods;
 mod push;
 mod requests;
 mod stopping;
+mod tls;
 mod websockets;

@@ -1,27 +1,12 @@
 //! The page's assets before they are asked for: pushed, hinted at, or neither.
 
 use h2::client::Builder;
-use hyper::Request;
 
-use crate::support::http2::{Http2, reply, request};
+use crate::support::http2::{Http2, reply, request, visit};
 use crate::support::patiently;
-use crate::support::server::{Reply, TestServer};
+use crate::support::server::TestServer;
 
 const LINK: &str = "</assets/style.css>; rel=preload; as=style, </assets/app.js>; rel=preload; as=script; crossorigin";
-
-/// The page, and what was pushed with it: path and answer.
-async fn visit(http2: &mut Http2, request: Request<()>) -> (Reply, Vec<(String, Reply)>) {
-    let mut response = http2.send(request, None).await;
-    let mut promises = response.push_promises();
-    let page = reply(patiently(response).await.unwrap()).await;
-    let mut pushed = Vec::new();
-    while let Some(promise) = patiently(promises.push_promise()).await {
-        let (request, response) = promise.unwrap().into_parts();
-        assert_eq!((request.method().as_str(), request.uri().authority().unwrap().as_str()), ("GET", "localhost"));
-        pushed.push((request.uri().path().to_owned(), reply(patiently(response).await.unwrap()).await));
-    }
-    (page, pushed)
-}
 
 /// The `Link` of an early hint, if one comes before the answer.
 async fn hint(http2: &mut Http2, path: &str) -> Option<String> {

@@ -1,7 +1,7 @@
 //! A client of HTTP/2 (the h2 crate's), and WebSockets on its streams (RFC 8441).
 
 use std::net::SocketAddr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +10,7 @@ use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
 use hyper::{Method, Request, Response};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
@@ -17,6 +18,7 @@ use tokio::task::JoinHandle;
 use super::patiently;
 use super::server::Reply;
 use super::socket::{client_frame, server_frame};
+use super::tls::Certificate;
 
 /// Runs the clients' connections, so that they end as they should also while a test waits for its server to stop.
 static CONNECTIONS: LazyLock<Handle> = LazyLock::new(|| {
@@ -26,6 +28,13 @@ static CONNECTIONS: LazyLock<Handle> = LazyLock::new(|| {
     handle
 });
 
+/// A client that refuses pushes, and whose connection has a window so large that a stream which is not read stops no other.
+pub(crate) fn roomy() -> client::Builder {
+    let mut builder = client::Builder::new();
+    builder.enable_push(false).initial_connection_window_size(64 * 1024 * 1024);
+    builder
+}
+
 /// An HTTP/2 connection.
 pub(crate) struct Http2 {
     pub(crate) sender: SendRequest<Bytes>,
@@ -33,21 +42,32 @@ pub(crate) struct Http2 {
 }
 
 impl Http2 {
-    /// Pushes are refused, and the connection's window is large, so that a stream that is not read stops no other here.
+    /// On plain TCP, as a [`roomy`] client.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let mut builder = client::Builder::new();
-        builder.enable_push(false).initial_connection_window_size(64 * 1024 * 1024);
-        Self::with(address, &builder).await
+        Self::with(address, &roomy()).await
     }
 
     pub(crate) async fn with(address: SocketAddr, builder: &client::Builder) -> Self {
-        let builder = builder.clone();
         let connecting = CONNECTIONS.spawn(async move {
             let stream = TcpStream::connect(address).await.expect("the server listens");
             stream.set_nodelay(true).expect("a socket takes its options");
-            builder.handshake(stream).await.expect("a connection is set up")
+            stream
         });
-        let (sender, connection) = patiently(connecting).await.expect("the client does not panic");
+        Self::over(patiently(connecting).await.expect("the client does not panic"), builder).await
+    }
+
+    /// Over TLS, by ALPN.
+    pub(crate) async fn with_tls(address: SocketAddr, certificate: &Certificate, builder: &client::Builder) -> Self {
+        let mut client = certificate.client();
+        Arc::make_mut(&mut client.0).alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let connecting = CONNECTIONS.spawn(async move { client.connect(address).await });
+        let stream = patiently(connecting).await.expect("the client does not panic");
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        Self::over(stream, builder).await
+    }
+
+    async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, builder: &client::Builder) -> Self {
+        let (sender, connection) = patiently(builder.handshake(stream)).await.expect("a connection is set up");
         Self { sender, connection: CONNECTIONS.spawn(connection) }
     }
 
@@ -128,6 +148,20 @@ pub(crate) async fn reply(response: Response<RecvStream>) -> Reply {
         body.flow_control().release_capacity(data.len()).expect("what was read is given back");
     }
     Reply { status: head.status, headers: head.headers, text: String::from_utf8(text).expect("answers are text") }
+}
+
+/// The page, and what was pushed with it: path and answer.
+pub(crate) async fn visit(http2: &mut Http2, request: Request<()>) -> (Reply, Vec<(String, Reply)>) {
+    let mut response = http2.send(request, None).await;
+    let mut promises = response.push_promises();
+    let page = reply(patiently(response).await.unwrap()).await;
+    let mut pushed = Vec::new();
+    while let Some(promise) = patiently(promises.push_promise()).await {
+        let (request, response) = promise.unwrap().into_parts();
+        assert_eq!((request.method().as_str(), request.uri().authority().unwrap().as_str()), ("GET", "localhost"));
+        pushed.push((request.uri().path().to_owned(), reply(patiently(response).await.unwrap()).await));
+    }
+    (page, pushed)
 }
 
 /// A WebSocket on a stream.
