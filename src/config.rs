@@ -1,6 +1,8 @@
 //! The command line and the environment: what a user writes ([`Cli`]), and what the server is given ([`Config`]) after
 //! all of it was checked.
 
+mod limits;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
@@ -9,8 +11,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::limits::LimitArgs;
 use crate::connection::ConnectionLimits;
+use crate::connection::admission::AdmissionLimits;
 use crate::fanout::{SendQueueLimits, SlowConsumerPolicy};
+use crate::http::HttpLimits;
 use crate::product::Product;
 use crate::store::postgres_config::{self, PostgresConfig};
 use crate::tls::TlsFiles;
@@ -36,7 +41,8 @@ const EXAMPLES: &str = "Examples:
                                                       https and wss with a certificate for development
 
 Every option can be given by its environment variable instead. Logs go to standard error; RUST_LOG=rowcast=debug shows
-more. SIGTERM and Ctrl-C stop the server after it has cast what is committed.";
+more. SIGTERM and Ctrl-C stop the server: it closes its WebSockets over --drain-seconds, casts what is committed, and
+ends. The same again ends it at once.";
 
 /// What `rowcast` can do.
 #[derive(Debug, Subcommand)]
@@ -78,19 +84,6 @@ pub struct ServeArgs {
     #[arg(long, env = "ROWCAST_SHARDS", value_name = "N")]
     shards: Option<NonZeroUsize>,
 
-    /// WebSockets at once; one more is answered 503
-    #[arg(long, env = "ROWCAST_MAX_CONNECTIONS", value_name = "N", default_value = "100000")]
-    max_connections: NonZeroUsize,
-
-    /// Products that one connection may subscribe to
-    #[arg(long, env = "ROWCAST_MAX_SUBSCRIPTIONS", value_name = "N", default_value = "100000")]
-    max_subscriptions: NonZeroUsize,
-
-    /// Requests and WebSockets at once on one HTTP/2 connection; each may make the server keep 48 KiB
-    #[arg(long, env = "ROWCAST_HTTP2_MAX_STREAMS", value_name = "N", default_value = "128",
-          value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    http2_max_streams: u32,
-
     /// What gives way when a reader is too slow
     #[arg(long, env = "ROWCAST_SLOW_CONSUMER", value_name = "POLICY", default_value = "conflate")]
     slow_consumer: SlowConsumer,
@@ -102,6 +95,13 @@ pub struct ServeArgs {
     /// Bytes of changes that may wait for one socket
     #[arg(long, env = "ROWCAST_SEND_QUEUE_BYTES", value_name = "BYTES", default_value = "1048576")]
     send_queue_bytes: NonZeroUsize,
+
+    /// Seconds over which a server that stops closes its WebSockets; 0 closes all at once
+    #[arg(long, env = "ROWCAST_DRAIN_SECONDS", value_name = "SECONDS", default_value = "10")]
+    drain_seconds: u16,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 
     #[command(flatten)]
     log: LogArgs,
@@ -199,6 +199,7 @@ impl From<SlowConsumer> for SlowConsumerPolicy {
 
 /// What is to be done, checked.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum Task {
     /// Serve.
     Serve(Config),
@@ -232,12 +233,14 @@ pub struct Config {
     pub cores: u16,
     /// How many shards.
     pub shards: usize,
-    /// How many WebSockets.
-    pub connections_max: usize,
-    /// What bounds each of them.
+    /// Over how long the WebSockets are closed when it stops.
+    pub drain: Duration,
+    /// How many may come in.
+    pub admission: AdmissionLimits,
+    /// What bounds each HTTP connection.
+    pub http: HttpLimits,
+    /// What bounds each WebSocket.
     pub limits: ConnectionLimits,
-    /// How many streams on one HTTP/2 connection.
-    pub http2_streams_max: u32,
 }
 
 /// How to speak TLS.
@@ -351,8 +354,9 @@ impl DatabaseArgs {
 impl ServeArgs {
     fn into_config(self, database_url: Option<String>) -> Result<Config, ConfigError> {
         let cores = self.cores.map_or_else(processors, NonZeroU16::get);
-        if self.max_subscriptions.get() > u32::MAX as usize {
-            return Err(ConfigError::Subscriptions(self.max_subscriptions.get()));
+        let subscriptions_max = self.limits.max_subscriptions.get();
+        if subscriptions_max > u32::MAX as usize {
+            return Err(ConfigError::Subscriptions(subscriptions_max));
         }
         if self.send_queue_bytes.get() < 4096 {
             return Err(ConfigError::QueueBytes(self.send_queue_bytes.get()));
@@ -367,16 +371,14 @@ impl ServeArgs {
             },
             cores,
             shards: self.shards.map_or(usize::from(cores), NonZeroUsize::get),
-            connections_max: self.max_connections.get(),
-            limits: ConnectionLimits {
-                queue: SendQueueLimits {
-                    frames_max: self.send_queue_frames.get(),
-                    bytes_max: self.send_queue_bytes.get(),
-                    policy: self.slow_consumer.into(),
-                },
-                subscriptions_max: self.max_subscriptions.get(),
-            },
-            http2_streams_max: self.http2_max_streams,
+            drain: Duration::from_secs(self.drain_seconds.into()),
+            admission: self.limits.admission(),
+            http: self.limits.http(),
+            limits: self.limits.connection(SendQueueLimits {
+                frames_max: self.send_queue_frames.get(),
+                bytes_max: self.send_queue_bytes.get(),
+                policy: self.slow_consumer.into(),
+            }),
         })
     }
 }
@@ -515,6 +517,12 @@ mod tests {
             &["--slow-consumer", "wait"],
             &["--log-format", "xml"],
             &["--send-queue-frames", "0"],
+            &["--drain-seconds", "-1"],
+            &["--max-http-sockets", "0"],
+            &["--header-timeout-seconds", "0"],
+            &["--max-header-bytes", "1023"],
+            &["--max-body-bytes", "1048577"],
+            &["--max-message-bytes", "1"],
         ] {
             assert!(Cli::try_parse_from([&["rowcast"], args].concat()).is_err(), "{args:?}");
         }

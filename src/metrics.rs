@@ -39,6 +39,78 @@ struct ResponseLabel {
     status: u16,
 }
 
+/// A limit that somebody met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// WebSockets in all.
+    Connections,
+    /// WebSockets from one address.
+    ConnectionsPerAddress,
+    /// Sockets that are not WebSockets, in all.
+    HttpSockets,
+    /// Sockets that are not WebSockets, from one address.
+    HttpSocketsPerAddress,
+    /// WebSockets that open in a second.
+    Handshakes,
+    /// The time for the first request of a socket to begin and for its head to arrive.
+    HeaderTimeout,
+    /// The time for a body to arrive.
+    BodyTimeout,
+    /// The size of a head.
+    HeaderBytes,
+    /// The size of a body.
+    BodyBytes,
+    /// The size of a message from a WebSocket.
+    MessageBytes,
+    /// Messages from a WebSocket in a second; counted once in each second in which one was made to wait.
+    Commands,
+    /// Subscriptions of a WebSocket.
+    Subscriptions,
+    /// Frames that flood an HTTP/2 connection, and streams that its client opens beyond what it may, or resets.
+    Http2Flood,
+}
+
+impl Limit {
+    const ALL: [Self; 13] = [
+        Self::Connections,
+        Self::ConnectionsPerAddress,
+        Self::HttpSockets,
+        Self::HttpSocketsPerAddress,
+        Self::Handshakes,
+        Self::HeaderTimeout,
+        Self::BodyTimeout,
+        Self::HeaderBytes,
+        Self::BodyBytes,
+        Self::MessageBytes,
+        Self::Commands,
+        Self::Subscriptions,
+        Self::Http2Flood,
+    ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::HttpSockets => "http_sockets",
+            Self::HttpSocketsPerAddress => "http_sockets_per_address",
+            Self::Handshakes => "handshakes",
+            Self::HeaderTimeout => "header_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::HeaderBytes => "header_bytes",
+            Self::BodyBytes => "body_bytes",
+            Self::MessageBytes => "message_bytes",
+            Self::Commands => "commands",
+            Self::Subscriptions => "subscriptions",
+            Self::Http2Flood => "http2_flood",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct LatencyBuckets;
 
@@ -68,12 +140,11 @@ pub struct Metrics {
     responses: Family<ResponseLabel, Counter>,
     /// HTTP/2 connections open now.
     pub http2_connections: Gauge,
-    /// HTTP/2 connections ended because their clients flooded them.
-    pub http2_floods: Counter,
     /// Assets pushed together with the page.
     pub http2_pushes: Counter,
     tls_handshakes: Family<OutcomeLabel, Counter>,
     tls_certificate_reads: Family<OutcomeLabel, Counter>,
+    refused: Family<LimitLabel, Counter>,
 }
 
 /// How a TLS handshake ended.
@@ -148,12 +219,16 @@ impl Metrics {
             commit_to_socket: Family::new_with_constructor(LatencyBuckets),
             responses: Family::default(),
             http2_connections: Gauge::default(),
-            http2_floods: Counter::default(),
             http2_pushes: Counter::default(),
             tls_handshakes: Family::default(),
             tls_certificate_reads: Family::default(),
+            refused: Family::default(),
         };
         metrics.register();
+        // All are shown from the start: what is not there cannot be told from what has not happened.
+        for limit in Limit::ALL {
+            drop(metrics.refused.get_or_create(&LimitLabel { limit: limit.label() }));
+        }
         metrics
     }
 
@@ -186,7 +261,6 @@ impl Metrics {
         );
         registry.register("http_responses", "HTTP responses, by method and status", self.responses.clone());
         registry.register("http2_connections", "HTTP/2 connections open", self.http2_connections.clone());
-        registry.register("http2_floods", "HTTP/2 connections ended as floods", self.http2_floods.clone());
         registry.register("http2_pushes", "Assets pushed with the page", self.http2_pushes.clone());
         registry.register("tls_handshakes", "TLS handshakes, by how they ended", self.tls_handshakes.clone());
         registry.register(
@@ -194,6 +268,7 @@ impl Metrics {
             "How often a changed certificate was read, by whether it could be used",
             self.tls_certificate_reads.clone(),
         );
+        registry.register("refused", "Times that a limit was met, by limit", self.refused.clone());
     }
 
     /// The numbers that this core counts, under the slow-consumer policy with this name.
@@ -234,6 +309,11 @@ impl Metrics {
         self.tls_certificate_reads.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// Counts that somebody met a limit.
+    pub fn refused(&self, limit: Limit) {
+        self.refused.get_or_create(&LimitLabel { limit: limit.label() }).inc();
+    }
+
     /// All numbers as text.
     #[must_use]
     pub fn encode(&self) -> String {
@@ -257,6 +337,7 @@ mod tests {
         core.frames_skipped.inc_by(3);
         metrics.connection_closed("slow_consumer");
         metrics.responded("GET", 200);
+        metrics.refused(Limit::Handshakes);
         let text = metrics.encode();
         for line in [
             "rowcast_connections{core=\"1\"} 1",
@@ -265,6 +346,8 @@ mod tests {
             "rowcast_frames_skipped_total{policy=\"conflate\"} 3",
             "rowcast_connections_closed_total{reason=\"slow_consumer\"} 1",
             "rowcast_http_responses_total{method=\"GET\",status=\"200\"} 1",
+            "rowcast_refused_total{limit=\"handshakes\"} 1",
+            "rowcast_refused_total{limit=\"header_timeout\"} 0",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
         }

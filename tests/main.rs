@@ -3,12 +3,14 @@
 
 mod fanout;
 mod http2;
+mod limits;
 mod load;
 mod outage;
 mod postgres;
 mod process;
 mod rest;
 mod scale;
+mod stopping;
 mod support;
 mod tls;
 mod websocket;

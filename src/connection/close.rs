@@ -52,7 +52,7 @@ impl CloseReason {
             Self::Protocol(what) => what,
             Self::Binary => "commands are text messages",
             Self::InvalidUtf8 => "a text message is not UTF-8",
-            Self::MessageTooBig => "a message is above 256 KiB",
+            Self::MessageTooBig => "a message is longer than this server takes",
             Self::SlowConsumer => "too slow for its subscriptions",
             Self::Silence => "nothing heard for 75 seconds",
             Self::Restart => "the server restarts, come back",

@@ -9,8 +9,9 @@ use super::protocol::{self, Command, Refusal, Why};
 use super::{ANSWERS_WAITING_MAX, Connection, Connections, Phase};
 use crate::fanout::{Applied, Core, Operation, SlotKey, Subscriber};
 use crate::frame::{Frame, Opcode};
+use crate::metrics::Limit;
 use crate::product::ProductId;
-use crate::websocket::Received;
+use crate::websocket::{CodecError, Received};
 
 /// How often a task reads before the core's other tasks get a turn.
 const READS_MAX: usize = 8;
@@ -113,6 +114,7 @@ fn advance_command(core: &mut Core<Connection>, key: SlotKey) {
                 let limit = connection.shared.limits.subscriptions_max;
                 let wanted = applied.subscriptions + command.products.len() - applied.products;
                 if wanted > limit {
+                    connection.shared.process_metrics.refused(Limit::Subscriptions);
                     let why = Why::TooManySubscriptions { limit };
                     connection.queue.push_control(protocol::refused(&Refusal { reply: command.reply, why }));
                 } else {
@@ -138,7 +140,25 @@ impl Connection {
 
     /// Whether to leave the peer's next message where it is.
     fn is_paused(&self) -> bool {
-        self.in_flight.is_some() || (self.blocked && self.queue.control_len() >= ANSWERS_WAITING_MAX)
+        self.in_flight.is_some() || self.is_held() || (self.blocked && self.queue.control_len() >= ANSWERS_WAITING_MAX)
+    }
+
+    /// Whether the peer has sent all that it may in this second.
+    fn is_held(&self) -> bool {
+        let max = self.shared.limits.messages_per_second_max;
+        let (second, messages) = self.messages;
+        max > 0 && messages >= max && second == self.shared.wheel.borrow().now()
+    }
+
+    /// Counts a message of the peer; the last that it may send in a second holds it until the next.
+    fn count_message(&mut self) {
+        let now = self.shared.wheel.borrow().now();
+        let (second, messages) = self.messages;
+        self.messages = (now, if second == now { messages.saturating_add(1) } else { 1 });
+        if self.messages.1 == self.shared.limits.messages_per_second_max {
+            self.shared.process_metrics.refused(Limit::Commands);
+            self.shared.held.borrow_mut().push(self.key);
+        }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -158,14 +178,19 @@ impl Connection {
         let (taken, received) = match self.decoder.decode(input) {
             Ok(decoded) => decoded,
             Err(error) => {
+                if error == CodecError::MessageTooBig {
+                    self.shared.process_metrics.refused(Limit::MessageBytes);
+                }
                 self.begin_close(error.into());
                 return (0, None);
             }
         };
         match received {
-            None | Some(Received::Pong(_)) => {}
+            None => {}
+            Some(Received::Pong(_)) => self.count_message(),
             Some(Received::Text(text)) => {
                 let parsed = protocol::parse(text, &mut self.shared.json_buffers.borrow_mut());
+                self.count_message();
                 match parsed {
                     Ok(command) => return (taken, Some(command)),
                     Err(refusal) => self.answer(protocol::refused(&refusal)),
@@ -173,6 +198,7 @@ impl Connection {
             }
             Some(Received::Ping(payload)) => {
                 let pong = Frame::new(Opcode::Pong, payload);
+                self.count_message();
                 self.answer(pong);
             }
             Some(Received::Binary(_)) => self.begin_close(CloseReason::Binary),

@@ -6,6 +6,7 @@
 //! {"reply":"optional, …","ok":false,"error":"…","code":"…"}
 //! {"error":"…","code":"…"}
 //! {"skipped":12}
+//! {"reconnect":{"afterMs":850}}
 //! ```
 
 use std::fmt;
@@ -217,6 +218,12 @@ pub fn skipped(frames: u64) -> Frame {
     text(&format!(r#"{{"skipped":{frames}}}"#))
 }
 
+/// What a reader is told whose connection is about to be closed and that does well to come back after that time.
+#[must_use]
+pub fn reconnect(after_ms: u64) -> Frame {
+    text(&format!(r#"{{"reconnect":{{"afterMs":{after_ms}}}}}"#))
+}
+
 fn text(json: &str) -> Frame {
     Frame::new(Opcode::Text, json.as_bytes())
 }
@@ -303,5 +310,6 @@ mod tests {
             r#"{"error":"command is \"subscribe\" or \"unsubscribe\"","code":"unknown_command"}"#
         );
         assert_eq!(json(&skipped(12)), r#"{"skipped":12}"#);
+        assert_eq!(json(&reconnect(850)), r#"{"reconnect":{"afterMs":850}}"#);
     }
 }

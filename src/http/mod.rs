@@ -23,16 +23,27 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::problem::Problem;
-use crate::connection::admission::ConnectionsBound;
-use crate::metrics::Metrics;
-use crate::product::Product;
+use crate::connection::admission::Admission;
+use crate::metrics::{Limit, Metrics};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 
-/// How long a client has for the body of its request.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
 type Answer = Response<Full<Bytes>>;
+
+/// What bounds each HTTP connection.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// How long a client has for the head of a request, and how long it may be silent between two.
+    pub head_timeout: Duration,
+    /// How long it has for the body.
+    pub body_timeout: Duration,
+    /// The request line and the headers.
+    pub head_bytes_max: usize,
+    /// The body.
+    pub body_bytes_max: usize,
+    /// How many streams an HTTP/2 connection may have open at once.
+    pub http2_streams_max: u32,
+}
 
 /// What requests are answered with. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,10 +54,10 @@ pub struct Services {
     pub source_up: watch::Receiver<bool>,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
-    /// How many WebSockets there may be.
-    pub connections_bound: ConnectionsBound,
-    /// How many streams an HTTP/2 connection may have open at once.
-    pub http2_streams_max: u32,
+    /// Who may come in.
+    pub admission: Arc<Admission>,
+    /// What bounds a request.
+    pub limits: HttpLimits,
     /// Whether the server stops.
     pub shutdown: Shutdown,
 }
@@ -57,7 +68,7 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let answer = match with_body(request).await {
+    let answer = match with_body(services, request).await {
         Ok(request) => route(services, &request).await,
         Err(problem) => Err(problem),
     };
@@ -122,25 +133,47 @@ fn metric_label(method: &Method) -> &'static str {
     }
 }
 
+/// Refuses a head above the limit. hyper stops reading at twice the limit, and answers 431 without a body then.
+fn check_head<B>(services: &Services, request: &Request<B>) -> Result<(), Problem> {
+    // What stands around a header: a colon, a space, the end of the line; in the request line, two spaces and the version.
+    const AROUND_HEADER: usize = 4;
+    const AROUND_REQUEST_LINE: usize = 12;
+    let target = request.uri();
+    let target_bytes = target.path_and_query().map_or(0, |path| path.as_str().len());
+    let line = request.method().as_str().len() + target_bytes + AROUND_REQUEST_LINE;
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + AROUND_HEADER);
+    let max = services.limits.head_bytes_max;
+    if line + headers.sum::<usize>() > max {
+        services.metrics.refused(Limit::HeaderBytes);
+        let detail = format!("the request line and the headers have at most {max} bytes");
+        return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail));
+    }
+    Ok(())
+}
+
 /// Reads the body, which is bounded in bytes and in time.
-async fn with_body<B>(request: Request<B>) -> Result<Request<Bytes>, Problem>
+async fn with_body<B>(services: &Services, request: Request<B>) -> Result<Request<Bytes>, Problem>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let max = services.limits.body_bytes_max;
     let too_large = || {
-        let limit = Product::JSON_BYTES_MAX;
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {limit} bytes"))
+        services.metrics.refused(Limit::BodyBytes);
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {max} bytes"))
     };
     let (head, body) = request.into_parts();
-    if body.size_hint().lower() > Product::JSON_BYTES_MAX as u64 {
+    if body.size_hint().lower() > max as u64 {
         return Err(too_large());
     }
-    let collected = timeout(BODY_TIMEOUT, Limited::new(body, Product::JSON_BYTES_MAX).collect()).await;
+    let collected = timeout(services.limits.body_timeout, Limited::new(body, max).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(Request::from_parts(head, body.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::bad_request("the body was cut off")),
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+        Err(_) => {
+            services.metrics.refused(Limit::BodyTimeout);
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long"))
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! `GET /websocket`: from a request to a [`Connection`](crate::connection::Connection) on this core.
 
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -13,9 +15,10 @@ use tracing::debug;
 
 use super::problem::Problem;
 use super::{Answer, Services};
-use crate::connection::admission::{CountedSocket, Place};
+use crate::connection::admission::{CountedSocket, Full, Place};
 use crate::connection::socket::Socket;
 use crate::connection::{Admitted, Connections};
+use crate::metrics::Limit;
 use crate::tls::TlsStream;
 use crate::websocket::handshake::{self, HandshakeError};
 
@@ -23,28 +26,41 @@ use crate::websocket::handshake::{self, HandshakeError};
 pub(super) fn upgrade(
     services: &Services,
     connections: &Rc<Connections>,
-    counted: Rc<CountedSocket>,
+    (counted, address): (Rc<CountedSocket>, IpAddr),
     mut request: Request<Incoming>,
 ) -> Result<Answer, Problem> {
     if request.method() != Method::GET {
         return Err(Problem::method_not_allowed("GET"));
     }
     let accepted = handshake::accept(&request).map_err(Problem::from)?;
-    let place = admit(services)?;
+    let place = admit(services, address)?;
     let on_upgrade = hyper::upgrade::on(&mut request);
     let open = open(on_upgrade, Rc::clone(connections), (place, counted));
     tokio::task::spawn_local(services.shutdown.http.track_future(open));
     Ok(accepted.map(|_| Bytes::new().into()))
 }
 
-/// A place for one WebSocket more, whatever carries it.
-pub(super) fn admit(services: &Services) -> Result<Place, Problem> {
+/// A place for one more WebSocket from this address, if the server goes on and no limit is met.
+pub(super) fn admit(services: &Services, address: IpAddr) -> Result<Place, Problem> {
     if services.shutdown.draining.is_cancelled() {
         return Err(Problem::unavailable("the server stops; come back soon"));
     }
-    services.connections_bound.enter().ok_or_else(|| {
-        let max = services.connections_bound.max();
-        Problem::unavailable(format!("this server has the {max} WebSockets that it may have; come back later"))
+    if let Some(handshakes) = &services.admission.handshakes {
+        handshakes.take(Instant::now()).map_err(|wait| {
+            services.metrics.refused(Limit::Handshakes);
+            let seconds = wait.as_secs() + 1;
+            Problem::unavailable_for(seconds, "too many WebSockets open at this moment; come back later")
+        })?;
+    }
+    services.admission.connections.enter(address).map_err(|full| match full {
+        Full::InAll(max) => {
+            services.metrics.refused(Limit::Connections);
+            Problem::unavailable(format!("this server has the {max} WebSockets that it may have; come back later"))
+        }
+        Full::OfAddress(max) => {
+            services.metrics.refused(Limit::ConnectionsPerAddress);
+            Problem::unavailable(format!("your address has the {max} WebSockets that one may have; close one of them"))
+        }
     })
 }
 

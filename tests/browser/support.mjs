@@ -66,7 +66,8 @@ export class Server {
   }
 
   async start() {
-    const options = ['--listen', `127.0.0.1:${this.#port}`, '--data-dir', this.#dataDir, ...this.#options];
+    const listen = `127.0.0.1:${this.#port}`;
+    const options = ['--listen', listen, '--data-dir', this.#dataDir, '--drain-seconds', '1', ...this.#options];
     const child = spawn(BINARY, options, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     const kill = () => child.kill('SIGKILL');

@@ -116,7 +116,7 @@ async fn floods_end_their_own_connection() {
     ] {
         assert_eq!(flood(server.address, bytes).await, Some(ENHANCE_YOUR_CALM), "{name}");
         ended += 1;
-        server.until_metric("rowcast_http2_floods_total", ended).await;
+        server.until_metric("rowcast_refused_total{limit=\"http2_flood\"}", ended).await;
         server.until_metric("rowcast_http2_connections", 1).await;
         goes_on(&mut http2, &mut socket).await;
     }

@@ -57,7 +57,9 @@ impl TestServer {
     }
 
     async fn start(options: &[&str]) -> Self {
-        let arguments = [&["rowcast", "--listen", "127.0.0.1:0"], options].concat();
+        // Most tests are over when they stop their server.
+        let at_once: &[&str] = if options.contains(&"--drain-seconds") { &[] } else { &["--drain-seconds", "0"] };
+        let arguments = [&["rowcast", "--listen", "127.0.0.1:0"], at_once, options].concat();
         let task = Cli::try_parse_from(arguments).expect("the options are right").into_task(None);
         let Ok(Task::Serve(config)) = task else { panic!("{task:?}") };
         let (stop, stopped) = oneshot::channel::<()>();

@@ -82,6 +82,17 @@ impl Socket {
         }
     }
 
+    /// What comes until the server closes, and the code that it closes with.
+    pub(crate) async fn until_closed(&mut self) -> (Vec<Value>, u16) {
+        let mut messages = Vec::new();
+        loop {
+            match self.read().await {
+                Read::Message(message) => messages.push(message),
+                Read::Close(code) => return (messages, code),
+            }
+        }
+    }
+
     /// Sends a command and waits for its reply, before which nothing else may come.
     pub(crate) async fn command(&mut self, command: &str, products: impl IntoIterator<Item = u64>) -> Value {
         let products: Vec<u64> = products.into_iter().collect();

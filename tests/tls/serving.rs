@@ -99,7 +99,11 @@ async fn a_server_that_stops_closes_its_sockets_and_says_so() {
     let mut socket = Socket::over(certificate.client().connect(server.address).await).await;
     socket.subscribe([1]).await;
     server.begin_stop();
-    let (closed, ended) = tokio::join!(async move { socket.read().await }, server.ended());
+    let closing = async move {
+        assert!(socket.next().await["reconnect"]["afterMs"].is_u64());
+        socket.read().await
+    };
+    let (closed, ended) = tokio::join!(closing, server.ended());
     assert_eq!(closed, Read::Close(1012));
     assert_eq!((ended.connections, ended.connections_cut), (1, 0));
 }

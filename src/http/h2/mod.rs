@@ -2,7 +2,7 @@
 //!
 //! A connection is one task, which alone reads and writes its stream; each request is another, so that a slow one holds
 //! up no other. What a client can make this side keep is bounded by [`STREAM_WINDOW_BYTES`] and [`SEND_BUFFER_BYTES`] for
-//! each stream, and [`HEADER_LIST_BYTES_MAX`]. Frames that cost more to answer than to send are counted by
+//! each stream, and by [`HttpLimits`] for its head. Frames that cost more to answer than to send are counted by
 //! [`FloodGuard`].
 
 mod flood;
@@ -25,7 +25,9 @@ use tracing::debug;
 
 use self::flood::{FloodGuard, FloodSign};
 use self::request::Exchange;
+use super::HttpLimits;
 use super::listener::{CoreHttp, Peer};
+use crate::metrics::Limit;
 
 /// What a client may send on a stream before it is read. A stream that is not read keeps as much, and since the
 /// connection's window is that of all its streams together, it takes nothing from the others.
@@ -33,16 +35,12 @@ const STREAM_WINDOW_BYTES: u32 = 32 * 1024;
 /// What may wait on a stream for the client's window, or for TCP. What does not fit stays with whoever sends: a WebSocket's
 /// changes in its send queue, under its policy.
 const SEND_BUFFER_BYTES: usize = 16 * 1024;
-/// The longest head of a request, as RFC 9113, §6.5.2 counts; the same as HTTP/1 has here, about.
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 /// How many streams may have been reset by the client before anybody looked at them.
 const RESETS_UNSEEN_MAX: usize = 64;
 /// How many streams this side may have had to reset because the client broke a rule, or opened more than it may.
 const ERRORS_MAX: usize = 256;
 /// How many streams are remembered after this side reset them, so that what was on its way is ignored.
 const RESETS_REMEMBERED_MAX: usize = 64;
-/// How long a client has for its preface, and how long nothing may happen on a connection.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client has to end a connection that has nothing more to do.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -60,27 +58,34 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (stream, flood) = FloodGuard::new(stream);
-    let handshake = builder(core.services.http2_streams_max).handshake(stream);
-    let connection = timeout(IDLE_TIMEOUT, handshake).await?.map_err(io::Error::other)?;
+    let limits = core.services.limits;
+    let handshake = timeout(limits.head_timeout, builder(&limits).handshake(stream)).await;
+    let Ok(handshake) = handshake else {
+        core.services.metrics.refused(Limit::HeaderTimeout);
+        return Err(io::ErrorKind::TimedOut.into());
+    };
+    let connection = handshake.map_err(io::Error::other)?;
     let metrics = core.services.metrics.clone();
     metrics.http2_connections.inc();
     let served = Box::pin(serve_requests(core, peer, connection, &flood)).await;
     metrics.http2_connections.dec();
     if flood.is_raised() || served.as_ref().is_err_and(|error| error.reason() == Some(Reason::ENHANCE_YOUR_CALM)) {
-        metrics.http2_floods.inc();
+        metrics.refused(Limit::Http2Flood);
     }
     served.map_err(io::Error::other)
 }
 
-fn builder(streams_max: u32) -> Builder {
-    let streams_max = streams_max.min(STREAMS_MAX);
+fn builder(limits: &HttpLimits) -> Builder {
+    let streams_max = limits.http2_streams_max.min(STREAMS_MAX);
+    // Twice, as on HTTP/1, so that a head that is not much above the limit is answered by us.
+    let head_bytes_max = u32::try_from(2 * limits.head_bytes_max).unwrap_or(u32::MAX);
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(streams_max)
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size((streams_max * STREAM_WINDOW_BYTES).max(u16::MAX.into()))
         .max_send_buffer_size(SEND_BUFFER_BYTES)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_header_list_size(head_bytes_max)
         .max_pending_accept_reset_streams(RESETS_UNSEEN_MAX)
         .max_local_error_reset_streams(Some(ERRORS_MAX))
         .max_concurrent_reset_streams(RESETS_REMEMBERED_MAX)
@@ -98,8 +103,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let draining = core.services.shutdown.draining.clone();
+    let idle_timeout = core.services.limits.head_timeout;
     let mut phase = Phase::Open;
-    let mut look_again = pin!(sleep(IDLE_TIMEOUT));
+    let mut look_again = pin!(sleep(idle_timeout));
     loop {
         tokio::select! {
             accepted = connection.accept() => {
@@ -107,17 +113,17 @@ where
                 let (request, respond) = accepted?;
                 let pushes_max = connection.max_concurrent_send_streams();
                 start(&core, &peer, Exchange { request, respond, pushes_max });
-                again_in(look_again.as_mut(), phase.patience());
+                again_in(look_again.as_mut(), phase.patience(idle_timeout));
             }
             () = draining.cancelled(), if phase == Phase::Open => {
                 phase = Phase::Ending;
                 connection.graceful_shutdown();
-                again_in(look_again.as_mut(), phase.patience());
+                again_in(look_again.as_mut(), phase.patience(idle_timeout));
             }
             () = flood.raised(), if phase != Phase::Flooded => {
                 phase = Phase::Flooded;
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                again_in(look_again.as_mut(), phase.patience());
+                again_in(look_again.as_mut(), phase.patience(idle_timeout));
             }
             () = look_again.as_mut() => {
                 match phase {
@@ -131,7 +137,7 @@ where
                         return Ok(());
                     }
                 }
-                again_in(look_again.as_mut(), phase.patience());
+                again_in(look_again.as_mut(), phase.patience(idle_timeout));
             }
         }
     }
@@ -149,9 +155,9 @@ enum Phase {
 
 impl Phase {
     /// How long nothing may happen.
-    const fn patience(self) -> Duration {
+    const fn patience(self, idle_timeout: Duration) -> Duration {
         match self {
-            Self::Open => IDLE_TIMEOUT,
+            Self::Open => idle_timeout,
             Self::Ending | Self::Flooded => GOODBYE_TIMEOUT,
         }
     }

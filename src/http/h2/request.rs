@@ -16,8 +16,9 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::super::listener::{CoreHttp, Peer};
-use super::super::{Answer, answer, metric_label};
-use super::{SEND_BUFFER_BYTES, is_extended_connect, push, websocket};
+use super::super::{Answer, answer, check_head, finish, metric_label};
+use super::push::{self, Promised};
+use super::{SEND_BUFFER_BYTES, is_extended_connect, websocket};
 
 /// How long a client may take nothing of an answer that waits for it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,19 +37,27 @@ pub(super) async fn serve(core: CoreHttp, peer: Peer, exchange: Exchange) {
     let Exchange { mut request, mut respond, pushes_max } = exchange;
     name_host(&mut request);
     let method = metric_label(request.method());
-    if is_extended_connect(&request) || request.uri().path() == "/websocket" {
-        let status = websocket::open(&core, peer, request, respond).await;
-        core.services.metrics.responded(method, status.as_u16());
-        return;
-    }
     let is_head = request.method() == Method::HEAD;
-    let pushed = push::promise(&mut respond, &request, pushes_max);
-    let bytes_told = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let request = request.map(|stream| RequestBody { stream, bytes_told });
-    let mut answer = tokio::select! {
-        answer = answer(&core.services, request) => answer,
-        reset = std::future::poll_fn(|cx| respond.poll_reset(cx)) => {
-            return debug!(?reset, "a client does not want its answer");
+    let mut pushed = Promised::default();
+    let mut answer = if let Err(problem) = check_head(&core.services, &request) {
+        finish(problem.into())
+    } else if is_extended_connect(&request) || request.uri().path() == "/websocket" {
+        match websocket::admit(&core.services, peer.address, &request) {
+            Ok(place) => {
+                core.services.metrics.responded(method, StatusCode::OK.as_u16());
+                return websocket::open(&core, peer, place, request, respond);
+            }
+            Err(problem) => finish(problem.into()),
+        }
+    } else {
+        pushed = push::promise(&mut respond, &request, pushes_max);
+        let bytes_told = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let request = request.map(|stream| RequestBody { stream, bytes_told });
+        tokio::select! {
+            answer = answer(&core.services, request) => answer,
+            reset = std::future::poll_fn(|cx| respond.poll_reset(cx)) => {
+                return debug!(?reset, "a client does not want its answer");
+            }
         }
     };
     core.services.metrics.responded(method, answer.status().as_u16());

@@ -1,6 +1,8 @@
 //! WebSockets on HTTP/2 (RFC 8441): from an extended CONNECT to a [`Connection`](crate::connection::Connection) on this
 //! core, which then owns the stream.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::ext::Protocol;
@@ -10,43 +12,14 @@ use tracing::debug;
 
 use super::super::listener::{CoreHttp, Peer};
 use super::super::problem::Problem;
-use super::super::{Services, finish, no_such_path, upgrade};
+use super::super::{Services, no_such_path, upgrade};
 use super::request;
 use crate::connection::admission::Place;
 use crate::connection::h2_socket::H2Socket;
 use crate::websocket::handshake::{self, HandshakeError};
 
-/// Answers a request for a WebSocket: opens it, or says why not. Returns the status of the answer.
-pub(super) async fn open(
-    core: &CoreHttp,
-    peer: Peer,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-) -> StatusCode {
-    let place = match admit(&core.services, &request) {
-        Ok(place) => place,
-        Err(problem) => return refuse(problem, request.method() == Method::HEAD, respond).await,
-    };
-    match respond.send_response(request::dated(Response::new(())), false) {
-        Ok(stream) => {
-            let socket = H2Socket::new(stream, request.into_body(), peer.address);
-            core.connections.open(socket.into(), &[], (place, peer.counted));
-        }
-        Err(error) => debug!(%error, "a WebSocket ended in its handshake"),
-    }
-    StatusCode::OK
-}
-
-async fn refuse(problem: Problem, is_head: bool, mut respond: SendResponse<Bytes>) -> StatusCode {
-    let answer = finish(problem.into());
-    let status = answer.status();
-    if let Err(error) = request::send(|head, is_end| respond.send_response(head, is_end), answer, is_head).await {
-        debug!(%error, "a refusal was not taken");
-    }
-    status
-}
-
-fn admit<B>(services: &Services, request: &Request<B>) -> Result<Place, Problem> {
+/// A place for the WebSocket that a request asks for from this address, or why there is none.
+pub(super) fn admit<B>(services: &Services, address: IpAddr, request: &Request<B>) -> Result<Place, Problem> {
     let path = request.uri().path();
     if path != "/websocket" {
         return Err(no_such_path(path));
@@ -57,5 +30,22 @@ fn admit<B>(services: &Services, request: &Request<B>) -> Result<Place, Problem>
         None if request.method() == Method::GET => return Err(HandshakeError::NotAnUpgrade.into()),
         None => return Err(Problem::method_not_allowed("GET")),
     }
-    upgrade::admit(services)
+    upgrade::admit(services, address)
+}
+
+/// Accepts a WebSocket, and hands its stream to this core's connections.
+pub(super) fn open(
+    core: &CoreHttp,
+    peer: Peer,
+    place: Place,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    match respond.send_response(request::dated(Response::new(())), false) {
+        Ok(stream) => {
+            let socket = H2Socket::new(stream, request.into_body(), peer.socket);
+            core.connections.open(socket.into(), &[], (place, peer.counted));
+        }
+        Err(error) => debug!(%error, "a WebSocket ended in its handshake"),
+    }
 }
