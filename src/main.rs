@@ -116,13 +116,14 @@ fn greet(server: &Server, config: &Config) {
         StoreConfig::Postgres(database) => format!("Postgres at {database}"),
     };
     let (http, ws) = if config.tls.is_some() { ("https", "wss") } else { ("http", "ws") };
+    let token = if config.keys.is_some() { " -H \"Authorization: Bearer $TOKEN\"" } else { "" };
     // Whoever started this may have closed standard output.
     let _ = write!(
         std::io::stdout(),
         "Rowcast is live at {http}://{address}\n\
          Products are in {store}; WebSockets open at {ws}://{address}/websocket\n\
          Try this, and watch the page:\n  \
-         curl -X PUT {http}://{address}/products/1 -H 'Content-Type: application/json' \\\n    \
+         curl -X PUT {http}://{address}/products/1 -H 'Content-Type: application/json'{token} \\\n    \
          -d '{{\"manufacturer\":\"Apple\",\"pricePerUnit\":\"500EUR\",\"unitsAvailable\":6,\"productName\":\"MacBook Pro\"}}'\n"
     );
 }

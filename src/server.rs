@@ -137,6 +137,8 @@ impl Server {
             admission: Arc::new(Admission::new(config.admission)),
             limits: config.http,
             shutdown: Shutdown::new(),
+            keys: config.keys.clone(),
+            allowed_origins: Arc::clone(&config.allowed_origins),
         };
         let (hub, inboxes) = Hub::new(config.cores, config.shards);
         let (ingesting, ingest) = oneshot::channel();

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, so that they link once.
 #![allow(clippy::unwrap_used)] // the lint knows tests by their attribute, not their helpers
 
+mod auth;
 mod fanout;
 mod http2;
 mod limits;

@@ -36,7 +36,7 @@ impl Running {
         Self::of(&mut rowcast(&[&["--listen", "127.0.0.1:0", "--data-dir", data_dir], options].concat())).await
     }
 
-    async fn of(command: &mut Command) -> Self {
+    pub(crate) async fn of(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut greeting = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -47,7 +47,7 @@ impl Running {
     }
 
     /// Sends a signal, and returns how the process ended and what its log said.
-    async fn signal(mut self, signal: &str) -> (ExitStatus, String) {
+    pub(crate) async fn signal(mut self, signal: &str) -> (ExitStatus, String) {
         send_signal(&self.child, signal).await;
         let mut log = String::new();
         patiently(self.child.stderr.take().unwrap().read_to_string(&mut log)).await.unwrap();

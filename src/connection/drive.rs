@@ -20,6 +20,8 @@ const READS_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) struct InFlight {
     step: Step,
+    /// What was withheld of the command.
+    withheld: Option<Why>,
     pub(super) applied: Option<Applied>,
 }
 
@@ -62,7 +64,7 @@ fn receive(core: &mut Core<Connection>, key: SlotKey, mut input: &mut [u8]) {
         }
         if connection.is_paused() {
             // What was read earlier and waits still comes after this.
-            connection.unread.splice(0..0, input.iter().copied());
+            connection.unread = [&*input, &connection.unread].concat().into();
             break;
         }
         let (taken, command) = connection.decode(input);
@@ -77,25 +79,33 @@ fn receive(core: &mut Core<Connection>, key: SlotKey, mut input: &mut [u8]) {
     connection.flush();
 }
 
-fn begin_command(core: &mut Core<Connection>, key: SlotKey, command: Command) {
-    let subscriptions_max = core.get_mut(key).map_or(0, |connection| connection.shared.limits.subscriptions_max);
+fn begin_command(core: &mut Core<Connection>, key: SlotKey, mut command: Command) {
+    let Some(connection) = core.get_mut(key) else { return };
+    let subscriptions_max = connection.shared.limits.subscriptions_max;
+    let withheld = connection.grant.as_deref().and_then(|grant| protocol::withhold(&mut command, grant));
     let may_exceed = command.operation == Operation::Subscribe
         && core.subscriptions(key) + command.products.len() > subscriptions_max;
     if may_exceed {
-        let mut command = command;
         command.products.sort_unstable();
         command.products.dedup();
         let products = command.products.clone();
-        start(core, key, Step::Counting(command), Operation::Count, &products);
+        start(core, key, Step::Counting(command), withheld, Operation::Count, &products);
     } else {
-        start(core, key, Step::Applying(command.reply), command.operation, &command.products);
+        start(core, key, Step::Applying(command.reply), withheld, command.operation, &command.products);
     }
 }
 
-fn start(core: &mut Core<Connection>, key: SlotKey, step: Step, operation: Operation, products: &[ProductId]) {
+fn start(
+    core: &mut Core<Connection>,
+    key: SlotKey,
+    step: Step,
+    withheld: Option<Why>,
+    operation: Operation,
+    products: &[ProductId],
+) {
     let applied = core.command(key, operation, products);
     if let Some(connection) = core.get_mut(key) {
-        connection.in_flight = Some(Box::new(InFlight { step, applied }));
+        connection.in_flight = Some(Box::new(InFlight { step, withheld, applied }));
     }
 }
 
@@ -104,12 +114,17 @@ fn advance_command(core: &mut Core<Connection>, key: SlotKey) {
     loop {
         let Some(connection) = core.get_mut(key) else { return };
         let Some(in_flight) = connection.in_flight.take_if(|in_flight| in_flight.applied.is_some()) else { return };
-        let InFlight { step, applied: Some(applied) } = *in_flight else { return };
+        let InFlight { step, withheld, applied: Some(applied) } = *in_flight else { return };
         match step {
-            Step::Applying(Some(reply)) => {
-                connection.queue.push_control(protocol::accepted(&reply, applied.subscriptions));
+            Step::Applying(reply) => {
+                let answer = match withheld {
+                    Some(why) => Some(protocol::refused(&Refusal { reply, why })),
+                    None => reply.map(|reply| protocol::accepted(&reply, applied.subscriptions)),
+                };
+                if let Some(answer) = answer {
+                    connection.queue.push_control(answer);
+                }
             }
-            Step::Applying(None) => {}
             Step::Counting(command) => {
                 let limit = connection.shared.limits.subscriptions_max;
                 let wanted = applied.subscriptions + command.products.len() - applied.products;
@@ -118,7 +133,7 @@ fn advance_command(core: &mut Core<Connection>, key: SlotKey) {
                     let why = Why::TooManySubscriptions { limit };
                     connection.queue.push_control(protocol::refused(&Refusal { reply: command.reply, why }));
                 } else {
-                    start(core, key, Step::Applying(command.reply), command.operation, &command.products);
+                    start(core, key, Step::Applying(command.reply), withheld, command.operation, &command.products);
                 }
             }
         }
@@ -165,7 +180,7 @@ impl Connection {
         if !self.unread.is_empty() {
             let length = self.unread.len().min(scratch.len());
             scratch[..length].copy_from_slice(&self.unread[..length]);
-            self.unread = self.unread.split_off(length);
+            self.unread = self.unread[length..].into();
             return Poll::Ready(Ok(length));
         }
         let result = ready!(self.socket.poll_read(cx, scratch));

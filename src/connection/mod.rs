@@ -24,7 +24,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use simd_json::Buffers;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -36,6 +36,7 @@ use self::close::CloseReason;
 use self::drive::InFlight;
 use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, PING_AFTER_SECONDS, Second, Wheel};
 use self::socket::Socket;
+use crate::auth::Grant;
 use crate::fanout::{Applied, Core, Pushed, SendQueue, SendQueueLimits, SlotKey, Subscriber};
 use crate::frame::{Frame, FrameRun, Opcode};
 use crate::metrics::{CoreMetrics, Metrics};
@@ -117,15 +118,20 @@ impl Connections {
 
     /// Takes over a socket after its handshake, with the bytes that were already read from it, and serves it in a task
     /// of this thread's [`LocalRuntime`](tokio::runtime::LocalRuntime).
-    pub fn open(self: &Rc<Self>, socket: Socket, already_read: &[u8], admitted: Admitted) {
+    ///
+    /// It may subscribe to what `grant` lets it read, and is closed when that expires; without one it may subscribe to
+    /// everything.
+    pub fn open(self: &Rc<Self>, socket: Socket, already_read: &[u8], admitted: Admitted, grant: Option<Rc<Grant>>) {
         socket.prepare();
         let shared = Rc::clone(&self.shared);
         // A copy, since the bytes stand in the 8 KiB buffer of the HTTP connection, which would live as long.
-        let already_read = already_read.to_vec();
-        let key =
-            self.core.borrow_mut().insert_with(|key| Connection::new(key, socket, already_read, shared, admitted));
+        let already_read = already_read.into();
+        let mut core = self.core.borrow_mut();
+        let key = core
+            .insert_with(|key| Connection { grant, ..Connection::new(key, socket, already_read, shared, admitted) });
         let now = self.shared.wheel.borrow().now();
-        self.shared.wheel.borrow_mut().schedule(key, now + PING_AFTER_SECONDS);
+        core.get_mut(key).expect("it was inserted").look_again(now + PING_AFTER_SECONDS);
+        drop(core);
         let connections = Rc::clone(self);
         tokio::task::spawn_local(self.tasks.track_future(async move {
             let reason = std::future::poll_fn(|cx| drive::drive(&connections, key, cx)).await;
@@ -225,8 +231,10 @@ pub struct Connection {
     shared: Rc<Shared>,
     decoder: Decoder,
     queue: SendQueue,
+    /// What its token grants; without one, everything.
+    grant: Option<Rc<Grant>>,
     /// Read, but not yet looked at: the peer's last command is still being carried out, or it does not read.
-    unread: Vec<u8>,
+    unread: Box<[u8]>,
     in_flight: Option<Box<InFlight>>,
     phase: Phase,
     /// Whether the socket took no more, and its task waits until it does.
@@ -254,7 +262,7 @@ enum Phase {
 }
 
 impl Connection {
-    fn new(key: SlotKey, socket: Socket, unread: Vec<u8>, shared: Rc<Shared>, admitted: Admitted) -> Self {
+    fn new(key: SlotKey, socket: Socket, unread: Box<[u8]>, shared: Rc<Shared>, admitted: Admitted) -> Self {
         let heard = shared.wheel.borrow().now();
         let decoder = Decoder::new(shared.limits.message_bytes_max);
         Self {
@@ -263,6 +271,7 @@ impl Connection {
             shared,
             decoder,
             queue: SendQueue::new(),
+            grant: None,
             unread,
             in_flight: None,
             phase: Phase::Open,
@@ -311,16 +320,32 @@ impl Connection {
             }
             // Scheduled again when closing began; what is due now is the heartbeat from before.
             Phase::Closing { .. } | Phase::Ended(_) => {}
+            Phase::Open if self.grant_seconds() == Some(0) => self.begin_close(CloseReason::TokenExpired),
             Phase::Open => match heartbeat::beat(now, self.heard) {
-                Beat::Wait(at) => self.shared.wheel.borrow_mut().schedule(self.key, at),
+                Beat::Wait(at) => self.look_again(at),
                 Beat::Ping(at) => {
                     self.queue.push_control(Frame::new(Opcode::Ping, b""));
                     self.flush();
-                    self.shared.wheel.borrow_mut().schedule(self.key, at);
+                    self.look_again(at);
                 }
                 Beat::Close => self.begin_close(CloseReason::Silence),
             },
         }
+    }
+
+    /// Has an open connection looked at in that second, or when its token expires, if that is earlier.
+    fn look_again(&self, at: Second) {
+        let mut wheel = self.shared.wheel.borrow_mut();
+        let expires = self.grant_seconds().map_or(at, |seconds| wheel.now().saturating_add(seconds));
+        wheel.schedule(self.key, at.min(expires));
+    }
+
+    /// For how many seconds the token is still valid, rounded up.
+    fn grant_seconds(&self) -> Option<u32> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let remaining = self.grant.as_ref()?.remaining(now);
+        let begun = u64::from(remaining.subsec_nanos() > 0);
+        Some(u32::try_from(remaining.as_secs().saturating_add(begun)).unwrap_or(u32::MAX))
     }
 
     /// Adds a change to a queue that may be full.

@@ -1,8 +1,10 @@
 //! The HTTP surface: which path answers what. Status codes are chosen here, and nowhere else.
 
 pub mod listener;
+pub mod origin;
 pub mod redirect;
 
+mod access;
 mod h2;
 mod ops;
 mod page;
@@ -22,7 +24,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use self::access::Access;
+use self::origin::AllowedOrigins;
 use self::problem::Problem;
+use crate::auth::Keys;
 use crate::connection::admission::Admission;
 use crate::metrics::{Limit, Metrics};
 use crate::shutdown::Shutdown;
@@ -60,6 +65,10 @@ pub struct Services {
     pub limits: HttpLimits,
     /// Whether the server stops.
     pub shutdown: Shutdown,
+    /// What tokens are checked with; without keys everybody may do everything.
+    pub keys: Option<Arc<Keys>>,
+    /// Whose pages may use this server.
+    pub allowed_origins: Arc<AllowedOrigins>,
 }
 
 /// Answers everything but the WebSocket, whatever the version of HTTP.
@@ -68,11 +77,10 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let answer = match with_body(services, request).await {
-        Ok(request) => route(services, &request).await,
-        Err(problem) => Err(problem),
-    };
-    finish(answer.unwrap_or_else(Answer::from))
+    let sharing = access::Sharing::of(services, &request);
+    let mut answer = finish(admitted(services, request).await.unwrap_or_else(Answer::from));
+    sharing.tell(answer.headers_mut());
+    answer
 }
 
 /// Adds what every answer says.
@@ -83,12 +91,28 @@ fn finish(mut answer: Answer) -> Answer {
     answer
 }
 
-async fn route(services: &Services, request: &Request<Bytes>) -> Result<Answer, Problem> {
+/// Answers whom the token and the origin let in; of the others not even the body is read.
+async fn admitted<B>(services: &Services, request: Request<B>) -> Result<Answer, Problem>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if !access::is_safe(request.method()) {
+        access::require_origin(services, &request)?;
+    }
+    if access::is_preflight(&request) {
+        return Ok(access::preflight());
+    }
+    let access = access::admit(services, &request)?;
+    route(services, &access, &with_body(services, request).await?).await
+}
+
+async fn route(services: &Services, access: &Access, request: &Request<Bytes>) -> Result<Answer, Problem> {
     let path = request.uri().path();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     match segments[..] {
-        ["products"] => products::collection(services, request).await,
-        ["products", id] => products::one(services, id, request).await,
+        ["products"] => products::collection(services, access, request).await,
+        ["products", id] => products::one(services, access, id, request).await,
         ["metrics"] => only_get(request).map(|()| ops::metrics(services)),
         ["healthz"] => only_get(request).map(|()| ops::healthz()),
         ["readyz"] => {

@@ -42,6 +42,7 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "subscriptions.js": JAVASCRIPT,
     "sync.js": JAVASCRIPT,
     "text.js": JAVASCRIPT,
+    "token.js": JAVASCRIPT,
 };
 
 /// The page is asked for anew each time, so that it is that of the server which runs.

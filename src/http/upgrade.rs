@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::problem::Problem;
-use super::{Answer, Services};
+use super::{Answer, Services, access};
+use crate::auth::Grant;
 use crate::connection::admission::{CountedSocket, Full, Place};
 use crate::connection::socket::Socket;
 use crate::connection::{Admitted, Connections};
@@ -22,7 +23,8 @@ use crate::metrics::Limit;
 use crate::tls::TlsStream;
 use crate::websocket::handshake::{self, HandshakeError};
 
-/// Accepts a WebSocket, if there is room, and hands its socket to `connections` once the answer is sent.
+/// Accepts a WebSocket, if its sender may open one and there is room, and hands its socket to `connections` once the
+/// answer is sent.
 pub(super) fn upgrade(
     services: &Services,
     connections: &Rc<Connections>,
@@ -32,10 +34,15 @@ pub(super) fn upgrade(
     if request.method() != Method::GET {
         return Err(Problem::method_not_allowed("GET"));
     }
-    let accepted = handshake::accept(&request).map_err(Problem::from)?;
+    access::require_origin(services, &request)?;
+    let grant = access::admit(services, &request)?.into_grant();
+    let mut accepted = handshake::accept(&request).map_err(Problem::from)?;
+    if let Some(subprotocol) = access::subprotocol(request.headers()) {
+        accepted.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
     let place = admit(services, address)?;
     let on_upgrade = hyper::upgrade::on(&mut request);
-    let open = open(on_upgrade, Rc::clone(connections), (place, counted));
+    let open = open(on_upgrade, Rc::clone(connections), (place, counted), grant);
     tokio::task::spawn_local(services.shutdown.http.track_future(open));
     Ok(accepted.map(|_| Bytes::new().into()))
 }
@@ -64,7 +71,7 @@ pub(super) fn admit(services: &Services, address: IpAddr) -> Result<Place, Probl
     })
 }
 
-async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, admitted: Admitted) {
+async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, admitted: Admitted, grant: Option<Rc<Grant>>) {
     let upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return debug!(%error, "a WebSocket ended in its handshake"),
@@ -76,7 +83,7 @@ async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, admitted: Adm
             Err(_) => unreachable!("the listener serves TCP, plain or under TLS"),
         },
     };
-    connections.open(socket, &read, admitted);
+    connections.open(socket, &read, admitted, grant);
 }
 
 impl From<HandshakeError> for Problem {

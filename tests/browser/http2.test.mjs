@@ -12,7 +12,7 @@ const OVER = {
   'plain TCP': async (t) => ({ server: await Server.start(t) }),
   TLS: async (t) => {
     const certificate = await makeCertificate(t);
-    return { server: await Server.start(t, certificate.options), ca: certificate.pem };
+    return { server: await Server.start(t, { options: certificate.options }), ca: certificate.pem };
   },
 };
 

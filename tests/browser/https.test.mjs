@@ -7,7 +7,7 @@ import { assertFaultless, cell, makeCertificate, openPage, Server, startBrowser,
 
 test('the page, its requests and its WebSocket share one HTTP/2 connection', async (t) => {
   const certificate = await makeCertificate(t);
-  const server = await Server.start(t, certificate.options);
+  const server = await Server.start(t, { options: certificate.options });
   const browser = await startBrowser(t, certificate.chromium);
   const page = await openPage(t, browser, server);
   await page.evaluate(async () => {

@@ -20,7 +20,7 @@ const LIVE_LINE = /^Rowcast is live at (https?:\/\/127\.0\.0\.1:(\d+))/;
 // An interrupted run does not get to its `t.after`; what it started ends, and what it made is removed, at its exit.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
 
-async function temporaryDirectory(t) {
+export async function temporaryDirectory(t) {
   const path = await mkdtemp(join(tmpdir(), 'rowcast-browser-'));
   const removeAtExit = () => rmSync(path, { recursive: true, force: true });
   process.once('exit', removeAtExit);
@@ -50,16 +50,19 @@ export async function makeCertificate(t) {
 export class Server {
   #dataDir;
   #options;
+  #token;
   #child = null;
   #port = 0;
 
-  constructor(dataDir, options) {
+  constructor(dataDir, options, token) {
     this.#dataDir = dataDir;
     this.#options = options;
+    this.#token = token;
   }
 
-  static async start(t, options = []) {
-    const server = new Server(await temporaryDirectory(t), options);
+  // `token` is what the server's own requests are sent with.
+  static async start(t, { options = [], token } = {}) {
+    const server = new Server(await temporaryDirectory(t), options, token);
     t.after(() => server.stop('SIGKILL'));
     await server.start();
     return server;
@@ -91,7 +94,10 @@ export class Server {
   async send(method, path, body) {
     const response = await fetch(this.url + path, {
       method,
-      headers: { 'content-type': method === 'PATCH' ? 'application/merge-patch+json' : 'application/json' },
+      headers: {
+        'content-type': method === 'PATCH' ? 'application/merge-patch+json' : 'application/json',
+        ...(this.#token && { authorization: `Bearer ${this.#token}` }),
+      },
       body: body && JSON.stringify(body),
     });
     assert.ok(response.ok, `${method} ${path} answered ${response.status}`);
@@ -139,16 +145,16 @@ export async function startBrowser(t, args = []) {
   return browser;
 }
 
-// A page of its own browser profile. `prepare(page)` runs before it loads.
-export async function openPage(t, browser, server, { options = {}, prepare = () => {} } = {}) {
+// A page of its own browser profile. `prepare(page)` runs before it loads, `ready(page)` waits until it is.
+export async function openPage(t, browser, server, { options = {}, prepare = () => {}, path = '/', ready = live } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   t.after(() => context.close());
   const page = await context.newPage();
   page.faults = rememberFaults(page, server);
   await page.addInitScript(rememberFlashes);
   await prepare(page);
-  await page.goto(server.url);
-  await live(page);
+  await page.goto(server.url + path);
+  await ready(page);
   return page;
 }
 

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use h2::client::{self, ResponseFuture, SendRequest};
 use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
-use hyper::{Method, Request, Response};
+use hyper::{HeaderMap, Method, Request, Response};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -97,9 +97,15 @@ impl Http2 {
 
     /// Opens a WebSocket on a stream of this connection.
     pub(crate) async fn websocket(&mut self) -> StreamSocket {
-        let (response, send) = self.connect_stream(extended_connect("/websocket", "websocket")).await;
+        self.websocket_with(extended_connect("/websocket", "websocket")).await.0
+    }
+
+    /// Likewise, with this request; the socket, and the headers that accept it.
+    pub(crate) async fn websocket_with(&mut self, request: Request<()>) -> (StreamSocket, HeaderMap) {
+        let (response, send) = self.connect_stream(request).await;
         assert_eq!(response.status(), 200);
-        StreamSocket { send, receive: response.into_body(), unread: BytesMut::new() }
+        let (head, receive) = response.into_parts();
+        (StreamSocket { send, receive, unread: BytesMut::new() }, head.headers)
     }
 
     /// Sends an extended CONNECT, once the server has said that it knows it.

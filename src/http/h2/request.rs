@@ -43,9 +43,9 @@ pub(super) async fn serve(core: CoreHttp, peer: Peer, exchange: Exchange) {
         finish(problem.into())
     } else if is_extended_connect(&request) || request.uri().path() == "/websocket" {
         match websocket::admit(&core.services, peer.address, &request) {
-            Ok(place) => {
+            Ok(admission) => {
                 core.services.metrics.responded(method, StatusCode::OK.as_u16());
-                return websocket::open(&core, peer, place, request, respond);
+                return websocket::open(&core, peer, admission, request, respond);
             }
             Err(problem) => finish(problem.into()),
         }
