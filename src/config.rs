@@ -1,16 +1,24 @@
 //! The command line and the environment: what a user writes ([`Cli`]), and what the server is given ([`Config`]) after
 //! all of it was checked.
 
+mod limits;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::limits::LimitArgs;
+use crate::auth::{Expected, Keys, KeysError};
 use crate::connection::ConnectionLimits;
+use crate::connection::admission::AdmissionLimits;
 use crate::fanout::{SendQueueLimits, SlowConsumerPolicy};
+use crate::http::HttpLimits;
+use crate::http::origin::AllowedOrigins;
 use crate::product::Product;
 use crate::store::postgres_config::{self, PostgresConfig};
 use crate::tls::TlsFiles;
@@ -36,13 +44,14 @@ const EXAMPLES: &str = "Examples:
                                                       https and wss with a certificate for development
 
 Every option can be given by its environment variable instead. Logs go to standard error; RUST_LOG=rowcast=debug shows
-more. SIGTERM and Ctrl-C stop the server after it has cast what is committed.";
+more. SIGTERM and Ctrl-C stop the server: it closes its WebSockets over --drain-seconds, casts what is committed, and
+ends. The same again ends it at once.";
 
 /// What `rowcast` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the page, the REST API and the WebSockets (this is the default)
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Bring a Postgres database's tables and triggers up to date, and exit; `serve` does it too
     Migrate(MigrateArgs),
     /// Make a certificate for development: cert.pem and key.pem, signed by nobody but itself
@@ -56,9 +65,13 @@ pub struct ServeArgs {
     #[arg(long, env = "ROWCAST_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: String,
 
-    /// Listen on an address that other machines reach, although anybody there may read and write
+    /// Listen on an address that other machines reach although there is no --jwt-key, so that anybody there may read and
+    /// write
     #[arg(long, env = "ROWCAST_ALLOW_ANONYMOUS")]
     allow_anonymous: bool,
+
+    #[command(flatten)]
+    access: AccessArgs,
 
     /// Directory of the embedded store, which is used when no database is given
     #[arg(long, env = "ROWCAST_DATA_DIR", value_name = "DIR", default_value = "rowcast-data")]
@@ -78,14 +91,6 @@ pub struct ServeArgs {
     #[arg(long, env = "ROWCAST_SHARDS", value_name = "N")]
     shards: Option<NonZeroUsize>,
 
-    /// WebSockets at once; one more is answered 503
-    #[arg(long, env = "ROWCAST_MAX_CONNECTIONS", value_name = "N", default_value = "100000")]
-    max_connections: NonZeroUsize,
-
-    /// Products that one connection may subscribe to
-    #[arg(long, env = "ROWCAST_MAX_SUBSCRIPTIONS", value_name = "N", default_value = "100000")]
-    max_subscriptions: NonZeroUsize,
-
     /// What gives way when a reader is too slow
     #[arg(long, env = "ROWCAST_SLOW_CONSUMER", value_name = "POLICY", default_value = "conflate")]
     slow_consumer: SlowConsumer,
@@ -98,8 +103,38 @@ pub struct ServeArgs {
     #[arg(long, env = "ROWCAST_SEND_QUEUE_BYTES", value_name = "BYTES", default_value = "1048576")]
     send_queue_bytes: NonZeroUsize,
 
+    /// Seconds over which a server that stops closes its WebSockets; 0 closes all at once
+    #[arg(long, env = "ROWCAST_DRAIN_SECONDS", value_name = "SECONDS", default_value = "10")]
+    drain_seconds: u16,
+
+    #[command(flatten)]
+    limits: LimitArgs,
+
     #[command(flatten)]
     log: LogArgs,
+}
+
+/// Who may use the server.
+#[derive(Clone, Debug, Args)]
+struct AccessArgs {
+    /// Key that tokens are signed with: a secret for HS256 (at least 32 bytes), a public key in PEM (RSA, EC P-256 or
+    /// P-384, Ed25519), or a JWKS. Of several (repeat it, or separate them by commas) a token's kid chooses: the kid in
+    /// the JWKS, or the file's name without its extension
+    #[arg(long, env = "ROWCAST_JWT_KEY", value_name = "FILE", value_delimiter = ',')]
+    jwt_key: Vec<PathBuf>,
+
+    /// What a token must have in its claim aud
+    #[arg(long, env = "ROWCAST_JWT_AUDIENCE", value_name = "AUDIENCE")]
+    jwt_audience: Option<String>,
+
+    /// What a token must have as its claim iss
+    #[arg(long, env = "ROWCAST_JWT_ISSUER", value_name = "ISSUER")]
+    jwt_issuer: Option<String>,
+
+    /// Origin whose pages may use the server beside its own: a scheme, a host, and a port where it is not the usual one.
+    /// * is every origin. Several: repeat it, or separate them by commas
+    #[arg(long, env = "ROWCAST_ALLOWED_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    allowed_origin: Vec<String>,
 }
 
 /// What `migrate` is told.
@@ -194,6 +229,7 @@ impl From<SlowConsumer> for SlowConsumerPolicy {
 
 /// What is to be done, checked.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum Task {
     /// Serve.
     Serve(Config),
@@ -227,10 +263,18 @@ pub struct Config {
     pub cores: u16,
     /// How many shards.
     pub shards: usize,
-    /// How many WebSockets.
-    pub connections_max: usize,
-    /// What bounds each of them.
+    /// Over how long the WebSockets are closed when it stops.
+    pub drain: Duration,
+    /// How many may come in.
+    pub admission: AdmissionLimits,
+    /// What bounds each HTTP connection.
+    pub http: HttpLimits,
+    /// What bounds each WebSocket.
     pub limits: ConnectionLimits,
+    /// What tokens are checked with; without keys everybody may do everything.
+    pub keys: Option<Arc<Keys>>,
+    /// Whose pages may use the server.
+    pub allowed_origins: Arc<AllowedOrigins>,
 }
 
 /// How to speak TLS.
@@ -264,9 +308,20 @@ pub enum ConfigError {
     RedirectListen(String),
     /// Everybody on the network could read and write.
     #[error(
-        "--listen {0} is reached from other machines, where anybody could read and write; add --allow-anonymous if that is meant, or listen on 127.0.0.1"
+        "--listen {0} is reached from other machines, where anybody could read and write; give a --jwt-key that their tokens are signed with, add --allow-anonymous if anybody may, or listen on 127.0.0.1"
     )]
     Public(SocketAddr),
+    /// The keys for tokens.
+    #[error("--jwt-key {0}")]
+    Keys(#[from] KeysError),
+    /// Nobody would look at what the tokens must say.
+    #[error("{0} says what tokens must say, and without --jwt-key there are none; give that too")]
+    NoKeys(&'static str),
+    /// Not what browsers send.
+    #[error(
+        "--allowed-origin {0}: not an origin, such as https://shop.example or http://localhost:5173, without a path"
+    )]
+    Origin(String),
     /// Ids are sent in commands of a bounded size, and counted in 32 bits.
     #[error("--max-subscriptions {0} is above 4294967295")]
     Subscriptions(usize),
@@ -341,16 +396,32 @@ impl DatabaseArgs {
     }
 }
 
+impl AccessArgs {
+    fn keys(&self) -> Result<Option<Arc<Keys>>, ConfigError> {
+        let expected = Expected { audience: self.jwt_audience.clone(), issuer: self.jwt_issuer.clone() };
+        if !self.jwt_key.is_empty() {
+            return Ok(Some(Arc::new(Keys::read(&self.jwt_key, expected)?)));
+        }
+        match (expected.audience, expected.issuer) {
+            (None, None) => Ok(None),
+            (Some(_), _) => Err(ConfigError::NoKeys("--jwt-audience")),
+            (None, Some(_)) => Err(ConfigError::NoKeys("--jwt-issuer")),
+        }
+    }
+}
+
 impl ServeArgs {
     fn into_config(self, database_url: Option<String>) -> Result<Config, ConfigError> {
         let cores = self.cores.map_or_else(processors, NonZeroU16::get);
-        if self.max_subscriptions.get() > u32::MAX as usize {
-            return Err(ConfigError::Subscriptions(self.max_subscriptions.get()));
+        let subscriptions_max = self.limits.max_subscriptions.get();
+        if subscriptions_max > u32::MAX as usize {
+            return Err(ConfigError::Subscriptions(subscriptions_max));
         }
         if self.send_queue_bytes.get() < 4096 {
             return Err(ConfigError::QueueBytes(self.send_queue_bytes.get()));
         }
-        let listen = listen_address(&self.listen, self.allow_anonymous)?;
+        let keys = self.access.keys()?;
+        let listen = listen_address(&self.listen, self.allow_anonymous || keys.is_some())?;
         Ok(Config {
             listen,
             tls: self.tls.into_config()?,
@@ -360,15 +431,16 @@ impl ServeArgs {
             },
             cores,
             shards: self.shards.map_or(usize::from(cores), NonZeroUsize::get),
-            connections_max: self.max_connections.get(),
-            limits: ConnectionLimits {
-                queue: SendQueueLimits {
-                    frames_max: self.send_queue_frames.get(),
-                    bytes_max: self.send_queue_bytes.get(),
-                    policy: self.slow_consumer.into(),
-                },
-                subscriptions_max: self.max_subscriptions.get(),
-            },
+            drain: Duration::from_secs(self.drain_seconds.into()),
+            admission: self.limits.admission(),
+            http: self.limits.http(),
+            limits: self.limits.connection(SendQueueLimits {
+                frames_max: self.send_queue_frames.get(),
+                bytes_max: self.send_queue_bytes.get(),
+                policy: self.slow_consumer.into(),
+            }),
+            keys,
+            allowed_origins: AllowedOrigins::new(self.access.allowed_origin).map_err(ConfigError::Origin)?.into(),
         })
     }
 }
@@ -377,9 +449,9 @@ fn processors() -> u16 {
     available_parallelism().map_or(1, |processors| u16::try_from(processors.get()).unwrap_or(u16::MAX))
 }
 
-fn listen_address(text: &str, allow_anonymous: bool) -> Result<SocketAddr, ConfigError> {
+fn listen_address(text: &str, may_be_public: bool) -> Result<SocketAddr, ConfigError> {
     let address = socket_address(text).ok_or_else(|| ConfigError::Listen(text.to_owned()))?;
-    if !allow_anonymous && !address.ip().to_canonical().is_loopback() {
+    if !may_be_public && !address.ip().to_canonical().is_loopback() {
         return Err(ConfigError::Public(address));
     }
     Ok(address)
@@ -507,6 +579,12 @@ mod tests {
             &["--slow-consumer", "wait"],
             &["--log-format", "xml"],
             &["--send-queue-frames", "0"],
+            &["--drain-seconds", "-1"],
+            &["--max-http-sockets", "0"],
+            &["--header-timeout-seconds", "0"],
+            &["--max-header-bytes", "1023"],
+            &["--max-body-bytes", "1048577"],
+            &["--max-message-bytes", "1"],
         ] {
             assert!(Cli::try_parse_from([&["rowcast"], args].concat()).is_err(), "{args:?}");
         }

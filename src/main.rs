@@ -13,7 +13,7 @@ use rowcast::store::migrate::migrate;
 use rowcast::store::postgres_config::PostgresConfig;
 use rowcast::telemetry;
 use rowcast::tls::write_self_signed;
-use tracing::{info, warn};
+use tracing::info;
 
 /// The configuration cannot be used (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
@@ -36,6 +36,8 @@ fn main() -> ExitCode {
             Task::Certify(config) => certify(&config),
         }
     });
+    // Without waiting for what hung until the deadline of the stop.
+    runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("{error:#}"), 1),
@@ -51,7 +53,7 @@ fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("catch signals")?;
     let files_max = limits::raise_open_files();
-    if (config.connections_max as u64) > files_max {
+    if (config.admission.connections_max as u64) > files_max {
         info!(files_max, "the limit of open files is below --max-connections; raise it with ulimit -n");
     }
     let server = Server::start(&config).await?;
@@ -62,7 +64,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             info!(signal, "stopping; the same signal again exits at once");
             tokio::spawn(async move {
                 let signal = signals.next().await;
-                warn!(signal, "exiting at once");
+                fail(&format!("exiting at once after a second signal ({signal}); what was open is cut"), 1);
                 std::process::exit(1);
             });
         })
@@ -114,13 +116,14 @@ fn greet(server: &Server, config: &Config) {
         StoreConfig::Postgres(database) => format!("Postgres at {database}"),
     };
     let (http, ws) = if config.tls.is_some() { ("https", "wss") } else { ("http", "ws") };
+    let token = if config.keys.is_some() { " -H \"Authorization: Bearer $TOKEN\"" } else { "" };
     // Whoever started this may have closed standard output.
     let _ = write!(
         std::io::stdout(),
         "Rowcast is live at {http}://{address}\n\
          Products are in {store}; WebSockets open at {ws}://{address}/websocket\n\
          Try this, and watch the page:\n  \
-         curl -X PUT {http}://{address}/products/1 -H 'Content-Type: application/json' \\\n    \
+         curl -X PUT {http}://{address}/products/1 -H 'Content-Type: application/json'{token} \\\n    \
          -d '{{\"manufacturer\":\"Apple\",\"pricePerUnit\":\"500EUR\",\"unitsAvailable\":6,\"productName\":\"MacBook Pro\"}}'\n"
     );
 }

@@ -39,6 +39,74 @@ struct ResponseLabel {
     status: u16,
 }
 
+/// A limit that somebody met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// WebSockets in all.
+    Connections,
+    /// WebSockets from one address.
+    ConnectionsPerAddress,
+    /// Sockets that are not WebSockets, in all.
+    HttpSockets,
+    /// Sockets that are not WebSockets, from one address.
+    HttpSocketsPerAddress,
+    /// WebSockets that open in a second.
+    Handshakes,
+    /// The time for the first request of a socket to begin and for its head to arrive.
+    HeaderTimeout,
+    /// The time for a body to arrive.
+    BodyTimeout,
+    /// The size of a head.
+    HeaderBytes,
+    /// The size of a body.
+    BodyBytes,
+    /// The size of a message from a WebSocket.
+    MessageBytes,
+    /// Messages from a WebSocket in a second; counted once in each second in which one was made to wait.
+    Commands,
+    /// Subscriptions of a WebSocket.
+    Subscriptions,
+}
+
+impl Limit {
+    const ALL: [Self; 12] = [
+        Self::Connections,
+        Self::ConnectionsPerAddress,
+        Self::HttpSockets,
+        Self::HttpSocketsPerAddress,
+        Self::Handshakes,
+        Self::HeaderTimeout,
+        Self::BodyTimeout,
+        Self::HeaderBytes,
+        Self::BodyBytes,
+        Self::MessageBytes,
+        Self::Commands,
+        Self::Subscriptions,
+    ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::HttpSockets => "http_sockets",
+            Self::HttpSocketsPerAddress => "http_sockets_per_address",
+            Self::Handshakes => "handshakes",
+            Self::HeaderTimeout => "header_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::HeaderBytes => "header_bytes",
+            Self::BodyBytes => "body_bytes",
+            Self::MessageBytes => "message_bytes",
+            Self::Commands => "commands",
+            Self::Subscriptions => "subscriptions",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct LatencyBuckets;
 
@@ -66,6 +134,7 @@ pub struct Metrics {
     queue_bytes: Family<CoreLabel, Gauge>,
     commit_to_socket: Family<CoreLabel, Histogram, LatencyBuckets>,
     responses: Family<ResponseLabel, Counter>,
+    refused: Family<LimitLabel, Counter>,
     tls_handshakes: Family<OutcomeLabel, Counter>,
     tls_certificate_reads: Family<OutcomeLabel, Counter>,
 }
@@ -143,8 +212,13 @@ impl Metrics {
             responses: Family::default(),
             tls_handshakes: Family::default(),
             tls_certificate_reads: Family::default(),
+            refused: Family::default(),
         };
         metrics.register();
+        // All are shown from the start: what is not there cannot be told from what has not happened.
+        for limit in Limit::ALL {
+            drop(metrics.refused.get_or_create(&LimitLabel { limit: limit.label() }));
+        }
         metrics
     }
 
@@ -176,6 +250,7 @@ impl Metrics {
             self.commit_to_socket.clone(),
         );
         registry.register("http_responses", "HTTP responses, by method and status", self.responses.clone());
+        registry.register("refused", "Times that a limit was met, by limit", self.refused.clone());
         registry.register("tls_handshakes", "TLS handshakes, by how they ended", self.tls_handshakes.clone());
         registry.register(
             "tls_certificate_reads",
@@ -209,6 +284,11 @@ impl Metrics {
     /// Counts an HTTP response. `method` is a known method, or `other`.
     pub fn responded(&self, method: &'static str, status: u16) {
         self.responses.get_or_create(&ResponseLabel { method, status }).inc();
+    }
+
+    /// Counts that somebody met a limit.
+    pub fn refused(&self, limit: Limit) {
+        self.refused.get_or_create(&LimitLabel { limit: limit.label() }).inc();
     }
 
     /// Counts a TLS handshake.
@@ -245,6 +325,7 @@ mod tests {
         core.frames_skipped.inc_by(3);
         metrics.connection_closed("slow_consumer");
         metrics.responded("GET", 200);
+        metrics.refused(Limit::Handshakes);
         let text = metrics.encode();
         for line in [
             "rowcast_connections{core=\"1\"} 1",
@@ -253,6 +334,8 @@ mod tests {
             "rowcast_frames_skipped_total{policy=\"conflate\"} 3",
             "rowcast_connections_closed_total{reason=\"slow_consumer\"} 1",
             "rowcast_http_responses_total{method=\"GET\",status=\"200\"} 1",
+            "rowcast_refused_total{limit=\"handshakes\"} 1",
+            "rowcast_refused_total{limit=\"header_timeout\"} 0",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
         }

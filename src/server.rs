@@ -17,11 +17,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle as TaskHandle;
 use tokio::time::timeout;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, StoreConfig, TlsConfig};
-use crate::connection::admission::ConnectionsBound;
+use crate::connection::admission::Admission;
 use crate::connection::close::CloseReason;
+use crate::connection::heartbeat::CLOSE_SECONDS_MAX;
 use crate::connection::{ConnectionLimits, Connections};
 use crate::fanout::{self, Core, Hub, Inbox};
 use crate::http::listener::{self, AcceptedSocket, CoreDoor, CoreHttp};
@@ -37,8 +39,11 @@ use crate::store::postgres::PostgresStore;
 use crate::store::postgres_config::PostgresConfig;
 use crate::tls::{Tls, TlsError};
 
-/// How long requests in flight have when the server stops.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long requests that are in flight have when the WebSockets have been told to close.
+const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a stop ends whatever hangs, counted from the same moment: the requests' time, that of a close
+/// ([`CLOSE_SECONDS_MAX`]), and one second for what is committed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5 + CLOSE_SECONDS_MAX as u64 + 1);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -73,13 +78,21 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     doors: Vec<CoreDoor>,
-    cores: Vec<JoinHandle<Closed>>,
-    /// Closes when ingest has ended.
-    ingest: oneshot::Receiver<()>,
-    services: Services,
-    feeder: Feeder,
+    running: Running,
     tls: Option<Arc<Tls>>,
     redirect: Option<TcpListener>,
+}
+
+/// What runs until the server stops.
+#[derive(Debug)]
+struct Running {
+    services: Services,
+    /// Over how long the WebSockets are closed.
+    drain: Duration,
+    feeder: Feeder,
+    /// Closes when ingest has ended.
+    ingest: oneshot::Receiver<()>,
+    cores: Vec<JoinHandle<Closed>>,
 }
 
 /// How it ended.
@@ -87,18 +100,14 @@ pub struct Server {
 pub struct Ended {
     /// WebSockets that were open when the stop began.
     pub connections: usize,
-    /// Those of them that did not end their side of the close in time.
+    /// WebSockets that did not end their side of the close in time.
     pub connections_cut: usize,
     /// Whether requests were still in flight at the deadline.
     pub requests_cut: bool,
 }
 
-/// What became of one core's WebSockets.
-#[derive(Clone, Copy, Debug, Default)]
-struct Closed {
-    connections: usize,
-    cut: usize,
-}
+/// How many of a core's WebSockets did not end their side of the close in time.
+type Closed = usize;
 
 impl Server {
     /// Reads the certificate, opens the store, then the ports, and starts the cores.
@@ -121,8 +130,11 @@ impl Server {
             store,
             source_up,
             metrics,
-            connections_bound: ConnectionsBound::new(config.connections_max),
+            admission: Arc::new(Admission::new(config.admission)),
+            limits: config.http,
             shutdown: Shutdown::new(),
+            keys: config.keys.clone(),
+            allowed_origins: Arc::clone(&config.allowed_origins),
         };
         let (hub, inboxes) = Hub::new(config.cores, config.shards);
         let (ingesting, ingest) = oneshot::channel();
@@ -134,6 +146,8 @@ impl Server {
                 inbox,
                 hub: hub.clone(),
                 limits: config.limits,
+                drain: config.drain,
+                draining: services.shutdown.drains.token(),
                 services: services.clone(),
                 tls: tls.clone(),
                 accepted,
@@ -142,7 +156,8 @@ impl Server {
             doors.push(door);
             cores.push(start.spawn().map_err(StartError::Thread)?);
         }
-        Ok(Self { listener, address, doors, cores, ingest, services, feeder, tls, redirect })
+        let running = Running { services, drain: config.drain, feeder, ingest, cores };
+        Ok(Self { listener, address, doors, running, tls, redirect })
     }
 
     /// Where it listens.
@@ -157,26 +172,44 @@ impl Server {
         self.redirect.as_ref()?.local_addr().ok()
     }
 
-    /// Serves until `stop` completes, then stops: not ready, no new sockets; the requests in flight are answered; every
-    /// committed change is cast; the WebSockets close; the cores end.
+    /// Serves until `stop` completes, then stops: not ready, no new sockets; the WebSockets are closed one after the other
+    /// and have every change until then, while the requests in flight are answered; what is committed by then is cast; what
+    /// is left closes; the cores end. What hangs is left behind at the deadline.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Ended {
-        let shutdown = self.services.shutdown.clone();
-        let acceptor = tokio::spawn(listener::accept(self.listener, self.doors, shutdown.draining.clone()));
-        if let Some(listener) = self.redirect {
-            tokio::spawn(redirect::redirect(listener, self.address.port(), shutdown.draining.clone()));
+        let Self { listener, address, doors, running, tls, redirect } = self;
+        let services = running.services.clone();
+        let draining = || services.shutdown.draining.clone();
+        let acceptor = tokio::spawn(listener::accept(listener, doors, services.clone(), tls.is_some()));
+        if let Some(listener) = redirect {
+            tokio::spawn(redirect::redirect(listener, address.port(), draining()));
         }
-        if let Some(tls) = self.tls {
-            tokio::spawn(tls.keep_fresh(shutdown.draining.clone()));
+        if let Some(tls) = tls {
+            tokio::spawn(tls.keep_fresh(draining()));
         }
         stop.await;
 
+        let connections = services.admission.connections.open();
+        let deadline = running.drain + STOP_TIMEOUT;
+        let ended = timeout(deadline, running.stop(acceptor)).await.unwrap_or_else(|_| {
+            warn!(seconds = deadline.as_secs(), "what hangs is left behind at the deadline");
+            Ended { connections_cut: services.admission.connections.open(), requests_cut: true, connections: 0 }
+        });
+        Ended { connections, ..ended }
+    }
+}
+
+impl Running {
+    async fn stop(self, acceptor: TaskHandle<()>) -> Ended {
+        let shutdown = &self.services.shutdown;
         shutdown.draining.cancel();
-        // The acceptor ends by itself, and its doors with it, so no core is handed another socket.
+        // The acceptor ends by itself, and the listening socket and the doors with it, so no core is handed another socket.
         let _ = acceptor.await;
         shutdown.http.close();
-        let requests_cut = timeout(DRAIN_TIMEOUT, shutdown.http.wait()).await.is_err();
-        if requests_cut {
-            warn!(seconds = DRAIN_TIMEOUT.as_secs(), "requests were still in flight at the deadline");
+        shutdown.drains.close();
+        let requests = timeout(self.drain + REQUESTS_TIMEOUT, shutdown.http.wait());
+        let ((), requests) = tokio::join!(shutdown.drains.wait(), requests);
+        if requests.is_err() {
+            warn!("requests were still in flight at the deadline");
         }
 
         self.feeder.stop().await;
@@ -184,8 +217,8 @@ impl Server {
         let _ = self.ingest.await;
 
         shutdown.closing.cancel();
-        let closed = tokio::task::spawn_blocking(move || join(self.cores)).await.unwrap_or_default();
-        Ended { connections: closed.connections, connections_cut: closed.cut, requests_cut }
+        let connections_cut = tokio::task::spawn_blocking(move || join(self.cores)).await.unwrap_or_default();
+        Ended { connections: 0, connections_cut, requests_cut: requests.is_err() }
     }
 }
 
@@ -237,13 +270,7 @@ async fn open_store(config: &StoreConfig, feed: SourceFeed) -> Result<(Store, Fe
 
 /// Waits for the threads. A core that panicked has said so, and has no connections left.
 fn join(cores: Vec<JoinHandle<Closed>>) -> Closed {
-    let mut all = Closed::default();
-    for core in cores {
-        let closed = core.join().unwrap_or_default();
-        all.connections += closed.connections;
-        all.cut += closed.cut;
-    }
-    all
+    cores.into_iter().map(|core| core.join().unwrap_or_default()).sum()
 }
 
 /// What a core's thread is started with.
@@ -251,6 +278,9 @@ struct CoreStart {
     inbox: Inbox,
     hub: Hub,
     limits: ConnectionLimits,
+    /// Over how long the WebSockets are closed, and what the server waits for meanwhile.
+    drain: Duration,
+    draining: TaskTrackerToken,
     services: Services,
     tls: Option<Arc<Tls>>,
     accepted: mpsc::Receiver<AcceptedSocket>,
@@ -270,7 +300,7 @@ impl CoreStart {
     }
 
     async fn run(self) -> Closed {
-        let Self { inbox, hub, limits, services, tls, accepted, source } = self;
+        let Self { inbox, hub, limits, drain, draining, services, tls, accepted, source } = self;
         if let Some((source, ingesting)) = source {
             let ingest = ingest::run(source, hub.clone(), Arc::clone(&services.metrics));
             tokio::task::spawn_local(async move {
@@ -281,14 +311,16 @@ impl CoreStart {
         let metrics = services.metrics.core(inbox.core.0, limits.queue.policy.label());
         let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics.clone())));
         let connections = Connections::new(Rc::clone(&core), limits, metrics, Arc::clone(&services.metrics));
-        let closing = services.shutdown.closing.clone();
+        let shutdown = services.shutdown.clone();
         tokio::task::spawn_local(fanout::run(core, inbox));
         tokio::task::spawn_local(Rc::clone(&connections).beat());
         let http = CoreHttp { services, tls, connections: Rc::clone(&connections) };
         tokio::task::spawn_local(listener::serve(http, accepted));
-        closing.cancelled().await;
-        let open = connections.len();
+        shutdown.draining.cancelled().await;
+        connections.drain(drain).await;
+        drop(draining);
+        shutdown.closing.cancelled().await;
         connections.close_all(CloseReason::Restart).await;
-        Closed { connections: open, cut: connections.cut() }
+        connections.cut()
     }
 }

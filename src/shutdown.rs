@@ -9,12 +9,15 @@ use tokio_util::task::TaskTracker;
 /// The steps of a stop, in their order. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// First: not ready, no new sockets, HTTP connections end after the request that they are in.
+    /// First: not ready, no new sockets, HTTP connections end after the request that they are in, and the WebSockets close
+    /// one after the other.
     pub draining: CancellationToken,
-    /// Then, when every change that was committed is cast: the WebSockets close.
+    /// Then, when every change that was committed is cast: the WebSockets that are left close.
     pub closing: CancellationToken,
     /// The HTTP connections, which the first step waits for.
     pub http: TaskTracker,
+    /// The cores that have WebSockets to close in the first step, which waits for them too.
+    pub drains: TaskTracker,
 }
 
 impl Shutdown {

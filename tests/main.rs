@@ -1,13 +1,16 @@
 //! The integration tests: one binary, so that they link once.
 #![allow(clippy::unwrap_used)] // the lint knows tests by their attribute, not their helpers
 
+mod auth;
 mod fanout;
+mod limits;
 mod load;
 mod outage;
 mod postgres;
 mod process;
 mod rest;
 mod scale;
+mod stopping;
 mod support;
 mod tls;
 mod websocket;

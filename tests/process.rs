@@ -10,7 +10,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use crate::support::patiently;
 use crate::support::postgres::Cluster;
 use crate::support::server::{Http, product_json};
-use crate::support::socket::{Read, Socket};
+use crate::support::socket::Socket;
 
 /// The command, without the environment's settings.
 pub(crate) fn rowcast(arguments: &[&str]) -> Command {
@@ -36,7 +36,7 @@ impl Running {
         Self::of(&mut rowcast(&[&["--listen", "127.0.0.1:0", "--data-dir", data_dir], options].concat())).await
     }
 
-    async fn of(command: &mut Command) -> Self {
+    pub(crate) async fn of(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut greeting = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -47,7 +47,7 @@ impl Running {
     }
 
     /// Sends a signal, and returns how the process ended and what its log said.
-    async fn signal(mut self, signal: &str) -> (ExitStatus, String) {
+    pub(crate) async fn signal(mut self, signal: &str) -> (ExitStatus, String) {
         send_signal(&self.child, signal).await;
         let mut log = String::new();
         patiently(self.child.stderr.take().unwrap().read_to_string(&mut log)).await.unwrap();
@@ -98,8 +98,9 @@ async fn a_signal_ends_it_cleanly_and_the_second_start_has_everything() {
         socket.subscribe([1]).await;
         http.request("PUT", "/products/1", Some(&product_json(1, units))).await;
         assert_eq!(socket.next().await["product"]["unitsAvailable"], units);
-        let (closed, (status, log)) = tokio::join!(async move { socket.read().await }, server.signal(signal));
-        assert_eq!(closed, Read::Close(1012));
+        let ((_, code), (status, log)) =
+            tokio::join!(async move { socket.until_closed().await }, server.signal(signal));
+        assert_eq!(code, 1012);
         assert!(status.success(), "{log}");
         assert!(
             log.contains(&format!("SIG{signal}")) && log.contains("stopped connections=1 connections_cut=0"),
@@ -118,6 +119,8 @@ async fn a_second_signal_ends_it_at_once() {
     let mut log = BufReader::new(server.child.stderr.take().unwrap()).lines();
     while !patiently(log.next_line()).await.unwrap().unwrap().contains("SIGTERM") {}
     send_signal(&server.child, "TERM").await;
+    let last = patiently(log.next_line()).await.unwrap();
+    assert_eq!(last.unwrap(), "rowcast: exiting at once after a second signal (SIGTERM); what was open is cut");
     assert_eq!(patiently(server.child.wait()).await.unwrap().code(), Some(1));
     drop(socket);
 }

@@ -3,13 +3,13 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use rowcast::connection::MESSAGE_BYTES_MAX;
 use rowcast::connection::protocol::parse;
 use rowcast::websocket::Decoder;
 use simd_json::Buffers;
 
 use crate::fixtures::{client_frame, subscribe_json};
 
+const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 const TEXT_BEGUN: u8 = 0x01;

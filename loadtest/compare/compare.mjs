@@ -1,13 +1,13 @@
 // Runs the scenarios: every round starts each server once per scenario, so that whatever else this machine does falls
 // on all of them alike. Started by run.sh.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { generator, peers, processes } from './peers.mjs';
+import { generator, peers, processes, release } from './peers.mjs';
 import { writeReport } from './report.mjs';
 import { scenarios } from './scenarios.mjs';
 
@@ -50,7 +50,8 @@ process.on('exit', () => {
 const resultsByScenario = {};
 for (let round = 1; round <= rounds; round++) {
   for (const name of names) {
-    for (const peer of [...new Set([...scenarios[name].floors, ...present])]) {
+    const able = present.filter((peer) => !scenarios[name].secure || peers[peer].secure);
+    for (const peer of [...new Set([...scenarios[name].floors, ...able])]) {
       const result = await measure(scenarios[name], peers[peer]).catch((error) => ({ error: error.message }));
       ((resultsByScenario[name] ??= {})[peer] ??= []).push(result);
       console.error(`round ${round}/${rounds}  ${name.padEnd(17)} ${peer.padEnd(18)} ${told(scenarios[name], result)}`);
@@ -71,11 +72,12 @@ function told({ metric, value }, result) {
 // Starts a server, loads it, and ends it, whatever happens.
 async function measure(scenario, peer) {
   directory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'rowcast-compare-'));
-  const server = start(SERVER_CPU, peer.command(directory), peer.env);
+  const server = start(SERVER_CPU, ...serving(scenario, peer));
   try {
     await until(peer, server);
     const json = join(directory, 'run.json');
-    const args = [...scenario.args, '--peer', peer.kind, '--url', peer.url, '--json', json, '--pid', processes(server.pid).join()];
+    const url = scenario.secure ? peer.url.replace('ws:', 'wss:') : peer.url;
+    const args = [...scenario.args, '--peer', peer.kind, '--url', url, '--json', json, '--pid', processes(server.pid).join()];
     if (scenario.command === 'fanout') {
       args.push('--duration', String(duration), '--warm-up', '1');
       if (peer.publishTo) args.push('--publish-to', peer.publishTo);
@@ -88,6 +90,15 @@ async function measure(scenario, peer) {
     await end(server);
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+// What a server is started with: command and environment.
+function serving(scenario, peer) {
+  const command = peer.command(directory);
+  if (!scenario.secure) return [command, peer.env];
+  const certificate = join(directory, 'certificate');
+  execFileSync(join(release, 'rowcast'), ['cert', '--out', certificate], { stdio: 'ignore' });
+  return [[...command, ...(peer.secure.args?.(certificate) ?? [])], { ...peer.env, ...peer.secure.env?.(certificate) }];
 }
 
 function start(cpu, command, env = {}) {

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const here = dirname(fileURLToPath(import.meta.url));
-const release = join(resolve(process.env.CARGO_TARGET_DIR ?? join(here, '../../target')), 'release');
+export const release = join(resolve(process.env.CARGO_TARGET_DIR ?? join(here, '../../target')), 'release');
 export const generator = join(release, 'rowcast-load');
 
 function onPath(name) {
@@ -28,7 +28,9 @@ const bun = [
 ].find((file, place) => place === 1 || existsSync(file));
 const nchan = '/usr/lib/nginx/modules/ngx_nchan_module.so';
 
-// `needs` is the file without which a peer is left out; `directory` is an empty one that a run gets.
+// `needs` is the file without which a peer is left out; `directory` is an empty one that a run gets. What `secure` tells
+// the server for the scenarios over TLS, if it can serve them: options, and variables of its environment; `certificate` is
+// the directory with cert.pem and key.pem.
 export const peers = {
   floor: floor(1),
   'floor, 16 a write': floor(16),
@@ -38,6 +40,9 @@ export const peers = {
     url: 'ws://127.0.0.1:19200',
     command: (directory) =>
       [join(release, 'rowcast'), '--listen', '127.0.0.1:19200', '--cores', '1', '--data-dir', directory],
+    secure: {
+      args: (certificate) => ['--tls-cert', join(certificate, 'cert.pem'), '--tls-key', join(certificate, 'key.pem')],
+    },
     needs: join(release, 'rowcast'),
   },
   bun: {
@@ -45,6 +50,7 @@ export const peers = {
     url: 'ws://127.0.0.1:19300',
     command: () => [bun, join(here, 'bun/server.js')],
     env: { PORT: '19300' },
+    secure: { env: (certificate) => ({ TLS_DIR: certificate }) },
     needs: bun,
   },
   ws: {

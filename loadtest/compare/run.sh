@@ -4,7 +4,8 @@
 #
 #   loadtest/compare/run.sh                       every scenario, 5 rounds: about half an hour
 #   loadtest/compare/run.sh --quick               one round of 2 seconds each
-#   loadtest/compare/run.sh steady saturated      only these (of steady, sparse, saturated, sparse-saturated, idle)
+#   loadtest/compare/run.sh steady saturated      only these (of steady, sparse, saturated, sparse-saturated, idle,
+#                                                 tls-steady, tls-idle)
 #   loadtest/compare/run.sh --peers floor,rowcast,bun --rounds 9 --duration 3
 #
 # What is missing is installed (Debian packages, npm packages beside their servers, Centrifugo where there is Go) or

@@ -38,4 +38,21 @@ export const scenarios = {
     value: (run) => run.kib_per_connection,
     floors: [],
   },
+  'tls-steady': {
+    title: 'tls-steady: 1,000 readers of one product over TLS, 50 changes/s',
+    ...measured('--connections', '1000', '--rate', '50', '--publishers', '1', '--insecure'),
+    metric: { name: 'server CPU per delivery', unit: 'µs', better: 'lower', digits: 2 },
+    value: (run) => run.server.cpu_us_per_delivery,
+    floors: [],
+    secure: true,
+  },
+  'tls-idle': {
+    title: 'tls-idle: 8,000 readers of one product over TLS, nothing changes',
+    command: 'memory',
+    args: ['--connections', '8000', '--insecure'],
+    metric: { name: 'memory per connection', unit: 'KiB', better: 'lower', digits: 2 },
+    value: (run) => run.kib_per_connection,
+    floors: [],
+    secure: true,
+  },
 };

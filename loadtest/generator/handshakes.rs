@@ -54,26 +54,28 @@ impl Outcome {
 pub(crate) async fn run(args: &HandshakesArgs) -> anyhow::Result<Outcome> {
     let server = args.target.server()?;
     ensure!(server.is_tls(), "handshakes needs a server that speaks TLS: --url wss://127.0.0.1:8443 --insecure");
-    let full = phase(args, "full", &server.clone().without_sessions(), false).await?;
-    // Tickets for the first of each connection.
-    try_join_all((0..args.at_once).map(|_| handshake(&server))).await?;
-    let resumed = phase(args, "resumed", &server, true).await?;
+    let lanes = |target: fn(&Target) -> Target| (0..args.at_once).map(|_| target(&server)).collect::<Vec<_>>();
+    let full = phase(args, "full", &lanes(Target::without_sessions), false).await?;
+    let lanes = lanes(Target::with_own_sessions);
+    // The first of each lane brings it its tickets.
+    try_join_all(lanes.iter().map(handshake)).await?;
+    let resumed = phase(args, "resumed", &lanes, true).await?;
     Ok(Outcome { parameters: args.clone(), phases: vec![full, resumed] })
 }
 
-async fn phase(args: &HandshakesArgs, name: &'static str, server: &Target, is_resumed: bool) -> anyhow::Result<Phase> {
+async fn phase(args: &HandshakesArgs, name: &'static str, lanes: &[Target], is_resumed: bool) -> anyhow::Result<Phase> {
     let pids = &args.target.pid;
     let (began, cpu) = (Instant::now(), Cpu::of(pids)?);
     let handshakes = Cell::new(0u64);
-    let one_after_the_other = async || {
+    let one_after_the_other = async |server| {
         while began.elapsed().as_secs_f64() < args.duration {
             let found = timeout(PATIENCE, handshake(server)).await.context("a handshake took a minute")??;
-            ensure!(found == is_resumed, "a handshake that should be {name} was not");
+            ensure!(found == is_resumed, "a handshake that should be {name} was not; does the server give tickets?");
             handshakes.set(handshakes.get() + 1);
         }
         anyhow::Ok(())
     };
-    try_join_all((0..args.at_once).map(|_| one_after_the_other())).await?;
+    try_join_all(lanes.iter().map(one_after_the_other)).await?;
     let (handshakes, seconds) = (handshakes.get(), began.elapsed().as_secs_f64());
     let each = |us: f64| us / handshakes.max(1) as f64;
     let server_cpu_us_per_handshake =

@@ -64,11 +64,21 @@ impl Target {
     }
 
     /// The same server, to which every handshake is a new one.
-    pub(crate) fn without_sessions(mut self) -> Self {
-        if let Some((config, _)) = &mut self.tls {
-            Arc::make_mut(config).resumption = Resumption::disabled();
+    pub(crate) fn without_sessions(&self) -> Self {
+        self.with(Resumption::disabled())
+    }
+
+    /// The same server, with a memory of sessions that nobody else takes from.
+    pub(crate) fn with_own_sessions(&self) -> Self {
+        self.with(Resumption::in_memory_sessions(1))
+    }
+
+    fn with(&self, resumption: Resumption) -> Self {
+        let mut target = self.clone();
+        if let Some((config, _)) = &mut target.tls {
+            Arc::make_mut(config).resumption = resumption;
         }
-        self
+        target
     }
 
     /// Goes on from a TCP connection.

@@ -1,9 +1,52 @@
 //! Who may come in, and to which core: counts that all threads share, off the path of a change.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use dashmap::DashMap;
+
+use super::handshake_rate::HandshakeRate;
+
+/// What bounds who comes in. Zero sets no limit where an address or a second is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct AdmissionLimits {
+    /// WebSockets in all.
+    pub connections_max: usize,
+    /// WebSockets from one address.
+    pub connections_per_address_max: usize,
+    /// Sockets that are not WebSockets, in all.
+    pub http_sockets_max: usize,
+    /// Sockets that are not WebSockets, from one address.
+    pub http_sockets_per_address_max: usize,
+    /// WebSockets that may open in a second.
+    pub handshakes_per_second_max: u32,
+}
+
+/// Who may come in: what all threads ask.
+#[derive(Debug)]
+pub struct Admission {
+    /// WebSockets.
+    pub connections: Bound,
+    /// Sockets that are not WebSockets, or not yet.
+    pub http_sockets: Bound,
+    /// Handshakes, if their rate is bounded.
+    pub handshakes: Option<HandshakeRate>,
+}
+
+impl Admission {
+    /// Nobody is in.
+    #[must_use]
+    pub fn new(limits: AdmissionLimits) -> Self {
+        let per_second = limits.handshakes_per_second_max;
+        Self {
+            connections: Bound::new(limits.connections_max, limits.connections_per_address_max),
+            http_sockets: Bound::new(limits.http_sockets_max, limits.http_sockets_per_address_max),
+            handshakes: (per_second > 0).then(|| HandshakeRate::new(per_second, Instant::now())),
+        }
+    }
+}
 
 /// How many sockets a core serves. Cheap to clone; all clones count the same core.
 #[derive(Clone, Debug, Default)]
@@ -34,35 +77,92 @@ impl Drop for CountedSocket {
     }
 }
 
-/// The bound on WebSockets in this process.
+/// How many of something there may be in this process, in all and from one address: WebSockets, or sockets that are not
+/// WebSockets yet. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
-pub struct ConnectionsBound {
-    free: Arc<Semaphore>,
+pub struct Bound(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     max: usize,
+    /// Zero sets no bound, and then nothing is counted by address.
+    per_address_max: usize,
+    open: AtomicUsize,
+    open_by_address: DashMap<u64, usize>,
 }
 
-/// One WebSocket's place within the bound, until it is dropped.
+/// One place within a [`Bound`], until it is dropped.
 #[derive(Debug)]
-pub struct Place(#[expect(dead_code, reason = "dropping it gives the place back")] OwnedSemaphorePermit);
+pub struct Place {
+    bound: Bound,
+    address: u64,
+}
 
-impl ConnectionsBound {
-    /// At most `max` WebSockets.
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// There are this many, as many as there may be.
+    InAll(usize),
+    /// There are this many from the address, as many as one may have.
+    OfAddress(usize),
+}
+
+impl Bound {
+    /// At most `max` in all, and `per_address_max` from one address; there, zero sets no bound.
     #[must_use]
-    pub fn new(max: usize) -> Self {
-        let max = max.min(Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(max)), max }
+    pub fn new(max: usize, per_address_max: usize) -> Self {
+        let (open, open_by_address) = (AtomicUsize::new(0), DashMap::new());
+        Self(Arc::new(Inner { max, per_address_max, open, open_by_address }))
     }
 
-    /// How many there may be.
+    /// How many there are now.
     #[must_use]
-    pub const fn max(&self) -> usize {
-        self.max
+    pub fn open(&self) -> usize {
+        self.0.open.load(Ordering::Relaxed)
     }
 
-    /// A place, if one is free.
-    #[must_use]
-    pub fn enter(&self) -> Option<Place> {
-        Arc::clone(&self.free).try_acquire_owned().ok().map(Place)
+    /// A place for somebody from this address.
+    ///
+    /// # Errors
+    /// Which bound is reached.
+    pub fn enter(&self, address: IpAddr) -> Result<Place, Full> {
+        let Inner { max, per_address_max, open, open_by_address } = &*self.0;
+        let one_more = |open| (open < *max).then_some(open + 1);
+        if open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            return Err(Full::InAll(*max));
+        }
+        let address = address_key(address);
+        if *per_address_max > 0 {
+            let mut of_address = open_by_address.entry(address).or_insert(0);
+            if *of_address >= *per_address_max {
+                open.fetch_sub(1, Ordering::Relaxed);
+                return Err(Full::OfAddress(*per_address_max));
+            }
+            *of_address += 1;
+        }
+        Ok(Place { bound: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Inner { per_address_max, open, open_by_address, .. } = &*self.bound.0;
+        open.fetch_sub(1, Ordering::Relaxed);
+        if *per_address_max > 0 {
+            open_by_address.remove_if_mut(&self.address, |_, of_address| {
+                *of_address -= 1;
+                *of_address == 0
+            });
+        }
+    }
+}
+
+/// What counts as one address: an IPv4 address, or the 64 bits of IPv6 that one customer is given (RFC 6177). An IPv4
+/// address has the place of a network that IPv6 reserves (RFC 4291, §2.5).
+fn address_key(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).expect("64 bits are left"),
     }
 }
 
@@ -70,13 +170,40 @@ impl ConnectionsBound {
 mod tests {
     use super::*;
 
+    fn enter(bound: &Bound, address: &str) -> Result<Place, Full> {
+        bound.enter(address.parse().unwrap())
+    }
+
     #[test]
-    fn a_place_is_free_again_when_its_connection_is_gone() {
-        let bound = ConnectionsBound::new(1);
-        let place = bound.enter();
-        assert!(place.is_some() && bound.enter().is_none());
+    fn a_place_is_free_again_when_it_is_given_back() {
+        let bound = Bound::new(1, 0);
+        let place = enter(&bound, "192.0.2.1").unwrap();
+        assert_eq!(enter(&bound, "192.0.2.2").unwrap_err(), Full::InAll(1));
+        assert_eq!(bound.open(), 1);
         drop(place);
-        assert!(bound.enter().is_some());
+        assert_eq!(bound.open(), 0);
+        assert!(enter(&bound, "192.0.2.2").is_ok());
+        assert!(bound.0.open_by_address.is_empty(), "addresses are not counted without a bound on them");
+    }
+
+    #[test]
+    fn one_address_does_not_take_the_places_of_others() {
+        let bound = Bound::new(4, 2);
+        let first = [enter(&bound, "192.0.2.1").unwrap(), enter(&bound, "::ffff:192.0.2.1").unwrap()];
+        assert_eq!(enter(&bound, "192.0.2.1").unwrap_err(), Full::OfAddress(2));
+        let network = [enter(&bound, "2001:db8::1").unwrap(), enter(&bound, "2001:db8::ffff:0:0:1").unwrap()];
+        assert_eq!(enter(&bound, "2001:db8:0:1::1").unwrap_err(), Full::InAll(4));
+        drop(network);
+        assert_eq!(bound.open(), 2, "who was refused holds nothing");
+        assert_eq!(enter(&bound, "192.0.2.1").unwrap_err(), Full::OfAddress(2));
+        let other_network = [enter(&bound, "2001:db8::1").unwrap(), enter(&bound, "2001:db8:0:1::1").unwrap()];
+        drop((first, other_network));
+        assert!(bound.open() == 0 && bound.0.open_by_address.is_empty(), "addresses are forgotten");
+    }
+
+    #[test]
+    fn a_place_takes_no_more_than_two_words() {
+        assert_eq!(size_of::<Place>(), 16);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub enum CloseReason {
     Silence,
     /// This server stops.
     Restart,
+    /// The peer's token has expired.
+    TokenExpired,
 }
 
 impl CloseReason {
@@ -42,6 +44,8 @@ impl CloseReason {
             Self::MessageTooBig => Some(1009),
             Self::Restart => Some(1012),
             Self::SlowConsumer => Some(1013),
+            // Of the range for applications: HTTP's 401, after the upgrade.
+            Self::TokenExpired => Some(4401),
         }
     }
 
@@ -52,10 +56,11 @@ impl CloseReason {
             Self::Protocol(what) => what,
             Self::Binary => "commands are text messages",
             Self::InvalidUtf8 => "a text message is not UTF-8",
-            Self::MessageTooBig => "a message is above 256 KiB",
+            Self::MessageTooBig => "a message is longer than this server takes",
             Self::SlowConsumer => "too slow for its subscriptions",
             Self::Silence => "nothing heard for 75 seconds",
             Self::Restart => "the server restarts, come back",
+            Self::TokenExpired => "the token has expired, come back with another",
         }
     }
 
@@ -72,6 +77,7 @@ impl CloseReason {
             Self::SlowConsumer => "slow_consumer",
             Self::Silence => "silence",
             Self::Restart => "restart",
+            Self::TokenExpired => "token_expired",
         }
     }
 

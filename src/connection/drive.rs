@@ -9,8 +9,9 @@ use super::protocol::{self, Command, Refusal, Why};
 use super::{ANSWERS_WAITING_MAX, Connection, Connections, Phase};
 use crate::fanout::{Applied, Core, Operation, SlotKey, Subscriber};
 use crate::frame::{Frame, Opcode};
+use crate::metrics::Limit;
 use crate::product::ProductId;
-use crate::websocket::Received;
+use crate::websocket::{CodecError, Received};
 
 /// How often a task reads before the core's other tasks get a turn.
 const READS_MAX: usize = 8;
@@ -19,6 +20,8 @@ const READS_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) struct InFlight {
     step: Step,
+    /// What was withheld of the command.
+    withheld: Option<Why>,
     pub(super) applied: Option<Applied>,
 }
 
@@ -61,7 +64,7 @@ fn receive(core: &mut Core<Connection>, key: SlotKey, mut input: &mut [u8]) {
         }
         if connection.is_paused() {
             // What was read earlier and waits still comes after this.
-            connection.unread.splice(0..0, input.iter().copied());
+            connection.unread = [&*input, &connection.unread].concat().into();
             break;
         }
         let (taken, command) = connection.decode(input);
@@ -76,25 +79,33 @@ fn receive(core: &mut Core<Connection>, key: SlotKey, mut input: &mut [u8]) {
     connection.flush();
 }
 
-fn begin_command(core: &mut Core<Connection>, key: SlotKey, command: Command) {
-    let subscriptions_max = core.get_mut(key).map_or(0, |connection| connection.shared.limits.subscriptions_max);
+fn begin_command(core: &mut Core<Connection>, key: SlotKey, mut command: Command) {
+    let Some(connection) = core.get_mut(key) else { return };
+    let subscriptions_max = connection.shared.limits.subscriptions_max;
+    let withheld = connection.grant.as_deref().and_then(|grant| protocol::withhold(&mut command, grant));
     let may_exceed = command.operation == Operation::Subscribe
         && core.subscriptions(key) + command.products.len() > subscriptions_max;
     if may_exceed {
-        let mut command = command;
         command.products.sort_unstable();
         command.products.dedup();
         let products = command.products.clone();
-        start(core, key, Step::Counting(command), Operation::Count, &products);
+        start(core, key, Step::Counting(command), withheld, Operation::Count, &products);
     } else {
-        start(core, key, Step::Applying(command.reply), command.operation, &command.products);
+        start(core, key, Step::Applying(command.reply), withheld, command.operation, &command.products);
     }
 }
 
-fn start(core: &mut Core<Connection>, key: SlotKey, step: Step, operation: Operation, products: &[ProductId]) {
+fn start(
+    core: &mut Core<Connection>,
+    key: SlotKey,
+    step: Step,
+    withheld: Option<Why>,
+    operation: Operation,
+    products: &[ProductId],
+) {
     let applied = core.command(key, operation, products);
     if let Some(connection) = core.get_mut(key) {
-        connection.in_flight = Some(Box::new(InFlight { step, applied }));
+        connection.in_flight = Some(Box::new(InFlight { step, withheld, applied }));
     }
 }
 
@@ -103,20 +114,26 @@ fn advance_command(core: &mut Core<Connection>, key: SlotKey) {
     loop {
         let Some(connection) = core.get_mut(key) else { return };
         let Some(in_flight) = connection.in_flight.take_if(|in_flight| in_flight.applied.is_some()) else { return };
-        let InFlight { step, applied: Some(applied) } = *in_flight else { return };
+        let InFlight { step, withheld, applied: Some(applied) } = *in_flight else { return };
         match step {
-            Step::Applying(Some(reply)) => {
-                connection.queue.push_control(protocol::accepted(&reply, applied.subscriptions));
+            Step::Applying(reply) => {
+                let answer = match withheld {
+                    Some(why) => Some(protocol::refused(&Refusal { reply, why })),
+                    None => reply.map(|reply| protocol::accepted(&reply, applied.subscriptions)),
+                };
+                if let Some(answer) = answer {
+                    connection.queue.push_control(answer);
+                }
             }
-            Step::Applying(None) => {}
             Step::Counting(command) => {
                 let limit = connection.shared.limits.subscriptions_max;
                 let wanted = applied.subscriptions + command.products.len() - applied.products;
                 if wanted > limit {
+                    connection.shared.process_metrics.refused(Limit::Subscriptions);
                     let why = Why::TooManySubscriptions { limit };
                     connection.queue.push_control(protocol::refused(&Refusal { reply: command.reply, why }));
                 } else {
-                    start(core, key, Step::Applying(command.reply), command.operation, &command.products);
+                    start(core, key, Step::Applying(command.reply), withheld, command.operation, &command.products);
                 }
             }
         }
@@ -138,14 +155,32 @@ impl Connection {
 
     /// Whether to leave the peer's next message where it is.
     fn is_paused(&self) -> bool {
-        self.in_flight.is_some() || (self.blocked && self.queue.control_len() >= ANSWERS_WAITING_MAX)
+        self.in_flight.is_some() || self.is_held() || (self.blocked && self.queue.control_len() >= ANSWERS_WAITING_MAX)
+    }
+
+    /// Whether the peer has sent all that it may in this second.
+    fn is_held(&self) -> bool {
+        let max = self.shared.limits.messages_per_second_max;
+        let (second, messages) = self.messages;
+        max > 0 && messages >= max && second == self.shared.wheel.borrow().now()
+    }
+
+    /// Counts a message of the peer; the last that it may send in a second holds it until the next.
+    fn count_message(&mut self) {
+        let now = self.shared.wheel.borrow().now();
+        let (second, messages) = self.messages;
+        self.messages = (now, if second == now { messages.saturating_add(1) } else { 1 });
+        if self.messages.1 == self.shared.limits.messages_per_second_max {
+            self.shared.process_metrics.refused(Limit::Commands);
+            self.shared.held.borrow_mut().push(self.key);
+        }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         if !self.unread.is_empty() {
             let length = self.unread.len().min(scratch.len());
             scratch[..length].copy_from_slice(&self.unread[..length]);
-            self.unread = self.unread.split_off(length);
+            self.unread = self.unread[length..].into();
             return Poll::Ready(Ok(length));
         }
         let result = ready!(self.socket.poll_read(cx, scratch));
@@ -158,14 +193,19 @@ impl Connection {
         let (taken, received) = match self.decoder.decode(input) {
             Ok(decoded) => decoded,
             Err(error) => {
+                if error == CodecError::MessageTooBig {
+                    self.shared.process_metrics.refused(Limit::MessageBytes);
+                }
                 self.begin_close(error.into());
                 return (0, None);
             }
         };
         match received {
-            None | Some(Received::Pong(_)) => {}
+            None => {}
+            Some(Received::Pong(_)) => self.count_message(),
             Some(Received::Text(text)) => {
                 let parsed = protocol::parse(text, &mut self.shared.json_buffers.borrow_mut());
+                self.count_message();
                 match parsed {
                     Ok(command) => return (taken, Some(command)),
                     Err(refusal) => self.answer(protocol::refused(&refusal)),
@@ -173,6 +213,7 @@ impl Connection {
             }
             Some(Received::Ping(payload)) => {
                 let pong = Frame::new(Opcode::Pong, payload);
+                self.count_message();
                 self.answer(pong);
             }
             Some(Received::Binary(_)) => self.begin_close(CloseReason::Binary),

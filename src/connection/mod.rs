@@ -9,6 +9,8 @@
 
 pub mod admission;
 pub mod close;
+pub mod drain;
+pub mod handshake_rate;
 pub mod heartbeat;
 pub mod protocol;
 pub mod socket;
@@ -16,14 +18,15 @@ pub mod socket;
 mod drive;
 
 use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use simd_json::Buffers;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
@@ -32,20 +35,23 @@ use self::close::CloseReason;
 use self::drive::InFlight;
 use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, PING_AFTER_SECONDS, Second, Wheel};
 use self::socket::Socket;
+use crate::auth::Grant;
 use crate::fanout::{Applied, Core, Pushed, SendQueue, SendQueueLimits, SlotKey, Subscriber};
 use crate::frame::{Frame, FrameRun, Opcode};
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::product::ProductId;
 use crate::websocket::Decoder;
 
-/// The longest message that a client may send.
-pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// What a core reads from a socket at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// How many frames go to the kernel in one call.
 const SLICES_MAX: usize = 64;
 /// How many answers may wait before their peer is read from again.
 const ANSWERS_WAITING_MAX: usize = 16;
+
+#[cfg(target_pointer_width = "64")]
+const _: () =
+    assert!(Core::<Connection>::SEAT_BYTES == 344, "as the sum of an idle connection's memory in ARCHITECTURE.md says");
 
 /// What bounds each connection.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +60,10 @@ pub struct ConnectionLimits {
     pub queue: SendQueueLimits,
     /// How many products it may subscribe to.
     pub subscriptions_max: usize,
+    /// The longest message that its client may send.
+    pub message_bytes_max: usize,
+    /// How many messages are read from it in a second; zero sets no limit.
+    pub messages_per_second_max: u32,
 }
 
 /// The connections of one core, with what they share. It never leaves the core's thread.
@@ -74,8 +84,12 @@ struct Shared {
     wheel: RefCell<Wheel>,
     scratch: RefCell<Box<[u8]>>,
     json_buffers: RefCell<Buffers>,
+    /// Who has sent all that it may in this second, and is read from again in the next.
+    held: RefCell<Vec<SlotKey>>,
     /// How many connections were cut because they did not end in time.
     cut: Cell<usize>,
+    /// Of when readers are asked to come back.
+    chance: RandomState,
 }
 
 impl Connections {
@@ -94,22 +108,29 @@ impl Connections {
             wheel: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             json_buffers: RefCell::default(),
+            held: RefCell::default(),
             cut: Cell::new(0),
+            chance: RandomState::new(),
         };
         Rc::new(Self { core, shared: Rc::new(shared), tasks: TaskTracker::new() })
     }
 
     /// Takes over a socket after its handshake, with the bytes that were already read from it, and serves it in a task
     /// of this thread's [`LocalRuntime`](tokio::runtime::LocalRuntime).
-    pub fn open(self: &Rc<Self>, socket: Socket, already_read: &[u8], admitted: Admitted) {
+    ///
+    /// It may subscribe to what `grant` lets it read, and is closed when that expires; without one it may subscribe to
+    /// everything.
+    pub fn open(self: &Rc<Self>, socket: Socket, already_read: &[u8], admitted: Admitted, grant: Option<Rc<Grant>>) {
         socket.prepare();
         let shared = Rc::clone(&self.shared);
         // A copy, since the bytes stand in the 8 KiB buffer of the HTTP connection, which would live as long.
-        let already_read = already_read.to_vec();
-        let key =
-            self.core.borrow_mut().insert_with(|key| Connection::new(key, socket, already_read, shared, admitted));
+        let already_read = already_read.into();
+        let mut core = self.core.borrow_mut();
+        let key = core
+            .insert_with(|key| Connection { grant, ..Connection::new(key, socket, already_read, shared, admitted) });
         let now = self.shared.wheel.borrow().now();
-        self.shared.wheel.borrow_mut().schedule(key, now + PING_AFTER_SECONDS);
+        core.get_mut(key).expect("it was inserted").look_again(now + PING_AFTER_SECONDS);
+        drop(core);
         let connections = Rc::clone(self);
         tokio::task::spawn_local(self.tasks.track_future(async move {
             let reason = std::future::poll_fn(|cx| drive::drive(&connections, key, cx)).await;
@@ -135,6 +156,30 @@ impl Connections {
         self.shared.cut.get()
     }
 
+    /// Closes the connections that are open because the server stops, spread evenly over this time. They are sent changes
+    /// until they are closed. Returns once all closes are sent, or nobody is left.
+    pub async fn drain(&self, over: Duration) {
+        if over.is_zero() {
+            return;
+        }
+        let keys: Vec<SlotKey> = self.core.borrow_mut().iter_mut().map(|(key, _)| key).collect();
+        let begun = Instant::now();
+        let mut ticks = tokio::time::interval_at(begun + drain::TICK, drain::TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut closed = 0;
+        while closed < keys.len() && !self.is_empty() {
+            ticks.tick().await;
+            let due = drain::due(keys.len(), begun.elapsed(), over);
+            let core = &mut *self.core.borrow_mut();
+            for &key in &keys[closed..due] {
+                if let Some(connection) = core.get_mut(key) {
+                    connection.begin_close(CloseReason::Restart);
+                }
+            }
+            closed = due;
+        }
+    }
+
     /// Closes every connection, and waits until all have ended: each has [`CLOSE_SECONDS_MAX`] for its side of the
     /// close, and is cut then.
     pub async fn close_all(&self, reason: CloseReason) {
@@ -145,7 +190,8 @@ impl Connections {
         self.tasks.wait().await;
     }
 
-    /// Turns the wheel once a second, for ever: pings the silent, gives up the dead, cuts what does not close.
+    /// Turns the wheel once a second, for ever: pings the silent, gives up the dead, cuts what does not close, and goes on
+    /// with those that had sent all that they might.
     pub async fn beat(self: Rc<Self>) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -155,6 +201,11 @@ impl Connections {
             for key in due {
                 if let Some(connection) = self.core.borrow_mut().get_mut(key) {
                     connection.beat();
+                }
+            }
+            for key in self.shared.held.take() {
+                if let Some(connection) = self.core.borrow_mut().get_mut(key) {
+                    connection.waker.wake_by_ref();
                 }
             }
         }
@@ -179,13 +230,17 @@ pub struct Connection {
     shared: Rc<Shared>,
     decoder: Decoder,
     queue: SendQueue,
+    /// What its token grants; without one, everything.
+    grant: Option<Rc<Grant>>,
     /// Read, but not yet looked at: the peer's last command is still being carried out, or it does not read.
-    unread: Vec<u8>,
+    unread: Box<[u8]>,
     in_flight: Option<Box<InFlight>>,
     phase: Phase,
     /// Whether the socket took no more, and its task waits until it does.
     blocked: bool,
     heard: Second,
+    /// The second in which the peer's last message was read, and how many were in it.
+    messages: (Second, u32),
     /// Wakes this connection's task.
     waker: Waker,
     /// What of the queue is in the metrics: frames and bytes.
@@ -206,19 +261,22 @@ enum Phase {
 }
 
 impl Connection {
-    fn new(key: SlotKey, socket: Socket, unread: Vec<u8>, shared: Rc<Shared>, admitted: Admitted) -> Self {
+    fn new(key: SlotKey, socket: Socket, unread: Box<[u8]>, shared: Rc<Shared>, admitted: Admitted) -> Self {
         let heard = shared.wheel.borrow().now();
+        let decoder = Decoder::new(shared.limits.message_bytes_max);
         Self {
             key,
             socket,
             shared,
-            decoder: Decoder::new(MESSAGE_BYTES_MAX),
+            decoder,
             queue: SendQueue::new(),
+            grant: None,
             unread,
             in_flight: None,
             phase: Phase::Open,
             blocked: false,
             heard,
+            messages: (heard, 0),
             waker: Waker::noop().clone(),
             reported: Cell::default(),
             _admitted: admitted,
@@ -234,6 +292,10 @@ impl Connection {
         self.shared.wheel.borrow_mut().schedule(self.key, deadline);
         self.phase = Phase::Closing { reason, deadline };
         self.queue.discard_changes();
+        if reason == CloseReason::Restart {
+            let chance = self.shared.chance.hash_one((self.key.slot, self.key.generation));
+            self.queue.push_control(protocol::reconnect(drain::reconnect_after_ms(chance)));
+        }
         self.queue.push_control(reason.frame());
         self.flush();
         self.waker.wake_by_ref();
@@ -257,16 +319,32 @@ impl Connection {
             }
             // Scheduled again when closing began; what is due now is the heartbeat from before.
             Phase::Closing { .. } | Phase::Ended(_) => {}
+            Phase::Open if self.grant_seconds() == Some(0) => self.begin_close(CloseReason::TokenExpired),
             Phase::Open => match heartbeat::beat(now, self.heard) {
-                Beat::Wait(at) => self.shared.wheel.borrow_mut().schedule(self.key, at),
+                Beat::Wait(at) => self.look_again(at),
                 Beat::Ping(at) => {
                     self.queue.push_control(Frame::new(Opcode::Ping, b""));
                     self.flush();
-                    self.shared.wheel.borrow_mut().schedule(self.key, at);
+                    self.look_again(at);
                 }
                 Beat::Close => self.begin_close(CloseReason::Silence),
             },
         }
+    }
+
+    /// Has an open connection looked at in that second, or when its token expires, if that is earlier.
+    fn look_again(&self, at: Second) {
+        let mut wheel = self.shared.wheel.borrow_mut();
+        let expires = self.grant_seconds().map_or(at, |seconds| wheel.now().saturating_add(seconds));
+        wheel.schedule(self.key, at.min(expires));
+    }
+
+    /// For how many seconds the token is still valid, rounded up.
+    fn grant_seconds(&self) -> Option<u32> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let remaining = self.grant.as_ref()?.remaining(now);
+        let begun = u64::from(remaining.subsec_nanos() > 0);
+        Some(u32::try_from(remaining.as_secs().saturating_add(begun)).unwrap_or(u32::MAX))
     }
 
     /// Adds a change to a queue that may be full.

@@ -6,6 +6,7 @@
 //! {"reply":"optional, …","ok":false,"error":"…","code":"…"}
 //! {"error":"…","code":"…"}
 //! {"skipped":12}
+//! {"reconnect":{"afterMs":850}}
 //! ```
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::fmt;
 use serde_json::json;
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
+use crate::auth::Grant;
 use crate::fanout::Operation;
 use crate::frame::{Frame, Opcode};
 use crate::product::ProductId;
@@ -79,6 +81,13 @@ pub enum Why {
         /// How many it may have.
         limit: usize,
     },
+    /// The token does not let its bearer read these; the command's other products are subscribed to.
+    Forbidden {
+        /// The first of them.
+        products: Vec<ProductId>,
+        /// How many more there are.
+        more: usize,
+    },
 }
 
 impl Why {
@@ -89,6 +98,7 @@ impl Why {
             Self::NoProducts | Self::BadProduct(_) => "bad_product_ids",
             Self::BadId => "bad_id",
             Self::TooManySubscriptions { .. } => "too_many_subscriptions",
+            Self::Forbidden { .. } => "forbidden",
         }
     }
 }
@@ -108,8 +118,35 @@ impl fmt::Display for Why {
             Self::TooManySubscriptions { limit } => {
                 write!(f, "a connection subscribes to at most {limit} products; nothing was subscribed")
             }
+            Self::Forbidden { products, more } => {
+                f.write_str("the token does not let you read ")?;
+                for (place, product) in products.iter().enumerate() {
+                    write!(f, "{}{product}", if place == 0 { "" } else { ", " })?;
+                }
+                if *more > 0 {
+                    write!(f, " and {more} more")?;
+                }
+                f.write_str("; the rest is subscribed to")
+            }
         }
     }
+}
+
+/// How many products an answer names that may not be read.
+const FORBIDDEN_NAMED_MAX: usize = 10;
+
+/// Takes what `grant` does not let its bearer read out of a command that subscribes; `None` where that is nothing.
+pub fn withhold(command: &mut Command, grant: &Grant) -> Option<Why> {
+    if command.operation != Operation::Subscribe {
+        return None;
+    }
+    let (readable, mut forbidden) = command.products.drain(..).partition(|&id| grant.may_read(id));
+    command.products = readable;
+    forbidden.sort_unstable();
+    forbidden.dedup();
+    let more = forbidden.len().saturating_sub(FORBIDDEN_NAMED_MAX);
+    forbidden.truncate(FORBIDDEN_NAMED_MAX);
+    (!forbidden.is_empty()).then_some(Why::Forbidden { products: forbidden, more })
 }
 
 /// Reads one text message, which it uses as working space. `buffers` are reused from message to message.
@@ -217,6 +254,12 @@ pub fn skipped(frames: u64) -> Frame {
     text(&format!(r#"{{"skipped":{frames}}}"#))
 }
 
+/// What a reader is told whose connection is about to be closed and that does well to come back after that time.
+#[must_use]
+pub fn reconnect(after_ms: u64) -> Frame {
+    text(&format!(r#"{{"reconnect":{{"afterMs":{after_ms}}}}}"#))
+}
+
 fn text(json: &str) -> Frame {
     Frame::new(Opcode::Text, json.as_bytes())
 }
@@ -303,5 +346,6 @@ mod tests {
             r#"{"error":"command is \"subscribe\" or \"unsubscribe\"","code":"unknown_command"}"#
         );
         assert_eq!(json(&skipped(12)), r#"{"skipped":12}"#);
+        assert_eq!(json(&reconnect(850)), r#"{"reconnect":{"afterMs":850}}"#);
     }
 }

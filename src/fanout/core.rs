@@ -97,7 +97,7 @@ pub struct Core<S> {
 #[derive(Debug)]
 struct Seat<S> {
     subscriber: S,
-    subscriptions: usize,
+    subscriptions: u32,
     /// The command that is being carried out; one at a time.
     pending: Option<Pending>,
     touched: bool,
@@ -106,8 +106,13 @@ struct Seat<S> {
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     operation: Operation,
-    answers_awaited: usize,
-    products: usize,
+    answers_awaited: u32,
+    products: u32,
+}
+
+impl<S> Core<S> {
+    /// What a connection's place takes.
+    pub const SEAT_BYTES: usize = size_of::<Seat<S>>();
 }
 
 impl<S: Subscriber> Core<S> {
@@ -159,7 +164,7 @@ impl<S: Subscriber> Core<S> {
 
     /// How many products a connection is subscribed to.
     pub fn subscriptions(&mut self, key: SlotKey) -> usize {
-        self.seats.get_mut(key).map_or(0, |seat| seat.subscriptions)
+        self.seats.get_mut(key).map_or(0, |seat| seat.subscriptions as usize)
     }
 
     /// Removes a connection and ends its subscriptions in all shards.
@@ -186,7 +191,8 @@ impl<S: Subscriber> Core<S> {
             products_by_core[usize::from(self.hub.core_of(self.hub.shard_of(product)).0)].push(product);
         }
         let own = std::mem::take(&mut products_by_core[usize::from(self.id.0)]);
-        let mut pending = Pending { operation, answers_awaited: 0, products: self.apply(connection, operation, &own) };
+        let products = count(self.apply(connection, operation, &own));
+        let mut pending = Pending { operation, answers_awaited: 0, products };
         for (core, products) in (0..).map(CoreId).zip(products_by_core) {
             if !products.is_empty() {
                 pending.answers_awaited += 1;
@@ -305,7 +311,7 @@ impl<S: Subscriber> Core<S> {
         let Some(seat) = self.seats.get_mut(key) else { return };
         let pending = seat.pending.as_mut().expect("an answer has its command");
         pending.answers_awaited -= 1;
-        pending.products += products;
+        pending.products += count(products);
         if let Some(applied) = seat.finish_command() {
             seat.subscriber.applied(applied);
         }
@@ -330,8 +336,13 @@ impl<S> Seat<S> {
             Operation::Unsubscribe => self.subscriptions -= products,
             Operation::Count => {}
         }
-        Some(Applied { products, subscriptions: self.subscriptions })
+        Some(Applied { products: products as usize, subscriptions: self.subscriptions as usize })
     }
+}
+
+/// A seat keeps its counts in half words: there are very many seats.
+fn count(products: usize) -> u32 {
+    u32::try_from(products).expect("a command has fewer than 2^32 products")
 }
 
 fn signed(count: usize) -> i64 {

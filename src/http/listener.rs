@@ -1,7 +1,9 @@
 //! From the listening socket to requests: one acceptor for all cores, and what each core does with its sockets.
 
+use std::cell::Cell;
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +16,19 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Answer, Services, answer, upgrade};
+use super::problem::Problem;
+use super::{Answer, Services, answer, check_head, upgrade};
 use crate::connection::Connections;
-use crate::connection::admission::{CoreLoad, CountedSocket};
-use crate::tls::Tls;
+use crate::connection::admission::{CoreLoad, CountedSocket, Full, Place};
+use crate::metrics::{Limit, Metrics};
+use crate::tls::{self, Tls};
 
 /// How many accepted sockets may wait for their core; the acceptor waits then, and the kernel's backlog keeps the rest.
 const SOCKETS_WAITING_MAX: usize = 1024;
-/// How long a client has for the head of a request, and how long it may be silent between two.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// hyper reads a head into a buffer that it does not let be smaller.
+const HTTP_BUFFER_BYTES_MIN: usize = 8 * 1024;
 /// How long the acceptor waits after the process ran out of file descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -33,7 +36,10 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct AcceptedSocket {
     stream: std::net::TcpStream,
+    address: IpAddr,
     counted: CountedSocket,
+    /// Within the bound on sockets that are not WebSockets.
+    place: Place,
 }
 
 /// The acceptor's way to one core.
@@ -52,13 +58,16 @@ impl CoreDoor {
     }
 }
 
-/// Accepts sockets until `draining`, and hands each to the core that serves the fewest. Survives a lack of file
+/// Accepts sockets until the server drains, and hands each to the core that serves the fewest. Survives a lack of file
 /// descriptors: what is open goes on, and what waits in the backlog is accepted when there are some.
-pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, draining: CancellationToken) {
+pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, services: Services, is_tls: bool) {
     let mut short = false;
-    while let Some(accepted) = draining.run_until_cancelled(listener.accept()).await {
+    while let Some(accepted) = services.shutdown.draining.run_until_cancelled(listener.accept()).await {
         let result = match accepted {
-            Ok((stream, _)) => hand_over(stream, &doors).await,
+            Ok((stream, peer)) => match services.admission.http_sockets.enter(peer.ip()) {
+                Ok(place) => hand_over(stream, peer.ip(), place, &doors).await,
+                Err(full) => turn_away(stream, full, &services.metrics, is_tls),
+            },
             Err(error) => Err(error),
         };
         match result {
@@ -79,12 +88,35 @@ pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, draining: Cance
     }
 }
 
-async fn hand_over(stream: TcpStream, doors: &[CoreDoor]) -> io::Result<()> {
+async fn hand_over(stream: TcpStream, address: IpAddr, place: Place, doors: &[CoreDoor]) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let door = doors.iter().min_by_key(|door| door.load.sockets()).expect("there is a core");
-    let accepted = AcceptedSocket { stream: stream.into_std()?, counted: door.load.count() };
+    let accepted = AcceptedSocket { stream: stream.into_std()?, address, counted: door.load.count(), place };
     // A core that has ended takes no more.
     let _ = door.sockets.send(accepted).await;
+    Ok(())
+}
+
+/// Answers a socket beyond the bound with 503 and closes it. Nothing is waited for, so what it asks is not known; a peer
+/// that sends its request afterwards may be told of a reset instead.
+/// Under TLS, where an answer would take a handshake, it is an alert.
+fn turn_away(stream: TcpStream, full: Full, metrics: &Metrics, is_tls: bool) -> io::Result<()> {
+    let problem = match full {
+        Full::InAll(max) => {
+            metrics.refused(Limit::HttpSockets);
+            Problem::unavailable(format!("this server has the {max} sockets that it may have; come back later"))
+        }
+        Full::OfAddress(max) => {
+            metrics.refused(Limit::HttpSocketsPerAddress);
+            Problem::unavailable(format!("your address has the {max} sockets that one may have; close one of them"))
+        }
+    };
+    let mut stream = stream.into_std()?;
+    // What has come is read, since a socket that is closed over unread bytes takes its last answer back. A new socket has
+    // room for the answer; neither call waits.
+    let _ = stream.read(&mut [0; 4096]);
+    let _ = if is_tls { stream.write(&tls::NO_ROOM) } else { stream.write(&problem.into_last_response()) };
+    let _ = stream.shutdown(Shutdown::Write);
     Ok(())
 }
 
@@ -118,42 +150,66 @@ pub async fn serve(core: CoreHttp, mut accepted: mpsc::Receiver<AcceptedSocket>)
 }
 
 async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<dyn std::error::Error>> {
-    let counted = Rc::new(socket.counted);
-    let stream = TcpStream::from_std(socket.stream)?;
-    let Some(tls) = core.tls.clone() else { return serve_http(core, stream, counted).await };
+    let AcceptedSocket { stream, address, counted, place } = socket;
+    let client = Client { address, counted: Rc::new(counted), place };
+    let stream = TcpStream::from_std(stream)?;
+    let Some(tls) = core.tls.clone() else { return serve_http(core, stream, client).await };
     let draining = core.services.shutdown.draining.clone();
     match draining.run_until_cancelled(tls.accept(stream)).await {
-        Some(stream) => serve_http(core, stream?, counted).await,
+        Some(stream) => serve_http(core, stream?, client).await,
         None => Ok(()),
     }
+}
+
+/// Who is served, and what holds its place within the bounds.
+struct Client {
+    address: IpAddr,
+    counted: Rc<CountedSocket>,
+    place: Place,
 }
 
 async fn serve_http(
     core: CoreHttp,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    counted: Rc<CountedSocket>,
+    client: Client,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let draining = core.services.shutdown.draining.clone();
-    let service = service_fn(|request| respond(&core, &counted, request));
+    let Client { address, counted, place } = client;
+    let Services { limits, shutdown, metrics, .. } = &core.services;
+    let asked = Cell::new(false);
+    let service = service_fn(|request| {
+        asked.set(true);
+        respond(&core, (Rc::clone(&counted), address), request)
+    });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
+    builder.max_buf_size((2 * limits.head_bytes_max).max(HTTP_BUFFER_BYTES_MIN));
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = Box::pin(connection);
-    if let Some(ended) = draining.run_until_cancelled(connection.as_mut()).await {
-        return Ok(ended?);
+    let mut ended = shutdown.draining.run_until_cancelled(connection.as_mut()).await;
+    if ended.is_none() {
+        connection.as_mut().graceful_shutdown();
+        ended = Some(connection.await);
     }
-    connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
+    drop(place);
+    let Some(Err(error)) = ended else { return Ok(()) };
+    if error.is_parse_too_large() {
+        metrics.refused(Limit::HeaderBytes);
+    } else if error.is_timeout() && !asked.get() {
+        metrics.refused(Limit::HeaderTimeout);
+    }
+    Err(error.into())
 }
 
 async fn respond(
     core: &CoreHttp,
-    counted: &Rc<CountedSocket>,
+    socket: (Rc<CountedSocket>, IpAddr),
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
     let method = metric_label(request.method());
-    let answer = if request.uri().path() == "/websocket" {
-        upgrade::upgrade(&core.services, &core.connections, Rc::clone(counted), request).unwrap_or_else(Answer::from)
+    let answer = if let Err(problem) = check_head(&core.services, &request) {
+        problem.into()
+    } else if request.uri().path() == "/websocket" {
+        upgrade::upgrade(&core.services, &core.connections, socket, request).unwrap_or_else(Answer::from)
     } else {
         answer(&core.services, request).await
     };

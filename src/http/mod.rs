@@ -1,8 +1,10 @@
 //! The HTTP surface: which path answers what. Status codes are chosen here, and nowhere else.
 
 pub mod listener;
+pub mod origin;
 pub mod redirect;
 
+mod access;
 mod ops;
 mod page;
 mod problem;
@@ -20,17 +22,29 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use self::access::Access;
+use self::origin::AllowedOrigins;
 use self::problem::Problem;
-use crate::connection::admission::ConnectionsBound;
-use crate::metrics::Metrics;
-use crate::product::Product;
+use crate::auth::Keys;
+use crate::connection::admission::Admission;
+use crate::metrics::{Limit, Metrics};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 
-/// How long a client has for the body of its request.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
 type Answer = Response<Full<Bytes>>;
+
+/// What bounds each HTTP connection.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// How long a client has for the head of a request, and how long it may be silent between two.
+    pub head_timeout: Duration,
+    /// How long it has for the body.
+    pub body_timeout: Duration,
+    /// The request line and the headers.
+    pub head_bytes_max: usize,
+    /// The body.
+    pub body_bytes_max: usize,
+}
 
 /// What requests are answered with. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -41,10 +55,16 @@ pub struct Services {
     pub source_up: watch::Receiver<bool>,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
-    /// How many WebSockets there may be.
-    pub connections_bound: ConnectionsBound,
+    /// Who may come in.
+    pub admission: Arc<Admission>,
+    /// What bounds a request.
+    pub limits: HttpLimits,
     /// Whether the server stops.
     pub shutdown: Shutdown,
+    /// What tokens are checked with; without keys everybody may do everything.
+    pub keys: Option<Arc<Keys>>,
+    /// Whose pages may use this server.
+    pub allowed_origins: Arc<AllowedOrigins>,
 }
 
 /// Answers everything but the upgrade.
@@ -53,23 +73,37 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let answer = match with_body(request).await {
-        Ok(request) => route(services, &request).await,
-        Err(problem) => Err(problem),
-    };
-    let mut answer = answer.unwrap_or_else(Answer::from);
+    let sharing = access::Sharing::of(services, &request);
+    let mut answer = admitted(services, request).await.unwrap_or_else(Answer::from);
     let headers = answer.headers_mut();
+    sharing.tell(headers);
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }
 
-async fn route(services: &Services, request: &Request<Bytes>) -> Result<Answer, Problem> {
+/// Answers whom the token and the origin let in; of the others not even the body is read.
+async fn admitted<B>(services: &Services, request: Request<B>) -> Result<Answer, Problem>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if !access::is_safe(request.method()) {
+        access::require_origin(services, &request)?;
+    }
+    if access::is_preflight(&request) {
+        return Ok(access::preflight());
+    }
+    let access = access::admit(services, &request)?;
+    route(services, &access, &with_body(services, request).await?).await
+}
+
+async fn route(services: &Services, access: &Access, request: &Request<Bytes>) -> Result<Answer, Problem> {
     let path = request.uri().path();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     match segments[..] {
-        ["products"] => products::collection(services, request).await,
-        ["products", id] => products::one(services, id, request).await,
+        ["products"] => products::collection(services, access, request).await,
+        ["products", id] => products::one(services, access, id, request).await,
         ["metrics"] => only_get(request).map(|()| ops::metrics(services)),
         ["healthz"] => only_get(request).map(|()| ops::healthz()),
         ["readyz"] => {
@@ -99,25 +133,47 @@ fn only_get(request: &Request<Bytes>) -> Result<(), Problem> {
     }
 }
 
+/// Refuses a head above the limit. hyper stops reading at twice the limit, and answers 431 without a body then.
+fn check_head<B>(services: &Services, request: &Request<B>) -> Result<(), Problem> {
+    // What stands around a header: a colon, a space, the end of the line; in the request line, two spaces and the version.
+    const AROUND_HEADER: usize = 4;
+    const AROUND_REQUEST_LINE: usize = 12;
+    let target = request.uri();
+    let target_bytes = target.path_and_query().map_or(0, |path| path.as_str().len());
+    let line = request.method().as_str().len() + target_bytes + AROUND_REQUEST_LINE;
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + AROUND_HEADER);
+    let max = services.limits.head_bytes_max;
+    if line + headers.sum::<usize>() > max {
+        services.metrics.refused(Limit::HeaderBytes);
+        let detail = format!("the request line and the headers have at most {max} bytes");
+        return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail));
+    }
+    Ok(())
+}
+
 /// Reads the body, which is bounded in bytes and in time.
-async fn with_body<B>(request: Request<B>) -> Result<Request<Bytes>, Problem>
+async fn with_body<B>(services: &Services, request: Request<B>) -> Result<Request<Bytes>, Problem>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let max = services.limits.body_bytes_max;
     let too_large = || {
-        let limit = Product::JSON_BYTES_MAX;
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {limit} bytes"))
+        services.metrics.refused(Limit::BodyBytes);
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {max} bytes"))
     };
     let (head, body) = request.into_parts();
-    if body.size_hint().lower() > Product::JSON_BYTES_MAX as u64 {
+    if body.size_hint().lower() > max as u64 {
         return Err(too_large());
     }
-    let collected = timeout(BODY_TIMEOUT, Limited::new(body, Product::JSON_BYTES_MAX).collect()).await;
+    let collected = timeout(services.limits.body_timeout, Limited::new(body, max).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(Request::from_parts(head, body.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::bad_request("the body was cut off")),
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+        Err(_) => {
+            services.metrics.refused(Limit::BodyTimeout);
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long"))
+        }
     }
 }

@@ -33,6 +33,7 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "subscriptions.js": JAVASCRIPT,
     "sync.js": JAVASCRIPT,
     "text.js": JAVASCRIPT,
+    "token.js": JAVASCRIPT,
 };
 
 pub(super) fn index() -> Answer {

@@ -1,7 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
 use hyper::StatusCode;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::json;
 
 use super::Answer;
@@ -9,6 +9,7 @@ use crate::store::StoreError;
 
 /// Seconds after which a client may try again what a store could not do.
 const RETRY_AFTER_SECONDS: u16 = 2;
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// Why a request was not done, told to whoever sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,21 +49,45 @@ impl Problem {
     /// 503, to be tried again soon.
     #[must_use]
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS.into())
+        Self::unavailable_for(RETRY_AFTER_SECONDS.into(), detail)
+    }
+
+    /// 503, to be tried again after so many seconds.
+    #[must_use]
+    pub fn unavailable_for(seconds: u64, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(RETRY_AFTER, seconds.into())
+    }
+
+    /// The bytes of an HTTP/1.1 response that is sent without having read a request, and ends the connection.
+    #[must_use]
+    pub fn into_last_response(self) -> Vec<u8> {
+        let body = self.body();
+        let mut response = format!("HTTP/1.1 {}\r\n", self.status).into_bytes();
+        let ends = [(CONNECTION, HeaderValue::from_static("close")), (CONTENT_LENGTH, body.len().into())];
+        for (name, value) in self.headers.into_iter().chain([(CONTENT_TYPE, PROBLEM_JSON)]).chain(ends) {
+            response.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        response.extend_from_slice(b"\r\n");
+        response.extend_from_slice(body.as_bytes());
+        response
+    }
+
+    fn body(&self) -> String {
+        let body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        body.to_string()
     }
 }
 
 impl From<Problem> for Answer {
     fn from(problem: Problem) -> Self {
-        let body = json!({
-            "type": "about:blank",
-            "title": problem.status.canonical_reason(),
-            "status": problem.status.as_u16(),
-            "detail": problem.detail,
-        });
-        let mut answer = Self::new(body.to_string().into());
+        let mut answer = Self::new(problem.body().into());
         *answer.status_mut() = problem.status;
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        answer.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
         answer.headers_mut().extend(problem.headers);
         answer
     }

@@ -6,6 +6,7 @@ use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::access::Access;
 use super::problem::Problem;
 use super::{Answer, Services};
 use crate::product::{Product, ProductBody, ProductId, ProductPatch};
@@ -13,6 +14,8 @@ use crate::store::{Put, Versioned};
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;
+/// How often the store is asked for one page of a list.
+const LIST_LOOKUPS_MAX: usize = 100;
 
 /// A product as it is answered: its fields, then its version.
 #[derive(Serialize)]
@@ -36,10 +39,15 @@ struct Page<'a> {
 }
 
 /// `GET` and `POST` on `/products`.
-pub(super) async fn collection(services: &Services, request: &Request<Bytes>) -> Result<Answer, Problem> {
+pub(super) async fn collection(
+    services: &Services,
+    access: &Access,
+    request: &Request<Bytes>,
+) -> Result<Answer, Problem> {
     match *request.method() {
-        Method::GET | Method::HEAD => list(services, request.uri().query().unwrap_or("")).await,
+        Method::GET | Method::HEAD => list(services, access, request.uri().query().unwrap_or("")).await,
         Method::POST => {
+            access.require_write()?;
             let body: ProductBody = parse(request)?;
             let id = body.product_id.ok_or_else(|| Problem::bad_request("the body has no productId"))?;
             let product = checked(body.into_product(id))?;
@@ -54,8 +62,17 @@ pub(super) async fn collection(services: &Services, request: &Request<Bytes>) ->
 }
 
 /// `GET`, `PUT`, `PATCH` and `DELETE` on `/products/{id}`.
-pub(super) async fn one(services: &Services, id: &str, request: &Request<Bytes>) -> Result<Answer, Problem> {
+pub(super) async fn one(
+    services: &Services,
+    access: &Access,
+    id: &str,
+    request: &Request<Bytes>,
+) -> Result<Answer, Problem> {
     let id = parse_id(id)?;
+    match *request.method() {
+        Method::GET | Method::HEAD => access.require_read(id)?,
+        _ => access.require_write()?,
+    }
     match *request.method() {
         Method::GET | Method::HEAD => Ok(show(StatusCode::OK, &services.store.get(id).await?)),
         Method::PUT => {
@@ -73,28 +90,66 @@ pub(super) async fn one(services: &Services, id: &str, request: &Request<Bytes>)
             let patch: ProductPatch = parse(request)?;
             same_id(id, patch.product_id)?;
             patch.check().map_err(Problem::bad_request)?;
-            Ok(show(StatusCode::OK, &services.store.patch(id, patch).await?))
+            let patched = services.store.patch(id, patch).await?;
+            // The rest of the product is for readers.
+            Ok(if access.may_read(id) { show(StatusCode::OK, &patched) } else { done(patched.version) })
         }
-        Method::DELETE => {
-            let version = services.store.delete(id).await?;
-            let mut answer = Answer::default();
-            *answer.status_mut() = StatusCode::NO_CONTENT;
-            answer.headers_mut().insert(ETAG, etag(version));
-            Ok(answer)
-        }
+        Method::DELETE => Ok(done(services.store.delete(id).await?)),
         _ => Err(Problem::method_not_allowed("GET, HEAD, PUT, PATCH, DELETE")),
     }
 }
 
-async fn list(services: &Services, query: &str) -> Result<Answer, Problem> {
+async fn list(services: &Services, access: &Access, query: &str) -> Result<Answer, Problem> {
     let (after, limit) = page_of(query)?;
-    // One more than is shown tells whether another page follows.
-    let mut products = services.store.list(after, limit + 1).await?;
-    let more = products.len() > limit;
-    products.truncate(limit);
-    let next = if more { products.last().map(|last| last.product.product_id) } else { None };
+    let (products, next) = readable_page(services, access, after, limit).await?;
     let page = Page { products: products.iter().map(Shown::from).collect(), next };
     Ok(json(StatusCode::OK, &page))
+}
+
+/// The products after `after` that may be read, and where the next page begins if one follows. A page has fewer than
+/// `limit` products also where those that may be read lie too far apart.
+async fn readable_page(
+    services: &Services,
+    access: &Access,
+    after: Option<ProductId>,
+    limit: usize,
+) -> Result<(Vec<Versioned>, Option<ProductId>), Problem> {
+    let mut products = Vec::new();
+    let mut after = after;
+    for _ in 0..LIST_LOOKUPS_MAX {
+        let Some((first, last)) = next(after).and_then(|id| access.next_readable(id)) else {
+            return Ok((products, None));
+        };
+        // One more than is shown tells whether another page follows.
+        let wanted = (limit + 1 - products.len()).min(width(first, last));
+        let found = services.store.list(previous(first), wanted).await?;
+        let is_end = found.len() < wanted;
+        // Ranges without products are passed over.
+        let passed = found.last().and_then(|found| previous(found.product.product_id));
+        products.extend(found.into_iter().take_while(|found| found.product.product_id <= last));
+        if products.len() > limit {
+            products.truncate(limit);
+            let next = products.last().map(|last| last.product.product_id);
+            return Ok((products, next));
+        }
+        if is_end {
+            return Ok((products, None));
+        }
+        after = passed.max(Some(last));
+    }
+    Ok((products, after))
+}
+
+fn next(id: Option<ProductId>) -> Option<ProductId> {
+    id.map_or_else(|| ProductId::new(0), |id| ProductId::new(id.get() + 1))
+}
+
+fn width(first: ProductId, last: ProductId) -> usize {
+    usize::try_from(last.get() - first.get() + 1).unwrap_or(usize::MAX)
+}
+
+fn previous(id: ProductId) -> Option<ProductId> {
+    id.get().checked_sub(1).and_then(ProductId::new)
 }
 
 /// Reads `after` and `limit` from a query string.
@@ -113,6 +168,8 @@ fn page_of(query: &str) -> Result<(Option<ProductId>, usize), Problem> {
                 limit =
                     given.ok_or_else(|| Problem::bad_request(format!("limit is an integer from 1 to {LIMIT_MAX}")))?;
             }
+            // Whose it is, `access` has read.
+            ("token", _) => {}
             (name, _) => {
                 return Err(Problem::bad_request(format!("the list knows after and limit, not {name:?}")));
             }
@@ -160,6 +217,14 @@ fn checked(product: Product) -> Result<Product, Problem> {
 fn show(status: StatusCode, versioned: &Versioned) -> Answer {
     let mut answer = json(status, &Shown::from(versioned));
     answer.headers_mut().insert(ETAG, etag(versioned.version));
+    answer
+}
+
+/// The answer of a write that shows nothing but its version.
+fn done(version: u64) -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(ETAG, etag(version));
     answer
 }
 

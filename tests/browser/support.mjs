@@ -19,7 +19,7 @@ const LIVE_LINE = /^Rowcast is live at (http:\/\/127\.0\.0\.1:(\d+))/;
 // An interrupted run does not get to its `t.after`; what it started ends, and what it made is removed, at its exit.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
 
-async function temporaryDirectory(t) {
+export async function temporaryDirectory(t) {
   const path = await mkdtemp(join(tmpdir(), 'rowcast-browser-'));
   const removeAtExit = () => rmSync(path, { recursive: true, force: true });
   process.once('exit', removeAtExit);
@@ -33,22 +33,28 @@ async function temporaryDirectory(t) {
 // A server that can be stopped and started again at the same port, with the same data.
 export class Server {
   #dataDir;
+  #options;
+  #token;
   #child = null;
   #port = 0;
 
-  constructor(dataDir) {
+  constructor(dataDir, options, token) {
     this.#dataDir = dataDir;
+    this.#options = options;
+    this.#token = token;
   }
 
-  static async start(t) {
-    const server = new Server(await temporaryDirectory(t));
+  // `token` is what the server's own requests are sent with.
+  static async start(t, { options = [], token } = {}) {
+    const server = new Server(await temporaryDirectory(t), options, token);
     t.after(() => server.stop('SIGKILL'));
     await server.start();
     return server;
   }
 
   async start() {
-    const options = ['--listen', `127.0.0.1:${this.#port}`, '--data-dir', this.#dataDir];
+    const listen = `127.0.0.1:${this.#port}`;
+    const options = ['--listen', listen, '--data-dir', this.#dataDir, '--drain-seconds', '1', ...this.#options];
     const child = spawn(BINARY, options, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     const kill = () => child.kill('SIGKILL');
@@ -72,7 +78,10 @@ export class Server {
   async send(method, path, body) {
     const response = await fetch(this.url + path, {
       method,
-      headers: { 'content-type': method === 'PATCH' ? 'application/merge-patch+json' : 'application/json' },
+      headers: {
+        'content-type': method === 'PATCH' ? 'application/merge-patch+json' : 'application/json',
+        ...(this.#token && { authorization: `Bearer ${this.#token}` }),
+      },
       body: body && JSON.stringify(body),
     });
     assert.ok(response.ok, `${method} ${path} answered ${response.status}`);
@@ -119,16 +128,16 @@ export async function startBrowser(t) {
   return browser;
 }
 
-// A page of its own browser profile. `prepare(page)` runs before it loads.
-export async function openPage(t, browser, server, { options = {}, prepare = () => {} } = {}) {
+// A page of its own browser profile. `prepare(page)` runs before it loads, `ready(page)` waits until it is.
+export async function openPage(t, browser, server, { options = {}, prepare = () => {}, path = '/', ready = live } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   t.after(() => context.close());
   const page = await context.newPage();
   page.faults = rememberFaults(page, server);
   await page.addInitScript(rememberFlashes);
   await prepare(page);
-  await page.goto(server.url);
-  await live(page);
+  await page.goto(server.url + path);
+  await ready(page);
   return page;
 }
 

@@ -57,7 +57,9 @@ impl TestServer {
     }
 
     async fn start(options: &[&str]) -> Self {
-        let arguments = [&["rowcast", "--listen", "127.0.0.1:0"], options].concat();
+        // Most tests are over when they stop their server.
+        let at_once: &[&str] = if options.contains(&"--drain-seconds") { &[] } else { &["--drain-seconds", "0"] };
+        let arguments = [&["rowcast", "--listen", "127.0.0.1:0"], at_once, options].concat();
         let task = Cli::try_parse_from(arguments).expect("the options are right").into_task(None);
         let Ok(Task::Serve(config)) = task else { panic!("{task:?}") };
         let (stop, stopped) = oneshot::channel::<()>();
@@ -112,6 +114,30 @@ impl TestServer {
         }
     }
 
+    /// A request on a connection of its own with these headers.
+    pub(crate) async fn request_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Reply {
+        Http::connect(self.address).await.request_with(method, path, headers, body).await
+    }
+
+    /// What the server answers to a handshake with these headers that it refuses.
+    pub(crate) async fn refused_handshake(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+        let upgrade = [
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        let reply = self.request_with("GET", path, &[&upgrade, headers].concat(), None).await;
+        assert_ne!(reply.status, StatusCode::SWITCHING_PROTOCOLS, "{reply:?}");
+        reply
+    }
+
     /// The sum of a counter or gauge over all its labels, or over those that `name` gives; zero where it is not there.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
         let text = self.get("/metrics").await.text;
@@ -160,7 +186,24 @@ impl Http {
     }
 
     pub(crate) async fn request(&mut self, method: &str, path: &str, body: Option<&str>) -> Reply {
-        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        self.request_with(method, path, &[], body).await
+    }
+
+    /// A request with these headers too.
+    pub(crate) async fn request_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Reply {
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", "localhost");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if body.is_some() {
             request = request.header("content-type", "application/json");
         }

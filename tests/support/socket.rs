@@ -46,17 +46,35 @@ impl Socket {
 
     /// Over a connection of the caller's making.
     pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        let request = Request::get("/websocket")
+        Self::shake_hands(stream, "/websocket", &[]).await.0
+    }
+
+    /// With this path and these headers; the socket, and the subprotocol that the server chose.
+    pub(crate) async fn connect_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (Self, String) {
+        let stream = patiently(TcpStream::connect(address)).await.expect("the server listens");
+        Self::shake_hands(stream, path, headers).await
+    }
+
+    async fn shake_hands(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (Self, String) {
+        let mut request = Request::get(path)
             .header("host", "localhost")
             .header("upgrade", "websocket")
             .header("connection", "upgrade")
             .header("sec-websocket-key", fastwebsockets::handshake::generate_key())
-            .header("sec-websocket-version", "13")
-            .body(Empty::<Bytes>::new())
-            .expect("a request is built");
-        let (socket, _) =
+            .header("sec-websocket-version", "13");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Empty::<Bytes>::new()).expect("a request is built");
+        let (socket, response) =
             patiently(fastwebsockets::handshake::client(&Spawn, request, stream)).await.expect("a WebSocket opens");
-        Self { socket: FragmentCollector::new(socket) }
+        let subprotocol = response.headers().get("sec-websocket-protocol");
+        let subprotocol = subprotocol.map_or("", |value| value.to_str().expect("a header is text")).to_owned();
+        (Self { socket: FragmentCollector::new(socket) }, subprotocol)
     }
 
     pub(crate) async fn send(&mut self, text: &str) {
@@ -79,6 +97,17 @@ impl Socket {
         match self.read().await {
             Read::Message(message) => message,
             Read::Close(code) => panic!("closed with {code}"),
+        }
+    }
+
+    /// What comes until the server closes, and the code that it closes with.
+    pub(crate) async fn until_closed(&mut self) -> (Vec<Value>, u16) {
+        let mut messages = Vec::new();
+        loop {
+            match self.read().await {
+                Read::Message(message) => messages.push(message),
+                Read::Close(code) => return (messages, code),
+            }
         }
     }
 

@@ -129,7 +129,7 @@ async fn what_cannot_be_carried_out_is_answered_and_the_connection_stays() {
 
 #[tokio::test]
 async fn what_comes_together_with_the_handshake_is_read_first() {
-    let server = TestServer::embedded(&["--cores", "1"]).await;
+    let server = TestServer::embedded(&["--cores", "1", "--commands-per-second", "0"]).await;
     let early = client_frame(TEXT, br#"{"command":"subscribe","productIDs":[1],"id":7}"#);
     for cut in 0..=early.len() {
         let mut socket = RawSocket::connect(server.address, &early[..cut]).await;
@@ -161,7 +161,7 @@ async fn a_ping_is_answered_with_its_bytes_also_inside_a_message() {
 #[tokio::test]
 async fn a_reader_that_only_writes_is_not_read_for_ever() {
     // Nothing of what is answered is read, so the server must stop reading, rather than keep the answers.
-    let server = TestServer::embedded(&["--cores", "1"]).await;
+    let server = TestServer::embedded(&["--cores", "1", "--commands-per-second", "0"]).await;
     let socket = RawSocket::connect(server.address, b"").await;
     let pings = client_frame(PING, &[b'x'; 125]).repeat(1000);
     let mut written: usize = 0;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::server::{TestServer, product_json};
-use crate::support::socket::{Read, Socket};
+use crate::support::socket::Socket;
 
 #[tokio::test]
 async fn a_change_is_cast_as_it_commits() {
@@ -84,30 +84,6 @@ async fn commands_are_carried_out_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_full_server_answers_503_before_the_upgrade() {
-    let server = TestServer::embedded(&["--cores", "1", "--max-connections", "2"]).await;
-    let (first, _second) = (Socket::connect(server.address).await, Socket::connect(server.address).await);
-    let refused = upgrade(&server).await;
-    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "2"));
-    assert_eq!(refused.header("content-type"), "application/problem+json");
-    assert!(refused.json()["detail"].as_str().unwrap().contains("the 2 WebSockets"));
-    assert_eq!(server.get("/healthz").await.status, 200, "requests are still answered");
-    drop(first);
-    server.until_metric("rowcast_connections", 1).await;
-    Socket::connect(server.address).await;
-}
-
-async fn upgrade(server: &TestServer) -> crate::support::server::Reply {
-    let request = hyper::Request::get("/websocket")
-        .header("connection", "upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-    let request = request.body(http_body_util::Full::default()).unwrap();
-    crate::support::server::Http::connect(server.address).await.send(request).await
-}
-
-#[tokio::test]
 async fn an_ordinary_request_is_told_how_to_open_a_websocket() {
     let server = TestServer::embedded(&["--cores", "1"]).await;
     let reply = server.get("/websocket").await;
@@ -128,7 +104,7 @@ async fn a_stop_closes_every_socket_with_1012_after_all_changes() {
     server.begin_stop();
     for mut socket in sockets {
         assert_eq!(socket.next().await["version"], version);
-        assert_eq!(socket.read().await, Read::Close(1012));
+        assert_eq!(socket.until_closed().await.1, 1012);
     }
     let ended = server.ended().await;
     assert_eq!((ended.connections, ended.connections_cut, ended.requests_cut), (20, 0, false));

@@ -1,10 +1,11 @@
 //! Pings and what follows when nobody answers, on a clock that only moves when everybody waits.
 
 use std::cell::RefCell;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rowcast::connection::admission::{ConnectionsBound, CoreLoad};
+use rowcast::connection::admission::{Bound, CoreLoad};
 use rowcast::connection::{ConnectionLimits, Connections};
 use rowcast::fanout::{Core, Hub, SendQueueLimits, SlowConsumerPolicy};
 use rowcast::metrics::Metrics;
@@ -26,11 +27,13 @@ fn with_connection<F: Future<Output = ()> + 'static>(test: impl FnOnce(TcpStream
         let core_metrics = metrics.core(0, "drop");
         let core = Rc::new(RefCell::new(Core::new(inboxes.remove(0).core, hub, core_metrics.clone())));
         let queue = SendQueueLimits { frames_max: 8, bytes_max: 4096, policy: SlowConsumerPolicy::Drop };
-        let limits = ConnectionLimits { queue, subscriptions_max: 10 };
+        let limits =
+            ConnectionLimits { queue, subscriptions_max: 10, message_bytes_max: 1024, messages_per_second_max: 3 };
         let connections = Connections::new(core, limits, core_metrics, metrics);
         tokio::task::spawn_local(Rc::clone(&connections).beat());
-        let admitted = (ConnectionsBound::new(1).enter().unwrap(), Rc::new(CoreLoad::default().count()));
-        connections.open(accepted.unwrap().0.into(), b"", admitted);
+        let admitted =
+            (Bound::new(1, 0).enter(Ipv4Addr::LOCALHOST.into()).unwrap(), Rc::new(CoreLoad::default().count()));
+        connections.open(accepted.unwrap().0.into(), b"", admitted, None);
         test(peer.unwrap(), connections).await;
     });
 }
@@ -71,6 +74,23 @@ fn a_peer_that_does_not_close_its_side_is_cut() {
         connections.close_all(rowcast::connection::close::CloseReason::Restart).await;
         assert_eq!((connections.len(), connections.cut()), (0, 1));
         drop(peer);
+    });
+}
+
+#[test]
+fn a_peer_is_read_from_no_faster_than_it_may_send() {
+    with_connection(|mut peer, _| async move {
+        peer.write_all(&client_frame(0x89, b"x").repeat(10)).await.unwrap();
+        let mut pongs_by_second = std::collections::BTreeMap::<u64, usize>::new();
+        let begun = tokio::time::Instant::now();
+        for _ in 0..10 {
+            let mut pong = [0; 3];
+            peer.read_exact(&mut pong).await.unwrap();
+            assert_eq!(pong, [0x8A, 1, b'x']);
+            *pongs_by_second.entry(begun.elapsed().as_secs()).or_default() += 1;
+        }
+        // The clock moves on only when nobody has anything to do.
+        assert!(pongs_by_second.len() >= 4 && pongs_by_second.values().all(|&pongs| pongs <= 3), "{pongs_by_second:?}");
     });
 }
 

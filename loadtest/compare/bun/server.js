@@ -2,9 +2,11 @@
 // code, `server.publish` for one encoding per message, and no compression.
 const subscribed = JSON.stringify({ reply: 1, ok: true });
 
+const { PORT, TLS_DIR } = process.env;
 const server = Bun.serve({
   hostname: '127.0.0.1',
-  port: Number(process.env.PORT),
+  port: Number(PORT),
+  tls: TLS_DIR && { cert: Bun.file(`${TLS_DIR}/cert.pem`), key: Bun.file(`${TLS_DIR}/key.pem`) },
   async fetch(request, server) {
     const { pathname } = new URL(request.url);
     if (pathname === '/websocket') {

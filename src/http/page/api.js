@@ -3,6 +3,13 @@
 const TIMEOUT_MS = 15_000;
 export const PAGE_PRODUCTS = 200;
 
+let token = null;
+
+// What every call is sent with from now on; null for nothing.
+export function useToken(given) {
+  token = given;
+}
+
 export class ApiError extends Error {
   constructor(message, status = 0) {
     super(message);
@@ -32,10 +39,12 @@ export function deleteProduct(id) {
 }
 
 async function call(method, path, body, contentType = 'application/json') {
-  const request = { method, cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) };
+  const headers = {};
+  if (token) headers.authorization = `Bearer ${token}`;
+  const request = { method, headers, cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) };
   if (body !== undefined) {
     request.body = JSON.stringify(body);
-    request.headers = { 'content-type': contentType };
+    headers['content-type'] = contentType;
   }
   let response, text;
   try {

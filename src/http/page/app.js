@@ -1,7 +1,7 @@
 // The live page, joined: the connection feeds the model of the table, the model tells the rows, and the forms write
 // over HTTP.
 
-import { ApiError, createProduct, deleteProduct, listProducts, patchProduct, readProduct } from './api.js';
+import { ApiError, createProduct, deleteProduct, listProducts, patchProduct, readProduct, useToken } from './api.js';
 import { ConnectionLost, LiveConnection } from './connection.js';
 import { Editor } from './editor.js';
 import { ProductTable } from './products.js';
@@ -10,6 +10,7 @@ import { SAMPLES } from './samples.js';
 import { Status } from './status.js';
 import { Sync } from './sync.js';
 import { countText } from './text.js';
+import { subprotocols, takeToken, TokenDialog } from './token.js';
 
 const element = (id) => document.getElementById(id);
 
@@ -37,8 +38,13 @@ const editor = new Editor(element('editor'), {
 const socketScheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
 
 const connection = new LiveConnection(`${socketScheme}//${location.host}/websocket`, {
-  state: (state, retryAt) => status.entered(state, retryAt),
+  state: (state, retryAt) => {
+    status.entered(state, retryAt);
+    if (state === 'connecting') opened = false;
+    if (state === 'waiting' && !opened) askForToken();
+  },
   open: () => {
+    opened = true;
     sync = new Sync(table, connection, listProducts, notice);
     follow(async () => {
       await sync.catchUp();
@@ -55,8 +61,28 @@ const connection = new LiveConnection(`${socketScheme}//${location.host}/websock
 });
 
 const status = new Status(() => connection.hurry());
+const tokenDialog = new TokenDialog(element('token'), (token) => {
+  use(token);
+  connection.hurry();
+});
 let sync;
 let listedOnce = false;
+let opened = false;
+
+function use(token) {
+  useToken(token);
+  connection.subprotocols = subprotocols(token);
+}
+
+// A browser does not tell its page why a socket did not open; the answer to a request does.
+async function askForToken() {
+  if (tokenDialog.isOpen) return;
+  try {
+    await listProducts();
+  } catch (error) {
+    if (error.status === 401) tokenDialog.ask(error.message);
+  }
+}
 
 // Runs what keeps the table current. If it fails, the way back is the one after a lost connection.
 async function follow(run) {
@@ -144,4 +170,5 @@ element('notice-close').addEventListener('click', () => notice(''));
 addEventListener('online', () => connection.hurry());
 document.addEventListener('visibilitychange', () => document.hidden || connection.hurry());
 
+use(takeToken());
 connection.connect();

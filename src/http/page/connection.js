@@ -14,7 +14,12 @@ const REPLY_TIMEOUT_MS = 10_000;
 const HINT_MS_MAX = 10 * 60_000;
 
 export class ConnectionLost extends Error {}
-export class CommandRefused extends Error {}
+export class CommandRefused extends Error {
+  constructor(message, code) {
+    super(message);
+    this.code = code;
+  }
+}
 
 export class LiveConnection {
   #url;
@@ -28,6 +33,9 @@ export class LiveConnection {
   #timer = null;
   #nextId = 1;
   #repliesById = new Map();
+
+  // What the next socket offers the server to speak.
+  subprotocols = [];
 
   // `on`: state(state, retryAtMs), open(), change(change), skipped(count), error(text).
   // `platform`: what a test replaces.
@@ -45,7 +53,7 @@ export class LiveConnection {
     this.#clearTimer();
     this.#hintMs = undefined;
     this.#enter('connecting');
-    const socket = new this.#platform.WebSocket(this.#url);
+    const socket = new this.#platform.WebSocket(this.#url, this.subprotocols);
     this.#socket = socket;
     this.#after(OPEN_TIMEOUT_MS, () => this.#lose(socket));
     socket.onopen = () => this.#opened(socket);
@@ -100,11 +108,11 @@ export class LiveConnection {
     else if (frame.error !== undefined) this.#on.error(frame.error);
   }
 
-  #answered({ reply, ok, error }) {
+  #answered({ reply, ok, error, code }) {
     const waiting = this.#repliesById.get(reply);
     this.#repliesById.delete(reply);
     if (ok) waiting?.resolve();
-    else waiting?.reject(new CommandRefused(error));
+    else waiting?.reject(new CommandRefused(error, code));
   }
 
   #hinted(afterMs) {

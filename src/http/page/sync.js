@@ -62,7 +62,8 @@ export class Sync {
       );
     } catch (error) {
       if (!(error instanceof CommandRefused)) throw error;
-      this.#refused(error.message);
+      // A token that lets this page read some of them is no fault.
+      if (error.code !== 'forbidden') this.#refused(error.message);
     }
     // Refused ids too: the answer would be the same again.
     for (const id of ids) this.#subscribed.add(id);

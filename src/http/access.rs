@@ -1,0 +1,232 @@
+//! Who may: the token of a request, the origin of its page, and what browsers are told of both (CORS,
+//! <https://fetch.spec.whatwg.org/#http-cors-protocol>).
+//!
+//! A token never gets into an answer, but for the one that its sender offered as the only subprotocol.
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN,
+    SEC_WEBSOCKET_PROTOCOL, VARY, WWW_AUTHENTICATE,
+};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, StatusCode};
+use percent_encoding::percent_decode_str;
+use tracing::debug;
+
+use super::origin::AllowedOrigins;
+use super::problem::Problem;
+use super::{Answer, Services};
+use crate::auth::{Grant, TokenError};
+use crate::product::ProductId;
+
+/// The subprotocol that a client offers beside the one that carries its token, and is answered with.
+const SUBPROTOCOL: &str = "rowcast";
+/// What stands before a token that is offered as a subprotocol, the only header of a handshake that a page can choose.
+const TOKEN_SUBPROTOCOL: &str = "bearer.";
+/// For how many seconds a browser need not ask again.
+const PREFLIGHT_SECONDS: &str = "600";
+
+/// What a request may do: what its token grants, and everything where the server has no keys.
+#[derive(Clone, Debug)]
+pub(super) struct Access(Option<Rc<Grant>>);
+
+impl Access {
+    /// Lets only those on who may read this product.
+    ///
+    /// # Errors
+    /// 403.
+    pub(super) fn require_read(&self, id: ProductId) -> Result<(), Problem> {
+        if self.may_read(id) { Ok(()) } else { Err(forbidden(format!("the token does not let you read product {id}"))) }
+    }
+
+    /// Lets only those on who may write.
+    ///
+    /// # Errors
+    /// 403.
+    pub(super) fn require_write(&self) -> Result<(), Problem> {
+        let may = self.0.as_ref().is_none_or(|grant| grant.may_write());
+        if may { Ok(()) } else { Err(forbidden("the token does not let you write")) }
+    }
+
+    /// Whether this product may be shown.
+    pub(super) fn may_read(&self, id: ProductId) -> bool {
+        self.0.as_ref().is_none_or(|grant| grant.may_read(id))
+    }
+
+    /// The first range of products from `id` on that may be read.
+    pub(super) fn next_readable(&self, id: ProductId) -> Option<(ProductId, ProductId)> {
+        self.0.as_ref().map_or(Some((id, ProductId::MAX)), |grant| grant.next_readable(id))
+    }
+
+    /// What a connection keeps of it.
+    pub(super) fn into_grant(self) -> Option<Rc<Grant>> {
+        self.0
+    }
+}
+
+/// What a request may do, by its token. Without keys nobody is asked for one, and what is open to everybody asks nobody.
+///
+/// # Errors
+/// 401 and 400, as RFC 6750, §3, has them.
+pub(super) fn admit<B>(services: &Services, request: &Request<B>) -> Result<Access, Problem> {
+    let Some(keys) = services.keys.as_ref().filter(|_| !is_open(request.uri().path())) else { return Ok(Access(None)) };
+    let token = token(request)?.ok_or_else(|| {
+        Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "this needs a token: send it as Authorization: Bearer …, as the WebSocket subprotocol bearer.…, or as ?token=…",
+        )
+        .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    })?;
+    match keys.verify(&token, now()) {
+        Ok(grant) => Ok(Access(Some(Rc::new(grant)))),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+/// Whether everybody may have what is at this path, with a token or without: the page, and what tells whether the server
+/// lives. What is at no path at all has nothing to protect.
+fn is_open(path: &str) -> bool {
+    !matches!(path.split('/').nth(1), Some("products" | "metrics" | "websocket"))
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The token of a request, from wherever it stands.
+fn token<B>(request: &Request<B>) -> Result<Option<String>, Problem> {
+    let mut tokens = bearer_tokens(request.headers());
+    tokens.extend(subprotocols(request.headers()).filter_map(|offered| offered.strip_prefix(TOKEN_SUBPROTOCOL)));
+    let mut tokens: Vec<_> = tokens.into_iter().map(str::to_owned).collect();
+    for pair in request.uri().query().unwrap_or("").split('&') {
+        if let Some(token) = pair.strip_prefix("token=") {
+            tokens.push(percent_decode_str(token).decode_utf8_lossy().into_owned());
+        }
+    }
+    tokens.dedup();
+    if tokens.len() > 1 {
+        let challenge = HeaderValue::from_static(r#"Bearer error="invalid_request""#);
+        let problem = Problem::bad_request("the request has two different tokens; send one");
+        return Err(problem.with_header(WWW_AUTHENTICATE, challenge));
+    }
+    Ok(tokens.pop())
+}
+
+/// What stands after `Bearer`, whose case does not matter (RFC 9110, §11.1). A header that is not text has no token.
+fn bearer_tokens(headers: &HeaderMap) -> Vec<&str> {
+    let texts = headers.get_all(AUTHORIZATION).iter().filter_map(|value| value.to_str().ok());
+    texts
+        .filter_map(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .collect()
+}
+
+fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let texts = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).map(str::trim)
+}
+
+/// The subprotocol to answer a handshake with, one of those that were offered (RFC 6455, §4.2.2). A browser gives up a
+/// WebSocket that is answered with none of them, so the one with the token is answered where there is no other.
+pub(super) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    if subprotocols(headers).any(|offered| offered == SUBPROTOCOL) {
+        return Some(HeaderValue::from_static(SUBPROTOCOL));
+    }
+    let offered = subprotocols(headers).find(|offered| offered.starts_with(TOKEN_SUBPROTOCOL))?;
+    let mut value = HeaderValue::from_str(offered).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn refused(error: TokenError) -> Problem {
+    debug!(%error, "a token was refused");
+    let challenge = format!(r#"Bearer error="invalid_token", error_description="{error}""#);
+    let challenge = HeaderValue::try_from(challenge).expect("the sentences are text");
+    Problem::new(StatusCode::UNAUTHORIZED, error.to_string()).with_header(WWW_AUTHENTICATE, challenge)
+}
+
+fn forbidden(detail: impl Into<String>) -> Problem {
+    let challenge = HeaderValue::from_static(r#"Bearer error="insufficient_scope""#);
+    Problem::new(StatusCode::FORBIDDEN, detail).with_header(WWW_AUTHENTICATE, challenge)
+}
+
+/// Whether a request's method changes nothing (RFC 9110, §9.2.1), so that a page of any origin may send it. Whether it
+/// may read the answer is for its browser to say.
+pub(super) fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Refuses what comes from a page of another origin. What no page sent has no origin.
+///
+/// # Errors
+/// 403.
+pub(super) fn require_origin<B>(services: &Services, request: &Request<B>) -> Result<(), Problem> {
+    let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
+    if is_allowed(&services.allowed_origins, origin, request) {
+        return Ok(());
+    }
+    let detail = "pages of this origin may not use this server; it is started with --allowed-origin for those that may";
+    Err(Problem::new(StatusCode::FORBIDDEN, detail))
+}
+
+fn is_allowed<B>(allowed: &AllowedOrigins, origin: &HeaderValue, request: &Request<B>) -> bool {
+    // HTTP/2 has the host in the target, as HTTP/1.1 may.
+    let host = request.uri().authority().map(Authority::as_str);
+    let host = host.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok()));
+    origin.to_str().is_ok_and(|origin| allowed.allows(origin, host))
+}
+
+/// What a browser is told about letting its page read an answer.
+#[derive(Debug)]
+pub(super) struct Sharing {
+    /// Whether the answer is one of the resource: only that is shared.
+    applies: bool,
+    with: Option<HeaderValue>,
+}
+
+impl Sharing {
+    pub(super) fn of<B>(services: &Services, request: &Request<B>) -> Self {
+        let applies = is_resource(request.uri().path());
+        let origin = request.headers().get(ORIGIN).filter(|_| applies);
+        let with = origin.filter(|origin| is_allowed(&services.allowed_origins, origin, request)).cloned();
+        Self { applies, with }
+    }
+
+    pub(super) fn tell(self, headers: &mut HeaderMap) {
+        if self.applies {
+            // Also where there was no origin: a cache must not give that answer to one.
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+        }
+        if let Some(origin) = self.with {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag, Location, WWW-Authenticate"));
+        }
+    }
+}
+
+/// Whether a browser asks what its page may send. It does that without the page's token.
+pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
+    *request.method() == Method::OPTIONS && is_resource(request.uri().path())
+}
+
+/// The answer to that. Which methods each path has, they say themselves (405).
+pub(super) fn preflight() -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    for (name, value) in [
+        (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PUT, PATCH, DELETE"),
+        (ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type"),
+        (ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS),
+    ] {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+fn is_resource(path: &str) -> bool {
+    path == "/products" || path.starts_with("/products/")
+}

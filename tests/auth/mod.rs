@@ -1,0 +1,10 @@
+//! Tokens, keys and origins as clients meet them.
+
+mod expiry;
+mod key_types;
+mod origins;
+mod refusals;
+mod rights;
+mod secrecy;
+mod start;
+mod tokens;

@@ -1,0 +1,90 @@
+// A server that wants tokens: the page brings one along, or asks for one, and shows what it may read.
+
+import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import {
+  assertFaultless, live, openPage, row, Server, startBrowser, temporaryDirectory, waitForText,
+} from './support.mjs';
+
+const SECRET = 'a secret that is as long as it must be';
+const LAMP = { productId: 1, productName: 'Lamp', manufacturer: 'Lumen', pricePerUnit: '74EUR', unitsAvailable: 5 };
+// What Chromium writes when a handshake or a request is answered 401.
+const REFUSED = /^console: (WebSocket connection to .* failed|Failed to load resource: .* 401)/;
+
+let browser;
+const cleanups = [];
+before(async () => {
+  browser = await startBrowser({ after: (run) => cleanups.push(run) });
+});
+after(() => Promise.all(cleanups.map((run) => run())));
+
+function token(rowcast, seconds = 3600) {
+  const part = (json) => Buffer.from(JSON.stringify(json)).toString('base64url');
+  const body = `${part({ alg: 'HS256' })}.${part({ exp: Date.now() / 1000 + seconds, rowcast })}`;
+  return `${body}.${createHmac('sha256', SECRET).update(body).digest('base64url')}`;
+}
+
+const EVERYTHING = { read: '*', write: true };
+
+async function guarded(t) {
+  const key = join(await temporaryDirectory(t), 'key');
+  await writeFile(key, SECRET);
+  const server = await Server.start(t, { options: ['--jwt-key', key], token: token(EVERYTHING) });
+  await server.add(LAMP);
+  await server.add({ ...LAMP, productId: 2, productName: 'Chair' });
+  return server;
+}
+
+test('a token in the address is used, kept for the tab, and no longer shown', async (t) => {
+  const server = await guarded(t);
+  const page = await openPage(t, browser, server, { path: `/#token=${token(EVERYTHING)}` });
+  await row(page, 2).waitFor();
+  assert.equal(page.url(), `${server.url}/`);
+  await page.reload();
+  await live(page);
+  await page.getByRole('button', { name: 'Edit Lamp' }).click();
+  await page.getByLabel('Units').fill('12');
+  await page.locator('#editor-save').click();
+  await waitForText(row(page, 1).locator('.unitsAvailable'), /^12$/);
+  assertFaultless(page);
+});
+
+test('a page without a token asks for one, and again when it is wrong', async (t) => {
+  const server = await guarded(t);
+  const dialog = (page) => page.locator('#token[open]');
+  const page = await openPage(t, browser, server, { ready: (page) => dialog(page).waitFor() });
+  await page.getByRole('textbox', { name: 'Token' }).fill('wrong');
+  await page.getByRole('button', { name: 'Connect' }).click();
+  await waitForText(dialog(page), /not a JWT/);
+  await page.getByRole('textbox', { name: 'Token' }).fill(token(EVERYTHING));
+  await page.getByRole('button', { name: 'Connect' }).click();
+  await live(page);
+  await row(page, 2).waitFor();
+  assertFaultless(page, REFUSED);
+});
+
+test('what a token lets the page read is shown and live, and nothing is said of the rest', async (t) => {
+  const server = await guarded(t);
+  const page = await openPage(t, browser, server, { path: `/#token=${token({ read: [1] })}` });
+  await row(page, 1).waitFor();
+  await server.patch(2, { unitsAvailable: 8 });
+  await server.patch(1, { unitsAvailable: 7 });
+  await waitForText(row(page, 1).locator('.unitsAvailable'), /^7$/);
+  assert.equal(await row(page, 2).count(), 0);
+  assert.equal(await page.locator('#notice').isVisible(), false);
+  assertFaultless(page);
+});
+
+test('a page whose token expires asks for another', async (t) => {
+  const server = await guarded(t);
+  const page = await openPage(t, browser, server, { path: `/#token=${token(EVERYTHING, 4)}` });
+  await page.locator('#token[open]').waitFor();
+  await waitForText(page.locator('#token'), /expired/);
+  await page.getByRole('textbox', { name: 'Token' }).fill(token(EVERYTHING));
+  await page.getByRole('button', { name: 'Connect' }).click();
+  await live(page);
+  assertFaultless(page, REFUSED);
+});

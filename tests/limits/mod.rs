@@ -1,0 +1,13 @@
+//! Every limit: what who meets it is told, that it is counted, and that nobody else is disturbed.
+
+mod descriptors;
+mod messages;
+mod requests;
+mod sockets;
+
+use crate::support::server::TestServer;
+
+/// How often a limit was met.
+async fn refused(server: &TestServer, limit: &str) -> u64 {
+    server.metric(&format!("rowcast_refused_total{{limit=\"{limit}\"}}")).await
+}
