@@ -28,7 +28,7 @@ use crate::connection::heartbeat::CLOSE_SECONDS_MAX;
 use crate::connection::{ConnectionLimits, Connections};
 use crate::fanout::{self, Core, Hub, Inbox};
 use crate::http::listener::{self, AcceptedSocket, CoreDoor, CoreHttp};
-use crate::http::{self, Services};
+use crate::http::{Services, redirect};
 use crate::ingest;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -82,9 +82,9 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     doors: Vec<CoreDoor>,
+    running: Running,
     tls: Option<Arc<Tls>>,
     redirect: Option<TcpListener>,
-    running: Running,
 }
 
 /// What runs until the server stops.
@@ -161,7 +161,7 @@ impl Server {
             cores.push(start.spawn().map_err(StartError::Thread)?);
         }
         let running = Running { services, drain: config.drain, feeder, ingest, cores };
-        Ok(Self { listener, address, doors, tls, redirect, running })
+        Ok(Self { listener, address, doors, running, tls, redirect })
     }
 
     /// Where it listens.
@@ -180,16 +180,16 @@ impl Server {
     /// and have every change until then, while the requests in flight are answered; what is committed by then is cast; what
     /// is left closes; the cores end. What hangs is left behind at the deadline.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Ended {
-        let Self { listener, address, doors, tls, redirect, running } = self;
+        let Self { listener, address, doors, running, tls, redirect } = self;
         let services = running.services.clone();
-        let draining = &services.shutdown.draining;
+        let draining = || services.shutdown.draining.clone();
+        let acceptor = tokio::spawn(listener::accept(listener, doors, services.clone(), tls.is_some()));
         if let Some(listener) = redirect {
-            tokio::spawn(http::redirect::redirect(listener, address.port(), draining.clone()));
+            tokio::spawn(redirect::redirect(listener, address.port(), draining()));
         }
         if let Some(tls) = tls {
-            tokio::spawn(tls.keep_fresh(draining.clone()));
+            tokio::spawn(tls.keep_fresh(draining()));
         }
-        let acceptor = tokio::spawn(listener::accept(listener, doors, services.clone()));
         stop.await;
 
         let connections = services.admission.connections.open();

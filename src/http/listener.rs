@@ -63,13 +63,13 @@ impl CoreDoor {
 
 /// Accepts sockets until the server drains, and hands each to the core that serves the fewest. Survives a lack of file
 /// descriptors: what is open goes on, and what waits in the backlog is accepted when there are some.
-pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, services: Services) {
+pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, services: Services, is_tls: bool) {
     let mut short = false;
     while let Some(accepted) = services.shutdown.draining.run_until_cancelled(listener.accept()).await {
         let result = match accepted {
             Ok((stream, peer)) => match services.admission.http_sockets.enter(peer.ip()) {
                 Ok(place) => hand_over(stream, peer.ip(), place, &doors).await,
-                Err(full) => turn_away(stream, full, &services.metrics),
+                Err(full) => turn_away(stream, full, &services.metrics, is_tls),
             },
             Err(error) => Err(error),
         };
@@ -102,7 +102,8 @@ async fn hand_over(stream: TcpStream, address: IpAddr, place: Place, doors: &[Co
 
 /// Answers a socket beyond the bound with 503 and closes it. Nothing is waited for, so what it asks is not known; a peer
 /// that sends its request afterwards may be told of a reset instead.
-fn turn_away(stream: TcpStream, full: Full, metrics: &Metrics) -> io::Result<()> {
+/// Under TLS, where an answer would take a handshake, it is an alert.
+fn turn_away(stream: TcpStream, full: Full, metrics: &Metrics, is_tls: bool) -> io::Result<()> {
     let problem = match full {
         Full::InAll(max) => {
             metrics.refused(Limit::HttpSockets);
@@ -117,7 +118,7 @@ fn turn_away(stream: TcpStream, full: Full, metrics: &Metrics) -> io::Result<()>
     // What has come is read, since a socket that is closed over unread bytes takes its last answer back. A new socket has
     // room for the answer; neither call waits.
     let _ = stream.read(&mut [0; 4096]);
-    let _ = stream.write(&problem.into_last_response());
+    let _ = if is_tls { stream.write(&tls::NO_ROOM) } else { stream.write(&problem.into_last_response()) };
     let _ = stream.shutdown(Shutdown::Write);
     Ok(())
 }

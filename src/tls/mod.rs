@@ -32,6 +32,9 @@ use crate::metrics::{Handshake, Metrics};
 pub const ALPN_PROTOCOLS: &[&[u8]] = &[ALPN_HTTP2, b"http/1.1"];
 /// HTTP/2 over TLS (RFC 9113, §3.2).
 pub const ALPN_HTTP2: &[u8] = b"h2";
+/// What a client is told in place of a handshake that there is no room for: the alert `internal_error` (RFC 8446, §6.2),
+/// since TLS has no word for "come back later".
+pub const NO_ROOM: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How many sessions are remembered for clients of TLS 1.2 that take no tickets, some 300 bytes each; the oldest gives way.

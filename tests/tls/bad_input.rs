@@ -109,6 +109,21 @@ async fn garbage_after_the_handshake_ends_that_connection_with_an_alert() {
     server.until_metric("rowcast_connections_closed_total{reason=\"vanished\"}", 3).await;
 }
 
+#[tokio::test]
+async fn who_finds_no_room_is_told_so_by_an_alert() {
+    let certificate = Certificate::new();
+    let server = TestServer::https(&certificate, &["--cores", "1", "--max-http-sockets", "1"]).await;
+    let client = certificate.client();
+    // An idle one takes the only place.
+    let mut first = client.connect(server.address).await;
+    let error = client.connect_as("localhost", server.address).await.expect_err("there is no room");
+    assert!(error.to_string().contains("InternalError"), "{error}");
+    first.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    patiently(first.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
 /// A client's side of TLS 1.3 that writes any record, once the handshake is done by another.
 struct Records {
     key: ring::aead::LessSafeKey,

@@ -5,7 +5,7 @@ use rustls::version::{TLS12, TLS13};
 use serde_json::json;
 
 use crate::support::server::{Http, TestServer, product_json};
-use crate::support::socket::{RawSocket, Read, Socket, client_frame};
+use crate::support::socket::{RawSocket, Socket, client_frame};
 use crate::support::tls::Certificate;
 
 #[tokio::test]
@@ -99,11 +99,7 @@ async fn a_server_that_stops_closes_its_sockets_and_says_so() {
     let mut socket = Socket::over(certificate.client().connect(server.address).await).await;
     socket.subscribe([1]).await;
     server.begin_stop();
-    let closing = async move {
-        assert!(socket.next().await["reconnect"]["afterMs"].is_u64());
-        socket.read().await
-    };
-    let (closed, ended) = tokio::join!(closing, server.ended());
-    assert_eq!(closed, Read::Close(1012));
+    let (closed, ended) = tokio::join!(async move { socket.until_closed().await.1 }, server.ended());
+    assert_eq!(closed, 1012);
     assert_eq!((ended.connections, ended.connections_cut), (1, 0));
 }
