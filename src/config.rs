@@ -21,6 +21,7 @@ use crate::http::HttpLimits;
 use crate::http::origin::AllowedOrigins;
 use crate::product::Product;
 use crate::store::postgres_config::{self, PostgresConfig};
+use crate::tls::TlsFiles;
 
 /// The command line of `rowcast`.
 #[derive(Debug, Parser)]
@@ -39,6 +40,8 @@ const EXAMPLES: &str = "Examples:
   rowcast --database-url postgres://app@db/shop       products in Postgres; changes by any client are cast
   rowcast migrate --database-url postgres://app@db/shop
                                                       only prepare the database, with a role that may
+  rowcast cert && rowcast --tls-cert cert.pem --tls-key key.pem
+                                                      https and wss with a certificate for development
 
 Every option can be given by its environment variable instead. Logs go to standard error; RUST_LOG=rowcast=debug shows
 more. SIGTERM and Ctrl-C stop the server: it closes its WebSockets over --drain-seconds, casts what is committed, and
@@ -51,6 +54,8 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Bring a Postgres database's tables and triggers up to date, and exit; `serve` does it too
     Migrate(MigrateArgs),
+    /// Make a certificate for development: cert.pem and key.pem, signed by nobody but itself
+    Cert(CertArgs),
 }
 
 /// What `serve` is told.
@@ -71,6 +76,9 @@ pub struct ServeArgs {
     /// Directory of the embedded store, which is used when no database is given
     #[arg(long, env = "ROWCAST_DATA_DIR", value_name = "DIR", default_value = "rowcast-data")]
     data_dir: PathBuf,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     #[command(flatten)]
     database: DatabaseArgs,
@@ -138,6 +146,44 @@ pub struct MigrateArgs {
     log: LogArgs,
 }
 
+/// What `cert` is told.
+#[derive(Clone, Debug, Args)]
+pub struct CertArgs {
+    /// Name or address that the certificate is for; may be given several times [default: this machine's]
+    #[arg(long, env = "ROWCAST_HOST", value_name = "NAME", value_delimiter = ',')]
+    host: Vec<String>,
+
+    /// Directory to write cert.pem and key.pem to
+    #[arg(long, env = "ROWCAST_OUT", value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+
+    /// Replace the files if they are there
+    #[arg(long, env = "ROWCAST_FORCE")]
+    force: bool,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+struct TlsArgs {
+    /// Certificate (PEM), followed by its issuers': serve https and wss. Read again when it changes, and on SIGHUP
+    #[arg(long, env = "ROWCAST_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key (PEM)
+    #[arg(long, env = "ROWCAST_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Seconds that a client has for its TLS handshake
+    #[arg(long, env = "ROWCAST_TLS_HANDSHAKE_SECONDS", value_name = "N", default_value = "10")]
+    tls_handshake_seconds: NonZeroU16,
+
+    /// Listen here too, without TLS, and send every request on to https
+    #[arg(long, env = "ROWCAST_REDIRECT_LISTEN", value_name = "ADDRESS:PORT", requires = "tls_cert")]
+    redirect_listen: Option<String>,
+}
+
 #[derive(Clone, Debug, Args)]
 struct DatabaseArgs {
     /// Postgres, as postgres://user:password@host:port/name?sslmode=…; `DATABASE_URL` does too
@@ -189,6 +235,19 @@ pub enum Task {
     Serve(Config),
     /// Migrate this database.
     Migrate(Box<PostgresConfig>),
+    /// Make a certificate for development.
+    Certify(CertConfig),
+}
+
+/// Which certificate to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertConfig {
+    /// For whom.
+    pub hosts: Vec<String>,
+    /// Where to.
+    pub dir: PathBuf,
+    /// Whether files that are there give way.
+    pub force: bool,
 }
 
 /// What the server is given.
@@ -196,6 +255,8 @@ pub enum Task {
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Whether it speaks TLS there, and how.
+    pub tls: Option<TlsConfig>,
     /// Where products are.
     pub store: StoreConfig,
     /// How many cores.
@@ -216,6 +277,17 @@ pub struct Config {
     pub allowed_origins: Arc<AllowedOrigins>,
 }
 
+/// How to speak TLS.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// The certificate and its key.
+    pub files: TlsFiles,
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+    /// Where to listen without TLS, only to send everybody on to https.
+    pub redirect_listen: Option<SocketAddr>,
+}
+
 /// Which store.
 #[derive(Clone, Debug)]
 pub enum StoreConfig {
@@ -231,6 +303,9 @@ pub enum ConfigError {
     /// The address cannot be read or found.
     #[error("--listen {0}: not an address and a port, such as 127.0.0.1:8080")]
     Listen(String),
+    /// The address of the redirect cannot be read or found.
+    #[error("--redirect-listen {0}: not an address and a port, such as 127.0.0.1:8081")]
+    RedirectListen(String),
     /// Everybody on the network could read and write.
     #[error(
         "--listen {0} is reached from other machines, where anybody could read and write; give a --jwt-key that their tokens are signed with, add --allow-anonymous if anybody may, or listen on 127.0.0.1"
@@ -269,6 +344,7 @@ impl Cli {
             None => self.serve.log.log_format,
             Some(Command::Serve(args)) => args.log.log_format,
             Some(Command::Migrate(args)) => args.log.log_format,
+            Some(Command::Cert(args)) => args.log.log_format,
         }
     }
 
@@ -284,7 +360,30 @@ impl Cli {
             Some(Command::Migrate(args)) => {
                 args.database.postgres(database_url)?.map(Task::Migrate).ok_or(ConfigError::NoDatabase)
             }
+            Some(Command::Cert(args)) => Ok(Task::Certify(args.into_config())),
         }
+    }
+}
+
+impl CertArgs {
+    fn into_config(self) -> CertConfig {
+        let hosts = match self.host[..] {
+            [] => ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec(),
+            _ => self.host,
+        };
+        CertConfig { hosts, dir: self.out, force: self.force }
+    }
+}
+
+impl TlsArgs {
+    fn into_config(self) -> Result<Option<TlsConfig>, ConfigError> {
+        let (Some(certificate), Some(key)) = (self.tls_cert, self.tls_key) else { return Ok(None) };
+        let redirect = |text: String| socket_address(&text).ok_or(ConfigError::RedirectListen(text));
+        Ok(Some(TlsConfig {
+            files: TlsFiles { certificate, key },
+            handshake_timeout: Duration::from_secs(self.tls_handshake_seconds.get().into()),
+            redirect_listen: self.redirect_listen.map(redirect).transpose()?,
+        }))
     }
 }
 
@@ -325,6 +424,7 @@ impl ServeArgs {
         let listen = listen_address(&self.listen, self.allow_anonymous || keys.is_some())?;
         Ok(Config {
             listen,
+            tls: self.tls.into_config()?,
             store: match self.database.postgres(database_url)? {
                 Some(database) => StoreConfig::Postgres(database),
                 None => StoreConfig::Embedded(self.data_dir),
@@ -350,12 +450,15 @@ fn processors() -> u16 {
 }
 
 fn listen_address(text: &str, may_be_public: bool) -> Result<SocketAddr, ConfigError> {
-    let mut found = text.to_socket_addrs().map_err(|_| ConfigError::Listen(text.to_owned()))?;
-    let address = found.next().ok_or_else(|| ConfigError::Listen(text.to_owned()))?;
+    let address = socket_address(text).ok_or_else(|| ConfigError::Listen(text.to_owned()))?;
     if !may_be_public && !address.ip().to_canonical().is_loopback() {
         return Err(ConfigError::Public(address));
     }
     Ok(address)
+}
+
+fn socket_address(text: &str) -> Option<SocketAddr> {
+    text.to_socket_addrs().ok()?.next()
 }
 
 const _: () = assert!(
@@ -439,6 +542,32 @@ mod tests {
         assert!(matches!(task(&["migrate"], None), Err(ConfigError::NoDatabase)));
         assert!(matches!(task(&["migrate"], Some("postgres://u@a/d")), Ok(Task::Migrate(_))));
         assert!(matches!(task(&[], Some("mysql://u@a/d")), Err(ConfigError::Database(_))));
+    }
+
+    #[test]
+    fn https_needs_both_files_and_the_redirect_needs_https() {
+        let tls = config(&["--tls-cert", "c", "--tls-key", "k", "--redirect-listen", "0.0.0.0:80"]).tls.unwrap();
+        assert_eq!(tls.files, TlsFiles { certificate: "c".into(), key: "k".into() });
+        assert_eq!(tls.redirect_listen, Some("0.0.0.0:80".parse().unwrap()));
+        assert_eq!(tls.handshake_timeout, Duration::from_secs(10));
+        assert!(config(&[]).tls.is_none());
+        for args in [&["--tls-cert", "c"][..], &["--tls-key", "k"], &["--redirect-listen", "127.0.0.1:80"]] {
+            assert!(Cli::try_parse_from([&["rowcast"], args].concat()).is_err(), "{args:?}");
+        }
+        let wrong = task(&["--tls-cert", "c", "--tls-key", "k", "--redirect-listen", "80"], None);
+        assert!(matches!(wrong, Err(ConfigError::RedirectListen(text)) if text == "80"));
+    }
+
+    #[test]
+    fn a_certificate_is_for_this_machine_unless_hosts_are_named() {
+        let certify = |args: &[&str]| match task(args, None) {
+            Ok(Task::Certify(config)) => config,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(certify(&["cert"]).hosts, ["localhost", "127.0.0.1", "::1"]);
+        let named = certify(&["cert", "--host", "a.example", "--host", "b.example", "--out", "certs", "--force"]);
+        let hosts = ["a.example", "b.example"].map(str::to_owned).to_vec();
+        assert_eq!(named, CertConfig { hosts, dir: "certs".into(), force: true });
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! 1. [`product`]: the row. [`store`]: where it is written; a commit there is a [`change`].
 //! 2. [`source`]: where changes come from. [`ingest`] takes each, has its [`frame`] encoded once, and casts it.
 //! 3. [`fanout`]: the hub, the shards and their indexes, the cores, the send queues.
-//! 4. [`connection`]: one WebSocket, on the codec of [`websocket`]; [`auth`] says what its token lets it read.
+//! 4. [`connection`]: one WebSocket, on the codec of [`websocket`], over TCP or [`tls`]; [`auth`] says what its token lets
+//!    it read.
 //! 5. [`http`]: the listener, the REST resource, the page, the upgrade.
 //! 6. [`server`]: starts all of it and stops it ([`shutdown`]); [`config`], [`limits`], [`telemetry`] and [`metrics`] serve
 //!    it.
@@ -26,4 +27,5 @@ pub mod shutdown;
 pub mod source;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod websocket;

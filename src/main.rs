@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use rowcast::config::{Cli, Config, StoreConfig, Task};
+use rowcast::config::{CertConfig, Cli, Config, StoreConfig, Task};
 use rowcast::limits;
 use rowcast::server::Server;
 use rowcast::shutdown::StopSignals;
 use rowcast::store::migrate::migrate;
 use rowcast::store::postgres_config::PostgresConfig;
 use rowcast::telemetry;
+use rowcast::tls::write_self_signed;
 use tracing::info;
 
 /// The configuration cannot be used (`EX_USAGE` of sysexits.h).
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         match task {
             Task::Serve(config) => serve(config).await,
             Task::Migrate(database) => apply_migrations(&database).await,
+            Task::Certify(config) => certify(&config),
         }
     });
     // Without waiting for what hung until the deadline of the stop.
@@ -86,6 +88,26 @@ async fn apply_migrations(database: &PostgresConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes a certificate, and says what to do with it.
+fn certify(config: &CertConfig) -> anyhow::Result<()> {
+    let files = write_self_signed(&config.hosts, &config.dir, config.force)?;
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    writeln!(
+        std::io::stdout(),
+        "Wrote {certificate} and {key}, for {hosts}, good for 397 days\n\
+         Serve with it:    rowcast --tls-cert {certificate} --tls-key {key}\n\
+         Trust it in curl: curl --cacert {certificate} https://{host}:8080/\n\
+         in Node.js:       NODE_EXTRA_CA_CERTS={certificate}\n\
+         in Chromium:      certutil -d sql:$HOME/.pki/nssdb -A -t P,, -n rowcast -i {certificate}\n\
+         in Firefox:       open the page, and accept the risk for this certificate\n\
+         on Debian:        sudo cp {certificate} /usr/local/share/ca-certificates/rowcast.crt && sudo update-ca-certificates\n\
+         It is for development: nobody has signed it. The key is for this user alone; do not share it.",
+        hosts = config.hosts.join(", "),
+        host = config.hosts[0],
+    )?;
+    Ok(())
+}
+
 /// Says where to look and what to try.
 fn greet(server: &Server, config: &Config) {
     let address = server.address();
@@ -93,14 +115,15 @@ fn greet(server: &Server, config: &Config) {
         StoreConfig::Embedded(dir) => format!("the embedded store in {}", dir.display()),
         StoreConfig::Postgres(database) => format!("Postgres at {database}"),
     };
+    let (http, ws) = if config.tls.is_some() { ("https", "wss") } else { ("http", "ws") };
     let token = if config.keys.is_some() { " -H \"Authorization: Bearer $TOKEN\"" } else { "" };
     // Whoever started this may have closed standard output.
     let _ = write!(
         std::io::stdout(),
-        "Rowcast is live at http://{address}\n\
-         Products are in {store}; WebSockets open at ws://{address}/websocket\n\
+        "Rowcast is live at {http}://{address}\n\
+         Products are in {store}; WebSockets open at {ws}://{address}/websocket\n\
          Try this, and watch the page:\n  \
-         curl -X PUT http://{address}/products/1 -H 'Content-Type: application/json'{token} \\\n    \
+         curl -X PUT {http}://{address}/products/1 -H 'Content-Type: application/json'{token} \\\n    \
          -d '{{\"manufacturer\":\"Apple\",\"pricePerUnit\":\"500EUR\",\"unitsAvailable\":6,\"productName\":\"MacBook Pro\"}}'\n"
     );
 }

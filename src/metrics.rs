@@ -29,6 +29,11 @@ struct PolicyLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResponseLabel {
     method: &'static str,
     status: u16,
@@ -61,10 +66,12 @@ pub enum Limit {
     Commands,
     /// Subscriptions of a WebSocket.
     Subscriptions,
+    /// Frames that flood an HTTP/2 connection, and streams that its client opens beyond what it may, or resets.
+    Http2Flood,
 }
 
 impl Limit {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::HttpSockets,
@@ -77,6 +84,7 @@ impl Limit {
         Self::MessageBytes,
         Self::Commands,
         Self::Subscriptions,
+        Self::Http2Flood,
     ];
 
     const fn label(self) -> &'static str {
@@ -93,6 +101,7 @@ impl Limit {
             Self::MessageBytes => "message_bytes",
             Self::Commands => "commands",
             Self::Subscriptions => "subscriptions",
+            Self::Http2Flood => "http2_flood",
         }
     }
 }
@@ -129,7 +138,37 @@ pub struct Metrics {
     queue_bytes: Family<CoreLabel, Gauge>,
     commit_to_socket: Family<CoreLabel, Histogram, LatencyBuckets>,
     responses: Family<ResponseLabel, Counter>,
+    /// HTTP/2 connections open now.
+    pub http2_connections: Gauge,
+    /// Assets pushed together with the page.
+    pub http2_pushes: Counter,
+    tls_handshakes: Family<OutcomeLabel, Counter>,
+    tls_certificate_reads: Family<OutcomeLabel, Counter>,
     refused: Family<LimitLabel, Counter>,
+}
+
+/// How a TLS handshake ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Well, with keys of its own.
+    Full,
+    /// Well, with those of an earlier one.
+    Resumed,
+    /// The client ended it, broke it, or could not agree.
+    Failed,
+    /// It passed its deadline.
+    TooSlow,
+}
+
+impl Handshake {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::Failed => "failed",
+            Self::TooSlow => "too_slow",
+        }
+    }
 }
 
 /// What one core counts; it alone writes these.
@@ -179,6 +218,10 @@ impl Metrics {
             queue_bytes: Family::default(),
             commit_to_socket: Family::new_with_constructor(LatencyBuckets),
             responses: Family::default(),
+            http2_connections: Gauge::default(),
+            http2_pushes: Counter::default(),
+            tls_handshakes: Family::default(),
+            tls_certificate_reads: Family::default(),
             refused: Family::default(),
         };
         metrics.register();
@@ -217,6 +260,14 @@ impl Metrics {
             self.commit_to_socket.clone(),
         );
         registry.register("http_responses", "HTTP responses, by method and status", self.responses.clone());
+        registry.register("http2_connections", "HTTP/2 connections open", self.http2_connections.clone());
+        registry.register("http2_pushes", "Assets pushed with the page", self.http2_pushes.clone());
+        registry.register("tls_handshakes", "TLS handshakes, by how they ended", self.tls_handshakes.clone());
+        registry.register(
+            "tls_certificate_reads",
+            "How often a changed certificate was read, by whether it could be used",
+            self.tls_certificate_reads.clone(),
+        );
         registry.register("refused", "Times that a limit was met, by limit", self.refused.clone());
     }
 
@@ -245,6 +296,17 @@ impl Metrics {
     /// Counts an HTTP response. `method` is a known method, or `other`.
     pub fn responded(&self, method: &'static str, status: u16) {
         self.responses.get_or_create(&ResponseLabel { method, status }).inc();
+    }
+
+    /// Counts a TLS handshake.
+    pub fn tls_handshake(&self, ended: Handshake) {
+        self.tls_handshakes.get_or_create(&OutcomeLabel { outcome: ended.label() }).inc();
+    }
+
+    /// Counts that the certificate was read again.
+    pub fn tls_certificate_read(&self, is_usable: bool) {
+        let outcome = if is_usable { "used" } else { "refused" };
+        self.tls_certificate_reads.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// Counts that somebody met a limit.

@@ -17,17 +17,18 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle as TaskHandle;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, StoreConfig};
+use crate::config::{Config, StoreConfig, TlsConfig};
 use crate::connection::admission::Admission;
 use crate::connection::close::CloseReason;
 use crate::connection::heartbeat::CLOSE_SECONDS_MAX;
 use crate::connection::{ConnectionLimits, Connections};
 use crate::fanout::{self, Core, Hub, Inbox};
-use crate::http::Services;
 use crate::http::listener::{self, AcceptedSocket, CoreDoor, CoreHttp};
+use crate::http::{Services, redirect};
 use crate::ingest;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -37,12 +38,16 @@ use crate::store::embedded::{EmbeddedStore, EmbeddedWriter, OpenError};
 use crate::store::migrate::{MigrateError, migrate};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres_config::PostgresConfig;
+use crate::tls::{Tls, TlsError};
 
 /// How long requests that are in flight have when the WebSockets have been told to close.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 /// When a stop ends whatever hangs, counted from the same moment: the requests' time, that of a close
 /// ([`CLOSE_SECONDS_MAX`]), and one second for what is committed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5 + CLOSE_SECONDS_MAX as u64 + 1);
+
+/// How long HTTP/2 connections have to end once nothing is served on them.
+const CARRIERS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +58,14 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Database(#[from] MigrateError),
+    /// The certificate or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The port.
-    #[error("listen on {address}: {error}; choose another with --listen")]
+    #[error("listen on {address}: {error}; choose another with {option}")]
     Listen {
+        /// Which option named it.
+        option: &'static str,
         /// Where.
         address: SocketAddr,
         /// What the operating system said.
@@ -73,6 +83,8 @@ pub struct Server {
     address: SocketAddr,
     doors: Vec<CoreDoor>,
     running: Running,
+    tls: Option<Arc<Tls>>,
+    redirect: Option<TcpListener>,
 }
 
 /// What runs until the server stops.
@@ -102,21 +114,26 @@ pub struct Ended {
 type Closed = usize;
 
 impl Server {
-    /// Opens the store, then the port, and starts the cores.
+    /// Reads the certificate, opens the store, then the ports, and starts the cores.
     ///
     /// # Errors
     /// A sentence that says what is in the way; nothing is left running then.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let load = |tls: &TlsConfig| Tls::load(tls.files.clone(), tls.handshake_timeout, Arc::clone(&metrics));
+        let tls = config.tls.as_ref().map(load).transpose()?.map(Arc::new);
         let (feed, source) = Source::new();
         let source_up = source.up();
         let (store, feeder) = open_store(&config.store, feed).await?;
-        let listen_failed = |error| StartError::Listen { address: config.listen, error };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen_failed)?;
-        let address = listener.local_addr().map_err(listen_failed)?;
+        let (listener, address) = listen("--listen", config.listen).await?;
+        let redirect = match config.tls.as_ref().and_then(|tls| tls.redirect_listen) {
+            Some(address) => Some(listen("--redirect-listen", address).await?.0),
+            None => None,
+        };
         let services = Services {
             store,
             source_up,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             admission: Arc::new(Admission::new(config.admission)),
             limits: config.http,
             shutdown: Shutdown::new(),
@@ -136,6 +153,7 @@ impl Server {
                 drain: config.drain,
                 draining: services.shutdown.drains.token(),
                 services: services.clone(),
+                tls: tls.clone(),
                 accepted,
                 source: source.take(),
             };
@@ -143,7 +161,7 @@ impl Server {
             cores.push(start.spawn().map_err(StartError::Thread)?);
         }
         let running = Running { services, drain: config.drain, feeder, ingest, cores };
-        Ok(Self { listener, address, doors, running })
+        Ok(Self { listener, address, doors, running, tls, redirect })
     }
 
     /// Where it listens.
@@ -152,13 +170,26 @@ impl Server {
         self.address
     }
 
+    /// Where it listens only to send everybody on to https.
+    #[must_use]
+    pub fn redirect_address(&self) -> Option<SocketAddr> {
+        self.redirect.as_ref()?.local_addr().ok()
+    }
+
     /// Serves until `stop` completes, then stops: not ready, no new sockets; the WebSockets are closed one after the other
     /// and have every change until then, while the requests in flight are answered; what is committed by then is cast; what
     /// is left closes; the cores end. What hangs is left behind at the deadline.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Ended {
-        let Self { listener, doors, running, .. } = self;
+        let Self { listener, address, doors, running, tls, redirect } = self;
         let services = running.services.clone();
-        let acceptor = tokio::spawn(listener::accept(listener, doors, services.clone()));
+        let draining = || services.shutdown.draining.clone();
+        let acceptor = tokio::spawn(listener::accept(listener, doors, services.clone(), tls.is_some()));
+        if let Some(listener) = redirect {
+            tokio::spawn(redirect::redirect(listener, address.port(), draining()));
+        }
+        if let Some(tls) = tls {
+            tokio::spawn(tls.keep_fresh(draining()));
+        }
         stop.await;
 
         let connections = services.admission.connections.open();
@@ -217,6 +248,13 @@ impl Feeder {
     }
 }
 
+async fn listen(option: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen { option, address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
 async fn open_store(config: &StoreConfig, feed: SourceFeed) -> Result<(Store, Feeder), StartError> {
     match config {
         StoreConfig::Embedded(dir) => {
@@ -248,6 +286,7 @@ struct CoreStart {
     drain: Duration,
     draining: TaskTrackerToken,
     services: Services,
+    tls: Option<Arc<Tls>>,
     accepted: mpsc::Receiver<AcceptedSocket>,
     /// On the first core: what it ingests, and what it drops when that has ended.
     source: Option<(Source, oneshot::Sender<()>)>,
@@ -265,7 +304,7 @@ impl CoreStart {
     }
 
     async fn run(self) -> Closed {
-        let Self { inbox, hub, limits, drain, draining, services, accepted, source } = self;
+        let Self { inbox, hub, limits, drain, draining, services, tls, accepted, source } = self;
         if let Some((source, ingesting)) = source {
             let ingest = ingest::run(source, hub.clone(), Arc::clone(&services.metrics));
             tokio::task::spawn_local(async move {
@@ -279,13 +318,17 @@ impl CoreStart {
         let shutdown = services.shutdown.clone();
         tokio::task::spawn_local(fanout::run(core, inbox));
         tokio::task::spawn_local(Rc::clone(&connections).beat());
-        let http = CoreHttp { services, connections: Rc::clone(&connections) };
+        let carriers = TaskTracker::new();
+        let http = CoreHttp { services, tls, connections: Rc::clone(&connections), carriers: carriers.clone() };
         tokio::task::spawn_local(listener::serve(http, accepted));
         shutdown.draining.cancelled().await;
         connections.drain(drain).await;
         drop(draining);
         shutdown.closing.cancelled().await;
         connections.close_all(CloseReason::Restart).await;
+        carriers.close();
+        // What carried WebSockets has its last words to send; a client that does not take them is left.
+        let _ = timeout(CARRIERS_TIMEOUT, carriers.wait()).await;
         connections.cut()
     }
 }

@@ -7,6 +7,7 @@ use tokio::process::Command;
 
 use crate::support::patiently;
 use crate::support::server::{TestServer, product_json};
+use crate::support::tls::{Certificate, text};
 
 fn rowcast_load(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rowcast-load"));
@@ -39,6 +40,29 @@ async fn a_run_with_slow_readers_and_churn_finds_every_change() {
     let outcome: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
     assert!(outcome["deliveries"].as_u64() > Some(0), "{outcome}");
     assert!(std::fs::read_to_string(svg).unwrap().starts_with("<svg "));
+}
+
+#[tokio::test]
+async fn runs_go_over_tls_too() {
+    let certificate = Certificate::new();
+    let server = TestServer::https(&certificate, &["--cores", "2"]).await;
+    let url = format!("wss://localhost:{}", server.address.port());
+    let target = ["--url", &url, "--ca", text(&certificate.files.certificate)];
+    let load = ["--connections", "20", "--ids-per-connection", "3", "--products", "10", "--payload-bytes", "20000"];
+    let trouble = ["--slow", "2", "--churn", "20", "--warm-up", "0.1", "--duration", "0.5"];
+    let output = run(&[&["fanout"][..], &target, &load, &trouble].concat()).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.ends_with("every change arrived in order, or was named as skipped\n"), "{said}");
+
+    let output = run(&["handshakes", "--url", &url, "--insecure", "--duration", "0.2"]).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("full") && said.contains("resumed"), "{said}");
+
+    let output = run(&["memory", "--url", &url, "--pid", "1"]).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(64) && error.contains("--ca") && error.contains("--insecure"), "{error}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod auth;
 mod fanout;
 mod hostile;
+mod http2;
 mod limits;
 mod load;
 mod outage;
@@ -13,4 +14,5 @@ mod rest;
 mod scale;
 mod stopping;
 mod support;
+mod tls;
 mod websocket;

@@ -25,7 +25,7 @@ pub(crate) fn rowcast(arguments: &[&str]) -> Command {
 
 /// A server that has said where it listens.
 pub(crate) struct Running {
-    child: Child,
+    pub(crate) child: Child,
     pub(crate) address: std::net::SocketAddr,
     greeting: BufReader<ChildStdout>,
 }
@@ -41,7 +41,8 @@ impl Running {
         let mut greeting = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         patiently(greeting.read_line(&mut line)).await.unwrap();
-        let address = line.trim_end().strip_prefix("Rowcast is live at http://").unwrap_or_else(|| panic!("{line:?}"));
+        let address = line.trim_end().strip_prefix("Rowcast is live at ").and_then(|url| url.split_once("://"));
+        let (_, address) = address.unwrap_or_else(|| panic!("{line:?}"));
         Self { address: address.parse().unwrap(), child, greeting }
     }
 
@@ -64,7 +65,7 @@ impl Running {
     }
 }
 
-async fn send_signal(child: &Child, signal: &str) {
+pub(crate) async fn send_signal(child: &Child, signal: &str) {
     let pid = child.id().expect("it runs").to_string();
     assert!(Command::new("kill").args(["-s", signal, &pid]).status().await.unwrap().success());
 }

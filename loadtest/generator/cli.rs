@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::peer::Peer;
+use crate::target::{Target, Trust};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Subscribe(SubscribeArgs),
     /// One notification at a time: how much later than a bare LISTEN client a WebSocket has it
     Notify(NotifyArgs),
+    /// TLS handshakes, full and resumed, each followed by one request, and what they cost the server
+    Handshakes(HandshakesArgs),
     /// A server that does nothing but send: the floor that others are measured against
     Floor(FloorArgs),
 }
@@ -59,6 +62,14 @@ pub(crate) struct TargetArgs {
     /// The server under test, on this machine
     #[arg(long, env = "ROWCAST_LOAD_URL", value_name = "URL", default_value = "ws://127.0.0.1:8080")]
     pub(crate) url: String,
+
+    /// Under wss://, trust whatever certificate the server has
+    #[arg(long, env = "ROWCAST_LOAD_INSECURE")]
+    pub(crate) insecure: bool,
+
+    /// Under wss://, trust the certificates in this file (PEM), such as the one that `rowcast cert` made
+    #[arg(long, env = "ROWCAST_LOAD_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 
     /// What kind of server it is
     #[arg(long, env = "ROWCAST_LOAD_PEER", value_name = "KIND", default_value = "rowcast")]
@@ -213,6 +224,22 @@ impl NotifyArgs {
     }
 }
 
+/// What `handshakes` is told.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct HandshakesArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+
+    /// Handshakes that are under way at once
+    #[arg(long, env = "ROWCAST_LOAD_AT_ONCE", value_name = "N", default_value = "16",
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) at_once: u32,
+
+    /// Seconds for each kind of handshake
+    #[arg(long, env = "ROWCAST_LOAD_DURATION", value_name = "SECONDS", default_value = "5")]
+    pub(crate) duration: f64,
+}
+
 /// What `floor` is told.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FloorArgs {
@@ -227,11 +254,24 @@ pub(crate) struct FloorArgs {
 }
 
 impl TargetArgs {
-    /// The address in `--url`, which has to be on this machine.
-    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
-        let rest = self.url.strip_prefix("ws://").or_else(|| self.url.strip_prefix("http://"));
-        let Some(rest) = rest else { bail!("--url {}: begins with ws://, as in ws://127.0.0.1:8080", self.url) };
-        loopback(rest.split('/').next().unwrap_or(rest)).with_context(|| format!("--url {}", self.url))
+    /// The server in `--url`, which has to be on this machine.
+    pub(crate) fn server(&self) -> anyhow::Result<Target> {
+        let (is_tls, rest) = match self.url.split_once("://") {
+            Some(("ws" | "http", rest)) => (false, rest),
+            Some(("wss" | "https", rest)) => (true, rest),
+            _ => bail!("--url {}: begins with ws:// or wss://, as in ws://127.0.0.1:8080", self.url),
+        };
+        let authority = rest.split('/').next().unwrap_or(rest);
+        let address = loopback(authority).with_context(|| format!("--url {}", self.url))?;
+        if !is_tls {
+            return Ok(Target::plain(address));
+        }
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
+        match &self.ca {
+            Some(file) => Target::tls(address, host, Trust::File(file)),
+            None if self.insecure => Target::tls(address, host, Trust::All),
+            None => bail!("--url {}: add --ca cert.pem (the server's certificate), or --insecure", self.url),
+        }
     }
 }
 
@@ -306,6 +346,27 @@ mod tests {
         }
         for address in ["192.0.2.1:80", "0.0.0.0:80", "[::ffff:192.0.2.1]:80", "127.0.0.1", ""] {
             assert!(loopback(address).is_err(), "{address}");
+        }
+    }
+
+    #[test]
+    fn tls_needs_to_be_told_whom_to_trust() {
+        let server = |args: &[&str]| {
+            let cli = Cli::try_parse_from([&["rowcast-load", "handshakes"], args].concat()).unwrap();
+            let Command::Handshakes(args) = cli.command else { panic!("{cli:?}") };
+            args.target.server()
+        };
+        for (args, is_tls) in [
+            (&["--url", "ws://127.0.0.1:80"][..], Some(false)),
+            (&["--url", "http://127.0.0.1:80/x"], Some(false)),
+            (&["--url", "wss://localhost:443", "--insecure"], Some(true)),
+            (&["--url", "https://[::1]:443/x", "--insecure"], Some(true)),
+            (&["--url", "wss://127.0.0.1:443"], None),
+            (&["--url", "wss://127.0.0.1:443", "--ca", "/nowhere"], None),
+            (&["--url", "wss://192.0.2.1:443", "--insecure"], None),
+            (&["--url", "ftp://127.0.0.1:443"], None),
+        ] {
+            assert_eq!(server(args).map(|server| server.is_tls()).ok(), is_tls, "{args:?}");
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::frames::{CLOSE, PING, PONG, TEXT, client_frame, next_frame};
 use crate::peer::{Peer, Subscribing};
+use crate::target::{Stream, Target};
 
 /// Nothing on this machine takes longer; a server that does has hung.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -20,36 +21,39 @@ const SOCKETS_PER_SOURCE: usize = 14_000;
 
 /// A WebSocket while it is being set up.
 pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// What was read and not yet understood.
     pub(crate) unread: Vec<u8>,
 }
 
 /// Opens the WebSocket with this number to a server, under this path.
-pub(crate) async fn open(server: SocketAddr, number: usize, path: &str) -> anyhow::Result<Client> {
-    timeout(PATIENCE, handshake(server, number, path))
-        .await
-        .with_context(|| format!("{server} did not answer the handshake of socket {number} for {PATIENCE:?}"))?
+pub(crate) async fn open(server: &Target, number: usize, path: &str) -> anyhow::Result<Client> {
+    timeout(PATIENCE, handshake(server, number, path)).await.with_context(|| {
+        format!("{} did not answer the handshake of socket {number} for {PATIENCE:?}", server.address)
+    })?
 }
 
-async fn handshake(server: SocketAddr, number: usize, path: &str) -> anyhow::Result<Client> {
-    let mut stream = connect(server, number).await.with_context(|| format!("connect socket {number} to {server}"))?;
+async fn handshake(server: &Target, number: usize, path: &str) -> anyhow::Result<Client> {
+    let address = server.address;
+    let tcp = connect(address, number).await.with_context(|| format!("connect socket {number} to {address}"))?;
+    let mut stream = server.over(tcp).await.with_context(|| format!("the TLS handshake of socket {number}"))?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: cm93Y2FzdC1sb2FkLWdlbg==\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let mut unread = Vec::new();
     let end = loop {
         if let Some(end) = memmem::find(&unread, b"\r\n\r\n") {
             break end + 4;
         }
         ensure!(unread.len() < 16 * 1024, "the answer to the handshake has no end");
-        ensure!(stream.read_buf(&mut unread).await? > 0, "{server} closed socket {number} in its handshake");
+        ensure!(stream.read_buf(&mut unread).await? > 0, "{address} closed socket {number} in its handshake");
     };
     let head = String::from_utf8_lossy(&unread[..end]);
     let status = head.lines().next().unwrap_or_default();
-    ensure!(status.contains(" 101 "), "{server} refused socket {number}: {status}; is --peer right?");
+    ensure!(status.contains(" 101 "), "{address} refused socket {number}: {status}; is --peer right?");
     unread.drain(..end);
     unread.shrink_to_fit();
     Ok(Client { stream, unread })
@@ -73,12 +77,7 @@ async fn connect(server: SocketAddr, number: usize) -> std::io::Result<TcpStream
 }
 
 /// Opens a WebSocket that is subscribed to these products.
-pub(crate) async fn open_subscribed(
-    peer: Peer,
-    server: SocketAddr,
-    number: usize,
-    ids: &[u32],
-) -> anyhow::Result<Client> {
+pub(crate) async fn open_subscribed(peer: Peer, server: &Target, number: usize, ids: &[u32]) -> anyhow::Result<Client> {
     let mut client = open(server, number, &peer.path(ids)).await?;
     client.command(&peer.subscribe(ids)).await.with_context(|| format!("subscribe socket {number}"))?;
     Ok(client)
@@ -90,6 +89,7 @@ impl Client {
         for message in &commands.messages {
             self.stream.write_all(&client_frame(TEXT, message.as_bytes())).await?;
         }
+        self.stream.flush().await?;
         timeout(PATIENCE, self.answers(commands)).await.context("the server does not answer commands")?
     }
 
@@ -113,6 +113,7 @@ impl Client {
             }
             self.unread.drain(..walked);
             self.stream.write_all(&pongs).await?;
+            self.stream.flush().await?;
             if answers < commands.answers {
                 ensure!(self.stream.read_buf(&mut self.unread).await? > 0, "the server ended the connection");
             }

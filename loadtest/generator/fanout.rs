@@ -1,7 +1,6 @@
 //! `fanout`: readers, publishers, a measured span, then the audit.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use crate::progress::Progress;
 use crate::publish::{self, Publishing, Way};
 use crate::readers::Readers;
 use crate::report::{Outcome, Server};
+use crate::target::Target;
 use crate::workload::Workload;
 
 /// How long one point of the chart is.
@@ -35,31 +35,31 @@ const DRAINING_MAX: Duration = Duration::from_mins(1);
 /// Runs the load and tells what came of it.
 pub(crate) async fn run(args: &FanoutArgs) -> anyhow::Result<Outcome> {
     args.check()?;
-    let server = args.target.address()?;
+    let server = args.target.server()?;
     let _ = limits::raise_open_files();
-    let way = way(args, server)?;
+    let way = way(args, &server)?;
     let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
-    let opened = open_all(args.target.peer, server, &workload, &args.target.pid).await?;
+    let opened = open_all(args.target.peer, &server, &workload, &args.target.pid).await?;
     Run::new(args, server, way, workload, opened)?.measure().await
 }
 
-fn way(args: &FanoutArgs, server: SocketAddr) -> anyhow::Result<Way> {
+fn way(args: &FanoutArgs, server: &Target) -> anyhow::Result<Way> {
     let to = match &args.publish_to {
-        Some(text) => loopback(text).with_context(|| format!("--publish-to {text}"))?,
-        None => server,
+        Some(text) => Target::plain(loopback(text).with_context(|| format!("--publish-to {text}"))?),
+        None => server.clone(),
     };
     let database_url = || args.database_url.clone().unwrap_or_default();
     Ok(match (args.publisher, args.target.peer) {
         (PublisherKind::Sql, _) => Way::Sql(database_url()),
         (PublisherKind::Notify, _) => Way::Notify(database_url()),
-        (PublisherKind::Rest, Peer::Nats) => Way::Nats(to),
+        (PublisherKind::Rest, Peer::Nats) => Way::Nats(to.address),
         (PublisherKind::Rest, peer) => Way::Http(peer, to),
     })
 }
 
 struct Run<'a> {
     args: &'a FanoutArgs,
-    server: SocketAddr,
+    server: Target,
     way: Way,
     clock: Clock,
     readers: Rc<RefCell<Readers>>,
@@ -77,13 +77,7 @@ struct Mark {
 }
 
 impl<'a> Run<'a> {
-    fn new(
-        args: &'a FanoutArgs,
-        server: SocketAddr,
-        way: Way,
-        workload: Workload,
-        opened: Opened,
-    ) -> anyhow::Result<Self> {
+    fn new(args: &'a FanoutArgs, server: Target, way: Way, workload: Workload, opened: Opened) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let draws_versions = args.target.peer.draws_versions() && args.publisher != PublisherKind::Notify;
         let (products, publishers) = (args.readers.products, args.publishers());
@@ -175,7 +169,7 @@ impl<'a> Run<'a> {
     /// Closes and opens connections, one after the other.
     fn churn(&self) -> impl Future<Output = ()> + 'static {
         let (readers, publishing, clock) = (Rc::clone(&self.readers), Rc::clone(&self.publishing), self.clock);
-        let (peer, server, slow) = (self.args.target.peer, self.server, self.args.slow());
+        let (peer, server, slow) = (self.args.target.peer, self.server.clone(), self.args.slow());
         let (connections, every_ns) = (self.args.readers.connections, 1e9 / self.args.churn);
         async move {
             let began_ns = clock.now_ns();
@@ -188,7 +182,7 @@ impl<'a> Run<'a> {
                         readers.remove(number);
                         readers.sink().workload.ids(number).to_vec()
                     };
-                    let client = open_subscribed(peer, server, number, &ids).await?;
+                    let client = open_subscribed(peer, &server, number, &ids).await?;
                     readers.borrow_mut().add(number, client)
                 }
                 .await;

@@ -3,7 +3,7 @@
 //! The modules, in the order of a run:
 //!
 //! 1. [`cli`]: what is asked for. [`workload`]: who subscribes to what. [`peer`]: what differs between servers.
-//! 2. [`opening`] and [`client`]: WebSockets, opened and subscribed.
+//! 2. [`target`]: the way there. [`opening`] and [`client`]: WebSockets, opened and subscribed.
 //! 3. [`publish`]: writes changes. [`readers`]: receives them ([`frames`], [`envelope`], [`message`]).
 //! 4. [`accounts`]: whether all arrived. [`latency`] and [`process`]: how fast, and at what cost.
 //! 5. [`report`] and [`chart`]: what is told. [`floor`]: the server that others are measured against.
@@ -20,6 +20,7 @@ mod envelope;
 mod fanout;
 mod floor;
 mod frames;
+mod handshakes;
 mod latency;
 mod message;
 mod notify;
@@ -31,6 +32,7 @@ mod publish;
 mod readers;
 mod report;
 mod storm;
+mod target;
 mod workload;
 
 use std::io::Write;
@@ -41,7 +43,7 @@ use anyhow::Context;
 use clap::Parser;
 use serde::Serialize;
 
-use cli::{Cli, Command, FanoutArgs, MemoryArgs, NotifyArgs, SubscribeArgs};
+use cli::{Cli, Command, FanoutArgs, HandshakesArgs, MemoryArgs, NotifyArgs, SubscribeArgs};
 
 /// It could not be run (`EX_USAGE` of sysexits.h); 1 means that it was run and something was lost.
 const EXIT_FAILED: u8 = 64;
@@ -75,6 +77,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
             Command::Memory(args) => memory(&args).await,
             Command::Subscribe(args) => subscribe(&args).await,
             Command::Notify(args) => notify(&args).await,
+            Command::Handshakes(args) => handshakes(&args).await,
             Command::Floor(_) => unreachable!("it has no runtime"),
         }
     })
@@ -113,6 +116,13 @@ async fn subscribe(args: &SubscribeArgs) -> anyhow::Result<bool> {
 async fn notify(args: &NotifyArgs) -> anyhow::Result<bool> {
     args.check()?;
     write!(std::io::stdout(), "{}", notify::run(args).await?.table())?;
+    Ok(true)
+}
+
+async fn handshakes(args: &HandshakesArgs) -> anyhow::Result<bool> {
+    let outcome = handshakes::run(args).await?;
+    write!(std::io::stdout(), "{}", outcome.table())?;
+    write_json(args.target.json.as_deref(), &outcome)?;
     Ok(true)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use memchr::memmem;
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::time::{interval, timeout};
 use tokio_postgres::AsyncMessage;
@@ -49,7 +50,7 @@ impl Outcome {
 /// Notifies, and waits each time until both have it.
 pub(crate) async fn run(args: &NotifyArgs) -> anyhow::Result<Outcome> {
     let clock = Clock::start();
-    let mut socket = client::open_subscribed(Peer::Rowcast, args.target.address()?, 0, &[PRODUCT]).await?;
+    let mut socket = client::open_subscribed(Peer::Rowcast, &args.target.server()?, 0, &[PRODUCT]).await?;
     let mut listener = listen(&args.database_url, clock).await?;
     let mut publisher = NotifyPublisher::connect(&args.database_url).await?;
     let (mut by_listen, mut by_socket) = (Recorder::new(), Recorder::new());
@@ -103,17 +104,11 @@ async fn listen(url: &str, clock: Clock) -> anyhow::Result<mpsc::Receiver<u64>> 
 async fn arrival(client: &mut Client, clock: Clock) -> anyhow::Result<u64> {
     loop {
         let mut bytes = [0; 4096];
-        client.stream.readable().await?;
-        match client.stream.try_read(&mut bytes) {
-            Ok(read) => {
-                let at_ns = clock.now_ns();
-                ensure!(read > 0, "the server closed the WebSocket");
-                if memmem::find(&bytes[..read], b"\"version\":").is_some() {
-                    return Ok(at_ns);
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.into()),
+        let read = client.stream.read(&mut bytes).await?;
+        let at_ns = clock.now_ns();
+        ensure!(read > 0, "the server closed the WebSocket");
+        if memmem::find(&bytes[..read], b"\"version\":").is_some() {
+            return Ok(at_ns);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Opening many WebSockets at once, and what that did to the server's memory.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -10,6 +9,7 @@ use crate::client::{Client, open_subscribed};
 use crate::peer::Peer;
 use crate::process::rss_kib;
 use crate::progress::Progress;
+use crate::target::Target;
 use crate::workload::Workload;
 
 /// How many handshakes are under way at once; fewer than a usual backlog of connections holds.
@@ -34,12 +34,7 @@ pub(crate) struct Opened {
 }
 
 /// Opens and subscribes all connections of a workload.
-pub(crate) async fn open_all(
-    peer: Peer,
-    server: SocketAddr,
-    workload: &Workload,
-    pids: &[u32],
-) -> anyhow::Result<Opened> {
+pub(crate) async fn open_all(peer: Peer, server: &Target, workload: &Workload, pids: &[u32]) -> anyhow::Result<Opened> {
     let rss_before_kib = rss_kib(pids)?;
     let progress = Progress::new("opening connections", Some(workload.connections as u64));
     let began = Instant::now();

@@ -4,7 +4,6 @@
 //! thread take several million messages a second.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
@@ -19,6 +18,7 @@ use crate::frames::{CLOSE, PING, PONG, TEXT, client_frame, next_frame};
 use crate::latency::Recorder;
 use crate::message::{MessageFinder, skipped};
 use crate::peer::Envelope;
+use crate::target::ReadyStream;
 use crate::workload::Workload;
 
 /// What one read takes at most: several hundred messages.
@@ -28,7 +28,7 @@ const EVENTS_MAX: usize = 512;
 
 /// One socket.
 struct Socket {
-    stream: TcpStream,
+    stream: ReadyStream,
     /// The beginning of a frame.
     unread: Vec<u8>,
     /// The beginning of an operation, where frames are cut anywhere.
@@ -99,8 +99,9 @@ impl Readers {
 
     /// Takes an open socket; it is read at once unless it is one of the slow ones.
     pub(crate) fn add(&mut self, number: usize, client: Client) -> anyhow::Result<()> {
-        let stream = client.stream.into_std()?;
-        self.sockets[number] = Some(Socket { stream, unread: client.unread, unread_operation: Vec::new() });
+        let mut unread = client.unread;
+        let stream = client.stream.into_ready(&mut unread)?;
+        self.sockets[number] = Some(Socket { stream, unread, unread_operation: Vec::new() });
         if number < self.slow { Ok(()) } else { self.resume(number) }
     }
 
@@ -181,7 +182,7 @@ impl Sink {
         while let Some(frame) = next_frame(&bytes[walked..]) {
             walked += frame.bytes;
             match frame.opcode {
-                PING => reply(&socket.stream, PONG, frame.payload),
+                PING => reply(&mut socket.stream, PONG, frame.payload),
                 PONG | CLOSE => {}
                 _ => {
                     let now_ns = *now_ns.get_or_insert_with(|| self.clock.now_ns());
@@ -199,7 +200,7 @@ impl Sink {
             Envelope::Lines => envelope::lines(payload, |line| {
                 if line == b"{}" {
                     // Centrifugo's ping, answered alike.
-                    return reply(&socket.stream, TEXT, b"{}");
+                    return reply(&mut socket.stream, TEXT, b"{}");
                 }
                 self.take(number, line, now_ns);
             }),
@@ -217,7 +218,7 @@ impl Sink {
         };
         let walked = envelope::nats(stream, |message| self.take(number, message, now_ns));
         if walked.pinged {
-            reply(&socket.stream, TEXT, b"PONG\r\n");
+            reply(&mut socket.stream, TEXT, b"PONG\r\n");
         }
         socket.unread_operation = stream[walked.bytes..].to_vec();
     }
@@ -240,6 +241,6 @@ impl Sink {
 }
 
 /// Answers a ping. A socket so full that it takes no few bytes is closed by the server sooner or later, which is counted.
-fn reply(mut stream: &TcpStream, opcode: u8, payload: &[u8]) {
+fn reply(stream: &mut ReadyStream, opcode: u8, payload: &[u8]) {
     let _ = stream.write(&client_frame(opcode, payload));
 }

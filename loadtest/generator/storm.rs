@@ -1,6 +1,5 @@
 //! `subscribe` and `memory`: connections that receive no changes, and what they cost the server.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -17,6 +16,7 @@ use crate::process::Cpu;
 use crate::progress::Progress;
 use crate::publish::Http;
 use crate::report::Rows;
+use crate::target::Target;
 use crate::workload::Workload;
 
 /// Opens idle connections and tells their memory.
@@ -24,7 +24,7 @@ pub(crate) async fn memory(args: &MemoryArgs) -> anyhow::Result<Memory> {
     ensure!(!args.target.pid.is_empty(), "memory needs --pid, the process id of the server: --pid $(pidof rowcast)");
     let _ = limits::raise_open_files();
     let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
-    let opened = open_all(args.target.peer, args.target.address()?, &workload, &args.target.pid).await?;
+    let opened = open_all(args.target.peer, &args.target.server()?, &workload, &args.target.pid).await?;
     opened.memory.context("the server's process is not known")
 }
 
@@ -60,7 +60,7 @@ impl Storm {
 /// Subscribes, unsubscribes, subscribes again and closes, with all connections at once.
 pub(crate) async fn subscribe(args: &SubscribeArgs) -> anyhow::Result<Storm> {
     ensure!(args.target.peer == Peer::Rowcast, "subscribe speaks Rowcast's commands only; leave --peer out");
-    let server = args.target.address()?;
+    let server = args.target.server()?;
     let _ = limits::raise_open_files();
     let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
     let mut storm = Storming { server, pids: &args.target.pid, workload: &workload, phases: Vec::new() };
@@ -75,7 +75,7 @@ pub(crate) async fn subscribe(args: &SubscribeArgs) -> anyhow::Result<Storm> {
 }
 
 struct Storming<'a> {
-    server: SocketAddr,
+    server: Target,
     pids: &'a [u32],
     workload: &'a Workload,
     phases: Vec<Phase>,
@@ -85,7 +85,7 @@ impl Storming<'_> {
     async fn open(&self) -> anyhow::Result<Vec<Client>> {
         let mut clients = Vec::with_capacity(self.workload.connections);
         for number in 0..self.workload.connections {
-            clients.push(open(self.server, number, &Peer::Rowcast.path(&[])).await?);
+            clients.push(open(&self.server, number, &Peer::Rowcast.path(&[])).await?);
         }
         Ok(clients)
     }
@@ -107,7 +107,7 @@ impl Storming<'_> {
 
     /// Closing is over when the server holds no subscription any more.
     async fn close(&mut self, clients: Vec<Client>) -> anyhow::Result<()> {
-        let mut http = Http::connect(self.server).await?;
+        let mut http = Http::connect(&self.server).await?;
         let (began, cpu) = (Instant::now(), Cpu::of(self.pids)?);
         drop(clients);
         while subscriptions(&mut http).await? > 0 {

@@ -55,6 +55,11 @@ pub(super) struct LimitArgs {
         value_parser = clap::value_parser!(u32).range(1024..=1024 * 1024))]
     max_body_bytes: u32,
 
+    /// Requests and WebSockets at once on one HTTP/2 connection; what is above is refused. Each may make the server keep 48 KiB
+    #[arg(long, env = "ROWCAST_HTTP2_MAX_STREAMS", value_name = "N", default_value = "128",
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    http2_max_streams: u32,
+
     /// Bytes of a message from a WebSocket; closed with 1009 above. The page sends up to 20,000
     #[arg(long, env = "ROWCAST_MAX_MESSAGE_BYTES", value_name = "BYTES", default_value = "262144",
         value_parser = clap::value_parser!(u32).range(1024..=64 * 1024 * 1024))]
@@ -88,6 +93,7 @@ impl LimitArgs {
             body_timeout: seconds(self.body_timeout_seconds),
             head_bytes_max: self.max_header_bytes as usize,
             body_bytes_max: self.max_body_bytes as usize,
+            http2_streams_max: self.http2_max_streams,
         }
     }
 

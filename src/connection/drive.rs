@@ -147,7 +147,7 @@ impl Connection {
     /// Remembers how to wake this task, and writes again if the socket can take more.
     fn resume_writing(&mut self, cx: &mut Context<'_>) {
         self.waker.clone_from(cx.waker());
-        if self.blocked && self.stream.poll_write_ready(cx).is_ready() {
+        if self.blocked && self.socket.poll_write_ready(cx).is_ready() {
             self.blocked = false;
             self.flush();
         }
@@ -183,16 +183,9 @@ impl Connection {
             self.unread = self.unread[length..].into();
             return Poll::Ready(Ok(length));
         }
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read(scratch) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => {
-                    self.heard = self.shared.wheel.borrow().now();
-                    return Poll::Ready(result);
-                }
-            }
-        }
+        let result = ready!(self.socket.poll_read(cx, scratch));
+        self.heard = self.shared.wheel.borrow().now();
+        Poll::Ready(result)
     }
 
     /// Decodes one message at the front of `input`: how many bytes it took, and the command that it was.

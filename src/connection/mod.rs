@@ -10,25 +10,23 @@
 pub mod admission;
 pub mod close;
 pub mod drain;
+pub mod h2_socket;
 pub mod handshake_rate;
 pub mod heartbeat;
 pub mod protocol;
+pub mod socket;
 
 mod drive;
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use rustix::net::{SendFlags, send};
 use simd_json::Buffers;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
@@ -37,6 +35,7 @@ use self::admission::{CountedSocket, Place};
 use self::close::CloseReason;
 use self::drive::InFlight;
 use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, PING_AFTER_SECONDS, Second, Wheel};
+use self::socket::Socket;
 use crate::auth::Grant;
 use crate::fanout::{Applied, Core, Pushed, SendQueue, SendQueueLimits, SlotKey, Subscriber};
 use crate::frame::{Frame, FrameRun, Opcode};
@@ -46,17 +45,14 @@ use crate::websocket::Decoder;
 
 /// What a core reads from a socket at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
-const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 /// How many frames go to the kernel in one call.
 const SLICES_MAX: usize = 64;
 /// How many answers may wait before their peer is read from again.
 const ANSWERS_WAITING_MAX: usize = 16;
-/// How much the kernel may hold that it has not sent, before it says that a socket is full.
-const NOTSENT_BYTES_MAX: u32 = 16 * 1024;
 
 #[cfg(target_pointer_width = "64")]
 const _: () =
-    assert!(Core::<Connection>::SEAT_BYTES == 344, "as the sum of an idle connection's memory in ARCHITECTURE.md says");
+    assert!(Core::<Connection>::SEAT_BYTES == 352, "as the sum of an idle connection's memory in ARCHITECTURE.md says");
 
 /// What bounds each connection.
 #[derive(Clone, Copy, Debug)]
@@ -125,15 +121,14 @@ impl Connections {
     ///
     /// It may subscribe to what `grant` lets it read, and is closed when that expires; without one it may subscribe to
     /// everything.
-    pub fn open(self: &Rc<Self>, stream: TcpStream, already_read: &[u8], admitted: Admitted, grant: Option<Rc<Grant>>) {
-        // Without this option old changes hide in the kernel's buffer; a socket that refuses it only is less fresh.
-        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
+    pub fn open(self: &Rc<Self>, socket: Socket, already_read: &[u8], admitted: Admitted, grant: Option<Rc<Grant>>) {
+        socket.prepare();
         let shared = Rc::clone(&self.shared);
         // A copy, since the bytes stand in the 8 KiB buffer of the HTTP connection, which would live as long.
         let already_read = already_read.into();
         let mut core = self.core.borrow_mut();
         let key = core
-            .insert_with(|key| Connection { grant, ..Connection::new(key, stream, already_read, shared, admitted) });
+            .insert_with(|key| Connection { grant, ..Connection::new(key, socket, already_read, shared, admitted) });
         let now = self.shared.wheel.borrow().now();
         core.get_mut(key).expect("it was inserted").look_again(now + PING_AFTER_SECONDS);
         drop(core);
@@ -222,7 +217,7 @@ impl Connections {
         connection.report_queue(0, 0);
         self.shared.process_metrics.connection_closed(reason.label());
         if reason.is_noteworthy() {
-            info!(reason = reason.label(), code = reason.code(), peer = ?connection.stream.peer_addr().ok(), "closed");
+            info!(reason = reason.label(), code = reason.code(), peer = ?connection.socket.peer_addr().ok(), "closed");
         } else {
             debug!(reason = reason.label(), code = reason.code(), "closed");
         }
@@ -232,7 +227,7 @@ impl Connections {
 /// One WebSocket.
 pub struct Connection {
     key: SlotKey,
-    stream: TcpStream,
+    socket: Socket,
     shared: Rc<Shared>,
     decoder: Decoder,
     queue: SendQueue,
@@ -267,12 +262,12 @@ enum Phase {
 }
 
 impl Connection {
-    fn new(key: SlotKey, stream: TcpStream, unread: Box<[u8]>, shared: Rc<Shared>, admitted: Admitted) -> Self {
+    fn new(key: SlotKey, socket: Socket, unread: Box<[u8]>, shared: Rc<Shared>, admitted: Admitted) -> Self {
         let heard = shared.wheel.borrow().now();
         let decoder = Decoder::new(shared.limits.message_bytes_max);
         Self {
             key,
-            stream,
+            socket,
             shared,
             decoder,
             queue: SendQueue::new(),
@@ -381,13 +376,18 @@ impl Connection {
                 }
             }
             if self.queue.is_empty() {
-                return Ok(());
+                let mut cx = Context::from_waker(&self.waker);
+                let Poll::Ready(flushed) = self.socket.poll_flush(&mut cx) else {
+                    self.blocked = true;
+                    return Ok(());
+                };
+                return flushed;
             }
             match self.try_write() {
                 Ok(sent) => self.sent(sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let mut cx = Context::from_waker(&self.waker);
-                    if self.stream.poll_write_ready(&mut cx).is_pending() {
+                    if self.socket.poll_write_ready(&mut cx).is_pending() {
                         self.blocked = true;
                         return Ok(());
                     }
@@ -405,13 +405,13 @@ impl Connection {
     }
 
     /// Writes what waits, up to [`SLICES_MAX`] pieces of it, with one system call.
-    fn try_write(&self) -> io::Result<usize> {
+    fn try_write(&mut self) -> io::Result<usize> {
         if let Some(bytes) = self.queue.only() {
-            return self.stream.try_write(bytes);
+            return self.socket.try_write(bytes);
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let used = self.queue.fill(&mut slices);
-        self.stream.try_write_vectored(&slices[..used])
+        self.socket.try_write_vectored(&slices[..used])
     }
 
     /// Tells the metrics how much waits now.
@@ -445,12 +445,12 @@ impl Subscriber for Connection {
                 Err(_) => self.end(CloseReason::Vanished),
                 Ok(()) if self.blocked => {}
                 Ok(()) => match self.phase {
-                    Phase::Closing { reason: CloseReason::Peer(_), .. } => {
-                        // Both sides have said it; the server is the one to end TCP (RFC 6455, §7.1.1).
-                        self.end(CloseReason::Vanished);
-                    }
-                    Phase::Closing { .. } => {
-                        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+                    Phase::Closing { reason, .. } => {
+                        self.socket.end_writing();
+                        if matches!(reason, CloseReason::Peer(_)) {
+                            // Both sides have said it; the server is the one to end TCP (RFC 6455, §7.1.1).
+                            self.end(CloseReason::Vanished);
+                        }
                     }
                     Phase::Open | Phase::Ended(_) => {}
                 },
@@ -461,12 +461,13 @@ impl Subscriber for Connection {
 
     fn push_and_flush(&mut self, product: ProductId, run: &FrameRun) {
         let is_clear = self.phase == Phase::Open && !self.blocked && self.queue.is_empty();
-        // Past Tokio's bookkeeping of readiness, whose memory is not touched where the socket takes all. Where it does not,
-        // the flush tries again and keeps the books.
-        let sent = if is_clear && run.frames() == 1 { send(&self.stream, run, SEND_FLAGS).unwrap_or(0) } else { 0 };
+        let sent = if is_clear && run.frames() == 1 { self.socket.send_alone(run) } else { 0 };
         if sent == run.len() {
             self.shared.metrics.frames_sent.inc();
             self.shared.metrics.bytes_sent.inc_by(sent as u64);
+            if !self.socket.is_flushed() {
+                self.flush();
+            }
             return;
         }
         self.push(product, run);

@@ -3,24 +3,30 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::preface::{self, Version};
 use super::problem::Problem;
-use super::{Answer, Services, answer, check_head, upgrade};
-use crate::connection::Connections;
+use super::{Answer, Services, answer, check_head, finish, h2, metric_label, upgrade};
 use crate::connection::admission::{CoreLoad, CountedSocket, Full, Place};
+use crate::connection::{Connections, socket};
 use crate::metrics::{Limit, Metrics};
+use crate::tls::{self, Tls};
 
 /// How many accepted sockets may wait for their core; the acceptor waits then, and the kernel's backlog keeps the rest.
 const SOCKETS_WAITING_MAX: usize = 1024;
@@ -57,13 +63,13 @@ impl CoreDoor {
 
 /// Accepts sockets until the server drains, and hands each to the core that serves the fewest. Survives a lack of file
 /// descriptors: what is open goes on, and what waits in the backlog is accepted when there are some.
-pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, services: Services) {
+pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, services: Services, is_tls: bool) {
     let mut short = false;
     while let Some(accepted) = services.shutdown.draining.run_until_cancelled(listener.accept()).await {
         let result = match accepted {
             Ok((stream, peer)) => match services.admission.http_sockets.enter(peer.ip()) {
                 Ok(place) => hand_over(stream, peer.ip(), place, &doors).await,
-                Err(full) => turn_away(stream, full, &services.metrics),
+                Err(full) => turn_away(stream, full, &services.metrics, is_tls),
             },
             Err(error) => Err(error),
         };
@@ -96,7 +102,8 @@ async fn hand_over(stream: TcpStream, address: IpAddr, place: Place, doors: &[Co
 
 /// Answers a socket beyond the bound with 503 and closes it. Nothing is waited for, so what it asks is not known; a peer
 /// that sends its request afterwards may be told of a reset instead.
-fn turn_away(stream: TcpStream, full: Full, metrics: &Metrics) -> io::Result<()> {
+/// Under TLS, where an answer would take a handshake, it is an alert.
+fn turn_away(stream: TcpStream, full: Full, metrics: &Metrics, is_tls: bool) -> io::Result<()> {
     let problem = match full {
         Full::InAll(max) => {
             metrics.refused(Limit::HttpSockets);
@@ -111,7 +118,7 @@ fn turn_away(stream: TcpStream, full: Full, metrics: &Metrics) -> io::Result<()>
     // What has come is read, since a socket that is closed over unread bytes takes its last answer back. A new socket has
     // room for the answer; neither call waits.
     let _ = stream.read(&mut [0; 4096]);
-    let _ = stream.write(&problem.into_last_response());
+    let _ = if is_tls { stream.write(&tls::NO_ROOM) } else { stream.write(&problem.into_last_response()) };
     let _ = stream.shutdown(Shutdown::Write);
     Ok(())
 }
@@ -126,8 +133,32 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 pub struct CoreHttp {
     /// What all cores share.
     pub services: Services,
+    /// How sockets are encrypted, if they are.
+    pub tls: Option<Arc<Tls>>,
     /// This core's WebSockets.
     pub connections: Rc<Connections>,
+    /// This core's HTTP/2 connections, which carry WebSockets among others.
+    pub carriers: TaskTracker,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    /// Its place in the core's count. Whatever the connection serves holds one of these too.
+    pub(super) counted: Rc<CountedSocket>,
+    /// By which it is counted.
+    pub(super) address: IpAddr,
+    /// What the log says.
+    pub(super) socket: Option<SocketAddr>,
+    /// Whether nobody between can read what is sent.
+    pub(super) is_secure: bool,
+}
+
+impl Peer {
+    /// Whether a request or a WebSocket of its connection is being served.
+    pub(super) fn is_busy(&self) -> bool {
+        Rc::strong_count(&self.counted) > 1
+    }
 }
 
 /// Serves the sockets of a core, each in a task of its own, until the acceptor ends.
@@ -147,6 +178,55 @@ async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<
     let AcceptedSocket { stream, address, counted, place } = socket;
     let counted = Rc::new(counted);
     let stream = TcpStream::from_std(stream)?;
+    let socket = stream.peer_addr().ok();
+    let draining = core.services.shutdown.draining.clone();
+    let Some(tls) = core.tls.clone() else {
+        let looking = timeout(core.services.limits.head_timeout, preface::version(&stream));
+        let version = match draining.run_until_cancelled(looking).await {
+            Some(Ok(version)) => version?,
+            Some(Err(too_slow)) => {
+                core.services.metrics.refused(Limit::HeaderTimeout);
+                return Err(too_slow.into());
+            }
+            None => Version::Http1,
+        };
+        if version == Version::Http1 {
+            return serve_http1(core, stream, (counted, address), place).await;
+        }
+        socket::keep_fresh(&stream);
+        serve_http2(&core, Peer { counted, address, socket, is_secure: false }, stream, place);
+        return Ok(());
+    };
+    let Some(accepted) = draining.run_until_cancelled(tls.accept(stream)).await else { return Ok(()) };
+    let stream = accepted?;
+    if stream.alpn_protocol() == Some(tls::ALPN_HTTP2) {
+        socket::keep_fresh(stream.tcp());
+        serve_http2(&core, Peer { counted, address, socket, is_secure: true }, stream, place);
+        return Ok(());
+    }
+    serve_http1(core, stream, (counted, address), place).await
+}
+
+/// Serves an HTTP/2 connection in a task of its own, for which a stopping server waits only after the WebSockets on it.
+fn serve_http2<S>(core: &CoreHttp, peer: Peer, stream: S, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let serving = h2::serve(core.clone(), peer, stream);
+    tokio::task::spawn_local(core.carriers.track_future(async move {
+        if let Err(error) = serving.await {
+            debug!(%error, "an HTTP/2 connection ended early");
+        }
+        drop(place);
+    }));
+}
+
+async fn serve_http1(
+    core: CoreHttp,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    (counted, address): (Rc<CountedSocket>, IpAddr),
+    place: Place,
+) -> Result<(), Box<dyn std::error::Error>> {
     let Services { limits, shutdown, metrics, .. } = &core.services;
     let asked = Cell::new(false);
     let service = service_fn(|request| {
@@ -180,26 +260,13 @@ async fn respond(
 ) -> Result<Answer, Infallible> {
     let method = metric_label(request.method());
     let answer = if let Err(problem) = check_head(&core.services, &request) {
-        problem.into()
+        finish(problem.into())
     } else if request.uri().path() == "/websocket" {
-        upgrade::upgrade(&core.services, &core.connections, socket, request).unwrap_or_else(Answer::from)
+        upgrade::upgrade(&core.services, &core.connections, socket, request)
+            .unwrap_or_else(|problem| finish(problem.into()))
     } else {
         answer(&core.services, request).await
     };
     core.services.metrics.responded(method, answer.status().as_u16());
     Ok(answer)
-}
-
-/// A method that anybody could invent is not a label.
-fn metric_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
-    }
 }

@@ -2,10 +2,13 @@
 
 pub mod listener;
 pub mod origin;
+pub mod redirect;
 
 mod access;
+mod h2;
 mod ops;
 mod page;
+mod preface;
 mod problem;
 mod products;
 mod upgrade;
@@ -43,6 +46,8 @@ pub struct HttpLimits {
     pub head_bytes_max: usize,
     /// The body.
     pub body_bytes_max: usize,
+    /// How many streams an HTTP/2 connection may have open at once.
+    pub http2_streams_max: u32,
 }
 
 /// What requests are answered with. Cheap to clone.
@@ -66,7 +71,7 @@ pub struct Services {
     pub allowed_origins: Arc<AllowedOrigins>,
 }
 
-/// Answers everything but the upgrade. Public for the fuzz target of requests.
+/// Answers everything but the WebSocket, whatever the version of HTTP. Public for the fuzz target of requests.
 #[doc(hidden)]
 pub async fn answer<B>(services: &Services, request: Request<B>) -> Response<Full<Bytes>>
 where
@@ -74,9 +79,14 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let sharing = access::Sharing::of(services, &request);
-    let mut answer = admitted(services, request).await.unwrap_or_else(Answer::from);
+    let mut answer = finish(admitted(services, request).await.unwrap_or_else(Answer::from));
+    sharing.tell(answer.headers_mut());
+    answer
+}
+
+/// Adds what every answer says.
+fn finish(mut answer: Answer) -> Answer {
     let headers = answer.headers_mut();
-    sharing.tell(headers);
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
@@ -130,6 +140,21 @@ fn only_get(request: &Request<Bytes>) -> Result<(), Problem> {
     match *request.method() {
         Method::GET | Method::HEAD => Ok(()),
         _ => Err(Problem::method_not_allowed("GET, HEAD")),
+    }
+}
+
+/// A method that anybody could invent is not a label of a metric.
+fn metric_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        _ => "other",
     }
 }
 

@@ -1,6 +1,6 @@
 //! The live page, which is a part of the binary.
 
-use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LINK};
 
 use super::Answer;
 
@@ -9,6 +9,15 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// What a browser needs to show the page, and asks for as soon as it has read its head.
+pub(super) const NEEDED_ASSETS: [&str; 2] = ["/assets/style.css", "/assets/app.js"];
+
+/// [`NEEDED_ASSETS`] as hints (RFC 8288; <https://html.spec.whatwg.org/#link-type-preload>). A module is asked for in CORS
+/// mode, so its hint has to say so, or the browser asks twice.
+pub(super) const NEEDED_ASSETS_LINK: HeaderValue = HeaderValue::from_static(
+    "</assets/style.css>; rel=preload; as=style, </assets/app.js>; rel=preload; as=script; crossorigin",
+);
 
 macro_rules! assets {
     ($($name:literal: $content_type:expr),* $(,)?) => {
@@ -36,21 +45,28 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "token.js": JAVASCRIPT,
 };
 
+/// The page is asked for anew each time, so that it is that of the server which runs.
+const PAGE_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
+/// Assets are kept just long enough that a browser which was hinted at one does not ask for it again for the page.
+const ASSET_KEPT: HeaderValue = HeaderValue::from_static("max-age=10");
+
 pub(super) fn index() -> Answer {
-    file("text/html; charset=utf-8", include_str!("page/index.html"))
+    let mut answer = file("text/html; charset=utf-8", PAGE_KEPT, include_str!("page/index.html"));
+    answer.headers_mut().insert(LINK, NEEDED_ASSETS_LINK);
+    answer
 }
 
 pub(super) fn asset(name: &str) -> Option<Answer> {
     let (_, content_type, content) = ASSETS.iter().find(|(known, ..)| *known == name)?;
-    Some(file(content_type, content))
+    Some(file(content_type, ASSET_KEPT, content))
 }
 
-fn file(content_type: &'static str, content: &'static str) -> Answer {
+fn file(content_type: &'static str, kept: HeaderValue, content: &'static str) -> Answer {
     let mut answer = Answer::new(content.into());
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CACHE_CONTROL, kept);
     answer
 }
 
@@ -59,6 +75,15 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn what_the_page_needs_is_named_in_its_head_and_in_its_hints() {
+        for path in NEEDED_ASSETS {
+            assert!(include_str!("page/index.html").contains(&format!("\"{path}\"")), "{path}");
+            assert!(NEEDED_ASSETS_LINK.to_str().unwrap().contains(&format!("<{path}>; rel=preload")), "{path}");
+            assert!(asset(path.strip_prefix("/assets/").unwrap()).is_some(), "{path}");
+        }
+    }
 
     #[test]
     fn every_file_of_the_page_is_served() {

@@ -17,8 +17,10 @@ use super::problem::Problem;
 use super::{Answer, Services, access};
 use crate::auth::Grant;
 use crate::connection::admission::{CountedSocket, Full, Place};
+use crate::connection::socket::Socket;
 use crate::connection::{Admitted, Connections};
 use crate::metrics::Limit;
+use crate::tls::TlsStream;
 use crate::websocket::handshake::{self, HandshakeError};
 
 /// Accepts a WebSocket, if its sender may open one and there is room, and hands its socket to `connections` once the
@@ -74,10 +76,14 @@ async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, admitted: Adm
         Ok(upgraded) => upgraded,
         Err(error) => return debug!(%error, "a WebSocket ended in its handshake"),
     };
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(Parts { io, read_buf, .. }) => connections.open(io.into_inner(), &read_buf, admitted, grant),
-        Err(_) => unreachable!("the listener serves TCP streams"),
-    }
+    let (socket, read) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(Parts { io, read_buf, .. }) => (Socket::from(io.into_inner()), read_buf),
+        Err(upgraded) => match upgraded.downcast::<TokioIo<Box<TlsStream>>>() {
+            Ok(Parts { io, read_buf, .. }) => (Socket::from(io.into_inner()), read_buf),
+            Err(_) => unreachable!("the listener serves TCP, plain or under TLS"),
+        },
+    };
+    connections.open(socket, &read, admitted, grant);
 }
 
 impl From<HandshakeError> for Problem {

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use fastwebsockets::WebSocketError;
 use http_body_util::Empty;
-use hyper::{Method, Request, Response};
+use hyper::header::SEC_WEBSOCKET_VERSION;
+use hyper::{HeaderMap, Method, Request, Response};
 
 /// Why a request does not open a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +44,17 @@ pub fn accept<B>(request: &Request<B>) -> Result<Response<Empty<Bytes>>, Handsha
     }
 }
 
+/// Checks an extended CONNECT for a WebSocket (RFC 8441, §5), which needs neither key nor upgrade.
+///
+/// # Errors
+/// If it asks for another version.
+pub fn accept_stream(headers: &HeaderMap) -> Result<(), HandshakeError> {
+    match headers.get(SEC_WEBSOCKET_VERSION) {
+        Some(version) if version == "13" => Ok(()),
+        _ => Err(HandshakeError::Version),
+    }
+}
+
 /// 16 bytes are 22 characters of base64, and two of padding.
 fn is_key(key: &[u8]) -> bool {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
@@ -73,6 +85,14 @@ mod tests {
         let response = accept(&request(&UPGRADE)).unwrap();
         assert_eq!(response.status(), 101);
         assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn a_stream_needs_the_version_alone() {
+        assert_eq!(accept_stream(request(&[("sec-websocket-version", "13")]).headers()), Ok(()));
+        for headers in [&[][..], &[("sec-websocket-version", "8")], &UPGRADE[..2]] {
+            assert_eq!(accept_stream(request(headers).headers()), Err(HandshakeError::Version));
+        }
     }
 
     #[test]

@@ -7,4 +7,4 @@ mod refusals;
 mod rights;
 mod secrecy;
 mod start;
-mod tokens;
+pub(crate) mod tokens;

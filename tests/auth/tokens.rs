@@ -22,7 +22,7 @@ pub(super) fn key_file(name: &str) -> String {
 }
 
 /// Who makes tokens: a private key, and the algorithm that its headers name.
-pub(super) struct Issuer {
+pub(crate) struct Issuer {
     pub(super) algorithm: &'static str,
     key: SigningKey,
 }
@@ -86,7 +86,7 @@ impl Issuer {
     }
 
     /// A token that grants this, for an hour.
-    pub(super) fn granting(&self, rowcast: Value) -> String {
+    pub(crate) fn granting(&self, rowcast: Value) -> String {
         self.token(json!({"rowcast": rowcast}))
     }
 
@@ -126,7 +126,7 @@ pub(super) fn now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap()
 }
 
-pub(super) fn bearer(token: &str) -> String {
+pub(crate) fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
@@ -136,7 +136,7 @@ pub(super) fn everything() -> Value {
 }
 
 /// A server that knows the Ed25519 key, and the issuer of its tokens.
-pub(super) async fn guarded(options: &[&str]) -> (TestServer, Issuer) {
+pub(crate) async fn guarded(options: &[&str]) -> (TestServer, Issuer) {
     let file = key_file("ed25519.pem");
     let server = TestServer::embedded(&[&["--cores", "2", "--jwt-key", &file], options].concat()).await;
     (server, Issuer::private("EdDSA"))

@@ -2,9 +2,10 @@
 // Whatever a test starts, it hands to `t.after`, so that it ends also when the test fails.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { createHash, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,7 +15,7 @@ import { chromium } from 'playwright-core';
 
 const BINARY = process.env.ROWCAST_BIN ?? fileURLToPath(new URL('../../target/debug/rowcast', import.meta.url));
 const CHROMIUM = process.env.ROWCAST_CHROMIUM ?? '/usr/bin/chromium';
-const LIVE_LINE = /^Rowcast is live at (http:\/\/127\.0\.0\.1:(\d+))/;
+const LIVE_LINE = /^Rowcast is live at (https?:\/\/127\.0\.0\.1:(\d+))/;
 
 // An interrupted run does not get to its `t.after`; what it started ends, and what it made is removed, at its exit.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
@@ -28,6 +29,21 @@ export async function temporaryDirectory(t) {
     await rm(path, { recursive: true, force: true });
   });
   return path;
+}
+
+// A certificate for this machine: its files, the server's options that name them, and the Chromium's that trust it.
+export async function makeCertificate(t) {
+  const directory = await temporaryDirectory(t);
+  execFileSync(BINARY, ['cert', '--out', directory], { stdio: 'ignore' });
+  const [cert, key] = ['cert.pem', 'key.pem'].map((name) => join(directory, name));
+  const pem = readFileSync(cert);
+  const publicKey = new X509Certificate(pem).publicKey.export({ type: 'spki', format: 'der' });
+  const digest = createHash('sha256').update(publicKey).digest('base64');
+  return {
+    pem,
+    options: ['--tls-cert', cert, '--tls-key', key],
+    chromium: [`--ignore-certificate-errors-spki-list=${digest}`],
+  };
 }
 
 // A server that can be stopped and started again at the same port, with the same data.
@@ -108,7 +124,7 @@ function liveLine(child, log) {
   });
 }
 
-export async function startBrowser(t) {
+export async function startBrowser(t, args = []) {
   const browser = await chromium.launch({
     executablePath: CHROMIUM,
     handleSIGINT: false,
@@ -122,6 +138,7 @@ export async function startBrowser(t) {
       '--disable-background-networking',
       '--disable-component-update',
       '--disable-sync',
+      ...args,
     ],
   });
   t.after(() => browser.close());

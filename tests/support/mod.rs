@@ -1,8 +1,10 @@
 //! What the tests share.
 
+pub(crate) mod http2;
 pub(crate) mod postgres;
 pub(crate) mod server;
 pub(crate) mod socket;
+pub(crate) mod tls;
 
 use std::time::Duration;
 

@@ -13,14 +13,20 @@ use rowcast::config::{Cli, Task};
 use rowcast::server::{Ended, Server};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::patiently;
+use super::tls::{Certificate, TlsClient};
 
 /// A server that tests talk to over real sockets. It stops when it is dropped.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
+    /// Where it only sends everybody on to https.
+    pub(crate) redirect: Option<SocketAddr>,
+    /// How requests reach it, where it speaks TLS.
+    tls: Option<TlsClient>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Ended>>,
     data_dir: Option<TempDir>,
@@ -33,6 +39,13 @@ impl TestServer {
         let path = data_dir.path().to_str().expect("a temporary path is text").to_owned();
         let mut server = Self::start(&[&["--data-dir", &path], options].concat()).await;
         server.data_dir = Some(data_dir);
+        server
+    }
+
+    /// On the embedded store, over TLS with this certificate.
+    pub(crate) async fn https(certificate: &Certificate, options: &[&str]) -> Self {
+        let mut server = Self::embedded(&[&certificate.options()[..], options].concat()).await;
+        server.tls = Some(certificate.client());
         server
     }
 
@@ -55,12 +68,12 @@ impl TestServer {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime is built").block_on(async move {
                 let server = Server::start(&config).await.expect("the server starts");
-                started.send(server.address()).expect("the test waits");
+                started.send((server.address(), server.redirect_address())).expect("the test waits");
                 server.run(async { drop(stopped.await) }).await
             })
         });
-        let address = patiently(address).await.expect("the server started");
-        Self { address, stop: Some(stop), thread: Some(thread), data_dir: None }
+        let (address, redirect) = patiently(address).await.expect("the server started");
+        Self { address, redirect, tls: None, stop: Some(stop), thread: Some(thread), data_dir: None }
     }
 
     pub(crate) async fn until_ready(&self) {
@@ -90,7 +103,15 @@ impl TestServer {
 
     /// A request on a connection of its own, with a body of JSON if there is one.
     pub(crate) async fn request(&self, method: &str, path: &str, body: Option<&str>) -> Reply {
-        Http::connect(self.address).await.request(method, path, body).await
+        self.http().await.request(method, path, body).await
+    }
+
+    /// A connection for requests.
+    pub(crate) async fn http(&self) -> Http {
+        match &self.tls {
+            None => Http::connect(self.address).await,
+            Some(client) => Http::over(client.connect(self.address).await).await,
+        }
     }
 
     /// A request on a connection of its own with these headers.
@@ -152,7 +173,11 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = patiently(TcpStream::connect(address)).await.expect("the server listens");
+        Self::over(patiently(TcpStream::connect(address)).await.expect("the server listens")).await
+    }
+
+    /// Over a connection of the caller's making.
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("a connection is set up");
         tokio::spawn(connection);
         Self { sender }

@@ -11,7 +11,7 @@ use hyper::rt::Executor;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::patiently;
@@ -44,8 +44,8 @@ impl Socket {
         Self::over(stream).await
     }
 
-    /// Over a TCP connection of the caller's making.
-    pub(crate) async fn over(stream: TcpStream) -> Self {
+    /// Over a connection of the caller's making.
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         Self::shake_hands(stream, "/websocket", &[]).await.0
     }
 
@@ -55,7 +55,11 @@ impl Socket {
         Self::shake_hands(stream, path, headers).await
     }
 
-    async fn shake_hands(stream: TcpStream, path: &str, headers: &[(&str, &str)]) -> (Self, String) {
+    async fn shake_hands(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (Self, String) {
         let mut request = Request::get(path)
             .header("host", "localhost")
             .header("upgrade", "websocket")
@@ -124,8 +128,8 @@ impl Socket {
 }
 
 /// A WebSocket byte by byte.
-pub(crate) struct RawSocket {
-    pub(crate) stream: TcpStream,
+pub(crate) struct RawSocket<S = TcpStream> {
+    pub(crate) stream: S,
     unread: Vec<u8>,
 }
 
@@ -134,6 +138,13 @@ impl RawSocket {
     pub(crate) async fn connect(address: SocketAddr, early: &[u8]) -> Self {
         let stream = patiently(TcpStream::connect(address)).await.expect("the server listens");
         stream.set_nodelay(true).expect("a socket takes its options");
+        Self::over(stream, early).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawSocket<S> {
+    /// Likewise, over a connection of the caller's making.
+    pub(crate) async fn over(stream: S, early: &[u8]) -> Self {
         let mut socket = Self { stream, unread: Vec::new() };
         let request = b"GET /websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -199,7 +210,7 @@ pub(crate) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The frame at the front of `bytes`, and its length; it must not be masked.
-fn server_frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
+pub(crate) fn server_frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     assert_eq!(second & 0x80, 0, "a server does not mask");
     let (length, head) = match second {

@@ -33,7 +33,7 @@ fn with_connection<F: Future<Output = ()> + 'static>(test: impl FnOnce(TcpStream
         tokio::task::spawn_local(Rc::clone(&connections).beat());
         let admitted =
             (Bound::new(1, 0).enter(Ipv4Addr::LOCALHOST.into()).unwrap(), Rc::new(CoreLoad::default().count()));
-        connections.open(accepted.unwrap().0, b"", admitted, None);
+        connections.open(accepted.unwrap().0.into(), b"", admitted, None);
         test(peer.unwrap(), connections).await;
     });
 }

@@ -1,7 +1,5 @@
 //! Publishing over HTTP, on a connection that is kept: one request, its answer, the next.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context, bail, ensure};
 use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,6 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::message::{Message, leading_number};
 use crate::peer::Peer;
+use crate::target::{Stream, Target};
 
 /// A connection that publishes as the server under test wants it.
 pub(crate) struct HttpPublisher {
@@ -17,8 +16,8 @@ pub(crate) struct HttpPublisher {
 }
 
 impl HttpPublisher {
-    pub(super) async fn connect(peer: Peer, address: SocketAddr) -> anyhow::Result<Self> {
-        Ok(Self { peer, http: Http::connect(address).await? })
+    pub(super) async fn connect(peer: Peer, server: &Target) -> anyhow::Result<Self> {
+        Ok(Self { peer, http: Http::connect(server).await? })
     }
 
     pub(super) async fn publish(&mut self, message: &Message, padding: usize) -> anyhow::Result<u64> {
@@ -33,7 +32,7 @@ impl HttpPublisher {
 
 /// A connection of HTTP/1.1.
 pub(crate) struct Http {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
 }
 
@@ -46,17 +45,20 @@ pub(crate) struct Answer {
 }
 
 impl Http {
-    pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address)
+    pub(crate) async fn connect(server: &Target) -> anyhow::Result<Self> {
+        let address = server.address;
+        let tcp = TcpStream::connect(address)
             .await
             .with_context(|| format!("connect to {address}; is the server started, and the port right?"))?;
-        stream.set_nodelay(true)?;
+        tcp.set_nodelay(true)?;
+        let stream = server.over(tcp).await.context("the TLS handshake of a publisher")?;
         Ok(Self { stream, buffer: Vec::new() })
     }
 
     /// Sends a request and waits for a successful answer.
     pub(crate) async fn request(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
         self.stream.write_all(request).await.context("send a request")?;
+        self.stream.flush().await.context("send a request")?;
         self.buffer.clear();
         let end = loop {
             if let Some(end) = memmem::find(&self.buffer, b"\r\n\r\n") {

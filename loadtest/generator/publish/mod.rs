@@ -17,6 +17,7 @@ use crate::accounts::Published;
 use crate::clock::{Alarm, Clock};
 use crate::message::{Message, padding};
 use crate::peer::Peer;
+use crate::target::Target;
 use crate::workload::Chance;
 
 pub(crate) use http::{Http, HttpPublisher};
@@ -54,7 +55,7 @@ impl Publisher {
 /// How publishers are reached.
 #[derive(Clone, Debug)]
 pub(crate) enum Way {
-    Http(Peer, SocketAddr),
+    Http(Peer, Target),
     Nats(SocketAddr),
     Sql(String),
     Notify(String),
@@ -77,7 +78,7 @@ impl Way {
 
     async fn connect_one(&self) -> anyhow::Result<Publisher> {
         Ok(match self {
-            Self::Http(peer, address) => Publisher::Http(HttpPublisher::connect(*peer, *address).await?),
+            Self::Http(peer, server) => Publisher::Http(HttpPublisher::connect(*peer, server).await?),
             Self::Nats(address) => Publisher::Nats(NatsPublisher::connect(*address, 1).await?),
             Self::Sql(url) => Publisher::Sql(SqlPublisher::connect(url).await?),
             Self::Notify(url) => Publisher::Notify(NotifyPublisher::connect(url).await?),

@@ -1,0 +1,261 @@
+//! The way to the server under test, plain or under TLS: [`Target`], and the streams that lead there.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use anyhow::Context as _;
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, RootCertStore, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// What one read of a TLS socket takes at least, where there is so much.
+const TLS_READ_BYTES: usize = 32 * 1024;
+
+/// Where the server is, and how it is spoken to.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+/// Which certificates are trusted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trust<'a> {
+    /// Any.
+    All,
+    /// Those in this file, and what they have signed.
+    File(&'a Path),
+}
+
+impl Target {
+    pub(crate) fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+
+    /// A server that has a certificate for `host`.
+    pub(crate) fn tls(address: SocketAddr, host: &str, trust: Trust<'_>) -> anyhow::Result<Self> {
+        let name = ServerName::try_from(host.to_owned()).with_context(|| format!("{host} is no name"))?;
+        let provider = Arc::new(ring::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let mut config = match trust {
+            Trust::All => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
+            Trust::File(file) => builder.with_root_certificates(roots(file)?),
+        }
+        .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { address, tls: Some((Arc::new(config), name)) })
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The same server, to which every handshake is a new one.
+    pub(crate) fn without_sessions(&self) -> Self {
+        self.with(Resumption::disabled())
+    }
+
+    /// The same server, with a memory of sessions that nobody else takes from.
+    pub(crate) fn with_own_sessions(&self) -> Self {
+        self.with(Resumption::in_memory_sessions(1))
+    }
+
+    fn with(&self, resumption: Resumption) -> Self {
+        let mut target = self.clone();
+        if let Some((config, _)) = &mut target.tls {
+            Arc::make_mut(config).resumption = resumption;
+        }
+        target
+    }
+
+    /// Goes on from a TCP connection.
+    pub(crate) async fn over(&self, tcp: TcpStream) -> io::Result<Stream> {
+        match &self.tls {
+            None => Ok(Stream::Plain(tcp)),
+            Some((config, name)) => {
+                let stream = TlsConnector::from(Arc::clone(config)).connect(name.clone(), tcp).await?;
+                Ok(Stream::Tls(Box::new(stream)))
+            }
+        }
+    }
+}
+
+fn roots(file: &Path) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).with_context(|| format!("--ca {}", file.display()))? {
+        roots.add(certificate?)?;
+    }
+    Ok(roots)
+}
+
+/// A stream while a connection is being set up.
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether TLS took up an earlier session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed))
+    }
+
+    /// The stream outside of the runtime; what it had read and decrypted goes to `unread`.
+    pub(crate) fn into_ready(self, unread: &mut Vec<u8>) -> io::Result<ReadyStream> {
+        match self {
+            Self::Plain(stream) => Ok(ReadyStream::Plain(stream.into_std()?)),
+            Self::Tls(stream) => {
+                let (tcp, mut tls) = stream.into_inner();
+                match tls.reader().read_to_end(unread) {
+                    Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+                    _ => {}
+                }
+                Ok(ReadyStream::Tls(Box::new((tcp.into_std()?, tls))))
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A stream that is read when an epoll says so. Nothing that it had is left behind after a read, so that the epoll tells all.
+pub(crate) enum ReadyStream {
+    Plain(std::net::TcpStream),
+    Tls(Box<(std::net::TcpStream, ClientConnection)>),
+}
+
+impl AsFd for ReadyStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Plain(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.0.as_fd(),
+        }
+    }
+}
+
+impl Read for ReadyStream {
+    /// `buffer` has room for more than [`TLS_READ_BYTES`] and a record.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (tcp, tls) = match self {
+            Self::Plain(stream) => return stream.read(buffer),
+            Self::Tls(stream) => &mut **stream,
+        };
+        let mut filled = 0;
+        while filled < TLS_READ_BYTES {
+            match tls.read_tls(tcp) {
+                Ok(0) => return Ok(filled),
+                Err(error) if filled > 0 && error.kind() == ErrorKind::WouldBlock => return Ok(filled),
+                result => result?,
+            };
+            tls.process_new_packets().map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+            filled += match tls.reader().read(&mut buffer[filled..]) {
+                Ok(0) => return Ok(filled),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+                result => result?,
+            };
+        }
+        Ok(filled)
+    }
+}
+
+impl Write for ReadyStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => {
+                let (tcp, tls) = &mut **stream;
+                let written = tls.writer().write(bytes)?;
+                while tls.wants_write() {
+                    tls.write_tls(tcp)?;
+                }
+                Ok(written)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Trusts any certificate of whoever holds its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

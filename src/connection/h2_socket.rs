@@ -1,0 +1,133 @@
+//! A WebSocket that is a stream of an HTTP/2 connection (RFC 8441): [`H2Socket`].
+//!
+//! Nothing is written that the stream has no room for: within the client's windows for the stream and for the connection,
+//! and within the connection's send buffer. What does not fit waits in the send queue, as it does for TCP, so a stream
+//! without a window is a socket that would block. The stream asks for room only while something waits, because what one
+//! stream has been given of the connection's window the others do not have.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use h2::{Reason, RecvStream, SendStream};
+
+/// How much room a stream that waits asks for.
+const ROOM_BYTES: usize = 16 * 1024;
+
+/// A stream of an HTTP/2 connection, both ways.
+#[derive(Debug)]
+pub struct H2Socket {
+    send: SendStream<Bytes>,
+    receive: RecvStream,
+    /// What of the last DATA frame did not fit where it was read to.
+    unread: Bytes,
+    writing: Writing,
+    peer: Option<SocketAddr>,
+}
+
+/// How far what is written is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    Open,
+    /// The client has ended the stream.
+    Broken,
+    /// All of it is on its way.
+    Ended,
+    /// All of it is written, but the client had no room for it.
+    Stalled,
+}
+
+impl H2Socket {
+    /// The two halves of a stream, and who is at the other end of its connection.
+    #[must_use]
+    pub const fn new(send: SendStream<Bytes>, receive: RecvStream, peer: Option<SocketAddr>) -> Self {
+        Self { send, receive, unread: Bytes::new(), writing: Writing::Open, peer }
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        while self.unread.is_empty() {
+            match ready!(self.receive.poll_data(cx)) {
+                Some(data) => self.unread = data.map_err(io::Error::other)?,
+                None => return Poll::Ready(Ok(0)),
+            }
+        }
+        let read = self.unread.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&self.unread.split_to(read));
+        // Fails only where the stream has ended.
+        let _ = self.receive.flow_control().release_capacity(read);
+        Poll::Ready(Ok(read))
+    }
+
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.room_for(bytes.len())?;
+        self.write(Bytes::copy_from_slice(&bytes[..room]))
+    }
+
+    /// As one DATA frame, since each has a head and costs the connection's lock.
+    pub(super) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let room = self.room_for(slices.iter().map(|slice| slice.len()).sum())?;
+        let mut joined = BytesMut::with_capacity(room);
+        for slice in slices {
+            joined.extend_from_slice(&slice[..slice.len().min(room - joined.len())]);
+        }
+        self.write(joined.freeze())
+    }
+
+    /// How much of so many bytes may be written now. Where there is no room, it is asked for; where there is for all, nothing
+    /// is kept back from the other streams.
+    fn room_for(&mut self, bytes: usize) -> io::Result<usize> {
+        if self.writing != Writing::Open {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.send.reserve_capacity(bytes.min(ROOM_BYTES));
+        match self.send.capacity() {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            room => Ok(room.min(bytes)),
+        }
+    }
+
+    fn write(&mut self, bytes: Bytes) -> io::Result<usize> {
+        let written = bytes.len();
+        self.send.send_data(bytes, false).map_err(io::Error::other)?;
+        Ok(written)
+    }
+
+    /// After a write that would have blocked, which has asked for room.
+    pub(super) fn poll_write_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.send.capacity() > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(Ok(_)) = ready!(self.send.poll_capacity(cx)) {
+            return Poll::Ready(Ok(()));
+        }
+        // The next write says so.
+        self.writing = Writing::Broken;
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    /// Ends this side of the stream, behind all that was written.
+    pub(super) fn end_writing(&mut self) {
+        if self.writing == Writing::Open {
+            self.send.reserve_capacity(1);
+            self.writing = if self.send.capacity() == 0 { Writing::Stalled } else { Writing::Ended };
+            // Fails only where the client has ended the stream.
+            let _ = self.send.send_data(Bytes::new(), true);
+        }
+    }
+
+    pub(super) const fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+}
+
+impl Drop for H2Socket {
+    /// A client that takes what is sent is told that it was all. With one that takes nothing, the stream would stay until
+    /// the connection ends, so it is ended at once.
+    fn drop(&mut self) {
+        self.end_writing();
+        if self.writing == Writing::Stalled {
+            self.send.send_reset(Reason::CANCEL);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What a [`Connection`](super::Connection) reads and writes: [`Socket`], with nothing that blocks.
+//!
+//! A variant other than plain TCP stands behind a pointer, since a plain socket must not pay for it in memory.
+
+use std::io::{self, IoSlice};
+use std::net::{Shutdown, SocketAddr};
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{SendFlags, send};
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use super::h2_socket::H2Socket;
+use crate::tls::TlsStream;
+
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+/// How much the kernel may hold that it has not sent, before it says that a socket is full.
+const NOTSENT_BYTES_MAX: u32 = 16 * 1024;
+
+/// The bytes of one WebSocket, below its frames.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Plain(TcpStream),
+    /// A stream of an HTTP/2 connection.
+    Http2(Box<H2Socket>),
+    /// TLS over TCP.
+    Tls(Box<TlsStream>),
+}
+
+const _: () = assert!(size_of::<Socket>() <= size_of::<TcpStream>() + 8, "an idle plain socket pays for nothing else");
+
+impl Socket {
+    /// Prepares it for changes that go out as they come.
+    pub(super) fn prepare(&self) {
+        match self {
+            Self::Plain(stream) => keep_fresh(stream),
+            Self::Tls(stream) => keep_fresh(stream.tcp()),
+            // Its connection is.
+            Self::Http2(_) => {}
+        }
+    }
+
+    /// Reads what has come; 0 is the end. Where nothing has, the task of `cx` is woken when something does.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => loop {
+                ready!(stream.poll_read_ready(cx))?;
+                match stream.try_read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
+                }
+            },
+            Self::Http2(stream) => stream.poll_read(cx, buffer),
+            Self::Tls(stream) => stream.poll_read_into(cx, buffer),
+        }
+    }
+
+    /// Writes a part of `bytes`, all of it if it fits; `WouldBlock` where the socket takes nothing now. What was written
+    /// may wait for [`Socket::poll_flush`].
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.try_write(bytes),
+            Self::Http2(stream) => stream.try_write(bytes),
+            Self::Tls(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// [`Socket::try_write`] of several pieces, in order, with one system call.
+    pub(super) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.try_write_vectored(slices),
+            Self::Http2(stream) => stream.try_write_vectored(slices),
+            Self::Tls(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    /// Writes one frame past Tokio's bookkeeping of readiness, whose memory is not touched where the socket takes all:
+    /// how many bytes it took. Only where nothing waits; a caller whose frame was not taken whole goes on with
+    /// [`Socket::try_write`], which keeps the books and tells what is wrong.
+    pub(super) fn send_alone(&mut self, bytes: &[u8]) -> usize {
+        match self {
+            Self::Plain(stream) => send(stream, bytes, SEND_FLAGS).unwrap_or(0),
+            Self::Http2(stream) => stream.try_write(bytes).unwrap_or(0),
+            Self::Tls(stream) => stream.send_alone(bytes),
+        }
+    }
+
+    /// Whether nothing that was written waits here for [`Socket::poll_flush`].
+    pub(super) fn is_flushed(&self) -> bool {
+        match self {
+            // What an HTTP/2 connection has taken, its own task sends.
+            Self::Plain(_) | Self::Http2(_) => true,
+            Self::Tls(stream) => stream.is_flushed(),
+        }
+    }
+
+    /// Whether the socket may take more; otherwise the task of `cx` is woken when it may.
+    pub(super) fn poll_write_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => stream.poll_write_ready(cx),
+            Self::Http2(stream) => stream.poll_write_ready(cx),
+            Self::Tls(stream) => stream.tcp().poll_write_ready(cx),
+        }
+    }
+
+    /// Sends what was written and is still here; otherwise the task of `cx` is woken when more can be sent.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) | Self::Http2(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => stream.poll_flush_unsent(cx),
+        }
+    }
+
+    /// Says that nothing follows what was written. Only after all of it is flushed.
+    pub(super) fn end_writing(&mut self) {
+        let tcp = match self {
+            Self::Plain(stream) => &*stream,
+            Self::Tls(stream) => {
+                stream.end_writing();
+                stream.tcp()
+            }
+            Self::Http2(stream) => return stream.end_writing(),
+        };
+        // A peer that is gone has nothing to be told.
+        let _ = SockRef::from(tcp).shutdown(Shutdown::Write);
+    }
+
+    /// Whose it is.
+    ///
+    /// # Errors
+    /// If the socket is no longer connected.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.peer_addr(),
+            Self::Http2(stream) => stream.peer().ok_or_else(|| io::ErrorKind::NotConnected.into()),
+            Self::Tls(stream) => stream.tcp().peer_addr(),
+        }
+    }
+}
+
+/// Keeps old changes from hiding in the kernel's buffer.
+pub fn keep_fresh(stream: &TcpStream) {
+    // A socket that refuses the option only is less fresh.
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
+}
+
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Self {
+        Self::Plain(stream)
+    }
+}
+
+impl From<H2Socket> for Socket {
+    fn from(stream: H2Socket) -> Self {
+        Self::Http2(Box::new(stream))
+    }
+}
+
+impl From<Box<TlsStream>> for Socket {
+    fn from(stream: Box<TlsStream>) -> Self {
+        Self::Tls(stream)
+    }
+}

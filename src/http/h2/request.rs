@@ -1,0 +1,163 @@
+//! One request on an HTTP/2 connection: to the same handler as those of HTTP/1, and its answer back.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderValue, UPGRADE};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::super::listener::{CoreHttp, Peer};
+use super::super::{Answer, answer, check_head, finish, metric_label};
+use super::push::{self, Promised};
+use super::{SEND_BUFFER_BYTES, is_extended_connect, websocket};
+
+/// How long a client may take nothing of an answer that waits for it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A request, and the way to answer it.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) request: Request<RecvStream>,
+    pub(super) respond: SendResponse<Bytes>,
+    /// How many streams the client lets this side open.
+    pub(super) pushes_max: usize,
+}
+
+/// Serves a request until its answer is sent. A client that resets its stream is not answered.
+pub(super) async fn serve(core: CoreHttp, peer: Peer, exchange: Exchange) {
+    let Exchange { mut request, mut respond, pushes_max } = exchange;
+    name_host(&mut request);
+    let method = metric_label(request.method());
+    let is_head = request.method() == Method::HEAD;
+    let mut pushed = Promised::default();
+    let mut answer = if let Err(problem) = check_head(&core.services, &request) {
+        finish(problem.into())
+    } else if is_extended_connect(&request) || request.uri().path() == "/websocket" {
+        match websocket::admit(&core.services, peer.address, &request) {
+            Ok(admission) => {
+                core.services.metrics.responded(method, StatusCode::OK.as_u16());
+                return websocket::open(&core, peer, admission, request, respond);
+            }
+            Err(problem) => finish(problem.into()),
+        }
+    } else {
+        pushed = push::promise(&mut respond, &request, pushes_max);
+        let bytes_told = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let request = request.map(|stream| RequestBody { stream, bytes_told });
+        tokio::select! {
+            answer = answer(&core.services, request) => answer,
+            reset = std::future::poll_fn(|cx| respond.poll_reset(cx)) => {
+                return debug!(?reset, "a client does not want its answer");
+            }
+        }
+    };
+    core.services.metrics.responded(method, answer.status().as_u16());
+    pushed.mark(&mut answer, peer.is_secure);
+    let sending = send(|head, is_end| respond.send_response(head, is_end), answer, is_head);
+    let (sent, ()) = tokio::join!(sending, pushed.send(&core.services));
+    if let Err(error) = sent {
+        debug!(%error, "an answer was not taken");
+    }
+}
+
+/// The authority of a request is its host, wherever the client wrote it (RFC 9113, §8.3.1).
+fn name_host(request: &mut Request<RecvStream>) {
+    if let Some(authority) = request.uri().authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+/// Sends an answer as far as the client takes it, without its body where that is not wanted.
+pub(super) async fn send(
+    send_head: impl FnOnce(Response<()>, bool) -> Result<SendStream<Bytes>, h2::Error>,
+    answer: Answer,
+    is_head: bool,
+) -> Result<(), h2::Error> {
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.unwrap_or_else(|never: Infallible| match never {}).to_bytes();
+    let head = head_of(Response::from_parts(head, ()), body.len());
+    let is_end = is_head || body.is_empty();
+    let mut stream = send_head(head, is_end)?;
+    if is_end { Ok(()) } else { send_body(&mut stream, body).await }
+}
+
+/// Adds what hyper adds to an answer of HTTP/1, and takes what only HTTP/1 may say (RFC 9113, §8.2.2).
+fn head_of(mut response: Response<()>, body_bytes: usize) -> Response<()> {
+    let has_body = response.status() != StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.remove(CONNECTION);
+    headers.remove(UPGRADE);
+    if has_body {
+        headers.insert(CONTENT_LENGTH, body_bytes.into());
+    }
+    dated(response)
+}
+
+/// Adds when it was made (RFC 9110, §6.6.1).
+pub(super) fn dated(mut response: Response<()>) -> Response<()> {
+    let date = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())).expect("a date is text");
+    response.headers_mut().insert(DATE, date);
+    response
+}
+
+/// Gives the stream what fits in its buffer, and waits for the client to take it.
+async fn send_body(stream: &mut SendStream<Bytes>, mut body: Bytes) -> Result<(), h2::Error> {
+    while !body.is_empty() {
+        stream.reserve_capacity(body.len().min(SEND_BUFFER_BYTES));
+        let capacity = match stream.capacity() {
+            0 => match timeout(WRITE_TIMEOUT, std::future::poll_fn(|cx| stream.poll_capacity(cx))).await {
+                Ok(Some(capacity)) => capacity?,
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    stream.send_reset(Reason::CANCEL);
+                    return Ok(());
+                }
+            },
+            capacity => capacity,
+        };
+        let part = body.split_to(capacity.min(body.len()));
+        stream.send_data(part, body.is_empty())?;
+    }
+    Ok(())
+}
+
+/// The body of a request. Its window grows again by what is read of it.
+struct RequestBody {
+    stream: RecvStream,
+    /// Its `Content-Length`.
+    bytes_told: Option<u64>,
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let Some(data) = ready!(self.stream.poll_data(cx)) else { return Poll::Ready(None) };
+        let data = data?;
+        // Fails only where the stream has ended.
+        let _ = self.stream.flow_control().release_capacity(data.len());
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = SizeHint::new();
+        hint.set_lower(self.bytes_told.unwrap_or(0));
+        hint
+    }
+}

@@ -1,0 +1,158 @@
+//! The plain listener beside HTTPS: every request is told where it would be answered.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::Answer;
+use super::problem::Problem;
+
+/// How many are answered at once; the kernel's backlog keeps the rest.
+const SOCKETS_MAX: usize = 256;
+/// How long a client has for its request and for taking the answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the acceptor waits after the process ran out of file descriptors.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Answers requests with a redirect to https at this port, until `draining`. One request per connection.
+pub async fn redirect(listener: TcpListener, https_port: u16, draining: CancellationToken) {
+    let sockets = Arc::new(Semaphore::new(SOCKETS_MAX));
+    while let Ok(place) = Arc::clone(&sockets).acquire_owned().await {
+        let Some(accepted) = draining.run_until_cancelled(listener.accept()).await else { return };
+        match accepted {
+            Ok((stream, _)) => {
+                let draining = draining.clone();
+                tokio::spawn(async move {
+                    let served = draining.run_until_cancelled(timeout(ANSWER_TIMEOUT, serve(stream, https_port)));
+                    if let Some(Ok(Err(error))) = served.await {
+                        debug!(%error, "a redirect ended early");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept sockets to redirect");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, https_port: u16) -> hyper::Result<()> {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(ANSWER_TIMEOUT).keep_alive(false);
+    let service =
+        service_fn(
+            |request| async move { Ok::<_, Infallible>(answer(&request, https_port).unwrap_or_else(Answer::from)) },
+        );
+    builder.serve_connection(TokioIo::new(stream), service).await
+}
+
+/// 308, so that a method and its body are kept (RFC 9110, §15.4.9).
+fn answer<B>(request: &Request<B>, https_port: u16) -> Result<Answer, Problem> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(Problem::bad_request("a request has one Host header (RFC 9112, §3.2)"));
+    };
+    let host = host.to_str().ok().and_then(host_name);
+    let host = host
+        .ok_or_else(|| Problem::bad_request("the Host header is not a name or an address, with or without a port"))?;
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let path = if path.starts_with('/') { path } else { "/" };
+    let location = match https_port {
+        443 => format!("https://{host}{path}"),
+        port => format!("https://{host}:{port}{path}"),
+    };
+    let location = HeaderValue::try_from(location).map_err(|_| Problem::bad_request("the path is not a path"))?;
+    let mut answer = Response::new(Bytes::from_static(b"This server speaks https.\n").into());
+    *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    answer.headers_mut().insert(LOCATION, location);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    Ok(answer)
+}
+
+/// The host of a Host header without its port, if both are well formed: what goes into the redirect names nothing but a host.
+fn host_name(value: &str) -> Option<&str> {
+    const BYTES_MAX: usize = 255;
+    let (host, port) = match value.strip_prefix('[').and_then(|rest| rest.find(']')) {
+        Some(end) => value.split_at(end + 2),
+        None => value.find(':').map_or((value, ""), |colon| value.split_at(colon)),
+    };
+    let is_address = || host.strip_prefix('[')?.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().ok();
+    let is_name = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    let is_number = |digits: &str| digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_number);
+    ((is_name || is_address().is_some()) && host.len() <= BYTES_MAX && is_port && !host.starts_with('.'))
+        .then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(host: &str, target: &str, port: u16) -> Result<String, Problem> {
+        let request = Request::builder().uri(target).header(HOST, host).body(()).unwrap();
+        answer(&request, port).map(|answer| {
+            assert_eq!(answer.status(), StatusCode::PERMANENT_REDIRECT);
+            answer.headers()[LOCATION].to_str().unwrap().to_owned()
+        })
+    }
+
+    #[test]
+    fn the_way_to_https_keeps_host_path_and_query() {
+        for (host, target, port, wanted) in [
+            ("shop.example", "/products?limit=1&after=2", 443, "https://shop.example/products?limit=1&after=2"),
+            ("shop.example:80", "/", 8443, "https://shop.example:8443/"),
+            ("127.0.0.1:8080", "//elsewhere.example/", 443, "https://127.0.0.1//elsewhere.example/"),
+            ("[::1]:8080", "/a", 8443, "https://[::1]:8443/a"),
+            ("[::1]", "*", 443, "https://[::1]/"),
+            ("shop.example", "http://elsewhere.example/a", 443, "https://shop.example/a"),
+        ] {
+            assert_eq!(location(host, target, port).unwrap(), wanted);
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_none_is_refused() {
+        let long = "a".repeat(256);
+        for host in [
+            "",
+            ":80",
+            "a b",
+            "a/b",
+            "user@shop.example",
+            "shop.example:80x",
+            "shop.example:8080800",
+            "[::1",
+            "[::1]x",
+            "[]",
+            "[shop]",
+            "a:1:2",
+            "shop.example#",
+            "shop.example?",
+            "shop.example\\",
+            ".",
+            "ü",
+            &long,
+        ] {
+            let problem = location(host, "/", 443).map(|found| panic!("{host:?} became {found}"));
+            assert!(problem.is_err());
+        }
+        let request = Request::builder().uri("/").body(()).unwrap();
+        assert!(answer(&request, 443).is_err(), "no Host at all");
+        let request = Request::builder().uri("/").header(HOST, "a").header(HOST, "b").body(()).unwrap();
+        assert!(answer(&request, 443).is_err(), "two of them");
+    }
+}
