@@ -63,6 +63,8 @@ pub(super) enum Attack {
     BodyCutOff,
     /// Many requests at once whose answers nobody reads.
     RequestFlood,
+    /// Streams of HTTP/2 that are opened and reset, and frames that make no sense.
+    Http2Frames,
     /// Frames that break RFC 6455, between frames that do not.
     BrokenFrames,
     /// Messages that are no commands.
@@ -78,13 +80,14 @@ pub(super) enum Attack {
 }
 
 impl Attack {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Noise,
         Self::HalfOpen,
         Self::AbandonedHandshake,
         Self::SlowHead,
         Self::BodyCutOff,
         Self::RequestFlood,
+        Self::Http2Frames,
         Self::BrokenFrames,
         Self::BadCommands,
         Self::PingFlood,
@@ -102,6 +105,7 @@ impl Attack {
             Self::SlowHead => "slow head",
             Self::BodyCutOff => "body cut off",
             Self::RequestFlood => "request flood",
+            Self::Http2Frames => "HTTP/2 frames",
             Self::BrokenFrames => "broken frames",
             Self::BadCommands => "bad commands",
             Self::PingFlood => "ping flood",
@@ -120,6 +124,7 @@ impl Attack {
             Self::SlowHead => slow_head(port, dice).await,
             Self::BodyCutOff => say(port, &cut_off_body(dice), dice).await,
             Self::RequestFlood => request_flood(port, dice).await,
+            Self::Http2Frames => say(port, &http2_frames(dice), dice).await,
             Self::BrokenFrames => {
                 let mut socket = RawSocket::connect(port, b"").await;
                 socket.write(&broken_frames(dice)).await;
@@ -253,6 +258,28 @@ fn noise(dice: &mut Dice) -> Vec<u8> {
         _ => return [b"GET / HTTP/1.1\r\n", &b"x: y\r\n".repeat(500)[..], b"\r\n"].concat(),
     };
     [start, &rest].concat()
+}
+
+/// A connection of HTTP/2 (RFC 9113) on which requests are reset as soon as they are made, with other frames between.
+fn http2_frames(dice: &mut Dice) -> Vec<u8> {
+    const GET_ROOT: &[u8] = &[0x82, 0x86, 0x84];
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(http2_frame(4, 0, 0, b""));
+    let requests = u32::try_from(dice.below(500)).expect("few");
+    for stream in (1..).step_by(2).take(requests as usize) {
+        bytes.extend(http2_frame(1, 5, stream, GET_ROOT));
+        bytes.extend(http2_frame(3, 0, stream, &8u32.to_be_bytes()));
+        if dice.below(100) == 0 {
+            let [kind, flags, ..] = dice.next().to_be_bytes();
+            bytes.extend(http2_frame(kind % 12, flags, stream, &dice.bytes(100)));
+        }
+    }
+    bytes
+}
+
+fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 fn broken_frames(dice: &mut Dice) -> Vec<u8> {
