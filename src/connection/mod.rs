@@ -51,8 +51,14 @@ const SLICES_MAX: usize = 64;
 const ANSWERS_WAITING_MAX: usize = 16;
 
 #[cfg(target_pointer_width = "64")]
-const _: () =
-    assert!(Core::<Connection>::SEAT_BYTES == 352, "as the sum of an idle connection's memory in ARCHITECTURE.md says");
+const _: () = {
+    // A debug build checks more, and keeps what it checks.
+    let bytes_max = if cfg!(debug_assertions) { 352 } else { 344 };
+    assert!(
+        Core::<Connection>::SEAT_BYTES <= bytes_max,
+        "see the sum of an idle connection's memory in ARCHITECTURE.md"
+    );
+};
 
 /// What bounds each connection.
 #[derive(Clone, Copy, Debug)]
