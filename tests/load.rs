@@ -65,6 +65,49 @@ async fn runs_go_over_tls_too() {
     assert!(output.status.code() == Some(64) && error.contains("--ca") && error.contains("--insecure"), "{error}");
 }
 
+/// Runs `fanout` with seven WebSockets on each connection, and looks meanwhile whether the server has them so.
+async fn fanout_over_http2(server: &TestServer, target: &[&str]) {
+    let load = ["--connections", "20", "--http2", "7", "--ids-per-connection", "3", "--products", "10"];
+    let spans = ["--payload-bytes", "20000", "--warm-up", "0.1", "--duration", "0.5"];
+    let running = rowcast_load(&[&["fanout"], target, &load[..], &spans[..]].concat()).spawn().unwrap();
+    server.until_metric("rowcast_http2_connections", 3).await;
+    let output = patiently(running.wait_with_output()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.ends_with("every change arrived in order, or was named as skipped\n"), "{said}");
+    assert!(!said.starts_with(&format!("{:<26}0 ", "deliveries")), "{said}");
+}
+
+#[tokio::test]
+async fn readers_share_http2_connections() {
+    let server = TestServer::embedded(&["--cores", "2"]).await;
+    let url = format!("ws://{}", server.address);
+    fanout_over_http2(&server, &["--url", &url]).await;
+
+    let pid = std::process::id().to_string();
+    let memory = ["memory", "--url", &url, "--pid", &pid, "--connections", "20"];
+    let output = run(&[&memory[..], &["--http2", "7"]].concat()).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("with 20 open"), "{said}");
+
+    for (arguments, why) in [
+        (["--http2", "200", "--connections", "1"], "--http2-max-streams"),
+        (["--http2", "7", "--slow", "1"], "--http2 goes without --slow"),
+    ] {
+        let output = run(&[&["fanout", "--url", &url], &arguments[..]].concat()).await;
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(64) && error.contains(why), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn readers_share_http2_connections_over_tls() {
+    let certificate = Certificate::new();
+    let server = TestServer::https(&certificate, &["--cores", "2"]).await;
+    let url = format!("wss://localhost:{}", server.address.port());
+    fanout_over_http2(&server, &["--url", &url, "--ca", text(&certificate.files.certificate)]).await;
+}
+
 #[tokio::test]
 async fn a_change_that_was_not_published_is_named() {
     let server = TestServer::embedded(&["--cores", "1"]).await;

@@ -27,6 +27,8 @@ const EXAMPLES: &str = "Examples:
                                      many products with few readers each
   rowcast-load fanout --connections 1000 --slow-percent 5 --churn 20
                                      some readers stop reading, and some leave and come back
+  rowcast-load fanout --connections 1000 --http2 100 --url wss://127.0.0.1:8443 --insecure
+                                     the readers over HTTP/2, 100 WebSockets on each TCP connection
   rowcast-load fanout --products 1000 --publishers 4 --publisher notify --batch 500 --database-url postgres://…
                                      how many notifications per second the server takes in
   rowcast-load memory --connections 15000 --pid $(pidof rowcast)
@@ -99,6 +101,10 @@ pub(crate) struct ReadersArgs {
     #[arg(long, env = "ROWCAST_LOAD_PRODUCTS", value_name = "P", default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) products: u32,
+
+    /// Hold this many of the WebSockets on each TCP connection, over HTTP/2 (fanout and memory); publishers stay on HTTP/1.1
+    #[arg(long, env = "ROWCAST_LOAD_HTTP2", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) http2: Option<u32>,
 }
 
 /// What `fanout` is told.
@@ -316,6 +322,10 @@ impl FanoutArgs {
             self.batch == 1 || (self.publisher == PublisherKind::Notify && self.rate.is_none()),
             "--batch goes with --publisher notify, and without --rate"
         );
+        ensure!(
+            self.readers.http2.is_none() || (self.slow() == 0 && self.churn == 0.0),
+            "--http2 goes without --slow, --slow-percent and --churn: its readers stay, and all of them read"
+        );
         Ok(())
     }
 }
@@ -387,5 +397,8 @@ mod tests {
         assert!(fanout(&notify).check().is_ok());
         assert!(fanout(&[&notify[..], &["--rate", "50"]].concat()).check().is_err());
         assert!(fanout(&["--batch", "100"]).check().is_err());
+        assert!(fanout(&["--http2", "100"]).check().is_ok());
+        assert!(fanout(&["--http2", "100", "--slow", "1"]).check().is_err());
+        assert!(fanout(&["--http2", "100", "--churn", "1"]).check().is_err());
     }
 }

@@ -14,7 +14,7 @@ use crate::peer::{Peer, Subscribing};
 use crate::target::{Stream, Target};
 
 /// Nothing on this machine takes longer; a server that does has hung.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How many sockets leave from one source address: half of the ports that Linux gives out by default.
 const SOCKETS_PER_SOURCE: usize = 14_000;
@@ -35,7 +35,7 @@ pub(crate) async fn open(server: &Target, number: usize, path: &str) -> anyhow::
 
 async fn handshake(server: &Target, number: usize, path: &str) -> anyhow::Result<Client> {
     let address = server.address;
-    let tcp = connect(address, number).await.with_context(|| format!("connect socket {number} to {address}"))?;
+    let tcp = tcp(address, number).await.with_context(|| format!("connect socket {number} to {address}"))?;
     let mut stream = server.over(tcp).await.with_context(|| format!("the TLS handshake of socket {number}"))?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -59,7 +59,8 @@ async fn handshake(server: &Target, number: usize, path: &str) -> anyhow::Result
     Ok(Client { stream, unread })
 }
 
-async fn connect(server: SocketAddr, number: usize) -> std::io::Result<TcpStream> {
+/// The TCP connection with this number to a server.
+pub(crate) async fn tcp(server: SocketAddr, number: usize) -> std::io::Result<TcpStream> {
     let socket = match server.ip() {
         IpAddr::V4(_) => {
             let socket = TcpSocket::new_v4()?;
@@ -78,12 +79,17 @@ async fn connect(server: SocketAddr, number: usize) -> std::io::Result<TcpStream
 
 /// Opens a WebSocket that is subscribed to these products.
 pub(crate) async fn open_subscribed(peer: Peer, server: &Target, number: usize, ids: &[u32]) -> anyhow::Result<Client> {
-    let mut client = open(server, number, &peer.path(ids)).await?;
-    client.command(&peer.subscribe(ids)).await.with_context(|| format!("subscribe socket {number}"))?;
-    Ok(client)
+    let client = open(server, number, &peer.path(ids)).await?;
+    client.subscribed(peer, number, ids).await
 }
 
 impl Client {
+    /// Subscribes the WebSocket with this number to these products.
+    pub(crate) async fn subscribed(mut self, peer: Peer, number: usize, ids: &[u32]) -> anyhow::Result<Self> {
+        self.command(&peer.subscribe(ids)).await.with_context(|| format!("subscribe socket {number}"))?;
+        Ok(self)
+    }
+
     /// Sends commands and waits for their answers.
     pub(crate) async fn command(&mut self, commands: &Subscribing) -> anyhow::Result<()> {
         for message in &commands.messages {

@@ -18,7 +18,7 @@ use crate::peer::Peer;
 use crate::process::{Cpu, rss_kib};
 use crate::progress::Progress;
 use crate::publish::{self, Publishing, Way};
-use crate::readers::Readers;
+use crate::readers::{Readers, read_stream};
 use crate::report::{Outcome, Server};
 use crate::target::Target;
 use crate::workload::Workload;
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: &FanoutArgs) -> anyhow::Result<Outcome> {
     let _ = limits::raise_open_files();
     let way = way(args, &server)?;
     let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
-    let opened = open_all(args.target.peer, &server, &workload, &args.target.pid).await?;
+    let opened = open_all(args.target.peer, &server, args.readers.http2, &workload, &args.target.pid).await?;
     Run::new(args, server, way, workload, opened)?.measure().await
 }
 
@@ -102,6 +102,11 @@ impl<'a> Run<'a> {
 
     async fn measure(mut self) -> anyhow::Result<Outcome> {
         let reading = spawn_local(read_all(Rc::clone(&self.readers)));
+        if self.args.readers.http2.is_some() {
+            for number in 0..self.args.readers.connections {
+                spawn_local(read_stream(Rc::clone(&self.readers), number));
+            }
+        }
         let publishers = self.start_publishers().await?;
         let churning = (self.args.churn > 0.0).then(|| spawn_local(self.churn()));
         let (from, to) = self.watch().await?;

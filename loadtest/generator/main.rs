@@ -3,7 +3,7 @@
 //! The modules, in the order of a run:
 //!
 //! 1. [`cli`]: what is asked for. [`workload`]: who subscribes to what. [`peer`]: what differs between servers.
-//! 2. [`target`]: the way there. [`opening`] and [`client`]: WebSockets, opened and subscribed.
+//! 2. [`target`]: the way there. [`opening`], [`client`] and [`http2`]: WebSockets, opened and subscribed.
 //! 3. [`publish`]: writes changes. [`readers`]: receives them ([`frames`], [`envelope`], [`message`]).
 //! 4. [`accounts`]: whether all arrived. [`latency`] and [`process`]: how fast, and at what cost.
 //! 5. [`report`] and [`chart`]: what is told. [`floor`]: the server that others are measured against.
@@ -21,6 +21,7 @@ mod fanout;
 mod floor;
 mod frames;
 mod handshakes;
+mod http2;
 mod latency;
 mod message;
 mod notify;

@@ -6,6 +6,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::client::{Client, open_subscribed};
+use crate::http2;
 use crate::peer::Peer;
 use crate::process::rss_kib;
 use crate::progress::Progress;
@@ -33,26 +34,65 @@ pub(crate) struct Opened {
     pub(crate) memory: Option<Memory>,
 }
 
-/// Opens and subscribes all connections of a workload.
-pub(crate) async fn open_all(peer: Peer, server: &Target, workload: &Workload, pids: &[u32]) -> anyhow::Result<Opened> {
+/// Opens and subscribes all WebSockets of a workload, `http2` of them on each TCP connection if it is given.
+pub(crate) async fn open_all(
+    peer: Peer,
+    server: &Target,
+    http2: Option<u32>,
+    workload: &Workload,
+    pids: &[u32],
+) -> anyhow::Result<Opened> {
     let rss_before_kib = rss_kib(pids)?;
     let progress = Progress::new("opening connections", Some(workload.connections as u64));
     let began = Instant::now();
-    let open = |number| async move {
-        anyhow::Ok((number, open_subscribed(peer, server, number, workload.ids(number)).await?))
+    let clients = match http2 {
+        None => {
+            let open = |number| async move {
+                anyhow::Ok((number, open_subscribed(peer, server, number, workload.ids(number)).await?))
+            };
+            let opening = stream::iter(0..workload.connections).map(open).buffer_unordered(AT_ONCE);
+            opening.inspect_ok(|_| progress.add(1)).try_collect().await?
+        }
+        Some(streams) => {
+            let sharing = Sharing { peer, server, streams, workload, progress: &progress };
+            let connections = workload.connections.div_ceil(streams as usize);
+            let opening = stream::iter(0..connections).map(|number| sharing.open(number)).buffer_unordered(AT_ONCE);
+            opening.try_concat().await?
+        }
     };
-    let clients: Vec<(usize, Client)> = stream::iter(0..workload.connections)
-        .map(open)
-        .buffer_unordered(AT_ONCE)
-        .inspect_ok(|_| progress.add(1))
-        .try_collect()
-        .await?;
     progress.finish();
     let seconds = began.elapsed().as_secs_f64();
     tokio::time::sleep(SETTLING).await;
     let memory =
         if pids.is_empty() { None } else { Some(memory(rss_before_kib, rss_kib(pids)?, workload.connections)) };
     Ok(Opened { clients, seconds, memory })
+}
+
+/// WebSockets that share TCP connections.
+struct Sharing<'a> {
+    peer: Peer,
+    server: &'a Target,
+    /// On each connection; the last may have fewer.
+    streams: u32,
+    workload: &'a Workload,
+    progress: &'a Progress,
+}
+
+impl Sharing<'_> {
+    /// Opens the connection with this number, and the WebSockets on it one after the other.
+    async fn open(&self, number: usize) -> anyhow::Result<Vec<(usize, Client)>> {
+        let mut connection = http2::connect(self.server, number, self.streams).await?;
+        let first = number * self.streams as usize;
+        let end = self.workload.connections.min(first + self.streams as usize);
+        let mut clients = Vec::with_capacity(end - first);
+        for number in first..end {
+            let ids = self.workload.ids(number);
+            let client = connection.open(number, &self.peer.path(ids)).await?;
+            clients.push((number, client.subscribed(self.peer, number, ids).await?));
+            self.progress.add(1);
+        }
+        Ok(clients)
+    }
 }
 
 fn memory(rss_before_kib: u64, rss_open_kib: u64, connections: usize) -> Memory {

@@ -1,10 +1,15 @@
 //! The receiving side: all sockets behind one epoll, one buffer for all of them, frames read where they lie.
 //!
 //! No socket costs a task or a buffer; a socket keeps bytes only while a frame is incomplete. That is what lets one
-//! thread take several million messages a second.
+//! thread take several million messages a second. Only the streams of HTTP/2 connections, which share a TCP socket, have a
+//! task each ([`read_stream`]); what they receive goes the same way.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::{Poll, ready};
 
 use anyhow::Context;
 use rustix::buffer::spare_capacity;
@@ -112,7 +117,9 @@ impl Readers {
 
     fn resume(&mut self, number: usize) -> anyhow::Result<()> {
         let Some(socket) = &mut self.sockets[number] else { return Ok(()) };
-        epoll::add(&self.epoll, socket.stream.as_fd(), EventData::new_u64(number as u64), EventFlags::IN)?;
+        if let Some(file) = socket.stream.file() {
+            epoll::add(&self.epoll, file, EventData::new_u64(number as u64), EventFlags::IN)?;
+        }
         // What came together with the answer to the subscription makes no socket readable.
         let early = std::mem::take(&mut socket.unread);
         let rest = early.len() - self.sink.walk(number, socket, &early);
@@ -171,6 +178,33 @@ impl Readers {
         socket.unread.extend_from_slice(&bytes[walked..]);
         true
     }
+
+    /// Reads what a stream of an HTTP/2 connection has; ready once it is closed.
+    fn poll_stream(&mut self, number: usize, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        loop {
+            let Some(socket) = &mut self.sockets[number] else { return Poll::Ready(()) };
+            let ReadyStream::Http2(stream) = &mut socket.stream else { return Poll::Ready(()) };
+            let Some(Ok(data)) = ready!(stream.poll_data(cx)) else {
+                self.lose(number);
+                return Poll::Ready(());
+            };
+            if socket.unread.is_empty() {
+                let walked = self.sink.walk(number, socket, &data);
+                socket.unread.extend_from_slice(&data[walked..]);
+            } else {
+                let mut joined = std::mem::take(&mut socket.unread);
+                joined.extend_from_slice(&data);
+                let walked = self.sink.walk(number, socket, &joined);
+                joined.drain(..walked);
+                socket.unread = joined;
+            }
+        }
+    }
+}
+
+/// Reads the WebSocket with this number, on a stream of an HTTP/2 connection, until it is closed.
+pub(crate) async fn read_stream(readers: Rc<RefCell<Readers>>, number: usize) {
+    poll_fn(|cx| readers.borrow_mut().poll_stream(number, cx)).await;
 }
 
 impl Sink {

@@ -24,7 +24,8 @@ pub(crate) async fn memory(args: &MemoryArgs) -> anyhow::Result<Memory> {
     ensure!(!args.target.pid.is_empty(), "memory needs --pid, the process id of the server: --pid $(pidof rowcast)");
     let _ = limits::raise_open_files();
     let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
-    let opened = open_all(args.target.peer, &args.target.server()?, &workload, &args.target.pid).await?;
+    let opened =
+        open_all(args.target.peer, &args.target.server()?, args.readers.http2, &workload, &args.target.pid).await?;
     opened.memory.context("the server's process is not known")
 }
 
@@ -60,6 +61,7 @@ impl Storm {
 /// Subscribes, unsubscribes, subscribes again and closes, with all connections at once.
 pub(crate) async fn subscribe(args: &SubscribeArgs) -> anyhow::Result<Storm> {
     ensure!(args.target.peer == Peer::Rowcast, "subscribe speaks Rowcast's commands only; leave --peer out");
+    ensure!(args.readers.http2.is_none(), "subscribe has a TCP connection for each WebSocket; leave --http2 out");
     let server = args.target.server()?;
     let _ = limits::raise_open_files();
     let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);

@@ -20,6 +20,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::http2::Http2Stream;
+
 /// What one read of a TLS socket takes at least, where there is so much.
 const TLS_READ_BYTES: usize = 32 * 1024;
 
@@ -73,6 +75,15 @@ impl Target {
         self.with(Resumption::in_memory_sessions(1))
     }
 
+    /// The same server, spoken to in HTTP/2: under TLS by ALPN, on plain TCP by prior knowledge.
+    pub(crate) fn in_http2(&self) -> Self {
+        let mut target = self.clone();
+        if let Some((config, _)) = &mut target.tls {
+            Arc::make_mut(config).alpn_protocols = vec![b"h2".to_vec()];
+        }
+        target
+    }
+
     fn with(&self, resumption: Resumption) -> Self {
         let mut target = self.clone();
         if let Some((config, _)) = &mut target.tls {
@@ -105,6 +116,7 @@ fn roots(file: &Path) -> anyhow::Result<RootCertStore> {
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Http2(Http2Stream),
 }
 
 impl Stream {
@@ -125,6 +137,10 @@ impl Stream {
                 }
                 Ok(ReadyStream::Tls(Box::new((tcp.into_std()?, tls))))
             }
+            Self::Http2(mut stream) => {
+                unread.extend_from_slice(&stream.take_rest());
+                Ok(ReadyStream::Http2(stream))
+            }
         }
     }
 }
@@ -134,6 +150,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Http2(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -143,6 +160,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Http2(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -150,6 +168,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Http2(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -157,31 +176,37 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Http2(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
 
-/// A stream that is read when an epoll says so. Nothing that it had is left behind after a read, so that the epoll tells all.
+/// A stream that is read when an epoll says so: nothing that it had is left behind after a read, so that the epoll tells
+/// all. One of an HTTP/2 connection has no file of its own, and wakes the task that polls it.
 pub(crate) enum ReadyStream {
     Plain(std::net::TcpStream),
     Tls(Box<(std::net::TcpStream, ClientConnection)>),
+    Http2(Http2Stream),
 }
 
-impl AsFd for ReadyStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+impl ReadyStream {
+    /// What an epoll watches, if there is such a thing.
+    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Plain(stream) => stream.as_fd(),
-            Self::Tls(stream) => stream.0.as_fd(),
+            Self::Plain(stream) => Some(stream.as_fd()),
+            Self::Tls(stream) => Some(stream.0.as_fd()),
+            Self::Http2(_) => None,
         }
     }
 }
 
 impl Read for ReadyStream {
-    /// `buffer` has room for more than [`TLS_READ_BYTES`] and a record.
+    /// `buffer` has room for more than [`TLS_READ_BYTES`] and a record. Streams of HTTP/2 are polled instead.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (tcp, tls) = match self {
             Self::Plain(stream) => return stream.read(buffer),
             Self::Tls(stream) => &mut **stream,
+            Self::Http2(_) => return Err(ErrorKind::WouldBlock.into()),
         };
         let mut filled = 0;
         while filled < TLS_READ_BYTES {
@@ -213,6 +238,7 @@ impl Write for ReadyStream {
                 }
                 Ok(written)
             }
+            Self::Http2(stream) => stream.write(bytes),
         }
     }
 
