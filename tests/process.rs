@@ -46,6 +46,16 @@ impl Running {
         Self { address: address.parse().unwrap(), child, greeting }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// Throws away what it logs, so that a long log does not stop it.
+    pub(crate) fn ignore_log(&mut self) {
+        let mut log = self.child.stderr.take().expect("piped");
+        tokio::spawn(async move { tokio::io::copy(&mut log, &mut tokio::io::sink()).await });
+    }
+
     /// Sends a signal, and returns how the process ended and what its log said.
     pub(crate) async fn signal(mut self, signal: &str) -> (ExitStatus, String) {
         send_signal(&self.child, signal).await;

@@ -311,6 +311,8 @@ mod tests {
             (r#"{"id":"a","command":"subscribe","productIDs":[1.5]}"#, Why::BadProduct(0)),
             (r#"{"id":"a","command":"subscribe","productIDs":[-1]}"#, Why::BadProduct(0)),
             (r#"{"id":"a","command":"subscribe","productIDs":[9007199254740992]}"#, Why::BadProduct(0)),
+            (r#"{"id":"a","command":"subscribe","productIDs":[1,18446744073709551616]}"#, Why::BadProduct(1)),
+            (r#"{"id":"a","command":"subscribe","productIDs":[-9223372036854775809]}"#, Why::BadProduct(0)),
             (r#"{"id":"a","command":"subscribe","productIDs":[1,[2]]}"#, Why::BadProduct(1)),
             (r#"{"id":"a","command":"subscribe","productIDs":[1,null]}"#, Why::BadProduct(1)),
         ] {

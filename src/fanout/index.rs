@@ -3,6 +3,7 @@
 //! Two maps say the same from both sides. Each subscription knows its position in the other side's list, so that
 //! adding and removing one costs the same whatever the number of products, of subscribers, or of other connections.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -64,6 +65,7 @@ impl SubscriptionIndex {
             self.products_by_connection.remove(&connection);
         }
         self.forget_subscriber(connection, product, position);
+        self.give_room_back();
         true
     }
 
@@ -73,6 +75,7 @@ impl SubscriptionIndex {
         for (&product, &position) in &products {
             self.forget_subscriber(connection, product, position);
         }
+        self.give_room_back();
         products.len()
     }
 
@@ -98,6 +101,13 @@ impl SubscriptionIndex {
     #[must_use]
     pub fn connections_len(&self) -> usize {
         self.products_by_connection.len()
+    }
+
+    /// Makes the maps smaller where they are nearly empty: what a flood of subscriptions made them is not kept. It happens
+    /// after most of what was there has gone, so that each removal pays a part of it.
+    fn give_room_back(&mut self) {
+        shrink(&mut self.connections_by_product);
+        shrink(&mut self.products_by_connection);
     }
 
     /// Takes the subscriber at `position` out of its list and tells the one that moves there.
@@ -148,6 +158,13 @@ impl SubscriptionIndex {
         }
         assert!(self.products_by_connection.values().all(|products| !products.is_empty()));
         assert_eq!(listed, self.products_by_connection.values().map(HashMap::len).sum::<usize>());
+    }
+}
+
+fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    const KEPT: usize = 1024;
+    if map.capacity() > KEPT && map.len() < map.capacity() / 8 {
+        map.shrink_to(2 * map.len());
     }
 }
 
@@ -240,5 +257,32 @@ mod tests {
             }
             prop_assert_eq!((index.products_len(), index.connections_len()), (0, 0));
         }
+    }
+
+    #[test]
+    fn a_flood_of_subscriptions_leaves_no_room_behind() {
+        let mut index = SubscriptionIndex::new();
+        let ids = 100..50_000;
+        for number in (0..50).chain(ids.clone()) {
+            index.subscribe(connection(0), product(number));
+            index.subscribe(connection(1), product(number % 50));
+        }
+        for number in ids {
+            index.unsubscribe(connection(0), product(number));
+        }
+        assert!(index.connections_by_product.capacity() < 8192, "{}", index.connections_by_product.capacity());
+        index.close(connection(0));
+        index.check();
+        assert_eq!((index.products_len(), index.connections_len()), (50, 1));
+        for slot in 0..50_000 {
+            let key = SlotKey { slot, generation: 0 };
+            index.subscribe(ConnectionId { core: CoreId(7), key }, product(1));
+        }
+        for slot in 0..50_000 {
+            let key = SlotKey { slot, generation: 0 };
+            index.close(ConnectionId { core: CoreId(7), key });
+        }
+        assert!(index.products_by_connection.capacity() < 8192, "{}", index.products_by_connection.capacity());
+        index.check();
     }
 }

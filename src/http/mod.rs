@@ -71,8 +71,9 @@ pub struct Services {
     pub allowed_origins: Arc<AllowedOrigins>,
 }
 
-/// Answers everything but the WebSocket, whatever the version of HTTP.
-async fn answer<B>(services: &Services, request: Request<B>) -> Answer
+/// Answers everything but the WebSocket, whatever the version of HTTP. Public for the fuzz target of requests.
+#[doc(hidden)]
+pub async fn answer<B>(services: &Services, request: Request<B>) -> Response<Full<Bytes>>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

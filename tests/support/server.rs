@@ -140,9 +140,7 @@ impl TestServer {
 
     /// The sum of a counter or gauge over all its labels, or over those that `name` gives; zero where it is not there.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let text = self.get("/metrics").await.text;
-        let is_named = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-        text.lines().filter(is_named).map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+        Http::connect(self.address).await.metric(name).await
     }
 
     /// Waits until a metric's sum is `wanted`.
@@ -208,6 +206,13 @@ impl Http {
             request = request.header("content-type", "application/json");
         }
         self.send(request.body(Full::from(body.unwrap_or("").to_owned())).expect("a request is built")).await
+    }
+
+    /// The sum of a counter or gauge over all its labels, or over those that `name` gives; zero where it is not there.
+    pub(crate) async fn metric(&mut self, name: &str) -> u64 {
+        let text = self.request("GET", "/metrics", None).await.text;
+        let is_named = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        text.lines().filter(is_named).map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Reply {

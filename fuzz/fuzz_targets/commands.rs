@@ -1,0 +1,115 @@
+//! A text message: what simd-json makes of it must be what serde_json makes of it, and every answer must be JSON.
+
+#![no_main]
+
+use std::cell::RefCell;
+
+use libfuzzer_sys::{Corpus, fuzz_target};
+use rowcast::connection::protocol::{self, Command, Refusal, ReplyId, Why};
+use rowcast::fanout::Operation;
+use rowcast::product::ProductId;
+use rowcast_fuzz::within;
+use serde_json::Value;
+use simd_json::Buffers;
+
+thread_local! {
+    /// Reused from message to message, as a core does.
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+fuzz_target!(|data: &[u8]| -> Corpus {
+    // The codec hands over nothing else.
+    let Ok(text) = std::str::from_utf8(data) else { return Corpus::Reject };
+    // simd-json takes -0 for the integer, serde_json for a fraction; both may.
+    if text.split("-0").skip(1).any(|rest| !rest.starts_with(['.', 'e', 'E'])) {
+        return Corpus::Reject;
+    }
+    let fresh = protocol::parse(&mut data.to_vec(), &mut Buffers::default());
+    let mut working_space = data.to_vec();
+    // The first term is for the reused buffers, which grow by doubling: this input pays for those before it as well.
+    let bytes_max = 64 * 1024 + 64 * data.len();
+    let parsed = within(bytes_max, || BUFFERS.with_borrow_mut(|buffers| protocol::parse(&mut working_space, buffers)));
+    assert_eq!(parsed, fresh, "what was read before makes a difference");
+    let expected = second_reading(text);
+    assert!(alike(&parsed, &expected), "simd-json: {parsed:?}\nserde_json: {expected:?}");
+    check_answers(&parsed, bytes_max);
+    Corpus::Keep
+});
+
+/// The same by way of `serde_json::Value`.
+fn second_reading(text: &str) -> Result<Command, Refusal> {
+    let refuse = |reply, why| Err(Refusal { reply, why });
+    let Ok(Value::Object(fields)) = serde_json::from_str(text) else { return refuse(None, Why::NotAnObject) };
+    let reply = match fields.get("id") {
+        None => None,
+        Some(Value::String(text)) => Some(ReplyId::Text(text.clone())),
+        Some(Value::Number(number)) => Some(match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => ReplyId::Unsigned(number),
+            (None, Some(number)) => ReplyId::Signed(number),
+            (None, None) => ReplyId::Float(number.as_f64().expect("it is one of the three")),
+        }),
+        Some(_) => return refuse(None, Why::BadId),
+    };
+    let operation = match fields.get("command") {
+        Some(Value::String(command)) if command == "subscribe" => Operation::Subscribe,
+        Some(Value::String(command)) if command == "unsubscribe" => Operation::Unsubscribe,
+        _ => return refuse(reply, Why::UnknownCommand),
+    };
+    let Some(Value::Array(ids)) = fields.get("productIDs") else { return refuse(reply, Why::NoProducts) };
+    let mut products = Vec::new();
+    for (place, id) in ids.iter().enumerate() {
+        match id.as_u64().and_then(ProductId::new) {
+            Some(id) => products.push(id),
+            None => return refuse(reply, Why::BadProduct(place)),
+        }
+    }
+    Ok(Command { reply, operation, products })
+}
+
+/// Whether both say the same; of fractions, which have many digits, nearly the same.
+fn alike(one: &Result<Command, Refusal>, other: &Result<Command, Refusal>) -> bool {
+    let near = |one: &Option<ReplyId>, other: &Option<ReplyId>| match (one, other) {
+        (Some(ReplyId::Float(one)), Some(ReplyId::Float(other))) => {
+            one == other || (one - other).abs() <= one.abs() * 1e-15
+        }
+        _ => one == other,
+    };
+    match (one, other) {
+        (Ok(one), Ok(other)) => {
+            near(&one.reply, &other.reply) && one.operation == other.operation && one.products == other.products
+        }
+        (Err(one), Err(other)) => near(&one.reply, &other.reply) && one.why == other.why,
+        _ => false,
+    }
+}
+
+fn check_answers(parsed: &Result<Command, Refusal>, bytes_max: usize) {
+    let (reply, ok, frame) = match parsed {
+        Ok(Command { reply: None, .. }) => return,
+        Ok(Command { reply: Some(reply), .. }) => {
+            (Some(reply), true, within(bytes_max, || protocol::accepted(reply, 7)))
+        }
+        Err(refusal) => (refusal.reply.as_ref(), false, within(bytes_max, || protocol::refused(refusal))),
+    };
+    let head = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let answer: Value = serde_json::from_slice(&frame[head..]).expect("an answer is JSON");
+    assert_eq!(answer.get("reply").is_some(), reply.is_some());
+    match reply {
+        Some(ReplyId::Text(text)) => assert_eq!(answer["reply"], text.as_str()),
+        Some(ReplyId::Unsigned(number)) => assert_eq!(answer["reply"], *number),
+        Some(ReplyId::Signed(number)) => assert_eq!(answer["reply"], *number),
+        Some(ReplyId::Float(number)) => {
+            let came = answer["reply"].as_f64().expect("a number comes back as a number");
+            assert!((came - number).abs() <= number.abs() * 1e-15, "{number} came back as {came}");
+        }
+        None => {}
+    }
+    if reply.is_some() {
+        assert_eq!(answer["ok"], ok);
+    }
+    assert_eq!(answer["error"].is_string(), !ok);
+}
