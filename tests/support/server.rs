@@ -140,7 +140,7 @@ impl TestServer {
 
     /// The sum of a counter or gauge over all its labels, or over those that `name` gives; zero where it is not there.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
-        Http::connect(self.address).await.metric(name).await
+        self.http().await.metric(name).await
     }
 
     /// Waits until a metric's sum is `wanted`.
