@@ -15,6 +15,10 @@ use rowcast::telemetry;
 use rowcast::tls::write_self_signed;
 use tracing::info;
 
+/// Gives memory back after a flood, which the C library's allocator keeps (ARCHITECTURE.md, Decisions).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The configuration cannot be used (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
 
