@@ -121,10 +121,13 @@ fn greet(server: &Server, config: &Config) {
     };
     let (http, ws) = if config.tls.is_some() { ("https", "wss") } else { ("http", "ws") };
     let token = if config.keys.is_some() { " -H \"Authorization: Bearer $TOKEN\"" } else { "" };
+    let redirect =
+        server.redirect_address().map(|redirect| format!("Requests to http://{redirect} are sent on to it\n"));
+    let redirect = redirect.unwrap_or_default();
     // Whoever started this may have closed standard output.
     let _ = write!(
         std::io::stdout(),
-        "Rowcast is live at {http}://{address}\n\
+        "Rowcast is live at {http}://{address}\n{redirect}\
          Products are in {store}; WebSockets open at {ws}://{address}/websocket\n\
          Try this, and watch the page:\n  \
          curl -X PUT {http}://{address}/products/1 -H 'Content-Type: application/json'{token} \\\n    \

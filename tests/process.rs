@@ -46,6 +46,14 @@ impl Running {
         Self { address: address.parse().unwrap(), child, greeting }
     }
 
+    /// Where it only sends everybody on to https, as it says in its second line.
+    pub(crate) async fn redirect(&mut self) -> std::net::SocketAddr {
+        let mut line = String::new();
+        patiently(self.greeting.read_line(&mut line)).await.unwrap();
+        let address = line.strip_prefix("Requests to http://").and_then(|line| line.split_once(' '));
+        address.unwrap_or_else(|| panic!("{line:?}")).0.parse().unwrap()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
     }

@@ -3,25 +3,17 @@
 
 #![no_main]
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
-use clap::Parser;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Response};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use rowcast::config::{Cli, Task};
-use rowcast::connection::admission::Admission;
 use rowcast::http::{self, Services};
-use rowcast::metrics::Metrics;
-use rowcast::shutdown::Shutdown;
-use rowcast::source::Source;
-use rowcast::store::Store;
-use rowcast::store::postgres::PostgresStore;
-use rowcast::store::postgres_config::PostgresConfig;
 use rowcast::websocket::handshake;
+use rowcast_fuzz::server::{config, services};
 use rowcast_fuzz::within;
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -80,32 +72,12 @@ fn servers() -> &'static Servers {
     static SERVERS: OnceLock<Servers> = OnceLock::new();
     SERVERS.get_or_init(|| Servers {
         runtime: tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime is built"),
-        open: services(&[]),
-        with_keys: services(&[
+        open: services(&config(&[])),
+        with_keys: services(&config(&[
             concat!("--jwt-key=", env!("CARGO_MANIFEST_DIR"), "/jwt-secret"),
             "--allowed-origin=https://shop.example",
-        ]),
+        ])),
     })
-}
-
-/// The services of a server whose control core has ended, so that the store answers at once that it is away.
-fn services(options: &[&str]) -> Services {
-    let ended = tokio::runtime::Builder::new_current_thread().build().expect("a runtime is built");
-    let database = PostgresConfig::parse("postgres://nobody@127.0.0.1/none?sslmode=disable").expect("a database URL");
-    let store = Store::Postgres(PostgresStore::new(&database), ended.handle().clone());
-    drop(ended);
-    let task = Cli::try_parse_from([&["rowcast"], options].concat()).expect("the options are right").into_task(None);
-    let Ok(Task::Serve(config)) = task else { panic!("{task:?}") };
-    Services {
-        store,
-        source_up: Source::new().1.up(),
-        metrics: Arc::new(Metrics::new()),
-        admission: Arc::new(Admission::new(config.admission)),
-        limits: config.http,
-        shutdown: Shutdown::new(),
-        keys: config.keys.clone(),
-        allowed_origins: Arc::clone(&config.allowed_origins),
-    }
 }
 
 fn check(runtime: &Runtime, method: &Method, path: &str, response: Response<Full<Bytes>>) {

@@ -1,4 +1,7 @@
-//! What the targets share: an allocator that counts, so that a target can say how much memory an input may cost.
+//! What the targets share: an allocator that counts, so that a target can say how much memory an input may cost, and what
+//! a server answers with ([`server`]).
+
+pub mod server;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

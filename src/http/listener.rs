@@ -207,6 +207,21 @@ async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<
     serve_http1(core, stream, (counted, address), place).await
 }
 
+/// Serves an HTTP/2 connection on a stream that is no socket, with what runs on this thread. Public for the fuzz target of
+/// HTTP/2, which has no other way to its frames: a socket would be slow, and its time could not be made to pass.
+///
+/// # Errors
+/// Why it ended early.
+#[doc(hidden)]
+pub async fn serve_http2_stream<S>(core: CoreHttp, counted: CountedSocket, stream: S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let address = IpAddr::from([127, 0, 0, 1]);
+    let peer = Peer { counted: Rc::new(counted), address, socket: None, is_secure: false };
+    h2::serve(core, peer, stream).await
+}
+
 /// Serves an HTTP/2 connection in a task of its own, for which a stopping server waits only after the WebSockets on it.
 fn serve_http2<S>(core: &CoreHttp, peer: Peer, stream: S, place: Place)
 where

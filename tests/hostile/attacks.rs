@@ -1,15 +1,13 @@
 //! What a stranger may do to a port: each [`Attack`] is one visit, of bounded length, chosen and coloured by [`Dice`].
 
 use std::io;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::port::{Line, Port, Speaks};
 use crate::support::socket::{RawSocket, client_frame};
 
 const TEXT: u8 = 0x81;
@@ -77,10 +75,23 @@ pub(super) enum Attack {
     EndlessMessage,
     /// A subscriber of what changes most that does not read.
     StalledReader,
+    /// A handshake of TLS that is cut off, spoilt, or none at all.
+    BrokenTls,
 }
 
 impl Attack {
-    pub(super) const ALL: [Self; 13] = [
+    /// What can be done to a port that speaks this.
+    pub(super) const fn all(speaks: &Speaks) -> &'static [Self] {
+        let most = match speaks {
+            Speaks::Redirects => Self::Http2Frames,
+            Speaks::Http => Self::StalledReader,
+            Speaks::Tls(_) => Self::BrokenTls,
+        };
+        Self::ALL.split_at(most as usize + 1).0
+    }
+
+    /// In the order of the variants: first what every port may be sent, then what is for a WebSocket, then for TLS.
+    const ALL: [Self; 14] = [
         Self::Noise,
         Self::HalfOpen,
         Self::AbandonedHandshake,
@@ -94,6 +105,7 @@ impl Attack {
         Self::SubscriptionFlood,
         Self::EndlessMessage,
         Self::StalledReader,
+        Self::BrokenTls,
     ];
 
     /// What it is called where visits are counted.
@@ -112,103 +124,108 @@ impl Attack {
             Self::SubscriptionFlood => "subscription flood",
             Self::EndlessMessage => "endless message",
             Self::StalledReader => "stalled reader",
+            Self::BrokenTls => "broken TLS",
         }
     }
 
     /// Pays one visit. An error is the server's defence.
-    pub(super) async fn visit(self, port: SocketAddr, dice: &mut Dice) -> io::Result<()> {
+    pub(super) async fn visit(self, port: &Port, dice: &mut Dice) -> io::Result<()> {
         match self {
-            Self::Noise => say(port, &noise(dice), dice).await,
+            Self::Noise => say(port.connect(dice).await?, &noise(dice)).await,
             Self::HalfOpen => half_open(port, dice).await,
             Self::AbandonedHandshake => abandoned_handshake(port, dice).await,
             Self::SlowHead => slow_head(port, dice).await,
-            Self::BodyCutOff => say(port, &cut_off_body(dice), dice).await,
+            Self::BodyCutOff => say(port.connect(dice).await?, &cut_off_body(dice)).await,
             Self::RequestFlood => request_flood(port, dice).await,
-            Self::Http2Frames => say(port, &http2_frames(dice), dice).await,
+            Self::Http2Frames => say(port.connect_http2(dice).await?, &http2_frames(dice)).await,
             Self::BrokenFrames => {
-                let mut socket = RawSocket::connect(port, b"").await;
+                let mut socket = open(port, dice).await?;
                 socket.write(&broken_frames(dice)).await;
-                until_closed(socket, dice).await
+                until_closed(socket).await
             }
             Self::BadCommands => {
-                let mut socket = RawSocket::connect(port, b"").await;
+                let mut socket = open(port, dice).await?;
                 for _ in 0..dice.below(50) {
                     socket.write_frame(TEXT, bad_command(dice).as_bytes()).await;
                 }
-                until_closed(socket, dice).await
+                until_closed(socket).await
             }
             Self::PingFlood => ping_flood(port, dice).await,
             Self::SubscriptionFlood => subscription_flood(port, dice).await,
             Self::EndlessMessage => endless_message(port, dice).await,
             Self::StalledReader => stalled_reader(port, dice).await,
+            Self::BrokenTls => say(port.connect_tcp(dice).await?, &broken_tls(port, dice)).await,
         }
     }
 }
 
-async fn half_open(port: SocketAddr, dice: &mut Dice) -> io::Result<()> {
-    let stream = TcpStream::connect(port).await?;
+async fn open(port: &Port, dice: &mut Dice) -> io::Result<RawSocket<Line>> {
+    Ok(RawSocket::over(port.connect(dice).await?, b"").await)
+}
+
+async fn half_open(port: &Port, dice: &mut Dice) -> io::Result<()> {
+    let _stream = port.connect(dice).await?;
     sleep(dice.millis(2000)).await;
-    leave(stream, dice)
+    Ok(())
 }
 
-async fn abandoned_handshake(port: SocketAddr, dice: &mut Dice) -> io::Result<()> {
-    let mut stream = TcpStream::connect(port).await?;
+async fn abandoned_handshake(port: &Port, dice: &mut Dice) -> io::Result<()> {
+    let mut stream = port.connect(dice).await?;
     stream.write_all(&UPGRADE[..=dice.below(UPGRADE.len())]).await?;
-    leave(stream, dice)
+    Ok(())
 }
 
-async fn slow_head(port: SocketAddr, dice: &mut Dice) -> io::Result<()> {
-    let mut stream = TcpStream::connect(port).await?;
+async fn slow_head(port: &Port, dice: &mut Dice) -> io::Result<()> {
+    let mut stream = port.connect(dice).await?;
     for byte in &UPGRADE[..dice.below(UPGRADE.len())] {
         stream.write_all(&[*byte]).await?;
         sleep(dice.millis(20)).await;
     }
-    leave(stream, dice)
+    Ok(())
 }
 
-async fn request_flood(port: SocketAddr, dice: &mut Dice) -> io::Result<()> {
-    let stream = TcpStream::connect(port).await?;
-    stream.writable().await?;
-    stream.try_write(&b"GET /products HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(500))?;
+async fn request_flood(port: &Port, dice: &mut Dice) -> io::Result<()> {
+    let mut stream = port.connect(dice).await?;
+    stream.write_all(&b"GET /products HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(500)).await?;
     sleep(dice.millis(500)).await;
-    leave(stream, dice)
+    Ok(())
 }
 
-async fn ping_flood(port: SocketAddr, dice: &mut Dice) -> io::Result<()> {
-    let socket = RawSocket::connect(port, b"").await;
+async fn ping_flood(port: &Port, dice: &mut Dice) -> io::Result<()> {
+    let mut socket = open(port, dice).await?;
     let pings = client_frame(PING, &[b'x'; 125]).repeat(1000);
     for _ in 0..8 {
         // It may be full: the server reads no further when its pongs are not read.
-        let _ = socket.stream.try_write(&pings);
+        let _ = timeout(PATIENCE, socket.stream.write_all(&pings)).await;
         sleep(dice.millis(50)).await;
     }
-    leave(socket.stream, dice)
+    Ok(())
 }
 
-async fn subscription_flood(port: SocketAddr, dice: &mut Dice) -> io::Result<()> {
-    let mut socket = RawSocket::connect(port, b"").await;
+async fn subscription_flood(port: &Port, dice: &mut Dice) -> io::Result<()> {
+    let mut socket = open(port, dice).await?;
     for command in ["subscribe", "subscribe", "unsubscribe", "subscribe"] {
         let first = 1_000_000 + dice.below(1_000_000);
         socket.write_frame(TEXT, command_with(command, first..first + 1000).as_bytes()).await;
     }
-    leave(socket.stream, dice)
+    Ok(())
 }
 
-async fn endless_message(port: SocketAddr, dice: &mut Dice) -> io::Result<()> {
-    let mut socket = RawSocket::connect(port, b"").await;
+async fn endless_message(port: &Port, dice: &mut Dice) -> io::Result<()> {
+    let mut socket = open(port, dice).await?;
     socket.write_frame(0x01, b"{").await;
     for _ in 0..10 {
         socket.write_frame(0x00, &vec![b' '; dice.below(24_000)]).await;
         sleep(dice.millis(50)).await;
     }
-    leave(socket.stream, dice)
+    Ok(())
 }
 
-async fn stalled_reader(port: SocketAddr, dice: &mut Dice) -> io::Result<()> {
-    let mut socket = RawSocket::connect(port, b"").await;
+async fn stalled_reader(port: &Port, dice: &mut Dice) -> io::Result<()> {
+    let mut socket = open(port, dice).await?;
     socket.write_frame(TEXT, command_with("subscribe", 0..100).as_bytes()).await;
     sleep(dice.millis(3000)).await;
-    leave(socket.stream, dice)
+    Ok(())
 }
 
 fn command_with(command: &str, products: Range<usize>) -> String {
@@ -223,25 +240,15 @@ fn cut_off_body(dice: &mut Dice) -> Vec<u8> {
 }
 
 /// Says all of it, and hears what comes for a moment.
-async fn say(port: SocketAddr, bytes: &[u8], dice: &mut Dice) -> io::Result<()> {
-    let mut stream = TcpStream::connect(port).await?;
+async fn say(mut stream: Line, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes).await?;
     let mut answer = Vec::new();
     let _ = timeout(PATIENCE, (&mut stream).take(1 << 20).read_to_end(&mut answer)).await;
-    leave(stream, dice)
+    Ok(())
 }
 
-async fn until_closed(mut socket: RawSocket, dice: &mut Dice) -> io::Result<()> {
+async fn until_closed(mut socket: RawSocket<Line>) -> io::Result<()> {
     let _ = timeout(PATIENCE, async { while socket.read_frame().await.is_some() {} }).await;
-    leave(socket.stream, dice)
-}
-
-/// Goes, politely or with a reset.
-fn leave(stream: TcpStream, dice: &mut Dice) -> io::Result<()> {
-    if dice.below(2) == 0 {
-        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-    }
-    drop(stream);
     Ok(())
 }
 
@@ -258,6 +265,21 @@ fn noise(dice: &mut Dice) -> Vec<u8> {
         _ => return [b"GET / HTTP/1.1\r\n", &b"x: y\r\n".repeat(500)[..], b"\r\n"].concat(),
     };
     [start, &rest].concat()
+}
+
+/// A `ClientHello` that stops somewhere, or is spoilt, or something else in its place.
+fn broken_tls(port: &Port, dice: &mut Dice) -> Vec<u8> {
+    let mut hello = port.client_hello();
+    match dice.below(3) {
+        0 => return noise(dice),
+        1 => hello.truncate(dice.below(hello.len() + 1)),
+        _ => {
+            let spoilt = dice.below(hello.len());
+            hello[spoilt] ^= 1 << dice.below(8);
+            hello.extend(dice.bytes(3000));
+        }
+    }
+    hello
 }
 
 /// A connection of HTTP/2 (RFC 9113) on which requests are reset as soon as they are made, with other frames between.

@@ -1,13 +1,13 @@
-//! Strangers who do everything that they should not, at every port, while sockets that behave lose nothing and the
-//! server's memory comes back.
+//! Strangers who do everything that they should not, at every port (plain, TLS, the redirect's), while sockets that behave
+//! lose nothing and the server's memory comes back.
 //!
 //! `ROWCAST_HOSTILE=long` makes it two minutes and 1,000 good sockets; `ROWCAST_HOSTILE_SEED` repeats a run whose seed
 //! was printed.
 
 mod attacks;
+mod port;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -15,10 +15,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout, timeout_at};
 
 use self::attacks::{Attack, Dice};
+use self::port::{Port, Speaks};
 use crate::process::Running;
 use crate::support::patiently;
 use crate::support::server::{Http, product_json};
 use crate::support::socket::Socket;
+use crate::support::tls::Certificate;
 
 /// Products that change; each good socket is subscribed to two of them.
 const PRODUCTS: u64 = 10;
@@ -66,37 +68,59 @@ const OPTIONS: [&str; 8] = [
 
 #[tokio::test]
 async fn good_sockets_lose_nothing_to_strangers_and_memory_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Running::start(directory.path(), &OPTIONS).await;
+    let port = Port { address: server.address, speaks: Speaks::Http };
+    drop(survives(server, &[port]).await);
+}
+
+#[tokio::test]
+async fn nor_do_they_over_tls_and_beside_a_redirect() {
+    let (directory, certificate) = (tempfile::tempdir().unwrap(), Certificate::new());
+    let tls = [&certificate.options()[..], &["--redirect-listen", "127.0.0.1:0"]].concat();
+    let mut server = Running::start(directory.path(), &[&OPTIONS[..], &tls].concat()).await;
+    let redirect = Port { address: server.redirect().await, speaks: Speaks::Redirects };
+    let port = Port { address: server.address, speaks: Speaks::Tls(certificate.client()) };
+    let server = survives(server, &[port.clone(), redirect.clone()]).await;
+    let failed = port.http().await.metric("rowcast_tls_handshakes_total{outcome=\"failed\"}").await;
+    assert!(failed > 0, "no handshake of TLS was broken");
+    assert_eq!(redirect.http().await.request("GET", "/", None).await.status, 308);
+    drop(server);
+}
+
+/// Lets strangers in at all ports; the first is where the good are. Returns the server, which still runs.
+async fn survives(mut server: Running, ports: &[Port]) -> Running {
     let extent = Extent::wanted();
     let seed = std::env::var("ROWCAST_HOSTILE_SEED").map_or_else(|_| new_seed(), |seed| seed.parse().unwrap());
     eprintln!("ROWCAST_HOSTILE_SEED={seed}");
-    // This process has one end of every socket.
-    assert!(rowcast::limits::raise_open_files() >= 2 * extent.good_sockets + 4 * extent.strangers);
-    let directory = tempfile::tempdir().unwrap();
-    let mut server = Running::start(directory.path(), &OPTIONS).await;
+    // This process has one end of every socket, of both tests.
+    assert!(rowcast::limits::raise_open_files() >= 4 * extent.good_sockets + 8 * extent.strangers);
     server.ignore_log();
-    let readers = open_readers(server.address, extent.good_sockets).await;
-    let mut writer = Writer::new(server.address).await;
+    let port = &ports[0];
+    let readers = open_readers(port, extent.good_sockets).await;
+    let mut writer = Writer::new(port).await;
 
     // A first wave, of twice as many: the allocator keeps what it freed in pools as large as the worst that has been, and
     // pages of code that had not been called are in memory. What follows must not add to that.
     let fresh_kib = resident_kib(&server);
     let end = Instant::now() + extent.first_wave;
-    let strangers = let_in(server.address, 2 * extent.strangers, !seed, end);
+    let strangers = let_in(ports, 2 * extent.strangers, !seed, end);
     writer.write_until(end).await;
     count_visits(strangers).await;
-    until_strangers_are_gone(&server, extent.good_sockets).await;
+    until_strangers_are_gone(port, extent.good_sockets).await;
     let before_kib = resident_kib(&server);
 
     let end = Instant::now() + extent.duration;
-    let strangers = let_in(server.address, extent.strangers, seed, end);
+    let strangers = let_in(ports, extent.strangers, seed, end);
     let (peak_kib, ()) = tokio::join!(highest_kib_until(&server, end), writer.write_until(end));
     let visits_by_attack = count_visits(strangers).await;
-    assert_eq!(visits_by_attack.len(), Attack::ALL.len(), "every attack was made: {visits_by_attack:?}");
+    let attacks = ports.iter().map(|port| Attack::all(&port.speaks).len()).sum::<usize>();
+    assert_eq!(visits_by_attack.len(), attacks, "every attack was made: {visits_by_attack:?}");
     let written = writer.finish().await;
 
     let (received, good_sockets) = check_readers(readers, &written).await;
-    until_strangers_are_gone(&server, extent.good_sockets).await;
-    check_closed(&server).await;
+    until_strangers_are_gone(port, extent.good_sockets).await;
+    check_closed(port).await;
     let after_kib = until_memory_is_back(&server, before_kib).await;
     eprintln!(
         "{} changes, {received} deliveries to {} good sockets, none lost\n{visits_by_attack:?}\n\
@@ -105,6 +129,7 @@ async fn good_sockets_lose_nothing_to_strangers_and_memory_comes_back() {
         written.values().map(Vec::len).sum::<usize>(),
         good_sockets.len(),
     );
+    server
 }
 
 fn new_seed() -> u64 {
@@ -119,11 +144,11 @@ type Versions = BTreeMap<u64, Vec<u64>>;
 type Reader = (Versions, Socket);
 
 /// Opens good sockets, each subscribed to two products.
-async fn open_readers(port: SocketAddr, count: u64) -> JoinSet<Reader> {
+async fn open_readers(port: &Port, count: u64) -> JoinSet<Reader> {
     let mut readers = JoinSet::new();
     for number in 0..count {
         let products = [number % PRODUCTS, (number + 1) % PRODUCTS];
-        let mut socket = Socket::connect(port).await;
+        let mut socket = port.socket().await;
         socket.subscribe(products).await;
         readers.spawn(read_until_last(socket, products.len()));
     }
@@ -166,8 +191,8 @@ struct Writer {
 }
 
 impl Writer {
-    async fn new(port: SocketAddr) -> Self {
-        Self { http: Http::connect(port).await, versions: Versions::new(), changes: 0 }
+    async fn new(port: &Port) -> Self {
+        Self { http: port.http().await, versions: Versions::new(), changes: 0 }
     }
 
     async fn write_until(&mut self, end: Instant) {
@@ -194,27 +219,33 @@ impl Writer {
     }
 }
 
-/// How often each attack was made.
-type VisitsByAttack = BTreeMap<&'static str, u64>;
+/// How often each attack was made, at each kind of port.
+type VisitsByAttack = BTreeMap<(&'static str, &'static str), u64>;
 
-/// Strangers who come again and again until the end, each with dice of its own.
-fn let_in(port: SocketAddr, strangers: u64, seed: u64, end: Instant) -> JoinSet<VisitsByAttack> {
+/// Strangers who come again and again until the end, each to one port and with dice of its own.
+fn let_in(ports: &[Port], strangers: u64, seed: u64, end: Instant) -> JoinSet<VisitsByAttack> {
     (0..strangers)
-        .map(|number| async move {
-            let mut dice = Dice::new(seed.wrapping_add(number));
-            let mut visits = VisitsByAttack::new();
+        .map(|number| {
+            let dice = Dice::new(seed.wrapping_add(number));
+            let number = usize::try_from(number).expect("few");
             // Every attack is somebody's first.
-            let mut attack = Attack::ALL[usize::try_from(number).expect("few") % Attack::ALL.len()];
-            loop {
-                *visits.entry(attack.name()).or_default() += 1;
-                // An error is the server's defence.
-                if timeout_at(end, attack.visit(port, &mut dice)).await.is_err() {
-                    return visits;
-                }
-                attack = Attack::ALL[dice.below(Attack::ALL.len())];
-            }
+            visit_until(ports[number % ports.len()].clone(), number / ports.len(), dice, end)
         })
         .collect()
+}
+
+async fn visit_until(port: Port, first: usize, mut dice: Dice, end: Instant) -> VisitsByAttack {
+    let attacks = Attack::all(&port.speaks);
+    let mut visits = VisitsByAttack::new();
+    let mut attack = attacks[first % attacks.len()];
+    loop {
+        *visits.entry((port.speaks.name(), attack.name())).or_default() += 1;
+        // An error is the server's defence.
+        if timeout_at(end, attack.visit(&port, &mut dice)).await.is_err() {
+            return visits;
+        }
+        attack = attacks[dice.below(attacks.len())];
+    }
 }
 
 async fn count_visits(strangers: JoinSet<VisitsByAttack>) -> VisitsByAttack {
@@ -246,16 +277,16 @@ async fn highest_kib_until(server: &Running, end: Instant) -> u64 {
 }
 
 /// Waits until the server has the good sockets and nobody else's.
-async fn until_strangers_are_gone(server: &Running, good_sockets: u64) {
-    let mut http = Http::connect(server.address).await;
+async fn until_strangers_are_gone(port: &Port, good_sockets: u64) {
+    let mut http = port.http().await;
     for (metric, wanted) in [("rowcast_connections", good_sockets), ("rowcast_subscriptions", 2 * good_sockets)] {
         patiently(async { while http.metric(metric).await != wanted {} }).await;
     }
 }
 
 /// Checks that strangers were closed for what they did.
-async fn check_closed(server: &Running) {
-    let mut http = Http::connect(server.address).await;
+async fn check_closed(port: &Port) {
+    let mut http = port.http().await;
     for reason in ["protocol", "vanished"] {
         let closed = http.metric(&format!("rowcast_connections_closed_total{{reason=\"{reason}\"}}")).await;
         assert!(closed > 0, "nobody was closed for {reason}");

@@ -4,6 +4,7 @@ mod access;
 mod floods;
 mod push;
 mod requests;
+mod seeds;
 mod stopping;
 mod tls;
 mod websockets;

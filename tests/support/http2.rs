@@ -66,7 +66,11 @@ impl Http2 {
         Self::over(stream, builder).await
     }
 
-    async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, builder: &client::Builder) -> Self {
+    /// Over a connection of the caller's making.
+    pub(crate) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        builder: &client::Builder,
+    ) -> Self {
         let (sender, connection) = patiently(builder.handshake(stream)).await.expect("a connection is set up");
         Self { sender, connection: CONNECTIONS.spawn(connection) }
     }

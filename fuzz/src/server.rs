@@ -1,0 +1,39 @@
+//! What a server answers with, without a server: its store is away.
+
+use std::sync::Arc;
+
+use clap::Parser;
+use rowcast::config::{Cli, Config, Task};
+use rowcast::connection::admission::Admission;
+use rowcast::http::Services;
+use rowcast::metrics::Metrics;
+use rowcast::shutdown::Shutdown;
+use rowcast::source::Source;
+use rowcast::store::Store;
+use rowcast::store::postgres::PostgresStore;
+use rowcast::store::postgres_config::PostgresConfig;
+
+/// What these options say.
+pub fn config(options: &[&str]) -> Config {
+    let task = Cli::try_parse_from([&["rowcast"], options].concat()).expect("the options are right").into_task(None);
+    let Ok(Task::Serve(config)) = task else { panic!("{task:?}") };
+    config
+}
+
+/// The services of a server whose control core has ended, so that the store answers at once that it is away.
+pub fn services(config: &Config) -> Services {
+    let ended = tokio::runtime::Builder::new_current_thread().build().expect("a runtime is built");
+    let database = PostgresConfig::parse("postgres://nobody@127.0.0.1/none?sslmode=disable").expect("a database URL");
+    let store = Store::Postgres(PostgresStore::new(&database), ended.handle().clone());
+    drop(ended);
+    Services {
+        store,
+        source_up: Source::new().1.up(),
+        metrics: Arc::new(Metrics::new()),
+        admission: Arc::new(Admission::new(config.admission)),
+        limits: config.http,
+        shutdown: Shutdown::new(),
+        keys: config.keys.clone(),
+        allowed_origins: Arc::clone(&config.allowed_origins),
+    }
+}
