@@ -65,7 +65,10 @@ impl SubscriptionIndex {
             self.products_by_connection.remove(&connection);
         }
         self.forget_subscriber(connection, product, position);
-        self.give_room_back();
+        // Now and then is enough, and costs nothing that could be measured.
+        if self.connections_by_product.len().is_multiple_of(256) {
+            self.give_room_back();
+        }
         true
     }
 

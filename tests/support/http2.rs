@@ -1,5 +1,6 @@
 //! A client of HTTP/2 (the h2 crate's), and WebSockets on its streams (RFC 8441).
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::thread;
@@ -132,8 +133,16 @@ impl Http2 {
     /// How the connection ended.
     pub(crate) async fn ended(self) -> Result<(), h2::Error> {
         drop(self.sender);
-        patiently(self.connection).await.expect("the client does not panic")
+        match patiently(self.connection).await.expect("the client does not panic") {
+            // The client's last word, to which nobody listens once the server has ended what it had to.
+            Err(error) if error.get_io().is_some_and(is_after_the_end) => Ok(()),
+            result => result,
+        }
     }
+}
+
+fn is_after_the_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 pub(crate) fn request(method: &str, path: &str) -> Request<()> {
