@@ -316,7 +316,7 @@ impl CoreStart {
         let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics.clone())));
         let connections = Connections::new(Rc::clone(&core), limits, metrics, Arc::clone(&services.metrics));
         let shutdown = services.shutdown.clone();
-        tokio::task::spawn_local(fanout::run(core, inbox));
+        tokio::task::spawn_local(fanout::run(core, inbox, fanout::GATHER_MAX));
         tokio::task::spawn_local(Rc::clone(&connections).beat());
         let carriers = TaskTracker::new();
         let http = CoreHttp { services, tls, connections: Rc::clone(&connections), carriers: carriers.clone() };

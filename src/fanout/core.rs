@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -354,10 +354,10 @@ fn signed(count: usize) -> i64 {
 /// A batch is taken twice: once more after everybody who is about to add to it had a turn, the tasks of this thread (they
 /// read the requests that write) and the threads that share this processor (they commit and cast). It costs a change that
 /// comes alone some microseconds before its first write; a change that does not come alone is spared a write of its own
-/// to every subscriber. A core that is busy all the time gives them longer, see `Pace`.
-pub async fn run<S: Subscriber>(core: Rc<RefCell<Core<S>>>, mut inbox: Inbox) {
+/// to every subscriber. A core that is busy all the time gives them longer, at most `gather_max`.
+pub async fn run<S: Subscriber>(core: Rc<RefCell<Core<S>>>, mut inbox: Inbox, gather_max: Duration) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
-    let mut pace = Pace::new(Instant::now());
+    let mut pace = Pace::new(gather_max, Instant::now());
     while inbox.messages.recv_many(&mut batch, BATCH_MAX).await > 0 {
         tokio::task::yield_now().await;
         std::thread::yield_now();

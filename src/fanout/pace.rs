@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 /// Deliveries shorter than this are not worth waiting for: a timer is no finer than a millisecond.
 const TOOK_MIN: Duration = Duration::from_millis(2);
-/// How long a batch waits at most.
-const GATHER_MAX: Duration = Duration::from_millis(10);
+/// How long a server's batches wait at most.
+pub const GATHER_MAX: Duration = Duration::from_millis(10);
 
 /// The last delivery of a core, from which the wait before the next one follows.
 ///
@@ -16,23 +16,25 @@ const GATHER_MAX: Duration = Duration::from_millis(10);
 pub(super) struct Pace {
     ended: Instant,
     took: Duration,
+    gather_max: Duration,
 }
 
 impl Pace {
-    pub(super) const fn new(now: Instant) -> Self {
-        Self { ended: now, took: Duration::ZERO }
+    pub(super) const fn new(gather_max: Duration, now: Instant) -> Self {
+        Self { ended: now, took: Duration::ZERO, gather_max }
     }
 
     /// How long to let changes gather, when the first of them is there at `now`.
     pub(super) fn gather(&self, now: Instant) -> Duration {
         let share = self.took / 2;
         let is_busy = self.took >= TOOK_MIN && now.saturating_duration_since(self.ended) < share;
-        if is_busy { share.min(GATHER_MAX) } else { Duration::ZERO }
+        if is_busy { share.min(self.gather_max) } else { Duration::ZERO }
     }
 
     /// Learns that a batch was delivered.
     pub(super) fn delivered(&mut self, started: Instant, ended: Instant) {
-        *self = Self { ended, took: ended.saturating_duration_since(started) };
+        self.ended = ended;
+        self.took = ended.saturating_duration_since(started);
     }
 }
 
@@ -44,7 +46,7 @@ mod tests {
     fn gather_ms(took_ms: u64, idle_ms: u64) -> u128 {
         let started = Instant::now();
         let ended = started + Duration::from_millis(took_ms);
-        let mut pace = Pace::new(started);
+        let mut pace = Pace::new(GATHER_MAX, started);
         pace.delivered(started, ended);
         pace.gather(ended + Duration::from_millis(idle_ms)).as_millis()
     }
@@ -60,6 +62,10 @@ mod tests {
     fn a_core_that_had_rest_or_little_to_do_delivers_at_once() {
         assert_eq!(gather_ms(12, 6), 0);
         assert_eq!(gather_ms(1, 0), 0);
-        assert_eq!(Pace::new(Instant::now()).gather(Instant::now()), Duration::ZERO, "it has delivered nothing yet");
+        assert_eq!(
+            Pace::new(GATHER_MAX, Instant::now()).gather(Instant::now()),
+            Duration::ZERO,
+            "it has delivered nothing yet"
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rowcast::fanout::{self, Applied, Core, Hub, Inbox, Operation, SendQueue, Subscriber};
 use rowcast::frame::{Frame, FrameRun};
@@ -71,11 +71,11 @@ impl CoreThread {
         let (stop, stopped) = oneshot::channel::<()>();
         let counter = Arc::clone(&bytes_taken);
         thread::spawn(move || {
-            let runtime = Builder::new_current_thread().enable_time().build_local(LocalOptions::default());
+            let runtime = Builder::new_current_thread().build_local(LocalOptions::default());
             runtime.expect("a runtime is built").block_on(async {
                 let metrics = Metrics::new().core(inbox.core.0, LIMITS.policy.label());
                 let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics)));
-                tokio::task::spawn_local(fanout::run(Rc::clone(&core), inbox));
+                tokio::task::spawn_local(fanout::run(Rc::clone(&core), inbox, Duration::ZERO));
                 let mut awaited = Vec::new();
                 for _ in 0..subscribers {
                     let (applied, done) = oneshot::channel();
