@@ -107,7 +107,11 @@ struct Taker {
 
 impl Subscriber for Taker {
     fn push(&mut self, product: ProductId, run: &FrameRun) {
-        assert!(self.queue.push_run(product, run, &LIMITS), "a queue that is flushed has room");
+        // Another core's runs pile up while this one delivers; a connection makes room in the same way.
+        if !self.queue.push_run(product, run, &LIMITS) {
+            self.flush();
+            assert!(self.queue.push_run(product, run, &LIMITS), "a queue that is flushed has room");
+        }
     }
 
     fn flush(&mut self) {
