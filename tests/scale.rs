@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::support::patiently;
 use crate::support::postgres::{Cluster, psql};
-use crate::support::server::{Http, TestServer, product_json};
+use crate::support::server::{AMPLE_QUEUES, Http, TestServer, product_json};
 use crate::support::socket::Socket;
 
 const SOCKETS: u64 = 200;
@@ -162,18 +162,6 @@ async fn write_by_psql(url: &str, changes: std::ops::Range<u64>) -> Vec<Written>
     text.lines().map(|line| line.split_once('|').map(|(id, version)| (number(id), number(version))).unwrap()).collect()
 }
 
-/// Queues in which nothing has to give way, however slow this machine is.
-const OPTIONS: [&str; 8] = [
-    "--cores",
-    "2",
-    "--slow-consumer",
-    "disconnect",
-    "--send-queue-frames",
-    "100000",
-    "--send-queue-bytes",
-    "100000000",
-];
-
 /// Closes all sockets, after which nothing may be left of them.
 async fn close(server: &TestServer, readers: Readers) {
     drop(readers);
@@ -183,7 +171,7 @@ async fn close(server: &TestServer, readers: Readers) {
 
 #[tokio::test]
 async fn every_socket_gets_exactly_its_changes_from_the_embedded_store() {
-    let server = TestServer::embedded(&OPTIONS).await;
+    let server = TestServer::embedded(&AMPLE_QUEUES).await;
     let mut readers = Readers::open(&server).await;
     let written = write_by_rest(&server, 0..CHANGES, 32).await;
     assert_eq!(written.len() as u64, CHANGES);
@@ -194,7 +182,7 @@ async fn every_socket_gets_exactly_its_changes_from_the_embedded_store() {
 #[tokio::test]
 async fn every_socket_gets_exactly_its_changes_from_postgres() {
     let database = Cluster::shared().database().await;
-    let server = TestServer::postgres(database.url(), &OPTIONS).await;
+    let server = TestServer::postgres(database.url(), &AMPLE_QUEUES).await;
     let mut readers = Readers::open(&server).await;
     let half = CHANGES / 2;
     // One psql, since two whose transactions write the same products would wait for each other in a circle.

@@ -18,7 +18,7 @@ use self::attacks::{Attack, Dice};
 use self::port::{Port, Speaks};
 use crate::process::Running;
 use crate::support::patiently;
-use crate::support::server::{Http, product_json};
+use crate::support::server::{AMPLE_QUEUES, Http, product_json};
 use crate::support::socket::Socket;
 use crate::support::tls::Certificate;
 
@@ -54,22 +54,10 @@ impl Extent {
     }
 }
 
-/// Queues in which nothing has to give way, however slow this machine is.
-const OPTIONS: [&str; 8] = [
-    "--cores",
-    "2",
-    "--slow-consumer",
-    "disconnect",
-    "--send-queue-frames",
-    "100000",
-    "--send-queue-bytes",
-    "100000000",
-];
-
 #[tokio::test]
 async fn good_sockets_lose_nothing_to_strangers_and_memory_comes_back() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Running::start(directory.path(), &OPTIONS).await;
+    let server = Running::start(directory.path(), &AMPLE_QUEUES).await;
     let port = Port { address: server.address, speaks: Speaks::Http };
     drop(survives(server, &[port]).await);
 }
@@ -78,7 +66,7 @@ async fn good_sockets_lose_nothing_to_strangers_and_memory_comes_back() {
 async fn nor_do_they_over_tls_and_beside_a_redirect() {
     let (directory, certificate) = (tempfile::tempdir().unwrap(), Certificate::new());
     let tls = [&certificate.options()[..], &["--redirect-listen", "127.0.0.1:0"]].concat();
-    let mut server = Running::start(directory.path(), &[&OPTIONS[..], &tls].concat()).await;
+    let mut server = Running::start(directory.path(), &[&AMPLE_QUEUES[..], &tls].concat()).await;
     let redirect = Port { address: server.redirect().await, speaks: Speaks::Redirects };
     let port = Port { address: server.address, speaks: Speaks::Tls(certificate.client()) };
     let server = survives(server, &[port.clone(), redirect.clone()]).await;

@@ -20,6 +20,18 @@ use tokio::sync::oneshot;
 use super::patiently;
 use super::tls::{Certificate, TlsClient};
 
+/// Queues in which nothing has to give way, however slow this machine is.
+pub(crate) const AMPLE_QUEUES: [&str; 8] = [
+    "--cores",
+    "2",
+    "--slow-consumer",
+    "disconnect",
+    "--send-queue-frames",
+    "100000",
+    "--send-queue-bytes",
+    "100000000",
+];
+
 /// A server that tests talk to over real sockets. It stops when it is dropped.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
