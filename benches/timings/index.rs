@@ -22,7 +22,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("index");
     group.throughput(Throughput::Elements(SUBSCRIPTIONS));
     for others in OTHERS {
-        let mut index = index_of_others(others);
+        let mut index: SubscriptionIndex = index_of_others(others);
         let places = [("spread", spread(SUBSCRIPTIONS, others)), ("first", spread(SUBSCRIPTIONS, SUBSCRIPTIONS))];
         // Where there are no more products than the connection has, the two are one.
         for (place, products) in places.into_iter().take(if others > SUBSCRIPTIONS { 2 } else { 1 }) {

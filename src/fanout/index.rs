@@ -3,11 +3,11 @@
 //! Two maps say the same from both sides. Each subscription knows its position in the other side's list, so that
 //! adding and removing one costs the same whatever the number of products, of subscribers, or of other connections.
 
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap};
 use smallvec::SmallVec;
 
 use super::{ConnectionId, CoreId, SlotKey};
@@ -27,12 +27,13 @@ pub struct CoreSubscribers {
 /// few subscribers, and what counts in a large index is how many places in memory a change or a close touches.
 pub type Keys = SmallVec<[SlotKey; 4]>;
 
-/// The subscriptions of a shard's slice of the products.
+/// The subscriptions of a shard's slice of the products. Strangers choose the product IDs: the hash is to be one whose
+/// collisions they cannot choose with them, as [`SubscriptionIndex::new`] takes; a fixed one is for counting instructions.
 #[derive(Debug, Default)]
-pub struct SubscriptionIndex {
-    connections_by_product: HashMap<ProductId, SmallVec<[CoreSubscribers; 1]>>,
+pub struct SubscriptionIndex<S = DefaultHashBuilder> {
+    connections_by_product: HashMap<ProductId, SmallVec<[CoreSubscribers; 1]>, S>,
     /// With each product, the connection's position in its core's list of that product's subscribers.
-    products_by_connection: HashMap<ConnectionId, HashMap<ProductId, u32>>,
+    products_by_connection: HashMap<ConnectionId, HashMap<ProductId, u32, S>, S>,
 }
 
 impl SubscriptionIndex {
@@ -41,7 +42,9 @@ impl SubscriptionIndex {
     pub fn new() -> Self {
         Self::default()
     }
+}
 
+impl<S: BuildHasher + Default> SubscriptionIndex<S> {
     /// Subscribes a connection to a product; whether it was not subscribed before.
     pub fn subscribe(&mut self, connection: ConnectionId, product: ProductId) -> bool {
         let products = self.products_by_connection.entry(connection).or_default();
@@ -164,7 +167,7 @@ impl SubscriptionIndex {
     }
 }
 
-fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+fn shrink<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
     const KEPT: usize = 1024;
     if map.capacity() > KEPT && map.len() < map.capacity() / 8 {
         map.shrink_to(2 * map.len());
