@@ -91,6 +91,11 @@ pub struct ServeArgs {
     #[arg(long, env = "ROWCAST_SHARDS", value_name = "N")]
     shards: Option<NonZeroUsize>,
 
+    /// Milliseconds that a core without time to spare lets changes gather at most, to deliver more of them with each write.
+    /// Raises what an overloaded server delivers, and how late. 0 delivers at once whatever the load
+    #[arg(long, env = "ROWCAST_GATHER_MS", value_name = "MS", default_value = "50")]
+    gather_ms: u16,
+
     /// What gives way when a reader is too slow
     #[arg(long, env = "ROWCAST_SLOW_CONSUMER", value_name = "POLICY", default_value = "conflate")]
     slow_consumer: SlowConsumer,
@@ -263,6 +268,8 @@ pub struct Config {
     pub cores: u16,
     /// How many shards.
     pub shards: usize,
+    /// How long a core without time to spare lets changes gather at most.
+    pub gather_max: Duration,
     /// Over how long the WebSockets are closed when it stops.
     pub drain: Duration,
     /// How many may come in.
@@ -431,6 +438,7 @@ impl ServeArgs {
             },
             cores,
             shards: self.shards.map_or(usize::from(cores), NonZeroUsize::get),
+            gather_max: Duration::from_millis(self.gather_ms.into()),
             drain: Duration::from_secs(self.drain_seconds.into()),
             admission: self.limits.admission(),
             http: self.limits.http(),

@@ -150,6 +150,7 @@ impl Server {
                 inbox,
                 hub: hub.clone(),
                 limits: config.limits,
+                gather_max: config.gather_max,
                 drain: config.drain,
                 draining: services.shutdown.drains.token(),
                 services: services.clone(),
@@ -282,6 +283,7 @@ struct CoreStart {
     inbox: Inbox,
     hub: Hub,
     limits: ConnectionLimits,
+    gather_max: Duration,
     /// Over how long the WebSockets are closed, and what the server waits for meanwhile.
     drain: Duration,
     draining: TaskTrackerToken,
@@ -298,13 +300,13 @@ impl CoreStart {
         let name = format!("core {}", self.inbox.core.0);
         thread::Builder::new().name(name).spawn(move || {
             let mut runtime = runtime;
-            let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default());
+            let runtime = fanout::count_rest(runtime.enable_all()).build_local(tokio::runtime::LocalOptions::default());
             runtime.expect("epoll and a timer are there").block_on(self.run())
         })
     }
 
     async fn run(self) -> Closed {
-        let Self { inbox, hub, limits, drain, draining, services, tls, accepted, source } = self;
+        let Self { inbox, hub, limits, gather_max, drain, draining, services, tls, accepted, source } = self;
         if let Some((source, ingesting)) = source {
             let ingest = ingest::run(source, hub.clone(), Arc::clone(&services.metrics));
             tokio::task::spawn_local(async move {
@@ -316,7 +318,7 @@ impl CoreStart {
         let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics.clone())));
         let connections = Connections::new(Rc::clone(&core), limits, metrics, Arc::clone(&services.metrics));
         let shutdown = services.shutdown.clone();
-        tokio::task::spawn_local(fanout::run(core, inbox, fanout::GATHER_MAX));
+        tokio::task::spawn_local(fanout::run(core, inbox, gather_max));
         tokio::task::spawn_local(Rc::clone(&connections).beat());
         let carriers = TaskTracker::new();
         let http = CoreHttp { services, tls, connections: Rc::clone(&connections), carriers: carriers.clone() };

@@ -13,7 +13,8 @@ use tokio::time::timeout;
 use super::cast_run::{CastRun, CastRuns};
 use super::hub::{Cast, Hub, Inbox};
 use super::index::Keys;
-use super::pace::Pace;
+use super::pace::{Pace, gather_step, is_waste};
+use super::rest::rested;
 use super::slots::Slots;
 use super::{ConnectionId, CoreId, SlotKey, SubscriptionIndex};
 use crate::frame::FrameRun;
@@ -22,7 +23,7 @@ use crate::product::ProductId;
 
 /// How many messages a core takes before it flushes: enough to join the writes of a burst, few enough that sockets
 /// are read between bursts.
-const BATCH_MAX: usize = 256;
+const BATCH_MAX: usize = 2048;
 
 /// What a core delivers to. All of it is called on the core's own thread.
 pub trait Subscriber {
@@ -86,6 +87,8 @@ pub struct Core<S> {
     casts: CastRuns,
     /// Whether this batch is one message, whose frames are written as they are pushed.
     is_alone: bool,
+    /// How many frames this batch has brought to connections.
+    frames: usize,
     /// Who got a frame in this batch and is to be flushed.
     touched: Vec<SlotKey>,
     /// When the changes of this batch were committed.
@@ -127,6 +130,7 @@ impl<S: Subscriber> Core<S> {
             seats: Slots::new(),
             casts: CastRuns::default(),
             is_alone: false,
+            frames: 0,
             touched: Vec::new(),
             committed: Vec::new(),
             metrics,
@@ -205,9 +209,11 @@ impl<S: Subscriber> Core<S> {
         seat.finish_command()
     }
 
-    /// Carries out all messages of a batch, then flushes each connection that got a frame, once.
-    fn process(&mut self, batch: &mut Vec<Message>) {
+    /// Carries out all messages of a batch, then flushes each connection that got a frame, once. How many frames went out
+    /// with each flush.
+    fn process(&mut self, batch: &mut Vec<Message>) -> usize {
         self.is_alone = batch.len() == 1;
+        self.frames = 0;
         for message in batch.drain(..) {
             let message = match message {
                 Message::Cast(cast) => {
@@ -230,7 +236,9 @@ impl<S: Subscriber> Core<S> {
             }
         }
         self.deliver_casts();
+        let frames_per_flush = self.frames / self.touched.len().max(1);
         self.flush();
+        frames_per_flush
     }
 
     fn flush(&mut self) {
@@ -272,6 +280,7 @@ impl<S: Subscriber> Core<S> {
 
     fn deliver(&mut self, cast: &CastRun, keys: &[SlotKey]) {
         self.committed.extend(cast.in_flight.iter().map(|change| change.committed_at));
+        self.frames += keys.len() * cast.run.frames();
         for &key in keys {
             // A connection that closed leaves its key in lists that were in flight.
             let Some(seat) = self.seats.get_mut(key) else { continue };
@@ -356,21 +365,20 @@ fn signed(count: usize) -> i64 {
 /// comes alone some microseconds before its first write; a change that does not come alone is spared a write of its own
 /// to every subscriber. A core that is busy all the time gives them longer, at most `gather_max`.
 pub async fn run<S: Subscriber>(core: Rc<RefCell<Core<S>>>, mut inbox: Inbox, gather_max: Duration) {
-    let mut batch = Vec::with_capacity(BATCH_MAX);
+    let mut batch = Vec::new();
     let mut pace = Pace::new(gather_max, Instant::now());
     while inbox.messages.recv_many(&mut batch, BATCH_MAX).await > 0 {
         tokio::task::yield_now().await;
         std::thread::yield_now();
-        let gather = pace.gather(Instant::now());
-        if gather.is_zero() {
+        let longest = pace.gather(Instant::now());
+        if longest.is_zero() {
             take_waiting(&mut inbox, &mut batch);
         } else {
-            // Its end is the usual case; what has come by then is in the batch.
-            let _ = timeout(gather, fill(&mut inbox, &mut batch)).await;
+            gather(longest, &mut inbox, &mut batch).await;
         }
         let started = Instant::now();
-        core.borrow_mut().process(&mut batch);
-        pace.delivered(started, Instant::now());
+        let frames_per_flush = core.borrow_mut().process(&mut batch);
+        pace.delivered(started, Instant::now(), frames_per_flush);
     }
 }
 
@@ -380,6 +388,19 @@ fn take_waiting(inbox: &mut Inbox, batch: &mut Vec<Message>) {
         && let Ok(message) = inbox.messages.try_recv()
     {
         batch.push(message);
+    }
+}
+
+/// Adds to a batch what comes in a time, while the core has other things to do: one that rests would only wait.
+async fn gather(longest: Duration, inbox: &mut Inbox, batch: &mut Vec<Message>) {
+    let (started, rested_before) = (Instant::now(), rested());
+    let step = gather_step(longest);
+    while started.elapsed() < longest {
+        // Its end is the usual case; what has come by then is in the batch.
+        let is_full = timeout(step, fill(inbox, batch)).await.is_ok();
+        if is_full || is_waste(rested().saturating_sub(rested_before), started.elapsed()) {
+            return;
+        }
     }
 }
 
