@@ -1,6 +1,8 @@
 //! Subscribers behind a hub and several cores, each core on a thread of its own.
 
 use std::cell::RefCell;
+use std::fs::File;
+use std::io::Write;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -14,7 +16,7 @@ use rowcast::product::ProductId;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 
-use crate::fixtures::crowd::{LIMITS, take_all};
+use crate::fixtures::crowd::{LIMITS, send_all};
 
 /// Subscribers of one product, spread over the cores.
 pub(super) struct Fleet {
@@ -25,11 +27,16 @@ pub(super) struct Fleet {
 }
 
 struct CoreThread {
-    /// How many bytes its subscribers have taken; only its thread writes it.
-    bytes_taken: Arc<AtomicU64>,
+    bytes_taken: Arc<Counter>,
     /// Dropping it ends the thread.
     _stop: oneshot::Sender<()>,
 }
+
+/// How many bytes a core's subscribers have taken; only its thread writes it, so that it is not to share a line of the
+/// cache with another's.
+#[derive(Default)]
+#[repr(align(128))]
+struct Counter(AtomicU64);
 
 impl Fleet {
     pub(super) fn new(cores: u16, subscribers: u64, product: ProductId) -> Self {
@@ -61,13 +68,13 @@ impl Fleet {
     }
 
     fn bytes_taken(&self) -> u64 {
-        self.cores.iter().map(|core| core.bytes_taken.load(Ordering::Acquire)).sum()
+        self.cores.iter().map(|core| core.bytes_taken.0.load(Ordering::Acquire)).sum()
     }
 }
 
 impl CoreThread {
     fn start(inbox: Inbox, hub: Hub, subscribers: u64, product: ProductId, subscribed: mpsc::Sender<()>) -> Self {
-        let bytes_taken = Arc::<AtomicU64>::default();
+        let bytes_taken = Arc::<Counter>::default();
         let (stop, stopped) = oneshot::channel::<()>();
         let counter = Arc::clone(&bytes_taken);
         thread::spawn(move || {
@@ -76,11 +83,16 @@ impl CoreThread {
                 let metrics = Metrics::new().core(inbox.core.0, LIMITS.policy.label());
                 let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics)));
                 tokio::task::spawn_local(fanout::run(Rc::clone(&core), inbox, Duration::ZERO));
+                let socket = Rc::new(File::create("/dev/null").expect("there is one"));
                 let mut awaited = Vec::new();
                 for _ in 0..subscribers {
                     let (applied, done) = oneshot::channel();
-                    let taker =
-                        Taker { queue: SendQueue::new(), bytes_taken: Arc::clone(&counter), applied: Some(applied) };
+                    let taker = Taker {
+                        queue: SendQueue::new(),
+                        socket: Rc::clone(&socket),
+                        bytes_taken: Arc::clone(&counter),
+                        applied: Some(applied),
+                    };
                     let mut core = core.borrow_mut();
                     let key = core.insert_with(|_| taker);
                     if core.command(key, Operation::Subscribe, &[product]).is_none() {
@@ -98,10 +110,11 @@ impl CoreThread {
     }
 }
 
-/// A subscriber whose socket takes everything at once.
+/// A subscriber whose socket is `/dev/null`: it takes everything at once, for a system call as any socket.
 struct Taker {
     queue: SendQueue,
-    bytes_taken: Arc<AtomicU64>,
+    socket: Rc<File>,
+    bytes_taken: Arc<Counter>,
     applied: Option<oneshot::Sender<()>>,
 }
 
@@ -115,8 +128,9 @@ impl Subscriber for Taker {
     }
 
     fn flush(&mut self) {
-        let taken = self.bytes_taken.load(Ordering::Relaxed) + take_all(&mut self.queue);
-        self.bytes_taken.store(taken, Ordering::Release);
+        let taken = self.bytes_taken.0.load(Ordering::Relaxed)
+            + send_all(&mut self.queue, |slices| (&*self.socket).write_vectored(slices).expect("it takes everything"));
+        self.bytes_taken.0.store(taken, Ordering::Release);
     }
 
     fn applied(&mut self, _: Applied) {
