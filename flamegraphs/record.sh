@@ -14,7 +14,8 @@ scenario="${1:-}"
 seconds="${SECONDS_RECORDED:-10}"
 port=18480
 url="http://127.0.0.1:$port"
-work="$(mktemp -d)"
+# In memory where there is such a place: what a disk takes is not what is drawn.
+work="$(mktemp -d -p "$(if [ -d /dev/shm ]; then echo /dev/shm; else echo "${TMPDIR:-/tmp}"; fi)")"
 pids=()
 
 say() { printf '\n== %s\n' "$*"; }
