@@ -56,6 +56,10 @@ pub enum Limit {
     HeaderTimeout,
     /// The time for a body to arrive.
     BodyTimeout,
+    /// The time for which a client may take nothing of an answer.
+    WriteTimeout,
+    /// The time for a TLS handshake.
+    TlsHandshake,
     /// The size of a head.
     HeaderBytes,
     /// The size of a body.
@@ -71,7 +75,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::HttpSockets,
@@ -79,6 +83,8 @@ impl Limit {
         Self::Handshakes,
         Self::HeaderTimeout,
         Self::BodyTimeout,
+        Self::WriteTimeout,
+        Self::TlsHandshake,
         Self::HeaderBytes,
         Self::BodyBytes,
         Self::MessageBytes,
@@ -96,6 +102,8 @@ impl Limit {
             Self::Handshakes => "handshakes",
             Self::HeaderTimeout => "header_timeout",
             Self::BodyTimeout => "body_timeout",
+            Self::WriteTimeout => "write_timeout",
+            Self::TlsHandshake => "tls_handshake",
             Self::HeaderBytes => "header_bytes",
             Self::BodyBytes => "body_bytes",
             Self::MessageBytes => "message_bytes",
@@ -301,6 +309,9 @@ impl Metrics {
     /// Counts a TLS handshake.
     pub fn tls_handshake(&self, ended: Handshake) {
         self.tls_handshakes.get_or_create(&OutcomeLabel { outcome: ended.label() }).inc();
+        if matches!(ended, Handshake::TooSlow) {
+            self.refused(Limit::TlsHandshake);
+        }
     }
 
     /// Counts that the certificate was read again.

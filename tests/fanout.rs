@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::patiently;
@@ -100,6 +101,22 @@ async fn a_stalled_reader_is_told_exactly_what_it_lost_when_conflating() {
 #[tokio::test]
 async fn a_stalled_reader_is_told_exactly_what_it_lost_when_dropping() {
     a_stalled_reader_is_told_exactly_what_it_lost("drop").await;
+}
+
+#[tokio::test]
+async fn who_takes_no_answer_is_cut_and_a_stalled_reader_is_not() {
+    const CHANGES: u64 = 3000;
+    let options = ["--cores", "1", "--send-queue-frames", "16", "--write-timeout-seconds", "1"];
+    let server = TestServer::embedded(&options).await;
+    let mut stalled = Socket::over(narrow(server.address).await).await;
+    stalled.subscribe(0..10).await;
+    write(server.address, 10, 4, CHANGES).await;
+    // More answers than the kernel's buffers hold.
+    let mut deaf = narrow(server.address).await;
+    let requests = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(5000);
+    let _ = patiently(deaf.write_all(requests.as_bytes())).await;
+    server.until_metric("rowcast_refused_total{limit=\"write_timeout\"}", 1).await;
+    assert!(read_all(&mut stalled, CHANGES).await > 0, "it was stalled for longer, and has lost only what did not fit");
 }
 
 #[tokio::test]

@@ -45,6 +45,10 @@ pub(super) struct LimitArgs {
     #[arg(long, env = "ROWCAST_BODY_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "30")]
     body_timeout_seconds: NonZeroU16,
 
+    /// Seconds for which a client may take nothing of an answer; its request is cut then
+    #[arg(long, env = "ROWCAST_WRITE_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "30")]
+    write_timeout_seconds: NonZeroU16,
+
     /// Bytes of a request's first line and headers; 431 above
     #[arg(long, env = "ROWCAST_MAX_HEADER_BYTES", value_name = "BYTES", default_value = "16384",
         value_parser = clap::value_parser!(u32).range(1024..=1024 * 1024))]
@@ -91,6 +95,7 @@ impl LimitArgs {
         HttpLimits {
             head_timeout: seconds(self.header_timeout_seconds),
             body_timeout: seconds(self.body_timeout_seconds),
+            write_timeout: seconds(self.write_timeout_seconds),
             head_bytes_max: self.max_header_bytes as usize,
             body_bytes_max: self.max_body_bytes as usize,
             http2_streams_max: self.http2_max_streams,

@@ -5,6 +5,7 @@
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::net::{SendFlags, send};
 use socket2::SockRef;
@@ -139,10 +140,18 @@ impl Socket {
     }
 }
 
+/// Bounds for how long a peer may take nothing of what was written (`TCP_USER_TIMEOUT`, tcp(7)): its connection ends then.
+/// A socket that carries changes has no such bound, since its queue and its heartbeat have theirs.
+pub fn limit_writes(stream: &TcpStream, longest: Duration) {
+    // A socket that refuses the option only waits longer.
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(longest));
+}
+
 /// Keeps old changes from hiding in the kernel's buffer.
 pub fn keep_fresh(stream: &TcpStream) {
-    // A socket that refuses the option only is less fresh.
+    // A socket that refuses an option only is less fresh, or ends sooner.
     let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
+    let _ = SockRef::from(stream).set_tcp_user_timeout(None);
 }
 
 impl From<TcpStream> for Socket {

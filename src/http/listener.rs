@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::rc::Rc;
@@ -180,6 +181,7 @@ async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<
     let stream = TcpStream::from_std(stream)?;
     let socket = stream.peer_addr().ok();
     let draining = core.services.shutdown.draining.clone();
+    socket::limit_writes(&stream, core.services.limits.write_timeout);
     let Some(tls) = core.tls.clone() else {
         let looking = timeout(core.services.limits.head_timeout, preface::version(&stream));
         let version = match draining.run_until_cancelled(looking).await {
@@ -264,8 +266,16 @@ async fn serve_http1(
         metrics.refused(Limit::HeaderBytes);
     } else if error.is_timeout() && !asked.get() {
         metrics.refused(Limit::HeaderTimeout);
+    } else if is_of_tcp_timeout(&error) {
+        metrics.refused(Limit::WriteTimeout);
     }
     Err(error.into())
+}
+
+/// Whether TCP gave up on a client that took nothing.
+fn is_of_tcp_timeout(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
 async fn respond(

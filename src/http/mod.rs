@@ -42,6 +42,8 @@ pub struct HttpLimits {
     pub head_timeout: Duration,
     /// How long it has for the body.
     pub body_timeout: Duration,
+    /// How long it may take nothing of an answer.
+    pub write_timeout: Duration,
     /// The request line and the headers.
     pub head_bytes_max: usize,
     /// The body.

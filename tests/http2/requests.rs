@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use h2::Reason;
 use serde_json::json;
 
-use crate::support::http2::{Http2, extended_connect, reply, request};
+use crate::support::http2::{Http2, extended_connect, reply, request, roomy};
 use crate::support::patiently;
 use crate::support::server::{Reply, TestServer, product_json};
 
@@ -137,6 +138,24 @@ async fn an_answer_that_is_not_read_holds_up_no_other() {
     for response in unread {
         assert_eq!(reply(response).await.json()["manufacturer"], text);
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_never_taken_is_given_up_and_an_idle_connection_ended() {
+    let server =
+        TestServer::embedded(&["--cores", "1", "--write-timeout-seconds", "1", "--header-timeout-seconds", "1"]).await;
+    let mut http2 = Http2::with(server.address, roomy().initial_window_size(0)).await;
+    let response = patiently(http2.send(request("GET", "/"), None).await).await.expect("the head needs no window");
+    let mut body = response.into_body();
+    let error = patiently(body.data()).await.expect("the stream does not just end").expect_err("there is no window");
+    assert_eq!(error.reason(), Some(Reason::CANCEL));
+    assert_eq!(server.metric("rowcast_refused_total{limit=\"write_timeout\"}").await, 1);
+    drop(body);
+    // A client that could still ask does not end the connection itself.
+    let sender = http2.sender.clone();
+    http2.ended().await.expect("the server says goodbye");
+    drop(sender);
+    assert_eq!(server.metric("rowcast_refused_total{limit=\"header_timeout\"}").await, 0, "it had its time");
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ async fn who_stops_in_the_handshake_is_cut_at_the_deadline() {
         assert_eq!(said.is_empty(), bytes.len() < hello.len(), "only a whole hello is answered");
     }
     server.until_metric("rowcast_tls_handshakes_total{outcome=\"too_slow\"}", 3).await;
+    assert_eq!(server.metric("rowcast_refused_total{limit=\"tls_handshake\"}").await, 3);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! One request on an HTTP/2 connection: to the same handler as those of HTTP/1, and its answer back.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -16,12 +17,10 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::super::listener::{CoreHttp, Peer};
-use super::super::{Answer, answer, check_head, finish, metric_label};
+use super::super::{Answer, Services, answer, check_head, finish, metric_label};
 use super::push::{self, Promised};
 use super::{SEND_BUFFER_BYTES, is_extended_connect, websocket};
-
-/// How long a client may take nothing of an answer that waits for it.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::metrics::Limit;
 
 /// A request, and the way to answer it.
 #[derive(Debug)]
@@ -55,14 +54,14 @@ pub(super) async fn serve(core: CoreHttp, peer: Peer, exchange: Exchange) {
         let request = request.map(|stream| RequestBody { stream, bytes_told });
         tokio::select! {
             answer = answer(&core.services, request) => answer,
-            reset = std::future::poll_fn(|cx| respond.poll_reset(cx)) => {
+            reset = poll_fn(|cx| respond.poll_reset(cx)) => {
                 return debug!(?reset, "a client does not want its answer");
             }
         }
     };
     core.services.metrics.responded(method, answer.status().as_u16());
     pushed.mark(&mut answer, peer.is_secure);
-    let sending = send(|head, is_end| respond.send_response(head, is_end), answer, is_head);
+    let sending = send(&core.services, |head, is_end| respond.send_response(head, is_end), answer, is_head);
     let (sent, ()) = tokio::join!(sending, pushed.send(&core.services));
     if let Err(error) = sent {
         debug!(%error, "an answer was not taken");
@@ -80,6 +79,7 @@ fn name_host(request: &mut Request<RecvStream>) {
 
 /// Sends an answer as far as the client takes it, without its body where that is not wanted.
 pub(super) async fn send(
+    services: &Services,
     send_head: impl FnOnce(Response<()>, bool) -> Result<SendStream<Bytes>, h2::Error>,
     answer: Answer,
     is_head: bool,
@@ -89,7 +89,7 @@ pub(super) async fn send(
     let head = head_of(Response::from_parts(head, ()), body.len());
     let is_end = is_head || body.is_empty();
     let mut stream = send_head(head, is_end)?;
-    if is_end { Ok(()) } else { send_body(&mut stream, body).await }
+    if is_end { Ok(()) } else { send_body(services, &mut stream, body).await }
 }
 
 /// Adds what hyper adds to an answer of HTTP/1, and takes what only HTTP/1 may say (RFC 9113, §8.2.2).
@@ -112,14 +112,15 @@ pub(super) fn dated(mut response: Response<()>) -> Response<()> {
 }
 
 /// Gives the stream what fits in its buffer, and waits for the client to take it.
-async fn send_body(stream: &mut SendStream<Bytes>, mut body: Bytes) -> Result<(), h2::Error> {
+async fn send_body(services: &Services, stream: &mut SendStream<Bytes>, mut body: Bytes) -> Result<(), h2::Error> {
     while !body.is_empty() {
         stream.reserve_capacity(body.len().min(SEND_BUFFER_BYTES));
         let capacity = match stream.capacity() {
-            0 => match timeout(WRITE_TIMEOUT, std::future::poll_fn(|cx| stream.poll_capacity(cx))).await {
+            0 => match timeout(services.limits.write_timeout, poll_fn(|cx| stream.poll_capacity(cx))).await {
                 Ok(Some(capacity)) => capacity?,
                 Ok(None) => return Ok(()),
                 Err(_) => {
+                    services.metrics.refused(Limit::WriteTimeout);
                     stream.send_reset(Reason::CANCEL);
                     return Ok(());
                 }
