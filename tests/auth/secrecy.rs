@@ -1,11 +1,23 @@
 //! Tokens and keys stay where they are: the log at its most talkative, answers and metrics show nothing of them.
 
+use hyper::Request;
 use serde_json::json;
 
 use super::tokens::{Issuer, bearer, everything, now};
-use crate::process::{Running, rowcast};
+use crate::process::{Running, rowcast, send_signal};
+use crate::support::http2::{Http2, extended_connect, request};
+use crate::support::patiently;
 use crate::support::server::{Http, product_json};
 use crate::support::socket::{Read, Socket};
+
+/// The head of the answer to a request with these headers.
+async fn http2_answer(http2: &mut Http2, mut request: Request<()>, headers: &[(&'static str, &str)]) -> String {
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    let response = http2.send(request, None).await;
+    format!("{:?}", patiently(response).await.expect("the server answers"))
+}
 
 #[tokio::test]
 async fn no_part_of_a_token_or_a_secret_is_shown() {
@@ -15,7 +27,10 @@ async fn no_part_of_a_token_or_a_secret_is_shown() {
     std::fs::write(&key, secret).unwrap();
     let options = ["--listen", "127.0.0.1:0", "--drain-seconds", "0", "--data-dir", dir.path().to_str().unwrap()];
     let mut command = rowcast(&[&options[..], &["--jwt-key", key.to_str().unwrap()]].concat());
-    let server = Running::of(command.env("RUST_LOG", "trace")).await;
+    // A file takes all of it while the server runs.
+    let log = dir.path().join("log");
+    command.env("RUST_LOG", "trace").stderr(std::fs::File::create(&log).unwrap());
+    let mut server = Running::of(&mut command).await;
 
     let issuer = Issuer::secret(secret.as_bytes());
     let soon = now().as_secs() + 3;
@@ -30,6 +45,7 @@ async fn no_part_of_a_token_or_a_secret_is_shown() {
     ];
     let mut shown = Vec::new();
     let mut http = Http::connect(server.address).await;
+    let mut http2 = Http2::connect(server.address).await;
     for token in &tokens {
         let (header, protocol) = (bearer(token), format!("rowcast, bearer.{token}"));
         for (path, headers) in [
@@ -43,6 +59,9 @@ async fn no_part_of_a_token_or_a_secret_is_shown() {
             ("/metrics".to_owned(), vec![("authorization", &header[..])]),
         ] {
             shown.push(format!("{:?}", http.request_with("GET", &path, &headers, None).await));
+            for request in [request("GET", &path), extended_connect(&path, "websocket")] {
+                shown.push(http2_answer(&mut http2, request, &headers).await);
+            }
         }
         shown.push(format!(
             "{:?}",
@@ -67,9 +86,12 @@ async fn no_part_of_a_token_or_a_secret_is_shown() {
     let shown = shown.join("\n");
     assert!(shown.contains("rowcast_http_responses"), "{shown}");
 
-    let closes = async move { while open.read().await != Read::Close(1012) {} };
-    let ((), (status, log)) = tokio::join!(closes, server.signal("TERM"));
-    assert!(status.success() && log.contains("a token was refused"), "the log talks: {log}");
+    send_signal(&server.child, "TERM").await;
+    while open.read().await != Read::Close(1012) {}
+    drop(open);
+    assert!(patiently(server.child.wait()).await.unwrap().success());
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("a token was refused"), "the log talks: {log}");
     for text in [&shown, &log] {
         assert!(!text.contains(secret));
         for token in &tokens {
