@@ -2,19 +2,16 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::Socket;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::postgres_config::ConfigError;
+use crate::tls::AnyNameVerifier;
 
 /// The stream of a connection that may be encrypted.
 pub(crate) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
@@ -110,7 +107,7 @@ pub(super) fn connector(mode: TlsMode, roots: &Roots) -> Result<MakeRustlsConnec
         builder.with_root_certificates(roots.load()?).with_no_client_auth()
     } else {
         let roots = if verifies_chain(mode, roots) { Some(roots.load()?) } else { None };
-        let verifier = Arc::new(AnyNameVerifier { roots, provider });
+        let verifier = Arc::new(AnyNameVerifier::new(roots, provider));
         builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
     };
     // What a server from 17 on asks for when TLS comes first: https://www.postgresql.org/docs/17/protocol-flow.html
@@ -121,54 +118,4 @@ pub(super) fn connector(mode: TlsMode, roots: &Roots) -> Result<MakeRustlsConnec
 /// `verify-ca` does, and so does `require` where certificates to trust are given, as in libpq.
 fn verifies_chain(mode: TlsMode, roots: &Roots) -> bool {
     mode == TlsMode::VerifyCa || mode == TlsMode::Require && matches!(roots, Roots::File(_))
-}
-
-/// Accepts a server by any name: one whose certificate chain ends at `roots`, or any at all where there are none.
-/// Either way the server proves that it holds the certificate's key.
-#[derive(Debug)]
-struct AnyNameVerifier {
-    roots: Option<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyNameVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Some(roots) = &self.roots {
-            let certificate = ParsedCertificate::try_from(end_entity)?;
-            let algorithms = self.provider.signature_verification_algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -4,6 +4,7 @@
 //! The certificate is read again when its files change, and on SIGHUP. What is open goes on; a new certificate that
 //! cannot be used is logged, and the old one kept.
 
+mod any_name;
 mod certificate;
 mod self_signed;
 mod stream;
@@ -23,6 +24,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+pub use self::any_name::AnyNameVerifier;
 pub use self::certificate::{TlsError, TlsFiles};
 pub use self::self_signed::{SelfSignedError, write_self_signed};
 pub use self::stream::TlsStream;
