@@ -87,8 +87,9 @@ pub struct Core<S> {
     casts: CastRuns,
     /// Whether this batch is one message, whose frames are written as they are pushed.
     is_alone: bool,
-    /// How many frames this batch has brought to connections.
+    /// How many frames this batch has brought to connections, and with how many flushes at once.
     frames: usize,
+    flushes: usize,
     /// Who got a frame in this batch and is to be flushed.
     touched: Vec<SlotKey>,
     /// When the changes of this batch were committed.
@@ -131,6 +132,7 @@ impl<S: Subscriber> Core<S> {
             casts: CastRuns::default(),
             is_alone: false,
             frames: 0,
+            flushes: 0,
             touched: Vec::new(),
             committed: Vec::new(),
             metrics,
@@ -213,7 +215,7 @@ impl<S: Subscriber> Core<S> {
     /// with each flush.
     fn process(&mut self, batch: &mut Vec<Message>) -> usize {
         self.is_alone = batch.len() == 1;
-        self.frames = 0;
+        (self.frames, self.flushes) = (0, 0);
         for message in batch.drain(..) {
             let message = match message {
                 Message::Cast(cast) => {
@@ -236,9 +238,9 @@ impl<S: Subscriber> Core<S> {
             }
         }
         self.deliver_casts();
-        let frames_per_flush = self.frames / self.touched.len().max(1);
+        self.flushes += self.touched.len();
         self.flush();
-        frames_per_flush
+        self.frames / self.flushes.max(1)
     }
 
     fn flush(&mut self) {
@@ -281,6 +283,7 @@ impl<S: Subscriber> Core<S> {
     fn deliver(&mut self, cast: &CastRun, keys: &[SlotKey]) {
         self.committed.extend(cast.in_flight.iter().map(|change| change.committed_at));
         self.frames += keys.len() * cast.run.frames();
+        self.flushes += if self.is_alone { keys.len() } else { 0 };
         for &key in keys {
             // A connection that closed leaves its key in lists that were in flight.
             let Some(seat) = self.seats.get_mut(key) else { continue };

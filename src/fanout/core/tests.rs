@@ -262,3 +262,23 @@ fn a_burst_is_flushed_once() {
     let [first, second, third] = versions;
     assert_eq!(world.recorder(connection).flushed, [first, third, second], "what is of one product comes together");
 }
+
+#[test]
+fn it_is_known_how_many_frames_went_out_with_each_flush() {
+    let mut world = World::new(1);
+    for _ in 0..3 {
+        let connection = world.open(0);
+        world.core(0).command(connection.key, Operation::Subscribe, &[product(1), product(2)]);
+    }
+    let mut frames_per_flush = |changes: &[u64]| {
+        for &number in changes {
+            world.cast(number);
+        }
+        let inbox = &mut world.inboxes[0];
+        let mut batch: Vec<Message> = std::iter::from_fn(|| inbox.messages.try_recv().ok()).collect();
+        world.cores[0].process(&mut batch)
+    };
+    assert_eq!(frames_per_flush(&[1]), 1, "one that comes alone is flushed as it is pushed");
+    assert_eq!(frames_per_flush(&[1, 2, 1, 1]), 4);
+    assert_eq!(frames_per_flush(&[3, 3]), 0, "nobody is subscribed");
+}
