@@ -35,8 +35,8 @@ impl Socket {
     /// Prepares it for changes that go out as they come.
     pub(super) fn prepare(&self) {
         match self {
-            Self::Plain(stream) => keep_fresh(stream),
-            Self::Tls(stream) => keep_fresh(stream.tcp()),
+            Self::Plain(stream) => prepare_for_changes(stream),
+            Self::Tls(stream) => prepare_for_changes(stream.tcp()),
             // Its connection is.
             Self::Http2(_) => {}
         }
@@ -147,8 +147,9 @@ pub fn limit_writes(stream: &TcpStream, longest: Duration) {
     let _ = SockRef::from(stream).set_tcp_user_timeout(Some(longest));
 }
 
-/// Keeps old changes from hiding in the kernel's buffer.
-pub fn keep_fresh(stream: &TcpStream) {
+/// Prepares a connection that carries changes: old ones are not to hide in the kernel's buffer, and who reads slowly is not
+/// cut for it.
+pub fn prepare_for_changes(stream: &TcpStream) {
     // A socket that refuses an option only is less fresh, or ends sooner.
     let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
     let _ = SockRef::from(stream).set_tcp_user_timeout(None);

@@ -195,14 +195,14 @@ async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<
         if version == Version::Http1 {
             return serve_http1(core, stream, (counted, address), place).await;
         }
-        socket::keep_fresh(&stream);
+        socket::prepare_for_changes(&stream);
         serve_http2(&core, Peer { counted, address, socket, is_secure: false }, stream, place);
         return Ok(());
     };
     let Some(accepted) = draining.run_until_cancelled(tls.accept(stream)).await else { return Ok(()) };
     let stream = accepted?;
     if stream.alpn_protocol() == Some(tls::ALPN_HTTP2) {
-        socket::keep_fresh(stream.tcp());
+        socket::prepare_for_changes(stream.tcp());
         serve_http2(&core, Peer { counted, address, socket, is_secure: true }, stream, place);
         return Ok(());
     }
