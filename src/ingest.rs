@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::fanout::Hub;
-use crate::frame::Frame;
 use crate::metrics::Metrics;
 use crate::source::Source;
+use crate::wire::frame::Frame;
 
 /// Casts every change of `source`, in its order, until the source ends; returns once all have reached the send queues
 /// of their subscribers. Waits while too many changes are in flight, and so lets the source wait.

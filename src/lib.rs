@@ -2,30 +2,30 @@
 //!
 //! The modules, in the order of a change's path:
 //!
-//! 1. [`product`]: the row. [`store`]: where it is written; a commit there is a [`change`].
-//! 2. [`source`]: where changes come from. [`ingest`] takes each, has its [`frame`] encoded once, and casts it.
-//! 3. [`fanout`]: the hub, the shards and their indexes, the cores, the send queues.
-//! 4. [`connection`]: one WebSocket, on the codec of [`websocket`], over TCP or [`tls`]; [`auth`] says what its token lets
-//!    it read.
+//! 1. [`model`]: the row, and what happened to it. [`store`]: where it is written; a commit there is a change.
+//! 2. [`source`]: where changes come from. [`ingest`] takes each, has its frame encoded once, and casts it.
+//! 3. [`fanout`]: the hub, the shards and their indexes, the cores.
+//! 4. [`session`]: one reader: its commands, its queue, its heartbeat; pure. [`wire`]: what it looks like outside.
+//!    [`transport`]: its socket, plain, under TLS or on HTTP/2. [`connection`] joins the three; [`auth`] says what its token
+//!    grants.
 //! 5. [`http`]: the listener, the REST resource, the page, the upgrade.
-//! 6. [`server`]: starts all of it and stops it ([`shutdown`]); [`config`], [`limits`], [`telemetry`] and [`metrics`] serve
-//!    it.
+//! 6. [`server`]: starts all of it and stops it ([`shutdown`]); [`config`], [`open_files`], [`telemetry`] and [`metrics`]
+//!    serve it.
 
 pub mod auth;
-pub mod change;
 pub mod config;
 pub mod connection;
 pub mod fanout;
-pub mod frame;
 pub mod http;
 pub mod ingest;
-pub mod limits;
 pub mod metrics;
-pub mod product;
+pub mod model;
+pub mod open_files;
 pub mod server;
+pub mod session;
 pub mod shutdown;
 pub mod source;
 pub mod store;
 pub mod telemetry;
-pub mod tls;
-pub mod websocket;
+pub mod transport;
+pub mod wire;

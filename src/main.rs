@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use rowcast::config::{CertConfig, Cli, Config, StoreConfig, Task};
-use rowcast::limits;
+use rowcast::open_files;
 use rowcast::server::Server;
 use rowcast::shutdown::StopSignals;
-use rowcast::store::migrate::migrate;
-use rowcast::store::postgres_config::PostgresConfig;
+use rowcast::store::postgres::config::PostgresConfig;
+use rowcast::store::postgres::migrate::migrate;
 use rowcast::telemetry;
-use rowcast::tls::write_self_signed;
+use rowcast::transport::tls::write_self_signed;
 use tracing::info;
 
 /// Gives memory back after a flood, which the C library's allocator keeps (ARCHITECTURE.md, Decisions).
@@ -56,7 +56,7 @@ fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("catch signals")?;
-    let files_max = limits::raise_open_files();
+    let files_max = open_files::raise();
     if (config.admission.connections_max as u64) > files_max {
         info!(files_max, "the limit of open files is below --max-connections; raise it with ulimit -n");
     }

@@ -22,23 +22,23 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, StoreConfig, TlsConfig};
-use crate::connection::admission::Admission;
-use crate::connection::close::CloseReason;
-use crate::connection::heartbeat::CLOSE_SECONDS_MAX;
 use crate::connection::{ConnectionLimits, Connections};
 use crate::fanout::{self, Core, Hub, Inbox};
 use crate::http::listener::{self, AcceptedSocket, CoreDoor, CoreHttp};
 use crate::http::{Services, redirect};
 use crate::ingest;
 use crate::metrics::Metrics;
+use crate::session::close::CloseReason;
+use crate::session::heartbeat::CLOSE_SECONDS_MAX;
 use crate::shutdown::Shutdown;
 use crate::source::{Source, SourceFeed, notify};
 use crate::store::Store;
 use crate::store::embedded::{EmbeddedStore, EmbeddedWriter, OpenError};
-use crate::store::migrate::{MigrateError, migrate};
 use crate::store::postgres::PostgresStore;
-use crate::store::postgres_config::PostgresConfig;
-use crate::tls::{Tls, TlsError};
+use crate::store::postgres::config::PostgresConfig;
+use crate::store::postgres::migrate::{MigrateError, migrate};
+use crate::transport::admission::Admission;
+use crate::transport::tls::{Tls, TlsError};
 
 /// How long requests that are in flight have when the WebSockets have been told to close.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -300,7 +300,7 @@ impl CoreStart {
         let name = format!("core {}", self.inbox.core.0);
         thread::Builder::new().name(name).spawn(move || {
             let mut runtime = runtime;
-            let runtime = fanout::count_rest(runtime.enable_all()).build_local(tokio::runtime::LocalOptions::default());
+            let runtime = fanout::count_idle(runtime.enable_all()).build_local(tokio::runtime::LocalOptions::default());
             runtime.expect("epoll and a timer are there").block_on(self.run())
         })
     }

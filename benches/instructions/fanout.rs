@@ -1,9 +1,10 @@
 //! From the index to the socket.
 
 use gungraun::{library_benchmark, library_benchmark_group};
-use rowcast::fanout::{SendQueue, SendQueueLimits, SlowConsumerPolicy, SubscriptionIndex};
-use rowcast::frame::Frame;
-use rowcast::product::ProductId;
+use rowcast::fanout::SubscriptionIndex;
+use rowcast::model::product::ProductId;
+use rowcast::session::queue::{SendQueue, SendQueueLimits, SlowConsumerPolicy};
+use rowcast::wire::frame::Frame;
 
 use crate::budgets::{self, within};
 use crate::fixtures::crowd::{Crowd, LIMITS, full, take_all};

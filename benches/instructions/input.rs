@@ -3,11 +3,11 @@
 use std::hint::black_box;
 
 use gungraun::{library_benchmark, library_benchmark_group};
-use rowcast::change::Change;
-use rowcast::connection::protocol::{self, Command};
-use rowcast::frame::Frame;
-use rowcast::source::notification::{self, Notification};
-use rowcast::websocket::Decoder;
+use rowcast::model::change::Change;
+use rowcast::session::command::{self as protocol, Command};
+use rowcast::source::notify::notification::{self, Notification};
+use rowcast::wire::frame::Frame;
+use rowcast::wire::websocket::Decoder;
 use simd_json::Buffers;
 
 use crate::budgets::{self, within};

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use rowcast::connection::protocol::parse;
-use rowcast::websocket::Decoder;
+use rowcast::session::command::parse;
+use rowcast::wire::websocket::Decoder;
 use simd_json::Buffers;
 
 use crate::fixtures::{client_frame, subscribe_json};

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode};
-use rowcast::limits::raise_open_files;
+use rowcast::open_files;
 
 use self::clients::{Subscriber, Writer};
 use self::served::Served;
@@ -26,7 +26,7 @@ enum From {
 }
 
 pub(crate) fn bench(criterion: &mut Criterion) {
-    assert!(raise_open_files() > 2500, "2,500 files can be open; raise the hard limit (ulimit -Hn)");
+    assert!(open_files::raise() > 2500, "2,500 files can be open; raise the hard limit (ulimit -Hn)");
     let mut group = criterion.benchmark_group("end_to_end");
     group.sampling_mode(SamplingMode::Flat).sample_size(20);
     for count in SUBSCRIBERS {

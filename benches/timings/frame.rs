@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use rowcast::frame::Frame;
+use rowcast::wire::frame::Frame;
 
 use crate::fixtures::{change, encoded_change};
 

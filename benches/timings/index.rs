@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use rowcast::fanout::SubscriptionIndex;
-use rowcast::product::ProductId;
+use rowcast::model::product::ProductId;
 
 use crate::fixtures::{connection, index_of_others, spread};
 

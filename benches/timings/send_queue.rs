@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use rowcast::fanout::{SendQueue, SendQueueLimits, SlowConsumerPolicy};
+use rowcast::session::queue::{SendQueue, SendQueueLimits, SlowConsumerPolicy};
 
 use crate::fixtures::crowd::{LIMITS, full, take_all};
 use crate::fixtures::{changes, frame, product};

@@ -5,8 +5,8 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use rowcast::frame::Opcode;
-use rowcast::websocket::{CodecError, Decoder, Received};
+use rowcast::wire::websocket::Opcode;
+use rowcast::wire::websocket::{CodecError, Decoder, Received};
 use rowcast_fuzz::within;
 
 /// What a reader says of the bytes: what it received, and how it ended.

@@ -5,9 +5,9 @@
 use std::cell::RefCell;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use rowcast::connection::protocol::{self, Command, Refusal, ReplyId, Why};
 use rowcast::fanout::Operation;
-use rowcast::product::ProductId;
+use rowcast::model::product::ProductId;
+use rowcast::session::command::{self as protocol, Command, Refusal, ReplyId, Why};
 use rowcast_fuzz::within;
 use serde_json::Value;
 use simd_json::Buffers;

@@ -4,9 +4,9 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use rowcast::change::{Action, Change};
-use rowcast::product::{Product, ProductId};
-use rowcast::source::notification::{MessageAt, Notification, parse};
+use rowcast::model::change::{Action, Change};
+use rowcast::model::product::{Product, ProductId};
+use rowcast::source::notify::notification::{MessageAt, Notification, parse};
 use rowcast_fuzz::within;
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use rowcast::product::{Product, ProductBody, ProductId, ProductPatch};
+use rowcast::model::product::{Product, ProductBody, ProductId, ProductPatch};
 use rowcast_fuzz::within;
 use serde_json::{Map, Value, json};
 

@@ -12,7 +12,7 @@ use hyper::http::request::Builder;
 use hyper::{Method, Request, Response};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use rowcast::http::{self, Services};
-use rowcast::websocket::handshake;
+use rowcast::wire::websocket::handshake;
 use rowcast_fuzz::server::{config, services};
 use rowcast_fuzz::within;
 use serde_json::Value;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use clap::Parser;
 use rowcast::config::{Cli, Config, Task};
-use rowcast::connection::admission::Admission;
 use rowcast::http::Services;
 use rowcast::metrics::Metrics;
 use rowcast::shutdown::Shutdown;
 use rowcast::source::Source;
 use rowcast::store::Store;
 use rowcast::store::postgres::PostgresStore;
-use rowcast::store::postgres_config::PostgresConfig;
+use rowcast::store::postgres::config::PostgresConfig;
+use rowcast::transport::admission::Admission;
 
 /// What these options say.
 pub fn config(options: &[&str]) -> Config {

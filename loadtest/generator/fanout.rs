@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
-use rowcast::limits;
+use rowcast::open_files;
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::sleep;
 
@@ -36,7 +36,7 @@ const DRAINING_MAX: Duration = Duration::from_mins(1);
 pub(crate) async fn run(args: &FanoutArgs) -> anyhow::Result<Outcome> {
     args.check()?;
     let server = args.target.server()?;
-    let _ = limits::raise_open_files();
+    let _ = open_files::raise();
     let way = way(args, &server)?;
     let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
     let opened = open_all(args.target.peer, &server, args.readers.http2, &workload, &args.target.pid).await?;

@@ -11,8 +11,8 @@ use anyhow::{Context, ensure};
 use hyper::Request;
 use hyper::header::HeaderName;
 use memchr::memmem;
-use rowcast::limits;
-use rowcast::websocket::handshake;
+use rowcast::open_files;
+use rowcast::wire::websocket::handshake;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,7 +29,7 @@ const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Serves until the process is ended.
 pub(crate) fn serve(address: SocketAddr, batch: u32) -> anyhow::Result<()> {
-    let _ = limits::raise_open_files();
+    let _ = open_files::raise();
     let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
     let mut floor = Floor::new(listener, batch)?;
     writeln!(std::io::stdout(), "the floor is at ws://{address}/websocket; changes go to PUT /products/{{id}}")?;

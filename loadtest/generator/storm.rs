@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use futures_util::future::try_join_all;
-use rowcast::limits;
+use rowcast::open_files;
 use serde::Serialize;
 use tokio::time::sleep;
 
@@ -22,7 +22,7 @@ use crate::workload::Workload;
 /// Opens idle connections and tells their memory.
 pub(crate) async fn memory(args: &MemoryArgs) -> anyhow::Result<Memory> {
     ensure!(!args.target.pid.is_empty(), "memory needs --pid, the process id of the server: --pid $(pidof rowcast)");
-    let _ = limits::raise_open_files();
+    let _ = open_files::raise();
     let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
     let opened =
         open_all(args.target.peer, &args.target.server()?, args.readers.http2, &workload, &args.target.pid).await?;
@@ -63,7 +63,7 @@ pub(crate) async fn subscribe(args: &SubscribeArgs) -> anyhow::Result<Storm> {
     ensure!(args.target.peer == Peer::Rowcast, "subscribe speaks Rowcast's commands only; leave --peer out");
     ensure!(args.readers.http2.is_none(), "subscribe has a TCP connection for each WebSocket; leave --http2 out");
     let server = args.target.server()?;
-    let _ = limits::raise_open_files();
+    let _ = open_files::raise();
     let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
     let mut storm = Storming { server, pids: &args.target.pid, workload: &workload, phases: Vec::new() };
     let mut clients = storm.open().await?;

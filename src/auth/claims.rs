@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::TokenError;
 use super::grant::{Grant, Read};
-use crate::product::ProductId;
+use crate::model::product::ProductId;
 
 /// How far a token's issuer may be ahead of this server's clock. `exp` has no such allowance: a socket and a request
 /// end at the same moment, the one that the token names.

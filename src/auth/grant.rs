@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::product::ProductId;
+use crate::model::product::ProductId;
 
 /// What whoever has a token may do, and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::connection::ConnectionLimits;
-use crate::connection::admission::AdmissionLimits;
-use crate::fanout::SendQueueLimits;
 use crate::http::HttpLimits;
-use crate::product::Product;
+use crate::model::product::Product;
+use crate::session::queue::SendQueueLimits;
+use crate::transport::admission::AdmissionLimits;
 
 /// Limits, each with an answer to who meets it, and a count in `rowcast_refused_total`.
 #[derive(Clone, Debug, Args)]

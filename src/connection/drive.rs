@@ -4,14 +4,15 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use super::close::CloseReason;
-use super::protocol::{self, Command, Refusal, Why};
 use super::{ANSWERS_WAITING_MAX, Connection, Connections, Phase};
 use crate::fanout::{Applied, Core, Operation, SlotKey, Subscriber};
-use crate::frame::{Frame, Opcode};
 use crate::metrics::Limit;
-use crate::product::ProductId;
-use crate::websocket::{CodecError, Received};
+use crate::model::product::ProductId;
+use crate::session::close::CloseReason;
+use crate::session::command::{self as protocol, Command, Refusal, Why};
+use crate::wire::frame::Frame;
+use crate::wire::websocket::Opcode;
+use crate::wire::websocket::{CodecError, Received};
 
 /// How often a task reads before the core's other tasks get a turn.
 const READS_MAX: usize = 8;

@@ -7,15 +7,6 @@
 //!
 //! A peer that sends but does not read is not read from either: that bounds its answers.
 
-pub mod admission;
-pub mod close;
-pub mod drain;
-pub mod h2_socket;
-pub mod handshake_rate;
-pub mod heartbeat;
-pub mod protocol;
-pub mod socket;
-
 mod drive;
 
 use std::cell::{Cell, RefCell};
@@ -31,17 +22,19 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
-use self::admission::{CountedSocket, Place};
-use self::close::CloseReason;
 use self::drive::InFlight;
-use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, PING_AFTER_SECONDS, Second, Wheel};
-use self::socket::Socket;
 use crate::auth::Grant;
-use crate::fanout::{Applied, Core, Pushed, SendQueue, SendQueueLimits, SlotKey, Subscriber};
-use crate::frame::{Frame, FrameRun, Opcode};
+use crate::fanout::{Applied, Core, SlotKey, Subscriber};
 use crate::metrics::{CoreMetrics, Metrics};
-use crate::product::ProductId;
-use crate::websocket::Decoder;
+use crate::model::product::ProductId;
+use crate::session::close::CloseReason;
+use crate::session::heartbeat::{Beat, CLOSE_SECONDS_MAX, PING_AFTER_SECONDS, Second, Wheel};
+use crate::session::queue::{Pushed, SendQueue, SendQueueLimits};
+use crate::session::{command as protocol, drain, heartbeat};
+use crate::transport::admission::{CountedSocket, Place};
+use crate::transport::socket::Socket;
+use crate::wire::frame::{Frame, FrameRun};
+use crate::wire::websocket::{Decoder, Opcode};
 
 /// What a core reads from a socket at once.
 const SCRATCH_BYTES: usize = 64 * 1024;

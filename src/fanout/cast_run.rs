@@ -9,8 +9,8 @@ use hashbrown::HashMap;
 use smallvec::{SmallVec, smallvec};
 
 use super::hub::{Cast, InFlight};
-use crate::frame::{Frame, FrameRun};
-use crate::product::ProductId;
+use crate::model::product::ProductId;
+use crate::wire::frame::{Frame, FrameRun};
 
 /// How many frames, and about how many bytes, one run has at most: a reader that takes a part of a run keeps the rest
 /// of its buffer.
@@ -76,7 +76,7 @@ mod tests {
     use super::super::Hub;
     use super::super::core::Message;
     use super::*;
-    use crate::frame::Opcode;
+    use crate::wire::websocket::Opcode;
 
     /// What the hub casts for these products and payloads.
     fn casts(changes: &[(u64, &[u8])]) -> Vec<Cast> {

@@ -12,14 +12,14 @@ use tokio::time::timeout;
 
 use super::cast_run::{CastRun, CastRuns};
 use super::hub::{Cast, Hub, Inbox};
+use super::idle::idle_time;
 use super::index::Keys;
 use super::pace::{Pace, gather_step, is_waste};
-use super::rest::rested;
 use super::slots::Slots;
 use super::{ConnectionId, CoreId, SlotKey, SubscriptionIndex};
-use crate::frame::FrameRun;
 use crate::metrics::CoreMetrics;
-use crate::product::ProductId;
+use crate::model::product::ProductId;
+use crate::wire::frame::FrameRun;
 
 /// How many messages a core takes before it flushes: enough to join the writes of a burst, few enough that sockets
 /// are read between bursts.
@@ -396,12 +396,12 @@ fn take_waiting(inbox: &mut Inbox, batch: &mut Vec<Message>) {
 
 /// Adds to a batch what comes in a time, while the core has other things to do: one that rests would only wait.
 async fn gather(longest: Duration, inbox: &mut Inbox, batch: &mut Vec<Message>) {
-    let (started, rested_before) = (Instant::now(), rested());
+    let (started, idle_before) = (Instant::now(), idle_time());
     let step = gather_step(longest);
     while started.elapsed() < longest {
         // Its end is the usual case; what has come by then is in the batch.
         let is_full = timeout(step, fill(inbox, batch)).await.is_ok();
-        if is_full || is_waste(rested().saturating_sub(rested_before), started.elapsed()) {
+        if is_full || is_waste(idle_time().saturating_sub(idle_before), started.elapsed()) {
             return;
         }
     }

@@ -8,8 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::CoreId;
 use super::core::Message;
-use crate::frame::Frame;
-use crate::product::ProductId;
+use crate::model::product::ProductId;
+use crate::wire::frame::Frame;
 
 /// How many changes may be between ingest and the last core that delivers them, counted in units of
 /// [`UNIT_BYTES`]: what bounds the cores' inboxes at 16 MiB of frames, together with one message per connection that

@@ -11,7 +11,7 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 use smallvec::SmallVec;
 
 use super::{ConnectionId, CoreId, SlotKey};
-use crate::product::ProductId;
+use crate::model::product::ProductId;
 
 /// The subscribers of one product on one core. The list is shared with messages in flight: cloning it copies a
 /// pointer, and changing it while a message holds it copies the list.

@@ -8,17 +8,15 @@
 mod cast_run;
 mod core;
 mod hub;
+mod idle;
 mod index;
 mod pace;
-mod rest;
-mod send_queue;
 mod slots;
 
 pub use self::core::{Applied, Core, Operation, Subscriber, run};
 pub use self::hub::{Hub, Inbox};
+pub use self::idle::count_idle;
 pub use self::index::{CoreSubscribers, Keys, SubscriptionIndex};
-pub use self::rest::count_rest;
-pub use self::send_queue::{Pushed, SendQueue, SendQueueLimits, SlowConsumerPolicy};
 
 /// Which core: 0 to the number of cores − 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

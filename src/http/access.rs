@@ -20,7 +20,7 @@ use super::origin::AllowedOrigins;
 use super::problem::Problem;
 use super::{Answer, Services};
 use crate::auth::{Grant, TokenError};
-use crate::product::ProductId;
+use crate::model::product::ProductId;
 
 /// The subprotocol that a client offers beside the one that carries its token, and is answered with.
 const SUBPROTOCOL: &str = "rowcast";

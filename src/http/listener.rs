@@ -24,10 +24,11 @@ use tracing::{debug, info, warn};
 use super::preface::{self, Version};
 use super::problem::Problem;
 use super::{Answer, Services, answer, check_head, finish, h2, metric_label, upgrade};
-use crate::connection::admission::{CoreLoad, CountedSocket, Full, Place};
-use crate::connection::{Connections, socket};
+use crate::connection::Connections;
 use crate::metrics::{Limit, Metrics};
-use crate::tls::{self, Tls};
+use crate::transport::admission::{CoreLoad, CountedSocket, Full, Place};
+use crate::transport::socket;
+use crate::transport::tls::{self, Tls};
 
 /// How many accepted sockets may wait for their core; the acceptor waits then, and the kernel's backlog keeps the rest.
 const SOCKETS_WAITING_MAX: usize = 1024;

@@ -28,10 +28,10 @@ use self::access::Access;
 use self::origin::AllowedOrigins;
 use self::problem::Problem;
 use crate::auth::Keys;
-use crate::connection::admission::Admission;
 use crate::metrics::{Limit, Metrics};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::transport::admission::Admission;
 
 type Answer = Response<Full<Bytes>>;
 

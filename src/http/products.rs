@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::access::Access;
 use super::problem::Problem;
 use super::{Answer, Services};
-use crate::product::{Product, ProductBody, ProductId, ProductPatch};
+use crate::model::product::{Product, ProductBody, ProductId, ProductPatch};
 use crate::store::{Put, Versioned};
 
 const LIMIT_DEFAULT: usize = 100;

@@ -16,12 +16,12 @@ use tracing::debug;
 use super::problem::Problem;
 use super::{Answer, Services, access};
 use crate::auth::Grant;
-use crate::connection::admission::{CountedSocket, Full, Place};
-use crate::connection::socket::Socket;
 use crate::connection::{Admitted, Connections};
 use crate::metrics::Limit;
-use crate::tls::TlsStream;
-use crate::websocket::handshake::{self, HandshakeError};
+use crate::transport::admission::{CountedSocket, Full, Place};
+use crate::transport::socket::Socket;
+use crate::transport::tls::TlsStream;
+use crate::wire::websocket::handshake::{self, HandshakeError};
 
 /// Accepts a WebSocket, if its sender may open one and there is room, and hands its socket to `connections` once the
 /// answer is sent.

@@ -1,12 +1,10 @@
 //! Where changes come from: [`Source`], fed by the embedded store or by Postgres' `LISTEN`.
 
-mod housekeeping;
-pub mod notification;
 pub mod notify;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::change::Change;
+use crate::model::change::Change;
 
 /// How many changes may wait between a source and ingest. When it is full the source waits, and what feeds it keeps
 /// the rest: the embedded store answers its writers later, Postgres holds its notifications.

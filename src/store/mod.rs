@@ -4,17 +4,13 @@
 //! subscribers through the store's [`Source`](crate::source::Source), never from here.
 
 pub mod embedded;
-pub mod migrate;
 pub mod postgres;
-pub mod postgres_config;
-pub(crate) mod postgres_tls;
-mod postgres_url;
 
 use tokio::runtime::Handle;
 
 use self::embedded::EmbeddedStore;
 use self::postgres::PostgresStore;
-use crate::product::{Product, ProductId, ProductPatch};
+use crate::model::product::{Product, ProductId, ProductPatch};
 
 /// A product with the version of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -82,7 +82,7 @@ async fn survives(mut server: Running, ports: &[Port]) -> Running {
     let seed = std::env::var("ROWCAST_HOSTILE_SEED").map_or_else(|_| new_seed(), |seed| seed.parse().unwrap());
     eprintln!("ROWCAST_HOSTILE_SEED={seed}");
     // This process has one end of every socket, of both tests.
-    assert!(rowcast::limits::raise_open_files() >= 4 * extent.good_sockets + 8 * extent.strangers);
+    assert!(rowcast::open_files::raise() >= 4 * extent.good_sockets + 8 * extent.strangers);
     server.ignore_log();
     let port = &ports[0];
     let readers = open_readers(port, extent.good_sockets).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rowcast::source::notify::{Vigilance, listen, listen_with};
 use rowcast::source::{CHANGES_WAITING_MAX, Source};
 use rowcast::store::postgres::PostgresStore;
-use rowcast::store::postgres_config::PostgresConfig;
+use rowcast::store::postgres::config::PostgresConfig;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 

@@ -1,7 +1,7 @@
 //! What a database goes through when servers start.
 
-use rowcast::store::migrate::{MIGRATIONS, MigrateError, Migration, apply, migrate};
-use rowcast::store::postgres_config::PostgresConfig;
+use rowcast::store::postgres::config::PostgresConfig;
+use rowcast::store::postgres::migrate::{MIGRATIONS, MigrateError, Migration, apply, migrate};
 
 use crate::support::postgres::{Cluster, Database};
 

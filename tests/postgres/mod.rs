@@ -13,13 +13,13 @@ mod writers;
 use std::process::Command;
 use std::time::Duration;
 
-use rowcast::change::Change;
-use rowcast::product::{Product, ProductId};
+use rowcast::model::change::Change;
+use rowcast::model::product::{Product, ProductId};
 use rowcast::source::Source;
 use rowcast::source::notify::listen;
-use rowcast::store::migrate::migrate;
 use rowcast::store::postgres::PostgresStore;
-use rowcast::store::postgres_config::PostgresConfig;
+use rowcast::store::postgres::config::PostgresConfig;
+use rowcast::store::postgres::migrate::migrate;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::Client;

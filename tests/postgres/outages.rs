@@ -1,8 +1,8 @@
 //! The database goes away and comes back.
 
 use rowcast::store::StoreError;
+use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::{POOL_CONNECTIONS_MAX, PostgresStore};
-use rowcast::store::postgres_config::PostgresConfig;
 
 use super::{Fixture, id, insert_sql, macbook, signal, until_store_is_blocked};
 use crate::support::postgres::Cluster;
@@ -29,7 +29,7 @@ async fn requests_fail_while_it_is_down_and_work_after() {
         assert_unavailable(&store.list(None, 1).await);
         assert_unavailable(&store.insert(macbook(2)).await);
         assert_unavailable(&store.put(macbook(2)).await);
-        assert_unavailable(&store.patch(id(1), rowcast::product::ProductPatch::default()).await);
+        assert_unavailable(&store.patch(id(1), rowcast::model::product::ProductPatch::default()).await);
         assert_unavailable(&store.delete(id(1)).await);
 
         cluster.start_again();
@@ -87,7 +87,7 @@ async fn a_refusal_is_told_without_the_password() {
         let config = PostgresConfig::parse(&url).unwrap();
         let error = PostgresStore::new(&config).check().await.unwrap_err().to_string();
         assert!(error.contains(&config.to_string()) && !error.contains("s3cret"), "{error}");
-        let error = rowcast::store::migrate::migrate(&config).await.unwrap_err().to_string();
+        let error = rowcast::store::postgres::migrate::migrate(&config).await.unwrap_err().to_string();
         assert!(error.contains(&config.to_string()) && !error.contains("s3cret"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! The bytes that subscribers get, of rows of any size.
 
-use rowcast::change::{Action, Change};
-use rowcast::product::Product;
+use rowcast::model::change::{Action, Change};
+use rowcast::model::product::Product;
 use tokio_postgres::Client;
 
 use super::{Fixture, id, insert_sql, json, macbook};

@@ -2,7 +2,7 @@
 //!
 //! The first session holds the row's lock, the second is seen to wait for it, and only then the first goes on.
 
-use rowcast::product::Product;
+use rowcast::model::product::Product;
 use rowcast::store::Put;
 use tokio::time::timeout;
 use tokio_postgres::Client;

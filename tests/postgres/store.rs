@@ -1,6 +1,6 @@
 //! What the store answers, and that it is what subscribers are told.
 
-use rowcast::product::{Product, ProductPatch};
+use rowcast::model::product::{Product, ProductPatch};
 use rowcast::store::{Put, StoreError, Versioned};
 
 use super::{Fixture, id, insert_sql, macbook};
@@ -41,7 +41,7 @@ async fn a_product_is_written_and_read() {
 #[tokio::test]
 async fn the_ends_of_the_ranges_are_kept() {
     let Fixture { store, .. } = Fixture::new().await;
-    for number in [0, rowcast::product::ProductId::MAX.get()] {
+    for number in [0, rowcast::model::product::ProductId::MAX.get()] {
         for units_available in [i64::MIN, i64::MAX] {
             let product = Product { units_available, manufacturer: String::new(), ..macbook(number) };
             store.put(product.clone()).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_patch_that_names_nothing_is_a_change_all_the_same() {
 #[tokio::test]
 async fn a_database_without_the_tables_is_unavailable_in_words_for_the_log() {
     let database = crate::support::postgres::Cluster::shared().database().await;
-    let config = rowcast::store::postgres_config::PostgresConfig::parse(database.url()).unwrap();
+    let config = rowcast::store::postgres::config::PostgresConfig::parse(database.url()).unwrap();
     let store = rowcast::store::postgres::PostgresStore::new(&config);
     store.check().await.unwrap();
     let error = store.get(id(1)).await.unwrap_err().to_string();

@@ -2,7 +2,7 @@
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rowcast::store::postgres::PostgresStore;
-use rowcast::store::postgres_config::PostgresConfig;
+use rowcast::store::postgres::config::PostgresConfig;
 use tempfile::TempDir;
 
 use crate::support::postgres::{Cluster, ServerTls, connect};

@@ -5,10 +5,11 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rowcast::connection::admission::{Bound, CoreLoad};
 use rowcast::connection::{ConnectionLimits, Connections};
-use rowcast::fanout::{Core, Hub, SendQueueLimits, SlowConsumerPolicy};
+use rowcast::fanout::{Core, Hub};
 use rowcast::metrics::Metrics;
+use rowcast::session::queue::{SendQueueLimits, SlowConsumerPolicy};
+use rowcast::transport::admission::{Bound, CoreLoad};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -49,7 +50,7 @@ fn a_silent_peer_is_pinged_twice_and_closed() {
         assert_eq!(read[4], 0x88, "the third is the close");
         assert_eq!(u16::from_be_bytes([read[6], read[7]]), 1008);
         drop(peer);
-        connections.close_all(rowcast::connection::close::CloseReason::Restart).await;
+        connections.close_all(rowcast::session::close::CloseReason::Restart).await;
         assert!(connections.is_empty());
     });
 }
@@ -71,7 +72,7 @@ fn a_peer_that_answers_its_pings_stays() {
 #[test]
 fn a_peer_that_does_not_close_its_side_is_cut() {
     with_connection(|peer, connections| async move {
-        connections.close_all(rowcast::connection::close::CloseReason::Restart).await;
+        connections.close_all(rowcast::session::close::CloseReason::Restart).await;
         assert_eq!((connections.len(), connections.cut()), (0, 1));
         drop(peer);
     });

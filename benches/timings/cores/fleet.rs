@@ -9,10 +9,11 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rowcast::fanout::{self, Applied, Core, Hub, Inbox, Operation, SendQueue, Subscriber};
-use rowcast::frame::{Frame, FrameRun};
+use rowcast::fanout::{self, Applied, Core, Hub, Inbox, Operation, Subscriber};
 use rowcast::metrics::Metrics;
-use rowcast::product::ProductId;
+use rowcast::model::product::ProductId;
+use rowcast::session::queue::SendQueue;
+use rowcast::wire::frame::{Frame, FrameRun};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 

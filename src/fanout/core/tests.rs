@@ -7,8 +7,9 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::{Frame, Opcode};
 use crate::metrics::Metrics;
+use crate::wire::frame::Frame;
+use crate::wire::websocket::Opcode;
 
 const CORES: u16 = 3;
 const PRODUCTS: u64 = 6;

@@ -17,9 +17,9 @@ use super::super::problem::Problem;
 use super::super::{Services, access, no_such_path, upgrade};
 use super::request;
 use crate::auth::Grant;
-use crate::connection::admission::Place;
-use crate::connection::h2_socket::H2Socket;
-use crate::websocket::handshake::{self, HandshakeError};
+use crate::transport::admission::Place;
+use crate::transport::h2_stream::H2Stream;
+use crate::wire::websocket::handshake::{self, HandshakeError};
 
 /// What a WebSocket is opened with.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub(super) fn open(
     }
     match respond.send_response(accepted, false) {
         Ok(stream) => {
-            let socket = H2Socket::new(stream, request.into_body(), peer.socket);
+            let socket = H2Stream::new(stream, request.into_body(), peer.socket);
             core.connections.open(socket.into(), &[], (place, peer.counted), grant);
         }
         Err(error) => debug!(%error, "a WebSocket ended in its handshake"),

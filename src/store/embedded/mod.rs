@@ -19,7 +19,7 @@ use tracing::info;
 use self::lock::DirectoryLock;
 use self::writer::{Done, Request, Write};
 use super::{Put, StoreError, Versioned};
-use crate::product::{Product, ProductId, ProductPatch};
+use crate::model::product::{Product, ProductId, ProductPatch};
 use crate::source::SourceFeed;
 
 /// How many writes may wait for the next commit; those that find no room wait for it.

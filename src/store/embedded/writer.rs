@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use super::{META, PRODUCTS, Row, VERSION, versioned};
-use crate::change::{Action, Change};
-use crate::product::{Product, ProductId, ProductPatch};
+use crate::model::change::{Action, Change};
+use crate::model::product::{Product, ProductId, ProductPatch};
 use crate::source::SourceFeed;
 use crate::store::StoreError;
 

@@ -1,7 +1,7 @@
 //! The head of a client's frame (RFC 6455, §5.2): pure.
 
 use super::CodecError;
-use crate::frame::Opcode;
+use crate::wire::websocket::Opcode;
 
 /// Two bytes, a length of eight, and a mask of four.
 pub(super) const HEADER_BYTES_MAX: usize = 14;

@@ -1,4 +1,4 @@
-//! What a [`Connection`](super::Connection) reads and writes: [`Socket`], with nothing that blocks.
+//! What a [`Connection`](crate::connection::Connection) reads and writes: [`Socket`], with nothing that blocks.
 //!
 //! A variant other than plain TCP stands behind a pointer, since a plain socket must not pay for it in memory.
 
@@ -11,8 +11,8 @@ use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::h2_socket::H2Socket;
-use crate::tls::TlsStream;
+use super::h2_stream::H2Stream;
+use crate::transport::tls::TlsStream;
 
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 /// How much the kernel may hold that it has not sent, before it says that a socket is full.
@@ -24,7 +24,7 @@ pub enum Socket {
     /// TCP.
     Plain(TcpStream),
     /// A stream of an HTTP/2 connection.
-    Http2(Box<H2Socket>),
+    Http2(Box<H2Stream>),
     /// TLS over TCP.
     Tls(Box<TlsStream>),
 }
@@ -33,7 +33,7 @@ const _: () = assert!(size_of::<Socket>() <= size_of::<TcpStream>() + 8, "an idl
 
 impl Socket {
     /// Prepares it for changes that go out as they come.
-    pub(super) fn prepare(&self) {
+    pub(crate) fn prepare(&self) {
         match self {
             Self::Plain(stream) => prepare_for_changes(stream),
             Self::Tls(stream) => prepare_for_changes(stream.tcp()),
@@ -43,7 +43,7 @@ impl Socket {
     }
 
     /// Reads what has come; 0 is the end. Where nothing has, the task of `cx` is woken when something does.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => loop {
                 ready!(stream.poll_read_ready(cx))?;
@@ -59,7 +59,7 @@ impl Socket {
 
     /// Writes a part of `bytes`, all of it if it fits; `WouldBlock` where the socket takes nothing now. What was written
     /// may wait for [`Socket::poll_flush`].
-    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write(bytes),
             Self::Http2(stream) => stream.try_write(bytes),
@@ -68,7 +68,7 @@ impl Socket {
     }
 
     /// [`Socket::try_write`] of several pieces, in order, with one system call.
-    pub(super) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write_vectored(slices),
             Self::Http2(stream) => stream.try_write_vectored(slices),
@@ -79,7 +79,7 @@ impl Socket {
     /// Writes one frame past Tokio's bookkeeping of readiness, whose memory is not touched where the socket takes all:
     /// how many bytes it took. Only where nothing waits; a caller whose frame was not taken whole goes on with
     /// [`Socket::try_write`], which keeps the books and tells what is wrong.
-    pub(super) fn send_alone(&mut self, bytes: &[u8]) -> usize {
+    pub(crate) fn send_alone(&mut self, bytes: &[u8]) -> usize {
         match self {
             Self::Plain(stream) => send(stream, bytes, SEND_FLAGS).unwrap_or(0),
             Self::Http2(stream) => stream.try_write(bytes).unwrap_or(0),
@@ -88,7 +88,7 @@ impl Socket {
     }
 
     /// Whether nothing that was written waits here for [`Socket::poll_flush`].
-    pub(super) fn is_flushed(&self) -> bool {
+    pub(crate) fn is_flushed(&self) -> bool {
         match self {
             // What an HTTP/2 connection has taken, its own task sends.
             Self::Plain(_) | Self::Http2(_) => true,
@@ -97,7 +97,7 @@ impl Socket {
     }
 
     /// Whether the socket may take more; otherwise the task of `cx` is woken when it may.
-    pub(super) fn poll_write_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_write_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => stream.poll_write_ready(cx),
             Self::Http2(stream) => stream.poll_write_ready(cx),
@@ -106,7 +106,7 @@ impl Socket {
     }
 
     /// Sends what was written and is still here; otherwise the task of `cx` is woken when more can be sent.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(_) | Self::Http2(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => stream.poll_flush_unsent(cx),
@@ -114,7 +114,7 @@ impl Socket {
     }
 
     /// Says that nothing follows what was written. Only after all of it is flushed.
-    pub(super) fn end_writing(&mut self) {
+    pub(crate) fn end_writing(&mut self) {
         let tcp = match self {
             Self::Plain(stream) => &*stream,
             Self::Tls(stream) => {
@@ -161,8 +161,8 @@ impl From<TcpStream> for Socket {
     }
 }
 
-impl From<H2Socket> for Socket {
-    fn from(stream: H2Socket) -> Self {
+impl From<H2Stream> for Socket {
+    fn from(stream: H2Stream) -> Self {
         Self::Http2(Box::new(stream))
     }
 }

@@ -5,6 +5,9 @@
 //! more, nothing is polled: then the sockets' buffers fill, and Postgres keeps the rest in its notification queue. No
 //! time limit runs meanwhile, so that a server that is behind is not taken for a database that is gone.
 
+mod housekeeping;
+pub mod notification;
+
 use std::collections::hash_map::RandomState;
 use std::future::{Future, poll_fn};
 use std::hash::BuildHasher;
@@ -14,13 +17,13 @@ use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
 
-use super::SourceFeed;
-use super::housekeeping::{self, keep_house};
-use super::notification::{MessageAt, Notification, parse};
-use crate::change::{Change, ChangeBody};
+use self::housekeeping::keep_house;
+use self::notification::{MessageAt, Notification, parse};
+use crate::model::change::{Change, ChangeBody};
+use crate::source::SourceFeed;
+use crate::store::postgres::config::PostgresConfig;
+use crate::store::postgres::tls::TlsStream;
 use crate::store::postgres::{PostgresStore, chain};
-use crate::store::postgres_config::PostgresConfig;
-use crate::store::postgres_tls::TlsStream;
 
 const CHANNEL: &str = "product_change";
 

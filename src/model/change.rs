@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::product::{Product, ProductId};
+use crate::model::product::{Product, ProductId};
 
 /// What was done to the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,13 +15,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use self::limits::LimitArgs;
 use crate::auth::{Expected, Keys, KeysError};
 use crate::connection::ConnectionLimits;
-use crate::connection::admission::AdmissionLimits;
-use crate::fanout::{SendQueueLimits, SlowConsumerPolicy};
 use crate::http::HttpLimits;
 use crate::http::origin::AllowedOrigins;
-use crate::product::Product;
-use crate::store::postgres_config::{self, PostgresConfig};
-use crate::tls::TlsFiles;
+use crate::model::product::Product;
+use crate::session::queue::{SendQueueLimits, SlowConsumerPolicy};
+use crate::store::postgres::config::{self, PostgresConfig};
+use crate::transport::admission::AdmissionLimits;
+use crate::transport::tls::TlsFiles;
 
 /// The command line of `rowcast`.
 #[derive(Debug, Parser)]
@@ -337,7 +337,7 @@ pub enum ConfigError {
     QueueBytes(usize),
     /// The database's URL.
     #[error("--database-url (or DATABASE_URL): {0}")]
-    Database(#[from] postgres_config::ConfigError),
+    Database(#[from] config::ConfigError),
     /// `migrate` without a database.
     #[error("migrate needs --database-url, or DATABASE_URL in the environment")]
     NoDatabase,

@@ -10,8 +10,8 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::postgres_config::ConfigError;
-use crate::tls::AnyNameVerifier;
+use super::config::ConfigError;
+use crate::transport::tls::AnyNameVerifier;
 
 /// The stream of a connection that may be encrypted.
 pub(crate) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;

@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, Transaction};
 
-use super::postgres_config::PostgresConfig;
+use super::config::PostgresConfig;
 
 /// One step, applied once per database and never changed afterwards.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub struct Migration {
 
 /// The migrations of this build, in order.
 pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "0001_products.sql", sql: include_str!("../../migrations/0001_products.sql") }];
+    &[Migration { version: 1, name: "0001_products.sql", sql: include_str!("../../../migrations/0001_products.sql") }];
 
 /// One server migrates a database at a time; those that start with it wait here. The bytes of "rowcast".
 const ADVISORY_LOCK: i64 = 0x72_6f_77_63_61_73_74;

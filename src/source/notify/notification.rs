@@ -1,6 +1,6 @@
 //! What a notification says, read from its first bytes: [`parse`]. Pure.
 
-use crate::product::ProductId;
+use crate::model::product::ProductId;
 
 /// A payload that one of the products' triggers built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

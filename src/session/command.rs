@@ -16,8 +16,9 @@ use simd_json::{Buffers, Node, StaticNode, Tape};
 
 use crate::auth::Grant;
 use crate::fanout::Operation;
-use crate::frame::{Frame, Opcode};
-use crate::product::ProductId;
+use crate::model::product::ProductId;
+use crate::wire::frame::Frame;
+use crate::wire::websocket::Opcode;
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq)]

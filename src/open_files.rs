@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// and the usual soft limit of 1,024 is meant for programs that use `select`
 /// (<https://0pointer.net/blog/file-descriptor-limits.html>).
 #[must_use]
-pub fn raise_open_files() -> u64 {
+pub fn raise() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let limit = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };

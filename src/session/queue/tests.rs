@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::Opcode;
+use crate::wire::websocket::Opcode;
 
 /// A frame whose payload tells its product and its version.
 fn change(product: u64, version: u64, padding: usize) -> (ProductId, Frame) {

@@ -8,8 +8,8 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::postgres_tls::{Roots, TlsMode, TlsStream, connector};
-use super::postgres_url::take_tls_options;
+use super::tls::{Roots, TlsMode, TlsStream, connector};
+use super::url::take_tls_options;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// When the other side acknowledges nothing for this long, the connection is dead (`TCP_USER_TIMEOUT`, tcp(7)).

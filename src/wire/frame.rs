@@ -4,23 +4,8 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-use crate::change::Change;
-
-/// The kinds of frames that the server sends (RFC 6455, §5.2); it fragments nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Opcode {
-    /// A whole text message.
-    Text = 0x1,
-    /// A whole binary message.
-    Binary = 0x2,
-    /// The end of what this side sends.
-    Close = 0x8,
-    /// A question whether the other side is alive.
-    Ping = 0x9,
-    /// The answer to a ping.
-    Pong = 0xA,
-}
+use super::websocket::Opcode;
+use crate::model::change::Change;
 
 /// FIN, one bit of the first byte: this frame ends its message.
 const FIN: u8 = 0x80;
@@ -174,8 +159,8 @@ fn frame_bytes(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::Action;
-    use crate::product::{Product, ProductId};
+    use crate::model::change::Action;
+    use crate::model::product::{Product, ProductId};
 
     #[test]
     fn the_header_is_the_shortest_that_holds_the_length() {

@@ -1,6 +1,11 @@
 //! Products in Postgres: [`PostgresStore`]. Versions and notifications are the triggers' work
 //! (`migrations/0001_products.sql`), so that writers with plain SQL get them too.
 
+pub mod config;
+pub mod migrate;
+pub(crate) mod tls;
+mod url;
+
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
@@ -9,9 +14,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
-use super::postgres_config::PostgresConfig;
-use super::{Put, StoreError, Versioned};
-use crate::product::{Product, ProductId, ProductPatch};
+use self::config::PostgresConfig;
+use crate::model::product::{Product, ProductId, ProductPatch};
+use crate::store::{Put, StoreError, Versioned};
 
 /// How many connections the requests share; those that find none free wait 2 s.
 pub const POOL_CONNECTIONS_MAX: usize = 16;

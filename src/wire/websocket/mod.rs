@@ -1,9 +1,11 @@
 //! RFC 6455 without I/O: the [`Decoder`] for what clients send, and the [`handshake`]. What the server sends is a
-//! [`Frame`](crate::frame::Frame).
+//! [`Frame`](crate::wire::frame::Frame).
 
 mod codec;
 mod header;
+mod opcode;
 
 pub mod handshake;
 
 pub use self::codec::{CodecError, Decoder, Received};
+pub use self::opcode::Opcode;

@@ -8,21 +8,21 @@ use tokio::runtime::Builder;
 
 thread_local! {
     static PARKED_AT: Cell<Option<Instant>> = const { Cell::new(None) };
-    static RESTED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static IDLE: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// Has a runtime of one thread count how long it rests.
-pub fn count_rest(runtime: &mut Builder) -> &mut Builder {
+pub fn count_idle(runtime: &mut Builder) -> &mut Builder {
     runtime.on_thread_park(|| PARKED_AT.set(Some(Instant::now()))).on_thread_unpark(|| {
         if let Some(parked_at) = PARKED_AT.take() {
-            RESTED.set(RESTED.get() + parked_at.elapsed());
+            IDLE.set(IDLE.get() + parked_at.elapsed());
         }
     })
 }
 
 /// How long this thread has rested since it started. Zero on a thread whose runtime does not count it.
-pub(super) fn rested() -> Duration {
-    RESTED.get()
+pub(super) fn idle_time() -> Duration {
+    IDLE.get()
 }
 
 #[cfg(test)]
@@ -32,18 +32,18 @@ mod tests {
     #[test]
     fn a_thread_rests_while_it_waits_for_a_timer_and_where_nothing_counts_it_is_said_to_be_busy() {
         const WAIT: Duration = Duration::from_millis(2);
-        let rested_on_one_of = |count: fn(&mut Builder) -> &mut Builder| {
+        let idled_on_one_of = |count: fn(&mut Builder) -> &mut Builder| {
             let mut builder = Builder::new_current_thread();
             let runtime = count(builder.enable_time()).build().expect("a timer is there");
             std::thread::scope(|scope| {
                 let thread = scope.spawn(|| {
                     runtime.block_on(async { tokio::time::sleep(WAIT).await });
-                    rested()
+                    idle_time()
                 });
                 thread.join().expect("it only waits")
             })
         };
-        assert!(rested_on_one_of(count_rest) > Duration::ZERO);
-        assert_eq!(rested_on_one_of(|builder| builder), Duration::ZERO);
+        assert!(idled_on_one_of(count_idle) > Duration::ZERO);
+        assert_eq!(idled_on_one_of(|builder| builder), Duration::ZERO);
     }
 }

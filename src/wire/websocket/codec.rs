@@ -4,7 +4,7 @@
 //! allocated. Only what is incomplete is copied, as it comes, so that a length that a peer announces costs nothing.
 
 use super::header::{HEADER_BYTES_MAX, Header, Kind, unmask};
-use crate::frame::Opcode;
+use crate::wire::websocket::Opcode;
 
 /// How a peer broke RFC 6455, or the limit. The connection is to be failed (§7.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::postgres_config::ConfigError;
+use super::config::ConfigError;
 
 /// What a URL says about TLS.
 #[derive(Default)]

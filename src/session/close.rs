@@ -1,8 +1,9 @@
 //! Why a WebSocket ended: [`CloseReason`], from which follow its code, its metric label, its log level, and whether
 //! the reader does well to come back.
 
-use crate::frame::{Frame, Opcode};
-use crate::websocket::CodecError;
+use crate::wire::frame::Frame;
+use crate::wire::websocket::CodecError;
+use crate::wire::websocket::Opcode;
 
 /// Why a WebSocket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::io::IoSlice;
 
 use hashbrown::HashMap;
 
-use crate::frame::{Frame, FrameRun};
-use crate::product::ProductId;
+use crate::model::product::ProductId;
+use crate::wire::frame::{Frame, FrameRun};
 
 /// What gives way when a [`SendQueue`] is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

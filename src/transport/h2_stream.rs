@@ -1,4 +1,4 @@
-//! A WebSocket that is a stream of an HTTP/2 connection (RFC 8441): [`H2Socket`].
+//! A WebSocket that is a stream of an HTTP/2 connection (RFC 8441): [`H2Stream`].
 //!
 //! Nothing is written that the stream has no room for: within the client's windows for the stream and for the connection,
 //! and within the connection's send buffer. What does not fit waits in the send queue, as it does for TCP, so a stream
@@ -17,7 +17,7 @@ const ROOM_BYTES: usize = 16 * 1024;
 
 /// A stream of an HTTP/2 connection, both ways.
 #[derive(Debug)]
-pub struct H2Socket {
+pub struct H2Stream {
     send: SendStream<Bytes>,
     receive: RecvStream,
     /// What of the last DATA frame did not fit where it was read to.
@@ -38,7 +38,7 @@ enum Writing {
     Stalled,
 }
 
-impl H2Socket {
+impl H2Stream {
     /// The two halves of a stream, and who is at the other end of its connection.
     #[must_use]
     pub const fn new(send: SendStream<Bytes>, receive: RecvStream, peer: Option<SocketAddr>) -> Self {
@@ -121,7 +121,7 @@ impl H2Socket {
     }
 }
 
-impl Drop for H2Socket {
+impl Drop for H2Stream {
     /// A client that takes what is sent is told that it was all. With one that takes nothing, the stream would stay until
     /// the connection ends, so it is ended at once.
     fn drop(&mut self) {
