@@ -1,5 +1,5 @@
 //! A request: method, path, query, headers and body, through every route up to the store, which is away. No answer but
-//! those that the README lists may come, and none may cost more memory than its request.
+//! those that docs/protocol.md lists may come, and none may cost more memory than its request.
 
 #![no_main]
 
