@@ -65,7 +65,7 @@ install_tools() {
 # Frame pointers, which cost little and are walked at once; DWARF would copy 8 KiB of stack at every sample.
 build() {
     say "building with frame pointers"
-    RUSTFLAGS="-C force-frame-pointers=yes" CARGO_TARGET_DIR=target/flamegraph cargo build --locked --quiet --release --bins
+    RUSTFLAGS="-C force-frame-pointers=yes" CARGO_TARGET_DIR=target/flamegraph cargo build --locked --quiet --release -p rowcast -p rowcast-load
 }
 
 as_postgres() { if [ "$(id -u)" -eq 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }

@@ -78,14 +78,14 @@ scripts/fuzz.sh --install
 [ "${1:-}" != --install ] || exit 0
 
 say "formatting"
-cargo fmt --check
+cargo fmt --all --check
 cargo fmt --check --manifest-path fuzz/Cargo.toml
 say "lints"
-cargo clippy --locked --all-targets -- -D warnings
+cargo clippy --locked --workspace --all-targets -- -D warnings
 say "documentation"
-RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 say "unit and integration tests"
-cargo test --locked
+cargo test --locked --workspace
 say "browser tests"
 binary="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/rowcast"
 (cd tests/browser && ROWCAST_BIN="$binary" node --test)

@@ -6,7 +6,6 @@ mod fanout;
 mod hostile;
 mod http2;
 mod limits;
-mod load;
 mod outage;
 mod postgres;
 mod process;

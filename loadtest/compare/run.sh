@@ -44,5 +44,5 @@ if [ ! -x $here/centrifugo/bin/centrifugo ] && command -v go >/dev/null; then
 fi
 
 say "building Rowcast and the load generator"
-cargo build --release --locked --quiet
+cargo build --release --locked --quiet -p rowcast -p rowcast-load
 exec node $here/compare.mjs "$@"

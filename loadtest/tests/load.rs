@@ -1,13 +1,18 @@
 //! The load generator against a server: it finds nothing wrong where nothing is, and says so where something is.
+#![allow(clippy::unwrap_used)] // the lint knows tests by their attribute, not their helpers
+
+#[path = "../../tests/support/mod.rs"]
+#[expect(dead_code, reason = "the server's tests use the rest")]
+mod support;
 
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::support::patiently;
-use crate::support::server::{TestServer, product_json};
-use crate::support::tls::{Certificate, text};
+use support::patiently;
+use support::server::{TestServer, product_json};
+use support::tls::{Certificate, text};
 
 fn rowcast_load(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rowcast-load"));
