@@ -1,18 +1,103 @@
 //! The path of a change, in one sentence: the next change of the source is encoded once and cast.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::fanout::Hub;
 use crate::metrics::Metrics;
+use crate::model::event::SourceEvent;
 use crate::source::Source;
 use crate::wire::frame::Frame;
 
-/// Casts every change of `source`, in its order, until the source ends; returns once all have reached the send queues
-/// of their subscribers. Waits while too many changes are in flight, and so lets the source wait.
-pub async fn run(mut source: Source, hub: Hub, metrics: Arc<Metrics>) {
-    while let Some(change) = source.next().await {
-        metrics.changes.inc();
-        hub.cast(change.product_id, Frame::of_change(&change), change.committed_at).await;
+/// Whether every change that is committed is cast, as far as ingest has read the source. Cheap to clone; all clones are
+/// one. Starts as `false`.
+#[derive(Clone, Debug, Default)]
+pub struct Hearing(Arc<AtomicBool>);
+
+impl Hearing {
+    /// Whether the last that the source said of itself was a [`SourceEvent::Barrier`], and ingest runs.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
+
+    fn set(&self, is_whole: bool) {
+        self.0.store(is_whole, Ordering::Relaxed);
+    }
+}
+
+/// Ends the hearing with ingest, however that ends.
+struct Ear(Hearing);
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// Casts every change of `source`, in its order, until the source ends; returns once all have reached the send queues
+/// of their subscribers. Waits while too many changes are in flight, and so lets the source wait. Tells `hearing` what
+/// the source says of its completeness when the changes before that are cast.
+pub async fn run(mut source: Source, hub: Hub, hearing: Hearing, metrics: Arc<Metrics>) {
+    let ear = Ear(hearing);
+    while let Some(event) = source.next().await {
+        match event {
+            SourceEvent::Change(change) => {
+                metrics.changes.inc();
+                hub.cast(change.product_id, Frame::of_change(&change), change.committed_at).await;
+            }
+            SourceEvent::Barrier => ear.0.set(true),
+            SourceEvent::Gap => ear.0.set(false),
+        }
+    }
+    drop(ear);
     hub.settled().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ingest over a source that the test feeds, on a hub without subscribers.
+    fn started() -> (tokio::sync::mpsc::Sender<SourceEvent>, Hearing, tokio::task::JoinHandle<()>) {
+        let (feed, source) = Source::new();
+        let (hub, _inboxes) = Hub::new(1, 1);
+        let hearing = Hearing::default();
+        let ingest = tokio::spawn(run(source, hub, hearing.clone(), Arc::new(Metrics::new())));
+        (feed, hearing, ingest)
+    }
+
+    #[tokio::test]
+    async fn the_hearing_follows_the_order_of_the_events() {
+        let (feed, hearing, ingest) = started();
+        assert!(!hearing.is_whole(), "nothing is known before the first barrier");
+        for (event, is_whole) in [
+            (SourceEvent::Barrier, true),
+            (SourceEvent::Gap, false),
+            (SourceEvent::Gap, false),
+            (SourceEvent::Barrier, true),
+        ] {
+            feed.send(event.clone()).await.unwrap();
+            // Ingest runs while this waits for room for one event more than the channel has.
+            while feed.capacity() < crate::source::EVENTS_WAITING_MAX {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(hearing.is_whole(), is_whole, "{event:?}");
+        }
+        drop(feed);
+        ingest.await.unwrap();
+        assert!(!hearing.is_whole(), "a source that has ended is heard no more");
+    }
+
+    #[tokio::test]
+    async fn an_ingest_that_is_cut_off_hears_nothing() {
+        let (feed, hearing, ingest) = started();
+        feed.send(SourceEvent::Barrier).await.unwrap();
+        while !hearing.is_whole() {
+            tokio::task::yield_now().await;
+        }
+        ingest.abort();
+        ingest.await.unwrap_err();
+        assert!(!hearing.is_whole());
+    }
 }

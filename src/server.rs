@@ -26,12 +26,13 @@ use crate::connection::{ConnectionLimits, Connections};
 use crate::fanout::{self, Core, Hub, Inbox};
 use crate::http::listener::{self, AcceptedSocket, CoreDoor, CoreHttp};
 use crate::http::{Services, redirect};
-use crate::ingest;
+use crate::ingest::{self, Hearing};
 use crate::metrics::Metrics;
+use crate::model::event::SourceEvent;
 use crate::session::close::CloseReason;
 use crate::session::heartbeat::CLOSE_SECONDS_MAX;
 use crate::shutdown::Shutdown;
-use crate::source::{Source, SourceFeed, notify};
+use crate::source::{Source, notify};
 use crate::store::Store;
 use crate::store::embedded::{EmbeddedStore, EmbeddedWriter, OpenError};
 use crate::store::postgres::PostgresStore;
@@ -123,7 +124,6 @@ impl Server {
         let load = |tls: &TlsConfig| Tls::load(tls.files.clone(), tls.handshake_timeout, Arc::clone(&metrics));
         let tls = config.tls.as_ref().map(load).transpose()?.map(Arc::new);
         let (feed, source) = Source::new();
-        let source_up = source.up();
         let (store, feeder) = open_store(&config.store, feed).await?;
         let (listener, address) = listen("--listen", config.listen).await?;
         let redirect = match config.tls.as_ref().and_then(|tls| tls.redirect_listen) {
@@ -132,7 +132,7 @@ impl Server {
         };
         let services = Services {
             store,
-            source_up,
+            hearing: Hearing::default(),
             metrics,
             admission: Arc::new(Admission::new(config.admission)),
             limits: config.http,
@@ -256,7 +256,7 @@ async fn listen(option: &'static str, address: SocketAddr) -> Result<(TcpListene
     Ok((listener, bound))
 }
 
-async fn open_store(config: &StoreConfig, feed: SourceFeed) -> Result<(Store, Feeder), StartError> {
+async fn open_store(config: &StoreConfig, feed: mpsc::Sender<SourceEvent>) -> Result<(Store, Feeder), StartError> {
     match config {
         StoreConfig::Embedded(dir) => {
             let (store, writer) = EmbeddedStore::open(dir, feed)?;
@@ -308,7 +308,7 @@ impl CoreStart {
     async fn run(self) -> Closed {
         let Self { inbox, hub, limits, gather_max, drain, draining, services, tls, accepted, source } = self;
         if let Some((source, ingesting)) = source {
-            let ingest = ingest::run(source, hub.clone(), Arc::clone(&services.metrics));
+            let ingest = ingest::run(source, hub.clone(), services.hearing.clone(), Arc::clone(&services.metrics));
             tokio::task::spawn_local(async move {
                 ingest.await;
                 drop(ingesting);

@@ -7,7 +7,7 @@ use rowcast::config::{Cli, Config, Task};
 use rowcast::http::Services;
 use rowcast::metrics::Metrics;
 use rowcast::shutdown::Shutdown;
-use rowcast::source::Source;
+use rowcast::ingest::Hearing;
 use rowcast::store::Store;
 use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
@@ -28,7 +28,7 @@ pub fn services(config: &Config) -> Services {
     drop(ended);
     Services {
         store,
-        source_up: Source::new().1.up(),
+        hearing: Hearing::default(),
         metrics: Arc::new(Metrics::new()),
         admission: Arc::new(Admission::new(config.admission)),
         limits: config.http,

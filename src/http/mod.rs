@@ -21,13 +21,13 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::access::Access;
 use self::origin::AllowedOrigins;
 use self::problem::Problem;
 use crate::auth::Keys;
+use crate::ingest::Hearing;
 use crate::metrics::{Limit, Metrics};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -57,8 +57,8 @@ pub struct HttpLimits {
 pub struct Services {
     /// Where products are.
     pub store: Store,
-    /// Whether changes are arriving.
-    pub source_up: watch::Receiver<bool>,
+    /// Whether every change is cast.
+    pub hearing: Hearing,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// Who may come in.

@@ -25,7 +25,7 @@ pub(super) async fn readyz(services: &Services) -> Result<Answer, Problem> {
     if services.store.check().await.is_err() {
         return Err(Problem::unavailable("not ready: the store does not answer"));
     }
-    if !*services.source_up.borrow() {
+    if !services.hearing.is_whole() {
         return Err(Problem::unavailable("not ready: changes do not arrive from the database"));
     }
     Ok(text("text/plain; charset=utf-8", "ready\n"))

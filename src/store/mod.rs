@@ -1,7 +1,7 @@
 //! Where products are read and written: [`Store`], embedded or Postgres.
 //!
 //! A store acknowledges a write after it is durable, with the version that the change got. The change itself reaches
-//! subscribers through the store's [`Source`](crate::source::Source), never from here.
+//! subscribers as an event of the source ([`SourceEvent`](crate::model::event::SourceEvent)), never from here.
 
 pub mod embedded;
 pub mod postgres;

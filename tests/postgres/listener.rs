@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use rowcast::model::event::SourceEvent;
 use rowcast::source::notify::{Vigilance, listen, listen_with};
-use rowcast::source::{CHANGES_WAITING_MAX, Source};
+use rowcast::source::{EVENTS_WAITING_MAX, Source};
 use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
 use super::{Changes, Fixture, PATIENCE, insert_sql, signal};
@@ -30,17 +31,39 @@ async fn a_lost_connection_is_opened_again() {
     let Fixture { database, mut changes, .. } = Fixture::new().await;
     let client = database.connect().await;
     terminate_listeners(&client).await;
-    changes.up(false).await;
-    changes.up(true).await;
+    changes.gap().await;
+    changes.barrier().await;
     client.batch_execute(&insert_sql(1)).await.unwrap();
     assert_eq!(changes.next().await.product_id.get(), 1);
+}
+
+#[tokio::test]
+async fn a_gap_keeps_its_place_behind_the_changes_that_wait() {
+    let Fixture { database, mut changes, .. } = Fixture::new().await;
+    let client = database.connect().await;
+    let count = 2 * EVENTS_WAITING_MAX as u64;
+    let insert = format!("INSERT INTO products SELECT n, 'Apple', '', 6, '' FROM generate_series(1, {count}) n");
+    client.batch_execute(&insert).await.unwrap();
+    terminate_listeners(&client).await;
+    let mut heard = 0;
+    loop {
+        match changes.event().await {
+            SourceEvent::Change(change) => heard += u64::from(change.product_id.get() == heard + 1),
+            SourceEvent::Gap => break,
+            SourceEvent::Barrier => panic!("a barrier before the gap"),
+        }
+    }
+    assert!(heard >= EVENTS_WAITING_MAX as u64, "what waited is told before the gap: {heard}");
+    changes.barrier().await;
+    client.batch_execute(&insert_sql(0)).await.unwrap();
+    assert_eq!(changes.next().await.product_id.get(), 0);
 }
 
 #[tokio::test]
 async fn more_changes_than_may_wait_arrive_all_and_in_order() {
     let Fixture { database, mut changes, .. } = Fixture::new().await;
     let client = database.connect().await;
-    let count = 4 * CHANGES_WAITING_MAX;
+    let count = 4 * EVENTS_WAITING_MAX;
     let insert = format!(
         "INSERT INTO products SELECT n, repeat('m', 1000), '500EUR', 6, 'MacBook Pro' FROM generate_series(1, {count}) n"
     );
@@ -58,7 +81,7 @@ async fn vigilant(config: &PostgresConfig) -> Changes {
     let (feed, source) = Source::new();
     let listener = tokio::spawn(listen_with(config.clone(), PostgresStore::new(config), feed, VIGILANT));
     let mut changes = Changes { source, listener };
-    changes.up(true).await;
+    changes.barrier().await;
     changes
 }
 
@@ -74,8 +97,8 @@ async fn a_connection_that_hangs_is_given_up_and_opened_again() {
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'rowcast'";
     let backend: i32 = client.query_one(backend, &[]).await.unwrap().get(0);
     signal(backend, "STOP");
-    changes.up(false).await;
-    changes.up(true).await;
+    changes.gap().await;
+    changes.barrier().await;
     signal(backend, "CONT");
     client.batch_execute(&insert_sql(1)).await.unwrap();
     assert_eq!(changes.next().await.product_id.get(), 1);
@@ -85,15 +108,13 @@ async fn a_connection_that_hangs_is_given_up_and_opened_again() {
 async fn a_server_that_is_behind_is_not_taken_for_a_dead_connection() {
     let Fixture { database, config, .. } = Fixture::new().await;
     let mut changes = vigilant(&config).await;
-    let mut up = changes.source.up();
-    up.mark_unchanged();
     let client = database.connect().await;
-    let count = 8 * CHANGES_WAITING_MAX;
+    let count = 8 * EVENTS_WAITING_MAX;
     let insert =
         format!("INSERT INTO products SELECT n, repeat('m', 5000), '', 6, '' FROM generate_series(1, {count}) n");
     client.batch_execute(&insert).await.unwrap();
-    // What is tested is that nothing happens while this passes.
-    assert!(timeout(VIGILANT.silence_max * 2, up.changed()).await.is_err());
+    // What is tested is that nothing happens while this passes: no gap comes between the changes.
+    sleep(VIGILANT.silence_max * 2).await;
     for number in 1..=count {
         assert_eq!(changes.next().await.product_id.get(), number as u64);
     }
@@ -102,13 +123,12 @@ async fn a_server_that_is_behind_is_not_taken_for_a_dead_connection() {
 #[tokio::test]
 async fn it_ends_when_nobody_takes_changes() {
     let Fixture { config, .. } = Fixture::new().await;
-    let (feed, source) = Source::new();
-    let mut up = source.up();
+    let (feed, mut source) = Source::new();
     let listener = tokio::spawn(listen(config.clone(), PostgresStore::new(&config), feed));
-    timeout(PATIENCE, up.wait_for(|up| *up)).await.expect("no hang").unwrap();
+    let first = timeout(PATIENCE, source.next()).await.expect("no hang");
+    assert!(matches!(first, Some(SourceEvent::Barrier)), "{first:?}");
     drop(source);
     timeout(PATIENCE, listener).await.expect("no hang").unwrap();
-    assert!(!*up.borrow());
 }
 
 #[tokio::test]
@@ -136,7 +156,8 @@ async fn old_messages_are_removed_and_recent_ones_are_not() {
     terminate_listeners(&client).await;
     until(&client, "SELECT count(*) = 1 FROM oversize_changes").await;
     until(&client, "SELECT message = 'recent' FROM oversize_changes").await;
-    changes.up(true).await;
+    changes.gap().await;
+    changes.barrier().await;
 }
 
 /// On a cluster of its own, because any transaction of the cluster keeps tombstones.

@@ -14,6 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rowcast::model::change::Change;
+use rowcast::model::event::SourceEvent;
 use rowcast::model::product::{Product, ProductId};
 use rowcast::source::Source;
 use rowcast::source::notify::listen;
@@ -65,18 +66,32 @@ impl Changes {
         let (feed, source) = Source::new();
         let listener = tokio::spawn(listen(config.clone(), PostgresStore::new(config), feed));
         let mut changes = Self { source, listener };
-        changes.up(true).await;
+        changes.barrier().await;
         changes
     }
 
-    /// Returns once changes are arriving, or once they are not.
-    async fn up(&mut self, is_up: bool) {
-        let mut up = self.source.up();
-        timeout(PATIENCE, up.wait_for(|up| *up == is_up)).await.expect("no hang").expect("the listener runs");
+    async fn event(&mut self) -> SourceEvent {
+        timeout(PATIENCE, self.source.next()).await.expect("no hang").expect("the listener runs")
     }
 
+    /// The next event, which is a barrier.
+    async fn barrier(&mut self) {
+        let event = self.event().await;
+        assert!(matches!(event, SourceEvent::Barrier), "{event:?}");
+    }
+
+    /// The next event, which is a gap.
+    async fn gap(&mut self) {
+        let event = self.event().await;
+        assert!(matches!(event, SourceEvent::Gap), "{event:?}");
+    }
+
+    /// The next event, which is a change.
     async fn next(&mut self) -> Change {
-        timeout(PATIENCE, self.source.next()).await.expect("no hang").expect("the listener runs")
+        match self.event().await {
+            SourceEvent::Change(change) => change,
+            event => panic!("{event:?}"),
+        }
     }
 
     /// The next change as subscribers read it.

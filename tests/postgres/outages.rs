@@ -23,7 +23,7 @@ async fn requests_fail_while_it_is_down_and_work_after() {
         } else {
             cluster.stop();
         }
-        changes.up(false).await;
+        changes.gap().await;
         assert_unavailable(&store.check().await);
         assert_unavailable(&store.get(id(1)).await);
         assert_unavailable(&store.list(None, 1).await);
@@ -33,7 +33,7 @@ async fn requests_fail_while_it_is_down_and_work_after() {
         assert_unavailable(&store.delete(id(1)).await);
 
         cluster.start_again();
-        changes.up(true).await;
+        changes.barrier().await;
         store.check().await.unwrap();
         assert_eq!(store.get(id(1)).await.unwrap().product, macbook(1));
         let number = if crash { 11 } else { 10 };

@@ -14,13 +14,14 @@ use std::hash::BuildHasher;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
 
 use self::housekeeping::keep_house;
 use self::notification::{MessageAt, Notification, parse};
 use crate::model::change::{Change, ChangeBody};
-use crate::source::SourceFeed;
+use crate::model::event::SourceEvent;
 use crate::store::postgres::config::PostgresConfig;
 use crate::store::postgres::tls::TlsStream;
 use crate::store::postgres::{PostgresStore, chain};
@@ -58,27 +59,34 @@ const _: () = {
     assert!(silence_max.as_secs() > housekeeping::STATEMENTS as u64 * housekeeping::STATEMENT_TIMEOUT.as_secs());
 };
 
-/// Feeds every change that the database notifies, until nobody takes them any more. A lost connection is opened again;
-/// the changes that were committed meanwhile are not fed.
-pub async fn listen(config: PostgresConfig, store: PostgresStore, feed: SourceFeed) {
+/// What is fed, and in which order.
+type Feed = mpsc::Sender<SourceEvent>;
+
+/// Feeds every change that the database notifies, until nobody takes them any more: a barrier once `LISTEN` was
+/// answered, then the changes, and a gap when the connection is lost. It is opened again; the changes that were committed
+/// between the gap and the next barrier are not fed.
+pub async fn listen(config: PostgresConfig, store: PostgresStore, feed: Feed) {
     listen_with(config, store, feed, Vigilance::DEFAULT).await;
 }
 
 /// [`listen`] with another vigilance.
-pub async fn listen_with(config: PostgresConfig, store: PostgresStore, feed: SourceFeed, vigilance: Vigilance) {
+pub async fn listen_with(config: PostgresConfig, store: PostgresStore, feed: Feed, vigilance: Vigilance) {
     let random = RandomState::new();
     let mut failures = 0;
     loop {
-        let ended = Box::pin(session(&config, &store, &feed, vigilance)).await;
-        let was_up = set_up(&feed, false);
+        let mut hears = false;
+        let ended = Box::pin(session(&config, &store, &feed, vigilance, &mut hears)).await;
         let Err(lost) = ended else { return };
-        failures = if was_up { 1 } else { failures + 1 };
+        failures = if hears { 1 } else { failures + 1 };
         let delay = backoff(failures, random.hash_one(Instant::now()));
         let retry_ms = delay.as_millis();
         tracing::warn!(database = %config, reason = %lost, retry_ms, "not listening to changes");
+        if hears && feed.send(SourceEvent::Gap).await.is_err() {
+            return;
+        }
         tokio::select! {
             () = sleep(delay) => {}
-            () = feed.changes.closed() => return,
+            () = feed.closed() => return,
         }
     }
 }
@@ -96,12 +104,14 @@ enum Lost {
     Closed,
 }
 
-/// One connection, from its opening until it is lost, or until the feed's receiver is gone.
+/// One connection, from its opening until it is lost, or until the feed's receiver is gone. Sets `hears` with its
+/// barrier: what is lost then is a gap.
 async fn session(
     config: &PostgresConfig,
     store: &PostgresStore,
-    feed: &SourceFeed,
+    feed: &Feed,
     vigilance: Vigilance,
+    hears: &mut bool,
 ) -> Result<(), Lost> {
     let Vigilance { proof_interval, silence_max } = vigilance;
     let (client, mut connection) =
@@ -124,12 +134,19 @@ async fn session(
             answer = answer(&mut statement), if statement.is_some() => {
                 answer?;
                 statement = None;
-                announce(config, feed);
+                // The first answer is that of `LISTEN`.
+                if !*hears {
+                    *hears = true;
+                    tracing::info!(database = %config, "listening to changes");
+                    if feed.send(SourceEvent::Barrier).await.is_err() {
+                        return Ok(());
+                    }
+                }
             }
             _ = housekeeping.tick(), if statement.is_none() => statement = Some(Box::pin(keep_house(&client))),
             // Begins anew with every message.
             () = sleep(silence_max), if statement.is_some() => return Err(Lost::Silence(silence_max)),
-            () = feed.changes.closed() => return Ok(()),
+            () = feed.closed() => return Ok(()),
         }
     }
 }
@@ -158,20 +175,8 @@ async fn next_message(connection: &mut Connection<Socket, TlsStream>) -> Result<
     }
 }
 
-/// Once `LISTEN` was answered, every change that is committed from then on arrives.
-fn announce(config: &PostgresConfig, feed: &SourceFeed) {
-    if set_up(feed, true) {
-        tracing::info!(database = %config, "listening to changes");
-    }
-}
-
-/// Tells whether changes are arriving, and answers whether that is news.
-fn set_up(feed: &SourceFeed, is_up: bool) -> bool {
-    feed.up.send_if_modified(|up| std::mem::replace(up, is_up) != is_up)
-}
-
 /// Feeds the change that a payload tells of, and answers whether changes are wanted.
-async fn forward(payload: String, store: &PostgresStore, feed: &SourceFeed) -> bool {
+async fn forward(payload: String, store: &PostgresStore, feed: &Feed) -> bool {
     let Some(notification) = parse(&payload) else {
         let payload: String = payload.chars().take(FOREIGN_SHOWN_MAX).collect();
         tracing::warn!(payload, "skipped a notification that no trigger of products sent");
@@ -187,7 +192,7 @@ async fn forward(payload: String, store: &PostgresStore, feed: &SourceFeed) -> b
         body: ChangeBody::Encoded(message),
         committed_at: Instant::now(),
     };
-    feed.changes.send(change).await.is_ok()
+    feed.send(SourceEvent::Change(change)).await.is_ok()
 }
 
 /// The message of an oversize change, or, where it cannot be had, one that tells at least which product changed.

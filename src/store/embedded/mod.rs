@@ -1,7 +1,8 @@
 //! The embedded store: one `redb` file in a directory that one process owns.
 //!
 //! Reads run beside each other on snapshots. Writes go to one thread, which commits all that wait
-//! together. What it commits is the change, so it feeds the [`Source`](crate::source::Source) as well.
+//! together. What it commits is the change, so it tells the source's events as well: a barrier first, since no change
+//! is ever missed, and then each change.
 
 mod lock;
 mod writer;
@@ -19,8 +20,8 @@ use tracing::info;
 use self::lock::DirectoryLock;
 use self::writer::{Done, Request, Write};
 use super::{Put, StoreError, Versioned};
+use crate::model::event::SourceEvent;
 use crate::model::product::{Product, ProductId, ProductPatch};
-use crate::source::SourceFeed;
 
 /// How many writes may wait for the next commit; those that find no room wait for it.
 const WRITES_WAITING_MAX: usize = 1024;
@@ -102,7 +103,7 @@ impl EmbeddedStore {
     ///
     /// # Errors
     /// A sentence that says what is in the way.
-    pub fn open(dir: &Path, feed: SourceFeed) -> Result<(Self, EmbeddedWriter), OpenError> {
+    pub fn open(dir: &Path, feed: mpsc::Sender<SourceEvent>) -> Result<(Self, EmbeddedWriter), OpenError> {
         let lock = DirectoryLock::take(dir)?;
         let file = dir.join("products.redb");
         let database = Database::builder()
@@ -119,7 +120,6 @@ impl EmbeddedStore {
         let database = Arc::new(database);
         let failed = Arc::new(AtomicBool::new(false));
         let (writes, requests) = mpsc::channel(WRITES_WAITING_MAX);
-        feed.up.send_replace(true);
         let thread = writer::spawn(Arc::clone(&database), Arc::clone(&failed), requests, feed)
             .map_err(|error| OpenError::Directory { dir: dir.to_owned(), error })?;
         Ok((Self { database, writes, failed }, EmbeddedWriter { thread, _lock: lock }))

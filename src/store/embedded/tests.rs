@@ -37,7 +37,9 @@ async fn what_was_written_is_there_after_a_restart_and_versions_go_on() {
     assert_eq!(store.delete(id(2)).await.unwrap(), 4);
     stop(store, writer).await;
     let mut versions = Vec::new();
-    while let Some(change) = source.next().await {
+    assert!(matches!(source.next().await, Some(SourceEvent::Barrier)), "nothing is ever missed");
+    while let Some(event) = source.next().await {
+        let SourceEvent::Change(change) = event else { panic!("{event:?}") };
         versions.push((change.product_id.get(), change.version));
     }
     assert_eq!(versions, [(1, 1), (2, 2), (1, 3), (2, 4)], "the source ends with the store, and has all");

@@ -11,8 +11,8 @@ use tracing::error;
 
 use super::{META, PRODUCTS, Row, VERSION, versioned};
 use crate::model::change::{Action, Change};
+use crate::model::event::SourceEvent;
 use crate::model::product::{Product, ProductId, ProductPatch};
-use crate::source::SourceFeed;
 use crate::store::StoreError;
 
 /// How many writes share a commit at most: what bounds the memory of a transaction.
@@ -36,6 +36,9 @@ pub(super) struct Done {
     pub(super) version: u64,
 }
 
+/// Where the events of the source are told; one that is gone has no subscribers left to miss them.
+type Feed = mpsc::Sender<SourceEvent>;
+
 type Answer = oneshot::Sender<Result<Done, StoreError>>;
 
 #[derive(Debug)]
@@ -48,12 +51,13 @@ pub(super) fn spawn(
     database: Arc<Database>,
     failed: Arc<AtomicBool>,
     requests: mpsc::Receiver<Request>,
-    feed: SourceFeed,
+    feed: Feed,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("store".into()).spawn(move || run(&database, &failed, requests, &feed))
 }
 
-fn run(database: &Database, failed: &AtomicBool, mut requests: mpsc::Receiver<Request>, feed: &SourceFeed) {
+fn run(database: &Database, failed: &AtomicBool, mut requests: mpsc::Receiver<Request>, feed: &Feed) {
+    let _ = feed.blocking_send(SourceEvent::Barrier);
     let mut batch = Vec::new();
     loop {
         let taken = requests.blocking_recv_many(&mut batch, COMMIT_WRITES_MAX);
@@ -91,10 +95,10 @@ impl Request {
 
 /// Tells the source, then whoever asked for the write: an answer means that the change is on its way. Waits while the
 /// source has no room.
-fn publish(feed: &SourceFeed, answer: Answer, result: Result<(Action, Done), StoreError>) {
+fn publish(feed: &Feed, answer: Answer, result: Result<(Action, Done), StoreError>) {
     let result = result.map(|(action, done)| {
-        // A source that is gone has no subscribers left to miss it.
-        let _ = feed.changes.blocking_send(Change::of_row(action, done.version, done.product.clone()));
+        let change = Change::of_row(action, done.version, done.product.clone());
+        let _ = feed.blocking_send(SourceEvent::Change(change));
         done
     });
     // Whoever asked may have left.
