@@ -12,6 +12,8 @@
 //! 6. [`server`]: starts all of it and stops it ([`shutdown`]); [`config`], [`open_files`], [`telemetry`] and [`metrics`]
 //!    serve it.
 
+#![warn(clippy::print_stderr)] // eprintln! panics where standard error cannot be written; the log does not
+
 pub mod auth;
 pub mod config;
 pub mod connection;

@@ -49,9 +49,13 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    // Standard error may be closed; the exit code still tells.
-    let _ = writeln!(std::io::stderr(), "rowcast: {error}");
+    telemetry::say_at_the_end(error);
     ExitCode::from(code)
+}
+
+/// Writes to standard output. Whoever started this may have closed it; what was done stays done.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = std::io::stdout().write_fmt(text);
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
@@ -84,11 +88,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 async fn apply_migrations(database: &PostgresConfig) -> anyhow::Result<()> {
     let applied = migrate(database).await?;
-    let mut out = std::io::stdout();
     for name in &applied {
-        writeln!(out, "applied {name}")?;
+        say(format_args!("applied {name}\n"));
     }
-    writeln!(out, "{database} is up to date")?;
+    say(format_args!("{database} is up to date\n"));
     Ok(())
 }
 
@@ -96,8 +99,7 @@ async fn apply_migrations(database: &PostgresConfig) -> anyhow::Result<()> {
 fn certify(config: &CertConfig) -> anyhow::Result<()> {
     let files = write_self_signed(&config.hosts, &config.dir, config.force)?;
     let (certificate, key) = (files.certificate.display(), files.key.display());
-    writeln!(
-        std::io::stdout(),
+    say(format_args!(
         "Wrote {certificate} and {key}, for {hosts}, good for 397 days\n\
          Serve with it:    rowcast --tls-cert {certificate} --tls-key {key}\n\
          Trust it in curl: curl --cacert {certificate} https://{host}:8080/\n\
@@ -105,10 +107,10 @@ fn certify(config: &CertConfig) -> anyhow::Result<()> {
          in Chromium:      certutil -d sql:$HOME/.pki/nssdb -A -t P,, -n rowcast -i {certificate}\n\
          in Firefox:       open the page, and accept the risk for this certificate\n\
          on Debian:        sudo cp {certificate} /usr/local/share/ca-certificates/rowcast.crt && sudo update-ca-certificates\n\
-         It is for development: nobody has signed it. The key is for this user alone; do not share it.",
+         It is for development: nobody has signed it. The key is for this user alone; do not share it.\n",
         hosts = config.hosts.join(", "),
         host = config.hosts[0],
-    )?;
+    ));
     Ok(())
 }
 
@@ -124,13 +126,11 @@ fn greet(server: &Server, config: &Config) {
     let redirect =
         server.redirect_address().map(|redirect| format!("Requests to http://{redirect} are sent on to it\n"));
     let redirect = redirect.unwrap_or_default();
-    // Whoever started this may have closed standard output.
-    let _ = write!(
-        std::io::stdout(),
+    say(format_args!(
         "Rowcast is live at {http}://{address}\n{redirect}\
          Products are in {store}; WebSockets open at {ws}://{address}/websocket\n\
          Try this, and watch the page:\n  \
          curl -X PUT {http}://{address}/products/1 -H 'Content-Type: application/json'{token} \\\n    \
          -d '{{\"manufacturer\":\"Apple\",\"pricePerUnit\":\"500EUR\",\"unitsAvailable\":6,\"productName\":\"MacBook Pro\"}}'\n"
-    );
+    ));
 }

@@ -277,6 +277,11 @@ impl Metrics {
             self.tls_certificate_reads.clone(),
         );
         registry.register("refused", "Times that a limit was met, by limit", self.refused.clone());
+        registry.register(
+            "log_lines_lost",
+            "Lines of this process's log that standard error did not take at once",
+            crate::telemetry::lines_lost(),
+        );
     }
 
     /// The numbers that this core counts, under the slow-consumer policy with this name.

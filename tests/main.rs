@@ -6,6 +6,7 @@ mod fanout;
 mod hostile;
 mod http2;
 mod limits;
+mod log;
 mod outage;
 mod postgres;
 mod process;
