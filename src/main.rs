@@ -8,7 +8,7 @@ use clap::Parser;
 use rowcast::config::{CertConfig, Cli, Config, StoreConfig, Task};
 use rowcast::open_files;
 use rowcast::server::Server;
-use rowcast::shutdown::StopSignals;
+use rowcast::shutdown::{Hangups, StopSignals};
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::migrate;
 use rowcast::telemetry;
@@ -60,6 +60,10 @@ fn say(text: std::fmt::Arguments<'_>) {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("catch signals")?;
+    let hangups = Hangups::catch().context("catch SIGHUP")?;
+    if config.tls.is_none() {
+        tokio::spawn(hangups.ignore());
+    }
     let files_max = open_files::raise();
     if (config.admission.connections_max as u64) > files_max {
         info!(files_max, "the limit of open files is below --max-connections; raise it with ulimit -n");
@@ -69,9 +73,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let ended = server
         .run(async {
             let signal = signals.next().await;
-            info!(signal, "stopping; the same signal again exits at once");
+            info!(signal, "stopping; another signal, a second or more from now, exits at once");
             tokio::spawn(async move {
-                let signal = signals.next().await;
+                let signal = signals.another().await;
                 fail(&format!("exiting at once after a second signal ({signal}); what was open is cut"), 1);
                 std::process::exit(1);
             });

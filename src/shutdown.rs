@@ -1,10 +1,12 @@
 //! How the server stops: the signals, and the steps that everybody can wait for.
 
 use std::io;
+use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::info;
 
 /// The steps of a stop, in their order. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
@@ -28,11 +30,14 @@ impl Shutdown {
     }
 }
 
+/// Signals that come within this time are one: GNU `timeout` and some process managers send each of theirs twice.
+const ONE_STOP: Duration = Duration::from_secs(1);
+
 /// The signals that stop the server: SIGTERM, and SIGINT from a terminal.
 #[derive(Debug)]
 pub struct StopSignals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl StopSignals {
@@ -49,6 +54,44 @@ impl StopSignals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// The name of the next one that is more than the echo of one that has just come.
+    pub async fn another(&mut self) -> &'static str {
+        let first = Instant::now();
+        loop {
+            let name = self.next().await;
+            if first.elapsed() >= ONE_STOP {
+                return name;
+            }
+        }
+    }
+}
+
+/// SIGHUP, which would end the process if it were not caught.
+#[derive(Debug)]
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// Catches it from here on, as long as the process lives.
+    ///
+    /// # Errors
+    /// If the operating system refuses.
+    pub fn catch() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Returns when the next one comes. Cancel-safe.
+    pub async fn next(&mut self) {
+        self.0.recv().await;
+    }
+
+    /// Says of each that it changes nothing: for a server without a certificate, which is what it has read again.
+    pub async fn ignore(mut self) {
+        loop {
+            self.next().await;
+            info!("SIGHUP is ignored; it has a certificate read again, and this server has none (--tls-cert)");
         }
     }
 }

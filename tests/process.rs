@@ -2,15 +2,18 @@
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::net::TcpListener;
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::time::timeout;
 
 use crate::support::patiently;
 use crate::support::postgres::Cluster;
 use crate::support::server::{Http, product_json};
-use crate::support::socket::Socket;
+use crate::support::socket::{RawSocket, Socket};
 
 /// The command, without the environment's settings.
 pub(crate) fn rowcast(arguments: &[&str]) -> Command {
@@ -62,6 +65,12 @@ impl Running {
     pub(crate) fn ignore_log(&mut self) {
         let mut log = self.child.stderr.take().expect("piped");
         tokio::spawn(async move { tokio::io::copy(&mut log, &mut tokio::io::sink()).await });
+    }
+
+    /// Sends a signal without waiting for another process to do it.
+    pub(crate) fn kill(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     /// Sends a signal, and returns how the process ended and what its log said.
@@ -127,20 +136,60 @@ async fn a_signal_ends_it_cleanly_and_the_second_start_has_everything() {
     }
 }
 
-#[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut server = Running::start(dir.path(), &["--cores", "1"]).await;
-    // A reader that never closes its side keeps the server waiting.
-    let socket = crate::support::socket::RawSocket::connect(server.address, b"").await;
+/// Begins to stop a server, and returns its log behind the line that says so.
+async fn stop(server: &mut Running) -> Lines<BufReader<ChildStderr>> {
     send_signal(&server.child, "TERM").await;
     let mut log = BufReader::new(server.child.stderr.take().unwrap()).lines();
     while !patiently(log.next_line()).await.unwrap().unwrap().contains("SIGTERM") {}
-    send_signal(&server.child, "TERM").await;
-    let last = patiently(log.next_line()).await.unwrap();
+    log
+}
+
+#[tokio::test]
+async fn another_signal_after_a_second_ends_it_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Running::start(dir.path(), &["--cores", "1", "--drain-seconds", "3600"]).await;
+    // A reader that never closes its side keeps the server waiting.
+    let socket = RawSocket::connect(server.address, b"").await;
+    let mut log = stop(&mut server).await;
+    let last = loop {
+        server.kill(Signal::TERM);
+        if let Ok(line) = timeout(Duration::from_millis(100), log.next_line()).await {
+            break line.unwrap();
+        }
+    };
     assert_eq!(last.unwrap(), "rowcast: exiting at once after a second signal (SIGTERM); what was open is cut");
     assert_eq!(patiently(server.child.wait()).await.unwrap().code(), Some(1));
     drop(socket);
+}
+
+#[tokio::test]
+async fn a_signal_that_comes_twice_within_a_second_is_one() {
+    for second in [Signal::TERM, Signal::INT] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = Running::start(dir.path(), &["--cores", "1", "--drain-seconds", "1"]).await;
+        let mut reader = Socket::connect(server.address).await;
+        let mut log = stop(&mut server).await;
+        server.kill(second);
+        assert_eq!(reader.until_closed().await.1, 1012);
+        drop(reader);
+        let mut last = String::new();
+        while let Some(line) = patiently(log.next_line()).await.unwrap() {
+            last = line;
+        }
+        assert!(last.contains("stopped connections=1 connections_cut=0"), "{last}");
+        assert!(patiently(server.child.wait()).await.unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn a_hangup_changes_nothing_without_a_certificate_and_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Running::start(dir.path(), &["--cores", "1"]).await;
+    let mut reader = Socket::connect(server.address).await;
+    server.kill(Signal::HUP);
+    let mut log = BufReader::new(server.child.stderr.take().unwrap()).lines();
+    while !patiently(log.next_line()).await.unwrap().unwrap().contains("SIGHUP is ignored") {}
+    reader.subscribe([1]).await;
 }
 
 #[tokio::test]

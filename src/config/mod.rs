@@ -45,7 +45,7 @@ const EXAMPLES: &str = "Examples:
 
 Every option can be given by its environment variable instead. Logs go to standard error; RUST_LOG=rowcast=debug shows
 more. SIGTERM and Ctrl-C stop the server: it closes its WebSockets over --drain-seconds, casts what is committed, and
-ends. The same again ends it at once.";
+ends. Another one, after a second, ends it at once.";
 
 /// What `rowcast` can do.
 #[derive(Debug, Subcommand)]
