@@ -57,6 +57,8 @@ pub(crate) enum Command {
     /// A server that does nothing but send: the floor that others are measured against
     Floor(FloorArgs),
 }
+    /// Draws a comparison, as loadtest/compare gives it: JSON on standard input, SVG on standard output
+    Chart,
 
 /// The server under test.
 #[derive(Clone, Debug, Args, Serialize)]

@@ -68,6 +68,12 @@ fn run(command: Command) -> anyhow::Result<bool> {
         return Ok(true);
     }
     // One thread, so that the generator stays on the processor that it was given.
+    if let Command::Chart = command {
+        let comparison =
+            serde_json::from_reader(std::io::stdin().lock()).context("the comparison on standard input")?;
+        write!(std::io::stdout(), "{}", chart::comparison::draw(&comparison)?)?;
+        return Ok(true);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
@@ -79,7 +85,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
             Command::Subscribe(args) => subscribe(&args).await,
             Command::Notify(args) => notify(&args).await,
             Command::Handshakes(args) => handshakes(&args).await,
-            Command::Floor(_) => unreachable!("it has no runtime"),
+            Command::Floor(_) | Command::Chart => unreachable!("these have no runtime"),
         }
     })
 }
@@ -89,7 +95,7 @@ async fn fanout(args: &FanoutArgs) -> anyhow::Result<bool> {
     write!(std::io::stdout(), "{}", outcome.table())?;
     write_json(args.target.json.as_deref(), &outcome)?;
     if let Some(file) = &args.svg {
-        std::fs::write(file, chart::draw(&outcome)).with_context(|| format!("write {}", file.display()))?;
+        std::fs::write(file, chart::run::draw(&outcome)?).with_context(|| format!("write {}", file.display()))?;
     }
     Ok(outcome.is_good())
 }
