@@ -45,7 +45,7 @@ load() {
 fanout() { generator fanout "$@" --pid "$server"; }
 # One run subscribes and closes; runs follow each other until the recording is over.
 storm() { while generator subscribe --connections 2000 --ids-per-connection 100 --products 100000; do :; done; }
-generator() { taskset -c "1-$(($(nproc) - 1))" target/flamegraph/release/rowcast-load "$1" --url "$url" "${@:2}"; }
+generator() { taskset -c "1-$(($(nproc) - 1))" target/flamegraph/dist/rowcast-load "$1" --url "$url" "${@:2}"; }
 
 install_tools() {
     command -v cargo >/dev/null || fail "install Rust first: https://rustup.rs"
@@ -65,7 +65,7 @@ install_tools() {
 # Frame pointers, which cost little and are walked at once; DWARF would copy 8 KiB of stack at every sample.
 build() {
     say "building with frame pointers"
-    RUSTFLAGS="-C force-frame-pointers=yes" CARGO_TARGET_DIR=target/flamegraph cargo build --locked --quiet --release -p rowcast -p rowcast-load
+    RUSTFLAGS="-C force-frame-pointers=yes" CARGO_TARGET_DIR=target/flamegraph cargo build --locked --quiet --profile dist -p rowcast -p rowcast-load
 }
 
 as_postgres() { if [ "$(id -u)" -eq 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }
@@ -85,7 +85,7 @@ start_postgres() {
 start_server() {
     unset DATABASE_URL
     [ "$scenario" != postgres ] || start_postgres
-    taskset -c 0 target/flamegraph/release/rowcast --listen "127.0.0.1:$port" --cores 1 --data-dir "$work/data" \
+    taskset -c 0 target/flamegraph/dist/rowcast --listen "127.0.0.1:$port" --cores 1 --data-dir "$work/data" \
         >"$work/server.log" 2>&1 &
     server=$!
     pids+=("$server")

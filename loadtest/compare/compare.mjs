@@ -7,9 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { generator, peers, processes, release } from './peers.mjs';
+import { addRowcast, built, generator, peers, processes } from './peers.mjs';
 import { writeReport } from './report.mjs';
 import { scenarios } from './scenarios.mjs';
+import { storage } from './storage.mjs';
 
 const SERVER_CPU = '0';
 const LOAD_CPU = '1';
@@ -23,14 +24,17 @@ const { values: options, positionals } = parseArgs({
     rounds: { type: 'string' },
     duration: { type: 'string' },
     peers: { type: 'string' },
+    data: { type: 'string', default: 'disk' },
   },
 });
 const rounds = Number(options.rounds ?? (options.quick ? 1 : 5));
 const duration = Number(options.duration ?? (options.quick ? 2 : 5));
 const names = positionals.length ? positionals : Object.keys(scenarios);
-const asked = options.peers?.split(',') ?? Object.keys(peers).filter((name) => !name.startsWith('floor'));
+const asked = options.peers?.split(',').map((name) => (name.includes('=') ? ableTo(() => addRowcast(name)) : name)) ?? Object.keys(peers).filter((name) => !name.startsWith('floor'));
 for (const name of names) if (!scenarios[name]) stop(`there is no scenario ${name}; there are ${Object.keys(scenarios).join(', ')}`);
 for (const name of asked) if (!peers[name]) stop(`there is no peer ${name}; there are ${Object.keys(peers).join(', ')}`);
+if (!['disk', 'memory'].includes(options.data)) stop('--data is disk or memory');
+const data = ableTo(() => storage(options.data));
 if (!(rounds >= 1 && duration > 0)) stop('--rounds and --duration are numbers above 0');
 
 const missing = asked.filter((name) => !existsSync(peers[name].needs));
@@ -38,13 +42,15 @@ const present = asked.filter((name) => !missing.includes(name));
 if (missing.length) console.error(`left out, since they are not installed: ${missing.join(', ')}`);
 
 const running = new Set();
+// Of the run that is under way: its own files, and what Rowcast stores.
 let directory;
+let dataDirectory;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   process.on(signal, () => process.exit(130));
 }
 process.on('exit', () => {
   running.forEach(kill);
-  if (directory) rmSync(directory, { recursive: true, force: true });
+  removeDirectories();
 });
 
 const resultsByScenario = {};
@@ -58,7 +64,20 @@ for (let round = 1; round <= rounds; round++) {
     }
   }
 }
-console.log(writeReport({ resultsByScenario, scenarios, rounds, duration, missing, quick: options.quick }));
+console.log(writeReport({ resultsByScenario, scenarios, rounds, duration, missing, data, quick: options.quick }));
+
+function removeDirectories() {
+  for (const each of [directory, dataDirectory]) if (each) rmSync(each, { recursive: true, force: true });
+}
+
+// What a function gives, or the end with what it has to say.
+function ableTo(act) {
+  try {
+    return act();
+  } catch (error) {
+    return stop(error.message);
+  }
+}
 
 function stop(why) {
   console.error(`compare: ${why}`);
@@ -72,6 +91,7 @@ function told({ metric, value }, result) {
 // Starts a server, loads it, and ends it, whatever happens.
 async function measure(scenario, peer) {
   directory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'rowcast-compare-'));
+  dataDirectory = mkdtempSync(join(data.parent, 'rowcast-data-'));
   const server = start(SERVER_CPU, ...serving(scenario, peer));
   try {
     await until(peer, server);
@@ -79,6 +99,7 @@ async function measure(scenario, peer) {
     const url = scenario.secure ? peer.url.replace('ws:', 'wss:') : peer.url;
     const args = [...scenario.args, '--peer', peer.kind, '--url', url, '--json', json, '--pid', processes(server.pid).join()];
     if (scenario.command === 'fanout') {
+      // The server has just been started, for this run.
       args.push('--duration', String(duration), '--warm-up', '1');
       if (peer.publishTo) args.push('--publish-to', peer.publishTo);
     }
@@ -88,16 +109,16 @@ async function measure(scenario, peer) {
     return JSON.parse(readFileSync(json, 'utf8'));
   } finally {
     await end(server);
-    rmSync(directory, { recursive: true, force: true });
+    removeDirectories();
   }
 }
 
 // What a server is started with: command and environment.
 function serving(scenario, peer) {
-  const command = peer.command(directory);
+  const command = peer.command(directory, dataDirectory);
   if (!scenario.secure) return [command, peer.env];
   const certificate = join(directory, 'certificate');
-  execFileSync(join(release, 'rowcast'), ['cert', '--out', certificate], { stdio: 'ignore' });
+  execFileSync(join(built, 'rowcast'), ['cert', '--out', certificate], { stdio: 'ignore' });
   return [[...command, ...(peer.secure.args?.(certificate) ?? [])], { ...peer.env, ...peer.secure.env?.(certificate) }];
 }
 

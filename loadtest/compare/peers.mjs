@@ -4,8 +4,9 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const here = dirname(fileURLToPath(import.meta.url));
-export const release = join(resolve(process.env.CARGO_TARGET_DIR ?? join(here, '../../target')), 'release');
-export const generator = join(release, 'rowcast-load');
+// Packages for production are built with this profile.
+export const built = join(resolve(process.env.CARGO_TARGET_DIR ?? join(here, '../../target')), 'dist');
+export const generator = join(built, 'rowcast-load');
 
 function onPath(name) {
   return process.env.PATH.split(':').map((dir) => join(dir, name)).find(existsSync) ?? `/usr/sbin/${name}`;
@@ -28,6 +29,28 @@ const bun = [
 ].find((file, place) => place === 1 || existsSync(file));
 const nchan = '/usr/lib/nginx/modules/ngx_nchan_module.so';
 
+// A Rowcast, whose data are in `data`.
+function rowcast(binary) {
+  return {
+    kind: 'rowcast',
+    url: 'ws://127.0.0.1:19200',
+    command: (_, data) => [binary, '--listen', '127.0.0.1:19200', '--cores', '1', '--data-dir', data],
+    secure: {
+      args: (certificate) => ['--tls-cert', join(certificate, 'cert.pem'), '--tls-key', join(certificate, 'key.pem')],
+    },
+    needs: binary,
+  };
+}
+
+// Another Rowcast beside this one: LABEL=BINARY.
+export function addRowcast(text) {
+  const [label, binary] = [text.slice(0, text.indexOf('=')), resolve(text.slice(text.indexOf('=') + 1))];
+  if (!label || peers[label]) throw new Error(`${text}: give a name that no other server has, as in before=${binary}`);
+  if (!existsSync(binary)) throw new Error(`${text}: there is no ${binary}`);
+  peers[label] = rowcast(binary);
+  return label;
+}
+
 // `needs` is the file without which a peer is left out; `directory` is an empty one that a run gets. What `secure` tells
 // the server for the scenarios over TLS, if it can serve them: options, and variables of its environment; `certificate` is
 // the directory with cert.pem and key.pem.
@@ -35,16 +58,7 @@ export const peers = {
   floor: floor(1),
   'floor, 16 a write': floor(16),
   'floor, 64 a write': floor(64),
-  rowcast: {
-    kind: 'rowcast',
-    url: 'ws://127.0.0.1:19200',
-    command: (directory) =>
-      [join(release, 'rowcast'), '--listen', '127.0.0.1:19200', '--cores', '1', '--data-dir', directory],
-    secure: {
-      args: (certificate) => ['--tls-cert', join(certificate, 'cert.pem'), '--tls-key', join(certificate, 'key.pem')],
-    },
-    needs: join(release, 'rowcast'),
-  },
+  rowcast: rowcast(join(built, 'rowcast')),
   bun: {
     kind: 'bun',
     url: 'ws://127.0.0.1:19300',

@@ -4,20 +4,15 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { join } from 'node:path';
 
-import { here } from './peers.mjs';
+import { median } from './median.mjs';
+import { generator, here, peers } from './peers.mjs';
 
 const results = join(here, '../results');
-
-export function median(numbers) {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
 
 // Writes both files and returns the page's path.
 export function writeReport(comparison) {
   mkdirSync(results, { recursive: true });
-  const name = new Date().toISOString().slice(0, 10) + (comparison.quick ? '-quick' : '');
+  const name = [new Date().toISOString().slice(0, 10), comparison.data.kind, ...(comparison.quick ? ['quick'] : [])].join('-');
   const summaries = Object.entries(comparison.resultsByScenario).map(([scenario, runs]) =>
     summary(comparison.scenarios[scenario], runs),
   );
@@ -31,9 +26,14 @@ function summary(scenario, runsByPeer) {
   const rows = Object.entries(runsByPeer).map(([peer, runs]) => row(scenario, peer, runs));
   const sign = scenario.metric.better === 'lower' ? 1 : -1;
   const good = rows.filter((row) => row.value !== undefined).sort((a, b) => sign * (a.value - b.value));
-  const others = good.filter(({ peer }) => peer !== 'rowcast' && !peer.startsWith('floor'));
-  const floor = good.filter(({ peer }) => peer.startsWith('floor'))[0];
+  const others = good.filter(({ peer }) => kindOf(peer) === 'peer');
+  const floor = good.filter(({ peer }) => kindOf(peer) === 'floor')[0];
   return { scenario, rows: [...good, ...rows.filter((row) => row.value === undefined)], best: others[0], floor };
+}
+
+function kindOf(peer) {
+  const { kind } = peers[peer];
+  return kind === 'rowcast' ? 'own' : kind === 'floor' ? 'floor' : 'peer';
 }
 
 function row(scenario, peer, runs) {
@@ -64,14 +64,15 @@ const ratio = (value, base) => (base ? (value / base.value).toFixed(2) : '');
 const latency = (us) => (us === undefined ? '' : us < 1000 ? `${us.toFixed(0)} µs` : `${number(us / 1000, 2)} ms`);
 
 function page(comparison, summaries, name) {
-  const { rounds, duration, missing } = comparison;
+  const { rounds, duration, missing, data } = comparison;
   const commit = execFileSync('git', ['-C', here, 'rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
   const lines = [
     `# Rowcast beside other servers, ${name}`,
     '',
     `Commit ${commit}; ${cpus().length} × ${cpus()[0].model.trim()}, Linux ${release()}. Medians of ${rounds} interleaved rounds of`,
-    `${duration} s after 1 s of warm-up; server on processor 0, load on processor 1, over loopback. Frames of 190 bytes. Made by`,
-    '`loadtest/compare/run.sh`. Only ratios within one table compare; the range of the rounds shows the noise.',
+    `${duration} s after 1 s of warm-up; server on processor 0, load on processor 1, over loopback. Frames of 190 bytes.`,
+    `**Rowcast's data are ${data.told}**; the other servers store nothing. Made by`,
+    `\`loadtest/compare/run.sh --data ${data.kind}\`. Only ratios within one table compare; the range of the rounds shows the noise.`,
     '',
     `![The medians as bars](${name}.svg)`,
     ...(missing.length ? ['', `Not installed, and left out: ${missing.join(', ')}.`] : []),
@@ -111,46 +112,18 @@ function table({ title, metric }, rows, best, floor) {
   ];
 }
 
-const BAR = 22;
-const escape = (text) => text.replace(/&/g, '&amp;').replace(/</g, '&lt;');
-
-// One block of bars for each scenario.
+// One block of bars for each scenario, drawn by the load generator.
 function chart(summaries) {
-  const [left, width, right] = [150, 480, 130];
-  let y = 40;
-  const parts = [`<text x="16" y="26" class="title">Rowcast beside other servers: medians, whiskers from least to most</text>`];
-  for (const { scenario, rows } of summaries) {
-    const shown = rows.filter((row) => row.value !== undefined);
-    const most = Math.max(...shown.map((row) => row.range[1]), 1e-9);
-    const x = (value) => left + (Math.max(value, 0) / most) * width;
-    parts.push(`<text x="16" y="${(y += 26)}" class="scenario">${escape(scenario.title)}</text>`);
-    parts.push(`<text x="16" y="${(y += 16)}" class="unit">${scenario.metric.name}, ${scenario.metric.unit}; ${scenario.metric.better} is better</text>`);
-    y += 8;
-    for (const row of shown) {
-      const kind = row.peer === 'rowcast' ? 'own' : row.peer.startsWith('floor') ? 'floor' : 'peer';
-      const middle = y + BAR / 2 - 2;
-      parts.push(
-        `<text x="${left - 8}" y="${middle + 4}" class="name">${escape(row.peer)}</text>`,
-        `<rect x="${left}" y="${y}" width="${(x(row.value) - left).toFixed(1)}" height="${BAR - 5}" class="${kind}"/>`,
-        `<line x1="${x(row.range[0]).toFixed(1)}" x2="${x(row.range[1]).toFixed(1)}" y1="${middle}" y2="${middle}" class="range"/>`,
-        `<text x="${(x(row.range[1]) + 6).toFixed(1)}" y="${middle + 4}" class="value">${number(row.value, scenario.metric.digits)} ${scenario.metric.unit}</text>`,
-      );
-      y += BAR;
-    }
-  }
-  const legend = [['own', 'Rowcast'], ['floor', 'floor: bare sends'], ['peer', 'other servers']].map(
-    ([kind, name], place) =>
-      `<rect x="${left + place * 150}" y="${y + 16}" width="12" height="12" class="${kind}"/><text x="${left + 18 + place * 150}" y="${y + 26}" class="value">${name}</text>`,
-  );
-  const total = left + width + right;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${total} ${y + 44}" width="${total}" height="${y + 44}" role="img">
-<title>Rowcast beside other servers</title>
-<style>
-text { font: 12px system-ui, sans-serif; fill: #222 } .title { font-size: 16px; font-weight: 600 } .scenario { font-weight: 600; font-size: 13px }
-.unit { fill: #666 } .name { text-anchor: end } .own { fill: #1f6feb } .floor { fill: #8c959f } .peer { fill: #d4a72c } .range { stroke: #222; stroke-width: 1.5 }
-</style>
-<rect width="100%" height="100%" fill="#fff"/>
-${[...parts, ...legend].join('\n')}
-</svg>
-`;
+  const scenarios = summaries.map(({ scenario: { title, metric }, rows }) => ({
+    title,
+    subtitle: `${metric.name}, ${metric.unit}; ${metric.better} is better`,
+    bars: rows
+      .filter((row) => row.value !== undefined)
+      .map(({ peer, value, range: [least, most] }) => {
+        const label = `${number(value, metric.digits)} ${metric.unit}`;
+        return { name: peer, kind: kindOf(peer), median: value, least, most, label };
+      }),
+  }));
+  const comparison = { title: 'Rowcast beside other servers: medians, whiskers from least to most', scenarios };
+  return execFileSync(generator, ['chart'], { input: JSON.stringify(comparison) });
 }

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Compares Rowcast with other servers on this machine, one server at a time on processor 0 and the load on processor 1,
-# and writes loadtest/results/<date>.md with a chart beside it.
+# and writes loadtest/results/<date>-<data>.md with a chart beside it.
 #
 #   loadtest/compare/run.sh                       every scenario, 5 rounds: about half an hour
 #   loadtest/compare/run.sh --quick               one round of 2 seconds each
 #   loadtest/compare/run.sh steady saturated      only these (of steady, sparse, saturated, sparse-saturated, idle,
 #                                                 tls-steady, tls-idle)
 #   loadtest/compare/run.sh --peers floor,rowcast,bun --rounds 9 --duration 3
+#   loadtest/compare/run.sh --peers rowcast,before=/path/to/another/rowcast    two builds in turn, in every round
+#   loadtest/compare/run.sh --data memory         Rowcast's data in /dev/shm, where an fsync costs nothing; without it on
+#                                                 the disk of target/, or in the directory ROWCAST_COMPARE_DISK
 #
 # What is missing is installed (Debian packages, npm packages beside their servers, Centrifugo where there is Go) or
 # named and left out. Needs Rust, Node.js 18 and npm, and two processors that nobody else uses.
@@ -44,5 +47,5 @@ if [ ! -x $here/centrifugo/bin/centrifugo ] && command -v go >/dev/null; then
 fi
 
 say "building Rowcast and the load generator"
-cargo build --release --locked --quiet -p rowcast -p rowcast-load
+cargo build --profile dist --locked --quiet -p rowcast -p rowcast-load
 exec node $here/compare.mjs "$@"
