@@ -42,7 +42,7 @@ load() {
     esac
 }
 
-fanout() { generator fanout "$@" --pid "$server"; }
+fanout() { generator fanout --overwrite-products "$@" --pid "$server"; }
 # One run subscribes and closes; runs follow each other until the recording is over.
 storm() { while generator subscribe --connections 2000 --ids-per-connection 100 --products 100000; do :; done; }
 generator() { taskset -c "1-$(($(nproc) - 1))" target/flamegraph/dist/rowcast-load "$1" --url "$url" "${@:2}"; }

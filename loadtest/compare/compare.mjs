@@ -100,7 +100,7 @@ async function measure(scenario, peer) {
     const args = [...scenario.args, '--peer', peer.kind, '--url', url, '--json', json, '--pid', processes(server.pid).join()];
     if (scenario.command === 'fanout') {
       // The server has just been started, for this run.
-      args.push('--duration', String(duration), '--warm-up', '1');
+      args.push('--overwrite-products', '--duration', String(duration), '--warm-up', '1');
       if (peer.publishTo) args.push('--publish-to', peer.publishTo);
     }
     const load = start(LOAD_CPU, [generator, scenario.command, ...args]);

@@ -20,6 +20,8 @@ The exit code is k6's: 0 passed, 99 a bound was exceeded (`all`: that of the fir
 
 Environment:
   BASE_URL=http://127.0.0.1:8080  load this server, which must listen on loopback, and start none
+  OVERWRITE_PRODUCTS=1            with BASE_URL: its products from FIRST_ID on may be overwritten and deleted
+  TOKEN=eyJ…                      the token that the server wants, which may read and write everything
   ROWCAST_BIN=target/debug/rowcast start this binary, and build none
   ROWCAST_…                       options of the server that is started; see rowcast --help
   K6=/path/to/k6                  this k6; else the one in PATH, else one that is installed into loadtest/k6/.k6
@@ -179,8 +181,9 @@ run() {
     shift
     local options=(--no-usage-report --quiet --address '')
     if [ -n "$given_url" ]; then BASE_URL="$given_url"; else start_server; fi
+    # The server is this run's own, or OVERWRITE_PRODUCTS said so already.
     say "$scenario on $BASE_URL"
-    BASE_URL="$BASE_URL" "$K6" run "${options[@]}" "$@" "$here/$scenario.js" || code=$?
+    BASE_URL="$BASE_URL" OVERWRITE_PRODUCTS=1 "$K6" run "${options[@]}" "$@" "$here/$scenario.js" || code=$?
     stop_server || [ "$code" -ne 0 ] || code=1
     return "$code"
 }
@@ -210,6 +213,11 @@ shift
 [ -z "$given_url" ] || is_loopback "$given_url" ||
     fail "BASE_URL=$given_url is not http:// on a loopback address (127.0.0.1, localhost, [::1]);
 these tests write, delete and open very many sockets, which is for a server of your own on this machine only"
+[ -z "$given_url" ] || [ "${OVERWRITE_PRODUCTS:-}" = 1 ] || {
+    say "these tests write and delete products of $given_url, from FIRST_ID (4000000000) on.
+If nobody needs those, set OVERWRITE_PRODUCTS=1; nothing was written"
+    exit 64
+}
 find_k6
 [ -n "$given_url" ] || find_binary
 ulimit -n "$(ulimit -Hn)" 2>/dev/null || true # A socket is an open file, here and in the server.

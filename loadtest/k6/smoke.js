@@ -2,10 +2,10 @@
 
 import http from 'k6/http';
 import { check } from 'k6';
+import { open } from './lib/access.js';
 import { websocketUrl } from './lib/knobs.js';
 import { load, once, options as optionsOf, readToTheEnd } from './lib/load.js';
 import { useOnce } from './lib/rest.js';
-import { WebSocket } from './lib/websocket.cjs';
 
 const smoke = load('smoke', {
   VUS: 2,
@@ -51,7 +51,7 @@ export async function refusals() {
 function ask(commands) {
   const answers = [];
   return new Promise((resolve) => {
-    const socket = new WebSocket(websocketUrl(knobs));
+    const socket = open(websocketUrl(knobs));
     const send = (command) => socket.send(typeof command === 'string' ? command : JSON.stringify(command));
     socket.onopen = () => send(commands[0]);
     socket.onmessage = ({ data }) => {

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::peer::Peer;
 use crate::target::{Target, Trust};
+use crate::token::{Secret, Token};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -19,17 +20,17 @@ pub(crate) struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  rowcast-load fanout --connections 1000 --rate 50 --pid $(pidof rowcast)
+  rowcast-load fanout --overwrite-products --connections 1000 --rate 50 --pid $(pidof rowcast)
                                      1,000 readers of one product, 50 changes/s: latency, and CPU per delivery
-  rowcast-load fanout --connections 1000 --publishers 64 --svg run.svg
+  rowcast-load fanout --overwrite-products --connections 1000 --publishers 64 --svg run.svg
                                      as fast as 64 publishers are answered
-  rowcast-load fanout --connections 5000 --ids-per-connection 20 --products 10000 --rate 3000
+  rowcast-load fanout --overwrite-products --connections 5000 --ids-per-connection 20 --products 10000 --rate 3000
                                      many products with few readers each
-  rowcast-load fanout --connections 1000 --slow-percent 5 --churn 20
+  rowcast-load fanout --overwrite-products --connections 1000 --slow-percent 5 --churn 20
                                      some readers stop reading, and some leave and come back
-  rowcast-load fanout --connections 1000 --http2 100 --url wss://127.0.0.1:8443 --insecure
+  rowcast-load fanout --overwrite-products --connections 1000 --http2 100 --url wss://127.0.0.1:8443 --insecure
                                      the readers over HTTP/2, 100 WebSockets on each TCP connection
-  rowcast-load fanout --products 1000 --publishers 4 --publisher notify --batch 500 --database-url postgres://…
+  rowcast-load fanout --overwrite-products --products 1000 --publishers 4 --publisher notify --batch 500 --database-url postgres://…
                                      how many notifications per second the server takes in
   rowcast-load memory --connections 15000 --pid $(pidof rowcast)
                                      memory of an idle connection
@@ -38,7 +39,7 @@ const EXAMPLES: &str = "Examples:
   taskset -c 0 rowcast-load floor --listen 127.0.0.1:9100 --batch 16
                                      a server of nothing but sends: fanout --peer floor --url ws://127.0.0.1:9100
 
-The server has to be on this machine. On two processors, keep the two apart: taskset -c 0 rowcast …, and
+The server has to be on this machine, and fanout writes its products 1 to P: use one of its own. On two processors, keep the two apart: taskset -c 0 rowcast …, and
 taskset -c 1 rowcast-load …. Exit code 1 means that a change was lost, repeated or out of order, and says which.";
 
 /// What it can do.
@@ -56,9 +57,9 @@ pub(crate) enum Command {
     Handshakes(HandshakesArgs),
     /// A server that does nothing but send: the floor that others are measured against
     Floor(FloorArgs),
-}
     /// Draws a comparison, as loadtest/compare gives it: JSON on standard input, SVG on standard output
     Chart,
+}
 
 /// The server under test.
 #[derive(Clone, Debug, Args, Serialize)]
@@ -74,6 +75,12 @@ pub(crate) struct TargetArgs {
     /// Under wss://, trust the certificates in this file (PEM), such as the one that `rowcast cert` made
     #[arg(long, env = "ROWCAST_LOAD_CA", value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+
+    /// The token that the server wants, which may write and read the products; better in the variable, since other users
+    /// of this machine see command lines
+    #[arg(long, env = "ROWCAST_LOAD_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[serde(skip)]
+    pub(crate) token: Option<Secret>,
 
     /// What kind of server it is
     #[arg(long, env = "ROWCAST_LOAD_PEER", value_name = "KIND", default_value = "rowcast")]
@@ -117,6 +124,10 @@ pub(crate) struct FanoutArgs {
 
     #[command(flatten)]
     pub(crate) readers: ReadersArgs,
+
+    /// Write products 1 to P of the server, over whatever they are; nothing is written without it
+    #[arg(long, env = "ROWCAST_LOAD_OVERWRITE_PRODUCTS")]
+    pub(crate) overwrite_products: bool,
 
     /// Changes per second, whatever the answers; without it, as fast as the publishers are answered
     #[arg(long, env = "ROWCAST_LOAD_RATE", value_name = "R")]
@@ -271,13 +282,14 @@ impl TargetArgs {
         };
         let authority = rest.split('/').next().unwrap_or(rest);
         let address = loopback(authority).with_context(|| format!("--url {}", self.url))?;
+        let token = Token::given(self.token.as_ref())?;
         if !is_tls {
-            return Ok(Target::plain(address));
+            return Ok(Target::plain(address, token));
         }
         let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
         match &self.ca {
-            Some(file) => Target::tls(address, host, Trust::File(file)),
-            None if self.insecure => Target::tls(address, host, Trust::All),
+            Some(file) => Target::tls(address, host, Trust::File(file), token),
+            None if self.insecure => Target::tls(address, host, Trust::All, token),
             None => bail!("--url {}: add --ca cert.pem (the server's certificate), or --insecure", self.url),
         }
     }
@@ -307,6 +319,11 @@ impl FanoutArgs {
         self.slow.unwrap_or_else(|| self.slow_percent.map_or(0, by_percent)).min(self.readers.connections)
     }
 
+    /// Whether there is something to lose: the other servers keep no products.
+    fn writes_products(&self) -> bool {
+        self.target.peer == Peer::Rowcast || self.publisher != PublisherKind::Rest
+    }
+
     /// Refuses what cannot be run.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!(
@@ -316,6 +333,12 @@ impl FanoutArgs {
         ensure!((0.1..=3600.0).contains(&self.duration), "--duration is from 0.1 to 3600 seconds");
         ensure!((0.0..=600.0).contains(&self.warm_up), "--warm-up is from 0 to 600 seconds");
         ensure!((0.0..=10_000.0).contains(&self.churn), "--churn is from 0 to 10000 connections per second");
+        ensure!(
+            self.overwrite_products || !self.writes_products(),
+            "this writes products 1 to {} of the server, over whatever they are. If nobody needs them, give \
+             --overwrite-products; nothing was written",
+            self.readers.products
+        );
         ensure!(
             self.publisher == PublisherKind::Rest || self.database_url.is_some(),
             "--publisher sql and notify need --database-url, the database of the server under test"
@@ -383,6 +406,22 @@ mod tests {
     }
 
     #[test]
+    fn products_are_overwritten_only_on_request() {
+        let check = |args: &[&str]| {
+            let cli = Cli::try_parse_from([&["rowcast-load", "fanout"], args].concat()).unwrap();
+            let Command::Fanout(args) = cli.command else { panic!("{cli:?}") };
+            args.check().map_err(|error| error.to_string())
+        };
+        let sql = ["--publisher", "sql", "--database-url", "postgres://localhost"];
+        for args in [&[][..], &["--peer", "rowcast", "--products", "9"], &sql, &[&sql[..], &["--peer", "bun"]].concat()]
+        {
+            assert!(check(args).unwrap_err().contains("--overwrite-products"), "{args:?}");
+            assert_eq!(check(&[args, &["--overwrite-products"]].concat()), Ok(()), "{args:?}");
+        }
+        assert_eq!(check(&["--peer", "bun"]), Ok(()));
+    }
+
+    #[test]
     fn publishers_and_slow_readers_follow_from_what_is_given() {
         let fanout =
             |args: &[&str]| match Cli::try_parse_from([&["rowcast-load", "fanout"], args].concat()).unwrap().command {
@@ -394,6 +433,7 @@ mod tests {
         assert_eq!(fanout(&["--rate", "3000"]).publishers(), 60);
         assert_eq!(fanout(&["--rate", "3000", "--publishers", "3"]).publishers(), 3);
         assert_eq!(fanout(&["--slow-percent", "5"]).slow(), 50);
+        let fanout = |args: &[&str]| fanout(&[args, &["--overwrite-products"]].concat());
         assert!(fanout(&["--publisher", "sql"]).check().is_err());
         let notify = ["--publisher", "notify", "--database-url", "postgres://localhost", "--batch", "100"];
         assert!(fanout(&notify).check().is_ok());

@@ -39,7 +39,8 @@ async fn handshake(server: &Target, number: usize, path: &str) -> anyhow::Result
     let mut stream = server.over(tcp).await.with_context(|| format!("the TLS handshake of socket {number}"))?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: cm93Y2FzdC1sb2FkLWdlbg==\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: cm93Y2FzdC1sb2FkLWdlbg==\r\n{}\r\n",
+        server.token.line()
     );
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;

@@ -45,7 +45,10 @@ pub(crate) async fn run(args: &FanoutArgs) -> anyhow::Result<Outcome> {
 
 fn way(args: &FanoutArgs, server: &Target) -> anyhow::Result<Way> {
     let to = match &args.publish_to {
-        Some(text) => Target::plain(loopback(text).with_context(|| format!("--publish-to {text}"))?),
+        Some(text) => {
+            let address = loopback(text).with_context(|| format!("--publish-to {text}"))?;
+            Target::plain(address, server.token.clone())
+        }
         None => server.clone(),
     };
     let database_url = || args.database_url.clone().unwrap_or_default();

@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes};
 use h2::client::{Builder, SendRequest};
 use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
+use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::spawn_local;
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 
 use crate::client::{Client, PATIENCE, tcp};
 use crate::target::{Stream, Target};
+use crate::token::Token;
 
 /// Windows as large as a browser's, or larger: the server waits for none of them, and what is measured is not how often
 /// they are given back.
@@ -31,6 +33,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 pub(crate) struct Connection {
     sender: SendRequest<Bytes>,
     scheme: &'static str,
+    token: Token,
 }
 
 /// Connects to a server, under this number, for as many WebSockets.
@@ -51,7 +54,7 @@ pub(crate) async fn connect(server: &Target, number: usize, streams: u32) -> any
         "{address} allows {streams_max} streams on a connection: give --http2 fewer than {streams}, or the server more \
          (Rowcast: --http2-max-streams)"
     );
-    Ok(Connection { sender, scheme: if server.is_tls() { "https" } else { "http" } })
+    Ok(Connection { sender, scheme: if server.is_tls() { "https" } else { "http" }, token: server.token.clone() })
 }
 
 /// Goes on until the server has said that it knows the extended CONNECT, without which none may be sent (RFC 8441, §3).
@@ -86,12 +89,15 @@ impl Connection {
     }
 
     async fn extended_connect(&mut self, path: &str) -> anyhow::Result<Http2Stream> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::CONNECT)
             .uri(format!("{}://localhost{path}", self.scheme))
             .extension(Protocol::from_static("websocket"))
-            .header("sec-websocket-version", "13")
-            .body(())?;
+            .header("sec-websocket-version", "13");
+        if let Some(value) = self.token.value() {
+            request = request.header(AUTHORIZATION, value);
+        }
+        let request = request.body(())?;
         poll_fn(|cx| self.sender.poll_ready(cx)).await?;
         let (response, send) = self.sender.send_request(request, false)?;
         let response = response.await?;

@@ -3,7 +3,7 @@
 //! The modules, in the order of a run:
 //!
 //! 1. [`cli`]: what is asked for. [`workload`]: who subscribes to what. [`peer`]: what differs between servers.
-//! 2. [`target`]: the way there. [`opening`], [`client`] and [`http2`]: WebSockets, opened and subscribed.
+//! 2. [`target`] and [`token`]: the way there. [`opening`], [`client`] and [`http2`]: WebSockets, opened and subscribed.
 //! 3. [`publish`]: writes changes. [`readers`]: receives them ([`frames`], [`envelope`], [`message`]).
 //! 4. [`accounts`]: whether all arrived. [`latency`] and [`process`]: how fast, and at what cost.
 //! 5. [`report`] and [`chart`]: what is told. [`floor`]: the server that others are measured against.
@@ -34,6 +34,7 @@ mod readers;
 mod report;
 mod storm;
 mod target;
+mod token;
 mod workload;
 
 use std::io::Write;
@@ -67,13 +68,13 @@ fn run(command: Command) -> anyhow::Result<bool> {
         floor::serve(address, args.batch)?;
         return Ok(true);
     }
-    // One thread, so that the generator stays on the processor that it was given.
     if let Command::Chart = command {
         let comparison =
             serde_json::from_reader(std::io::stdin().lock()).context("the comparison on standard input")?;
         write!(std::io::stdout(), "{}", chart::comparison::draw(&comparison)?)?;
         return Ok(true);
     }
+    // One thread, so that the generator stays on the processor that it was given.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::message::{self, Message};
+use crate::token::Token;
 
 /// The server under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -85,7 +86,8 @@ impl Peer {
     }
 
     /// The HTTP request that publishes this change.
-    pub(crate) fn publish_request(self, message: &Message, padding: usize) -> Vec<u8> {
+    pub(crate) fn publish_request(self, message: &Message, padding: usize, token: &Token) -> Vec<u8> {
+        let request = |method, path: &str, body: &str| request(method, path, token, body);
         let product = message.product;
         let change = || message::change_json(message, padding);
         match self {
@@ -132,10 +134,11 @@ fn centrifugo_subscribe(ids: &[u32]) -> Subscribing {
     Subscribing { messages: vec![text], answer: r#""subscribe":{"#, answers: ids.len() }
 }
 
-fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
+fn request(method: &str, path: &str, token: &Token, body: &str) -> Vec<u8> {
+    let (length, authorization) = (body.len(), token.line());
     format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
 }
@@ -158,12 +161,12 @@ mod tests {
         let message = Message { product: 7, version: 3, due_ns: 5 };
         let json = message::change_json(&message, 4);
         for peer in [Peer::Floor, Peer::Bun, Peer::Ws, Peer::Nchan, Peer::Centrifugo] {
-            let request = String::from_utf8(peer.publish_request(&message, 4)).unwrap();
+            let request = String::from_utf8(peer.publish_request(&message, 4, &Token::default())).unwrap();
             let (head, body) = request.split_once("\r\n\r\n").unwrap();
             assert!(body.contains(&json), "{peer:?}: {body}");
             assert!(head.ends_with(&format!("Content-Length: {}", body.len())));
         }
-        let rowcast = String::from_utf8(Peer::Rowcast.publish_request(&message, 4)).unwrap();
+        let rowcast = String::from_utf8(Peer::Rowcast.publish_request(&message, 4, &Token::default())).unwrap();
         assert!(rowcast.starts_with("PUT /products/7 ") && !rowcast.contains("version"));
     }
 }

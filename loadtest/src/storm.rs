@@ -134,7 +134,8 @@ impl Storming<'_> {
 }
 
 async fn subscriptions(http: &mut Http) -> anyhow::Result<u64> {
-    let answer = http.request(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{}\r\n", http.token.line());
+    let answer = http.request(request.as_bytes()).await?;
     sum_of("rowcast_subscriptions{", &String::from_utf8_lossy(&answer.body))
 }
 

@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::http2::Http2Stream;
+use crate::token::Token;
 
 /// What one read of a TLS socket takes at least, where there is so much.
 const TLS_READ_BYTES: usize = 32 * 1024;
@@ -30,6 +31,8 @@ const TLS_READ_BYTES: usize = 32 * 1024;
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// What every request and handshake carries.
+    pub(crate) token: Token,
 }
 
 /// Which certificates are trusted.
@@ -42,12 +45,12 @@ pub(crate) enum Trust<'a> {
 }
 
 impl Target {
-    pub(crate) fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None }
+    pub(crate) fn plain(address: SocketAddr, token: Token) -> Self {
+        Self { address, tls: None, token }
     }
 
     /// A server that has a certificate for `host`.
-    pub(crate) fn tls(address: SocketAddr, host: &str, trust: Trust<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn tls(address: SocketAddr, host: &str, trust: Trust<'_>, token: Token) -> anyhow::Result<Self> {
         let name = ServerName::try_from(host.to_owned()).with_context(|| format!("{host} is no name"))?;
         let provider = Arc::new(ring::default_provider());
         let builder =
@@ -60,7 +63,7 @@ impl Target {
         }
         .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { address, tls: Some((Arc::new(config), name)) })
+        Ok(Self { address, tls: Some((Arc::new(config), name)), token })
     }
 
     pub(crate) fn is_tls(&self) -> bool {

@@ -28,6 +28,9 @@ async fn run(arguments: &[&str]) -> Output {
     patiently(rowcast_load(arguments).output()).await.unwrap()
 }
 
+/// `fanout` on a server of the test's own.
+const FANOUT: [&str; 2] = ["fanout", "--overwrite-products"];
+
 #[tokio::test]
 async fn a_run_with_slow_readers_and_churn_finds_every_change() {
     let server = TestServer::embedded(&["--cores", "2"]).await;
@@ -37,7 +40,7 @@ async fn a_run_with_slow_readers_and_churn_finds_every_change() {
     let load = ["--connections", "40", "--ids-per-connection", "3", "--products", "10", "--publishers", "8"];
     let trouble = ["--slow", "3", "--churn", "50", "--warm-up", "0.1", "--duration", "0.5"];
     let files = ["--json", json.to_str().unwrap(), "--svg", svg.to_str().unwrap()];
-    let output = run(&[&["fanout", "--url", &url], &load[..], &trouble[..], &files[..]].concat()).await;
+    let output = run(&[&FANOUT[..], &["--url", &url], &load[..], &trouble[..], &files[..]].concat()).await;
 
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
@@ -55,7 +58,7 @@ async fn runs_go_over_tls_too() {
     let target = ["--url", &url, "--ca", text(&certificate.files.certificate)];
     let load = ["--connections", "20", "--ids-per-connection", "3", "--products", "10", "--payload-bytes", "20000"];
     let trouble = ["--slow", "2", "--churn", "20", "--warm-up", "0.1", "--duration", "0.5"];
-    let output = run(&[&["fanout"][..], &target, &load, &trouble].concat()).await;
+    let output = run(&[&FANOUT[..], &target, &load, &trouble].concat()).await;
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.ends_with("every change arrived in order, or was named as skipped\n"), "{said}");
@@ -74,7 +77,7 @@ async fn runs_go_over_tls_too() {
 async fn fanout_over_http2(server: &TestServer, target: &[&str]) {
     let load = ["--connections", "20", "--http2", "7", "--ids-per-connection", "3", "--products", "10"];
     let spans = ["--payload-bytes", "20000", "--warm-up", "0.1", "--duration", "0.5"];
-    let running = rowcast_load(&[&["fanout"], target, &load[..], &spans[..]].concat()).spawn().unwrap();
+    let running = rowcast_load(&[&FANOUT[..], target, &load[..], &spans[..]].concat()).spawn().unwrap();
     server.until_metric("rowcast_http2_connections", 3).await;
     let output = patiently(running.wait_with_output()).await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -99,7 +102,7 @@ async fn readers_share_http2_connections() {
         (["--http2", "200", "--connections", "1"], "--http2-max-streams"),
         (["--http2", "7", "--slow", "1"], "--http2 goes without --slow"),
     ] {
-        let output = run(&[&["fanout", "--url", &url], &arguments[..]].concat()).await;
+        let output = run(&[&FANOUT[..], &["--url", &url], &arguments[..]].concat()).await;
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(64) && error.contains(why), "{error}");
     }
@@ -118,7 +121,7 @@ async fn a_change_that_was_not_published_is_named() {
     let server = TestServer::embedded(&["--cores", "1"]).await;
     let url = format!("ws://{}", server.address);
     let load = ["--connections", "5", "--rate", "20", "--warm-up", "0", "--duration", "1"];
-    let mut running = rowcast_load(&[&["fanout", "--url", &url], &load[..]].concat()).spawn().unwrap();
+    let mut running = rowcast_load(&[&FANOUT[..], &["--url", &url], &load[..]].concat()).spawn().unwrap();
     server.until_metric("rowcast_subscriptions", 5).await;
     let stranger = server.request("PUT", "/products/1", Some(&product_json(1, 1))).await;
     assert!(stranger.status.is_success());
@@ -144,7 +147,53 @@ async fn storms_end_when_the_server_holds_nothing() {
 
 #[tokio::test]
 async fn only_this_machine_is_loaded() {
-    let output = run(&["fanout", "--url", "ws://192.0.2.1:80"]).await;
+    let output = run(&["fanout", "--overwrite-products", "--url", "ws://192.0.2.1:80"]).await;
     assert_eq!(output.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is not on this machine"));
+}
+
+#[tokio::test]
+async fn products_are_overwritten_only_on_request() {
+    let server = TestServer::embedded(&["--cores", "1"]).await;
+    let url = format!("ws://{}", server.address);
+    let before = server.request("PUT", "/products/1", Some(&product_json(1, 7))).await;
+    let output = run(&["fanout", "--url", &url, "--connections", "3", "--duration", "0.2", "--warm-up", "0"]).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(64) && error.contains("--overwrite-products"), "{error}");
+    let after = server.get("/products/1").await;
+    assert_eq!((after.version(), after.json()["unitsAvailable"].as_i64()), (before.version(), Some(7)));
+}
+
+/// May read and write everything until 2100, where the key is [`KEY`].
+const TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJleHAiOjQxMDI0NDQ4MDAsInJvd2Nhc3QiOnsicmVhZCI6IioiLCJ3cml0ZSI6dHJ1ZX19\
+                     .Meq7f_0htiFogiP_ftjA5LLxbkge1MX5hmTKGWEtY3w";
+const KEY: &[u8] = b"a secret that has thirty-two bytes";
+
+#[tokio::test]
+async fn a_token_goes_with_every_request_and_is_shown_nowhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let (key, json) = (directory.path().join("key"), directory.path().join("run.json"));
+    std::fs::write(&key, KEY).unwrap();
+    let server = TestServer::embedded(&["--cores", "1", "--jwt-key", text(&key)]).await;
+    let url = format!("ws://{}", server.address);
+    let spans = ["--connections", "6", "--warm-up", "0", "--duration", "0.3", "--json", text(&json)];
+    let fanout = [&FANOUT[..], &["--url", &url], &spans].concat();
+    let subscribe = ["subscribe", "--url", &url, "--connections", "3", "--json", text(&json)];
+    for arguments in
+        [&[&fanout[..], &["--churn", "20"]].concat()[..], &[&fanout[..], &["--http2", "3"]].concat(), &subscribe]
+    {
+        let output = patiently(rowcast_load(arguments).env("ROWCAST_LOAD_TOKEN", TOKEN).output()).await.unwrap();
+        let said = [&output.stdout[..], &output.stderr, &std::fs::read(&json).unwrap()].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(output.status.success() && !said.contains(TOKEN), "{arguments:?}: {said}");
+    }
+    for (token, why) in [(None, "401"), (Some("not a token"), "--token is no token")] {
+        let mut command = rowcast_load(&fanout);
+        let output = patiently(command.envs(token.map(|token| ("ROWCAST_LOAD_TOKEN", token))).output()).await.unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        let is_silent = token.is_none_or(|token| !error.contains(token));
+        assert!(output.status.code() == Some(64) && error.contains(why) && is_silent, "{error}");
+    }
+    let help = patiently(rowcast_load(&["fanout", "--help"]).env("ROWCAST_LOAD_TOKEN", TOKEN).output()).await.unwrap();
+    assert!(!String::from_utf8_lossy(&help.stdout).contains(TOKEN));
 }

@@ -31,7 +31,20 @@ export function knobs(defaults = {}) {
     values[name] = valueOf(name, fallback, __ENV[name]);
   }
   values.BASE_URL = values.BASE_URL.replace(/\/+$/, '');
+  guard(values);
   return values;
+}
+
+const LOOPBACK = /^http:\/\/(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?$/;
+
+// Refuses, before anything is sent, servers elsewhere and ones whose products somebody may need. run.sh sets
+// OVERWRITE_PRODUCTS for the server that it starts.
+function guard({ BASE_URL, FIRST_ID }) {
+  if (!LOOPBACK.test(BASE_URL)) throw new Error(`BASE_URL=${BASE_URL} is not http:// on a loopback address`);
+  if (__ENV.OVERWRITE_PRODUCTS === '1') return;
+  throw new Error(
+    `this writes and deletes products of ${BASE_URL}, from ${FIRST_ID} on: set OVERWRITE_PRODUCTS=1 if nobody needs them`,
+  );
 }
 
 function valueOf(name, fallback, given) {

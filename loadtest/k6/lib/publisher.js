@@ -3,12 +3,13 @@
 import http from 'k6/http';
 import exec from 'k6/execution';
 import { check } from 'k6';
+import { authorization } from './access.js';
 import { now, sleepUntil } from './clock.js';
 import { productIds } from './knobs.js';
 import { late, published, write } from './metrics.js';
 import { stamped } from './stamp.js';
 
-const JSON_BODY = { 'Content-Type': 'application/json' };
+const HEADERS = { 'Content-Type': 'application/json', ...authorization };
 
 // Writes this virtual user's part of RATE changes a second for DURATION, one at a time, in turn over its products, and
 // the last change of each.
@@ -33,7 +34,7 @@ function put(history, last, { BASE_URL, PAYLOAD_BYTES }) {
   const sentAt = now();
   const body = stamped({ sequence: history.sequence, sentAt, previousAt: history.previousAt, last }, PAYLOAD_BYTES);
   const reply = http.put(`${BASE_URL}/products/${history.id}`, body, {
-    headers: JSON_BODY,
+    headers: HEADERS,
     tags: { name: 'PUT /products/{id}' },
   });
   write.add(now() - sentAt);
@@ -49,6 +50,7 @@ function put(history, last, { BASE_URL, PAYLOAD_BYTES }) {
 export function removeProducts(knobs) {
   if (http.get(`${knobs.BASE_URL}/healthz`).status === 0) return;
   const params = {
+    headers: authorization,
     responseCallback: http.expectedStatuses(204, 404),
     tags: { name: 'DELETE /products/{id}' },
   };

@@ -2,10 +2,10 @@
 // script keeps up, so such a reader is never slow in the server's eyes.
 
 import { clearTimeout, setTimeout } from 'k6/timers';
+import { open } from './access.js';
 import { atWall, now } from './clock.js';
 import { Ledger } from './ledger.js';
 import { k6Wait, latency, opening, refused, settle, subscribed, unexpectedCloses } from './metrics.js';
-import { WebSocket } from './websocket.cjs';
 
 // The WebSocket standard's readyState.
 const OPEN = 1;
@@ -28,7 +28,7 @@ export class Reader {
   constructor(url, ids, versionsById) {
     const openedAt = now();
     this.ledger = new Ledger(versionsById);
-    this.socket = new WebSocket(url);
+    this.socket = open(url);
     this.closed = new Promise((resolve) => {
       this.socket.onclose = (event) => resolve(this.#ended(event));
     });

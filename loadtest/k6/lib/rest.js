@@ -2,8 +2,9 @@
 
 import http from 'k6/http';
 import { check } from 'k6';
+import { authorization } from './access.js';
 
-const JSON_BODY = { 'Content-Type': 'application/json' };
+const JSON_BODY = { 'Content-Type': 'application/json', ...authorization };
 
 const product = (units) => ({
   manufacturer: 'k6',
@@ -57,7 +58,7 @@ export function useOnce(baseUrl, id) {
 // Sends, and checks the status; a problem must come as a problem.
 function request(method, url, status, body) {
   const reply = http.request(method, url, typeof body === 'object' ? JSON.stringify(body) : body, {
-    headers: body === undefined ? {} : JSON_BODY,
+    headers: body === undefined ? authorization : JSON_BODY,
     responseCallback: http.expectedStatuses(status),
     tags: { name: `${method} ${status}` },
   });

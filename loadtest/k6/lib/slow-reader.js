@@ -3,6 +3,7 @@
 // when these are full, with the server. It holds its whole virtual user, so there is one such socket per virtual user.
 
 import ws from 'k6/ws';
+import { authorization } from './access.js';
 import { now } from './clock.js';
 import { Ledger } from './ledger.js';
 import { settle, subscribed, unexpectedCloses } from './metrics.js';
@@ -12,7 +13,7 @@ import { settle, subscribed, unexpectedCloses } from './metrics.js';
 export function readSlowly(url, ids, { dawdle, deadline, closeCodes }) {
   const ledger = new Ledger();
   let isClosing = false;
-  ws.connect(url, null, (socket) => {
+  ws.connect(url, { headers: authorization }, (socket) => {
     const close = () => {
       isClosing = true;
       socket.close();

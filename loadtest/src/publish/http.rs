@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use crate::message::{Message, leading_number};
 use crate::peer::Peer;
 use crate::target::{Stream, Target};
+use crate::token::Token;
 
 /// A connection that publishes as the server under test wants it.
 pub(crate) struct HttpPublisher {
@@ -21,7 +22,7 @@ impl HttpPublisher {
     }
 
     pub(super) async fn publish(&mut self, message: &Message, padding: usize) -> anyhow::Result<u64> {
-        let answer = self.http.request(&self.peer.publish_request(message, padding)).await?;
+        let answer = self.http.request(&self.peer.publish_request(message, padding, &self.http.token)).await?;
         if self.peer.draws_versions() {
             answer.version.context("an answer without an ETag")
         } else {
@@ -33,6 +34,8 @@ impl HttpPublisher {
 /// A connection of HTTP/1.1.
 pub(crate) struct Http {
     stream: Stream,
+    /// What every request has to carry.
+    pub(crate) token: Token,
     buffer: Vec<u8>,
 }
 
@@ -52,7 +55,7 @@ impl Http {
             .with_context(|| format!("connect to {address}; is the server started, and the port right?"))?;
         tcp.set_nodelay(true)?;
         let stream = server.over(tcp).await.context("the TLS handshake of a publisher")?;
-        Ok(Self { stream, buffer: Vec::new() })
+        Ok(Self { stream, token: server.token.clone(), buffer: Vec::new() })
     }
 
     /// Sends a request and waits for a successful answer.
