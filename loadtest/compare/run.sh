@@ -19,6 +19,7 @@ here=loadtest/compare
 
 say() { printf '== %s\n' "$*" >&2; }
 fail() { printf 'loadtest/compare/run.sh: %s\n' "$*" >&2; exit 1; }
+. scripts/packages.sh
 
 case "${1:-}" in
 -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
@@ -26,14 +27,13 @@ esac
 command -v node >/dev/null || fail "install Node.js 18 or newer; it drives the comparison and serves one of the peers"
 command -v taskset >/dev/null || fail "install util-linux, which has taskset"
 
-# Installs a Debian package where that is possible; a peer that is missing is left out later.
-install_package() {
-    command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ] || return 0
-    say "installing $*"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null || true
+# Installs packages where that needs nobody's password; a peer that is missing is left out later.
+try_packages() {
+    [ "$(id -u)" -eq 0 ] || return 0
+    (install_packages "$@") || true
 }
-command -v nats-server >/dev/null || install_package nats-server
-[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || install_package nginx-light libnginx-mod-nchan
+command -v nats-server >/dev/null || try_packages nats-server
+[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || try_packages nginx-light libnginx-mod-nchan
 
 for peer in bun ws; do
     if [ ! -d $here/$peer/node_modules ] && command -v npm >/dev/null; then
