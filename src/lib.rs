@@ -9,7 +9,7 @@
 //!    [`transport`]: its socket, plain, under TLS or on HTTP/2. [`connection`] joins the three; [`auth`] says what its token
 //!    grants.
 //! 5. [`http`]: the listener, the REST resource, the page, the upgrade.
-//! 6. [`server`]: starts all of it and stops it ([`shutdown`]); [`config`], [`open_files`], [`telemetry`] and [`metrics`]
+//! 6. [`server`]: starts all of it and stops it ([`shutdown`], [`supervisor`]); [`config`], [`open_files`], [`telemetry`] and [`metrics`]
 //!    serve it.
 
 #![warn(clippy::print_stderr)] // eprintln! panics where standard error cannot be written; the log does not
@@ -28,6 +28,7 @@ pub mod session;
 pub mod shutdown;
 pub mod source;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;
 pub mod transport;
 pub mod wire;

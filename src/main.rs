@@ -80,7 +80,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
                 std::process::exit(1);
             });
         })
-        .await;
+        .await?;
     info!(
         connections = ended.connections,
         connections_cut = ended.connections_cut,

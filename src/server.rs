@@ -31,13 +31,14 @@ use crate::metrics::Metrics;
 use crate::model::event::SourceEvent;
 use crate::session::close::CloseReason;
 use crate::session::heartbeat::CLOSE_SECONDS_MAX;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Hangups, Shutdown};
 use crate::source::{Source, notify};
 use crate::store::Store;
 use crate::store::embedded::{EmbeddedStore, EmbeddedWriter, OpenError};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::config::PostgresConfig;
 use crate::store::postgres::migrate::{MigrateError, migrate};
+use crate::supervisor::{Failure, Fault, Part, Supervisor};
 use crate::transport::admission::Admission;
 use crate::transport::tls::{Tls, TlsError};
 
@@ -46,7 +47,8 @@ const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 /// When a stop ends whatever hangs, counted from the same moment: the requests' time, that of a close
 /// ([`CLOSE_SECONDS_MAX`]), and one second for what is committed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5 + CLOSE_SECONDS_MAX as u64 + 1);
-
+/// How long the cores have to close their WebSockets when a part of the server has failed.
+const FAILURE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long HTTP/2 connections have to end once nothing is served on them.
 const CARRIERS_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -75,6 +77,9 @@ pub enum StartError {
     /// A thread.
     #[error("start a thread: {0}")]
     Thread(io::Error),
+    /// The signal that has the certificate read again.
+    #[error("catch SIGHUP: {0}")]
+    Signal(io::Error),
 }
 
 /// A server that listens, but does not answer yet.
@@ -84,7 +89,8 @@ pub struct Server {
     address: SocketAddr,
     doors: Vec<CoreDoor>,
     running: Running,
-    tls: Option<Arc<Tls>>,
+    supervisor: Supervisor,
+    tls: Option<(Arc<Tls>, Hangups)>,
     redirect: Option<TcpListener>,
 }
 
@@ -120,11 +126,18 @@ impl Server {
     /// # Errors
     /// A sentence that says what is in the way; nothing is left running then.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_with(config, None).await
+    }
+
+    /// [`start`](Self::start) for tests, where a part may have a fault.
+    #[doc(hidden)]
+    pub async fn start_with(config: &Config, fault: Option<Fault>) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
-        let load = |tls: &TlsConfig| Tls::load(tls.files.clone(), tls.handshake_timeout, Arc::clone(&metrics));
-        let tls = config.tls.as_ref().map(load).transpose()?.map(Arc::new);
+        let tls = load_tls(config.tls.as_ref(), &metrics)?;
+        let shutdown = Shutdown::new();
+        let supervisor = Supervisor::new(shutdown.draining.clone()).with_fault(fault);
         let (feed, source) = Source::new();
-        let (store, feeder) = open_store(&config.store, feed).await?;
+        let (store, feeder) = open_store(&config.store, feed, &supervisor).await?;
         let (listener, address) = listen("--listen", config.listen).await?;
         let redirect = match config.tls.as_ref().and_then(|tls| tls.redirect_listen) {
             Some(address) => Some(listen("--redirect-listen", address).await?.0),
@@ -136,33 +149,20 @@ impl Server {
             metrics,
             admission: Arc::new(Admission::new(config.admission)),
             limits: config.http,
-            shutdown: Shutdown::new(),
+            shutdown,
             keys: config.keys.clone(),
             allowed_origins: Arc::clone(&config.allowed_origins),
         };
-        let (hub, inboxes) = Hub::new(config.cores, config.shards);
-        let (ingesting, ingest) = oneshot::channel();
-        let mut source = Some((source, ingesting));
-        let (mut doors, mut cores) = (Vec::new(), Vec::new());
-        for inbox in inboxes {
-            let (door, accepted) = CoreDoor::new();
-            let start = CoreStart {
-                inbox,
-                hub: hub.clone(),
-                limits: config.limits,
-                gather_max: config.gather_max,
-                drain: config.drain,
-                draining: services.shutdown.drains.token(),
-                services: services.clone(),
-                tls: tls.clone(),
-                accepted,
-                source: source.take(),
-            };
-            doors.push(door);
-            cores.push(start.spawn().map_err(StartError::Thread)?);
-        }
+        let (doors, cores, ingest) = start_cores(config, &services, &supervisor, tls.as_ref(), source)?;
         let running = Running { services, drain: config.drain, feeder, ingest, cores };
-        Ok(Self { listener, address, doors, running, tls, redirect })
+        Ok(Self { listener, address, doors, running, supervisor, tls, redirect })
+    }
+
+    /// What products are read from and written to: for tests that end it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.running.services.store
     }
 
     /// Where it listens.
@@ -180,30 +180,49 @@ impl Server {
     /// Serves until `stop` completes, then stops: not ready, no new sockets; the WebSockets are closed one after the other
     /// and have every change until then, while the requests in flight are answered; what is committed by then is cast; what
     /// is left closes; the cores end. What hangs is left behind at the deadline.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Ended {
-        let Self { listener, address, doors, running, tls, redirect } = self;
+    ///
+    /// # Errors
+    /// If a part of the server has ended before its time. The WebSockets are told to come back then, as far as their cores
+    /// live, and the process is to end.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Ended, Failure> {
+        let Self { listener, address, doors, running, supervisor, tls, redirect } = self;
         let services = running.services.clone();
         let draining = || services.shutdown.draining.clone();
-        let acceptor = tokio::spawn(listener::accept(listener, doors, services.clone(), tls.is_some()));
+        let accepting = listener::accept(listener, doors, services.clone(), tls.is_some());
+        let acceptor = tokio::spawn(supervisor.part("the acceptor").run(accepting));
         if let Some(listener) = redirect {
-            tokio::spawn(redirect::redirect(listener, address.port(), draining()));
+            let redirecting = redirect::redirect(listener, address.port(), draining());
+            tokio::spawn(supervisor.part("the redirect to https").run(redirecting));
         }
-        if let Some(tls) = tls {
-            tokio::spawn(tls.keep_fresh(draining()));
+        if let Some((tls, hangups)) = tls {
+            tokio::spawn(supervisor.part("the watch over the certificate").run(tls.keep_fresh(hangups, draining())));
         }
-        stop.await;
-
-        let connections = services.admission.connections.open();
-        let deadline = running.drain + STOP_TIMEOUT;
-        let ended = timeout(deadline, running.stop(acceptor)).await.unwrap_or_else(|_| {
-            warn!(seconds = deadline.as_secs(), "what hangs is left behind at the deadline");
-            Ended { connections_cut: services.admission.connections.open(), requests_cut: true, connections: 0 }
-        });
-        Ended { connections, ..ended }
+        let serving = async {
+            stop.await;
+            let connections = services.admission.connections.open();
+            Ended { connections, ..running.stop_in_time(acceptor).await }
+        };
+        tokio::select! {
+            ended = serving => Ok(ended),
+            failure = supervisor.failed() => {
+                services.shutdown.at_once(FAILURE_TIMEOUT).await;
+                Err(failure)
+            }
+        }
     }
 }
 
 impl Running {
+    /// [`stop`](Self::stop), or what can be said of it at the deadline.
+    async fn stop_in_time(self, acceptor: TaskHandle<()>) -> Ended {
+        let deadline = self.drain + STOP_TIMEOUT;
+        let admission = Arc::clone(&self.services.admission);
+        timeout(deadline, self.stop(acceptor)).await.unwrap_or_else(|_| {
+            warn!(seconds = deadline.as_secs(), "what hangs is left behind at the deadline");
+            Ended { connections_cut: admission.connections.open(), requests_cut: true, connections: 0 }
+        })
+    }
+
     async fn stop(self, acceptor: TaskHandle<()>) -> Ended {
         let shutdown = &self.services.shutdown;
         shutdown.draining.cancel();
@@ -256,10 +275,20 @@ async fn listen(option: &'static str, address: SocketAddr) -> Result<(TcpListene
     Ok((listener, bound))
 }
 
-async fn open_store(config: &StoreConfig, feed: mpsc::Sender<SourceEvent>) -> Result<(Store, Feeder), StartError> {
+fn load_tls(config: Option<&TlsConfig>, metrics: &Arc<Metrics>) -> Result<Option<(Arc<Tls>, Hangups)>, StartError> {
+    let Some(config) = config else { return Ok(None) };
+    let tls = Tls::load(config.files.clone(), config.handshake_timeout, Arc::clone(metrics))?;
+    Ok(Some((Arc::new(tls), Hangups::catch().map_err(StartError::Signal)?)))
+}
+
+async fn open_store(
+    config: &StoreConfig,
+    feed: mpsc::Sender<SourceEvent>,
+    supervisor: &Supervisor,
+) -> Result<(Store, Feeder), StartError> {
     match config {
         StoreConfig::Embedded(dir) => {
-            let (store, writer) = EmbeddedStore::open(dir, feed)?;
+            let (store, writer) = EmbeddedStore::open(dir, feed, supervisor.part("the thread of the embedded store"))?;
             Ok((Store::Embedded(store.clone()), Feeder::Embedded(store, writer)))
         }
         StoreConfig::Postgres(database) => {
@@ -267,7 +296,8 @@ async fn open_store(config: &StoreConfig, feed: mpsc::Sender<SourceEvent>) -> Re
                 info!(name, "migrated the database");
             }
             let store = PostgresStore::new(database);
-            let listening = tokio::spawn(notify::listen(PostgresConfig::clone(database), store.clone(), feed));
+            let listening = notify::listen(PostgresConfig::clone(database), store.clone(), feed);
+            let listening = tokio::spawn(supervisor.part("the listener of the database").run(listening));
             Ok((Store::Postgres(store, Handle::current()), Feeder::Postgres(listening)))
         }
     }
@@ -276,6 +306,41 @@ async fn open_store(config: &StoreConfig, feed: mpsc::Sender<SourceEvent>) -> Re
 /// Waits for the threads. A core that panicked has said so, and has no connections left.
 fn join(cores: Vec<JoinHandle<Closed>>) -> Closed {
     cores.into_iter().map(|core| core.join().unwrap_or_default()).sum()
+}
+
+/// The doors of the cores, their threads, and what closes when ingest has ended.
+type StartedCores = (Vec<CoreDoor>, Vec<JoinHandle<Closed>>, oneshot::Receiver<()>);
+
+fn start_cores(
+    config: &Config,
+    services: &Services,
+    supervisor: &Supervisor,
+    tls: Option<&(Arc<Tls>, Hangups)>,
+    source: Source,
+) -> Result<StartedCores, StartError> {
+    let (hub, inboxes) = Hub::new(config.cores, config.shards);
+    let (ingesting, ingest) = oneshot::channel();
+    let mut source = Some((source, ingesting));
+    let (mut doors, mut cores) = (Vec::new(), Vec::new());
+    for inbox in inboxes {
+        let (door, accepted) = CoreDoor::new();
+        let start = CoreStart {
+            inbox,
+            hub: hub.clone(),
+            limits: config.limits,
+            gather_max: config.gather_max,
+            drain: config.drain,
+            draining: services.shutdown.drains.token(),
+            services: services.clone(),
+            tls: tls.map(|(tls, _)| Arc::clone(tls)),
+            accepted,
+            source: source.take(),
+            supervisor: supervisor.clone(),
+        };
+        doors.push(door);
+        cores.push(start.spawn().map_err(StartError::Thread)?);
+    }
+    Ok((doors, cores, ingest))
 }
 
 /// What a core's thread is started with.
@@ -292,23 +357,35 @@ struct CoreStart {
     accepted: mpsc::Receiver<AcceptedSocket>,
     /// On the first core: what it ingests, and what it drops when that has ended.
     source: Option<(Source, oneshot::Sender<()>)>,
+    supervisor: Supervisor,
 }
 
 impl CoreStart {
+    /// A part of the server that runs on this core.
+    fn part(&self, what: &str) -> Part {
+        self.supervisor.part(format!("{what} core {}", self.inbox.core.0))
+    }
+
     fn spawn(self) -> io::Result<JoinHandle<Closed>> {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let name = format!("core {}", self.inbox.core.0);
+        let (part, closing) = (self.part("the thread of"), self.services.shutdown.cores.token());
         thread::Builder::new().name(name).spawn(move || {
+            let _closing = closing;
             let mut runtime = runtime;
             let runtime = fanout::count_idle(runtime.enable_all()).build_local(tokio::runtime::LocalOptions::default());
-            runtime.expect("epoll and a timer are there").block_on(self.run())
+            runtime.expect("epoll and a timer are there").block_on(part.run(self.run()))
         })
     }
 
     async fn run(self) -> Closed {
-        let Self { inbox, hub, limits, gather_max, drain, draining, services, tls, accepted, source } = self;
+        let (fanning_out, beating, serving) =
+            (self.part("the fan-out of"), self.part("the heartbeats of"), self.part("the requests of"));
+        let Self { inbox, hub, limits, gather_max, drain, draining, services, tls, accepted, source, supervisor } =
+            self;
         if let Some((source, ingesting)) = source {
             let ingest = ingest::run(source, hub.clone(), services.hearing.clone(), Arc::clone(&services.metrics));
+            let ingest = supervisor.part("ingest").run(ingest);
             tokio::task::spawn_local(async move {
                 ingest.await;
                 drop(ingesting);
@@ -318,11 +395,11 @@ impl CoreStart {
         let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics.clone())));
         let connections = Connections::new(Rc::clone(&core), limits, metrics, Arc::clone(&services.metrics));
         let shutdown = services.shutdown.clone();
-        tokio::task::spawn_local(fanout::run(core, inbox, gather_max));
-        tokio::task::spawn_local(Rc::clone(&connections).beat());
+        tokio::task::spawn_local(fanning_out.run(fanout::run(core, inbox, gather_max)));
+        tokio::task::spawn_local(beating.run(Rc::clone(&connections).beat()));
         let carriers = TaskTracker::new();
         let http = CoreHttp { services, tls, connections: Rc::clone(&connections), carriers: carriers.clone() };
-        tokio::task::spawn_local(listener::serve(http, accepted));
+        tokio::task::spawn_local(serving.run(listener::serve(http, accepted)));
         shutdown.draining.cancelled().await;
         connections.drain(drain).await;
         drop(draining);

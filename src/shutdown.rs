@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -20,6 +21,8 @@ pub struct Shutdown {
     pub http: TaskTracker,
     /// The cores that have WebSockets to close in the first step, which waits for them too.
     pub drains: TaskTracker,
+    /// The cores' threads.
+    pub cores: TaskTracker,
 }
 
 impl Shutdown {
@@ -27,6 +30,14 @@ impl Shutdown {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Takes all steps at once, and waits at most this long for the cores to end.
+    pub async fn at_once(&self, patience: Duration) {
+        self.draining.cancel();
+        self.closing.cancel();
+        self.cores.close();
+        let _ = timeout(patience, self.cores.wait()).await;
     }
 }
 

@@ -13,6 +13,7 @@ mod process;
 mod rest;
 mod scale;
 mod stopping;
+mod supervision;
 mod support;
 mod tls;
 mod websocket;

@@ -11,6 +11,8 @@ use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rowcast::config::{Cli, Task};
 use rowcast::server::{Ended, Server};
+use rowcast::store::Store;
+use rowcast::supervisor::{Failure, Fault};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -40,7 +42,9 @@ pub(crate) struct TestServer {
     /// How requests reach it, where it speaks TLS.
     tls: Option<TlsClient>,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<Ended>>,
+    thread: Option<JoinHandle<Result<Ended, Failure>>>,
+    /// What its products are read from.
+    pub(crate) store: Store,
     data_dir: Option<TempDir>,
 }
 
@@ -69,6 +73,15 @@ impl TestServer {
     }
 
     async fn start(options: &[&str]) -> Self {
+        Self::start_with(options, None).await
+    }
+
+    /// One of whose parts has this fault.
+    pub(crate) async fn faulty(options: &[&str], fault: Fault) -> Self {
+        Self::start_with(options, Some(fault)).await
+    }
+
+    async fn start_with(options: &[&str], fault: Option<Fault>) -> Self {
         // Most tests are over when they stop their server.
         let at_once: &[&str] = if options.contains(&"--drain-seconds") { &[] } else { &["--drain-seconds", "0"] };
         let arguments = [&["rowcast", "--listen", "127.0.0.1:0"], at_once, options].concat();
@@ -79,13 +92,14 @@ impl TestServer {
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime is built").block_on(async move {
-                let server = Server::start(&config).await.expect("the server starts");
-                started.send((server.address(), server.redirect_address())).expect("the test waits");
+                let server = Server::start_with(&config, fault).await.expect("the server starts");
+                let facts = (server.address(), server.redirect_address(), server.store().clone());
+                assert!(started.send(facts).is_ok(), "the test waits");
                 server.run(async { drop(stopped.await) }).await
             })
         });
-        let (address, redirect) = patiently(address).await.expect("the server started");
-        Self { address, redirect, tls: None, stop: Some(stop), thread: Some(thread), data_dir: None }
+        let (address, redirect, store) = patiently(address).await.expect("the server started");
+        Self { address, redirect, tls: None, stop: Some(stop), thread: Some(thread), store, data_dir: None }
     }
 
     pub(crate) async fn until_ready(&self) {
@@ -105,6 +119,15 @@ impl TestServer {
     /// How it stopped.
     pub(crate) async fn ended(mut self) -> Ended {
         self.begin_stop();
+        self.outcome().await.expect("no part of it fails")
+    }
+
+    /// Why it ended without being stopped.
+    pub(crate) async fn failure(mut self) -> Failure {
+        self.outcome().await.expect_err("a part of it fails")
+    }
+
+    async fn outcome(&mut self) -> Result<Ended, Failure> {
         let thread = self.thread.take().expect("it ends once");
         patiently(tokio::task::spawn_blocking(move || thread.join())).await.unwrap().expect("the server does not panic")
     }

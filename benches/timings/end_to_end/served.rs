@@ -32,7 +32,7 @@ impl Served {
             runtime.expect("a runtime is built").block_on(async move {
                 let server = Server::start(&config).await.expect("the server starts");
                 started.send(server.address()).expect("the bench waits");
-                server.run(async { drop(stopped.await) }).await;
+                server.run(async { drop(stopped.await) }).await.expect("no part of it fails");
             });
         });
         let address = address.recv().expect("the server started");

@@ -22,6 +22,7 @@ use self::writer::{Done, Request, Write};
 use super::{Put, StoreError, Versioned};
 use crate::model::event::SourceEvent;
 use crate::model::product::{Product, ProductId, ProductPatch};
+use crate::supervisor::Part;
 
 /// How many writes may wait for the next commit; those that find no room wait for it.
 const WRITES_WAITING_MAX: usize = 1024;
@@ -99,11 +100,12 @@ impl EmbeddedWriter {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in `dir`, which is made if it does not exist, and feeds its changes to `feed`.
+    /// Opens the store in `dir`, which is made if it does not exist, and feeds its changes to `feed`. Its
+    /// thread is this part of the server.
     ///
     /// # Errors
     /// A sentence that says what is in the way.
-    pub fn open(dir: &Path, feed: mpsc::Sender<SourceEvent>) -> Result<(Self, EmbeddedWriter), OpenError> {
+    pub fn open(dir: &Path, feed: mpsc::Sender<SourceEvent>, part: Part) -> Result<(Self, EmbeddedWriter), OpenError> {
         let lock = DirectoryLock::take(dir)?;
         let file = dir.join("products.redb");
         let database = Database::builder()
@@ -120,7 +122,7 @@ impl EmbeddedStore {
         let database = Arc::new(database);
         let failed = Arc::new(AtomicBool::new(false));
         let (writes, requests) = mpsc::channel(WRITES_WAITING_MAX);
-        let thread = writer::spawn(Arc::clone(&database), Arc::clone(&failed), requests, feed)
+        let thread = writer::spawn(Arc::clone(&database), Arc::clone(&failed), requests, feed, part)
             .map_err(|error| OpenError::Directory { dir: dir.to_owned(), error })?;
         Ok((Self { database, writes, failed }, EmbeddedWriter { thread, _lock: lock }))
     }

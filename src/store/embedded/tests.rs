@@ -1,5 +1,12 @@
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::source::Source;
+use crate::supervisor::Supervisor;
+
+fn part() -> Part {
+    Supervisor::new(CancellationToken::new()).part("the store")
+}
 
 fn id(number: u64) -> ProductId {
     ProductId::new(number).unwrap()
@@ -17,7 +24,7 @@ fn product(number: u64, name: &str) -> Product {
 
 fn open(dir: &Path) -> (EmbeddedStore, EmbeddedWriter, Source) {
     let (feed, source) = Source::new();
-    let (store, writer) = EmbeddedStore::open(dir, feed).unwrap();
+    let (store, writer) = EmbeddedStore::open(dir, feed, part()).unwrap();
     (store, writer, source)
 }
 
@@ -88,7 +95,7 @@ async fn a_second_opener_is_told_who_holds_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer, _source) = open(dir.path());
     let (feed, _second) = Source::new();
-    let refusal = EmbeddedStore::open(dir.path(), feed).unwrap_err().to_string();
+    let refusal = EmbeddedStore::open(dir.path(), feed, part()).unwrap_err().to_string();
     assert!(refusal.contains(&format!("in use by process {}", std::process::id())), "{refusal}");
     stop(store, writer).await;
     let (store, writer, _source) = open(dir.path());
@@ -101,7 +108,7 @@ fn what_is_not_a_data_file_is_refused_and_left_alone() {
     let file = dir.path().join("products.redb");
     std::fs::write(&file, "my notes").unwrap();
     let (feed, _source) = Source::new();
-    let refusal = EmbeddedStore::open(dir.path(), feed).unwrap_err().to_string();
+    let refusal = EmbeddedStore::open(dir.path(), feed, part()).unwrap_err().to_string();
     assert!(refusal.contains("products.redb"), "{refusal}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "my notes");
 }
@@ -116,7 +123,7 @@ fn a_newer_layout_is_refused() {
     transaction.commit().unwrap();
     drop(database);
     let (feed, _source) = Source::new();
-    let refusal = EmbeddedStore::open(dir.path(), feed).unwrap_err().to_string();
+    let refusal = EmbeddedStore::open(dir.path(), feed, part()).unwrap_err().to_string();
     assert!(refusal.contains("newer Rowcast (layout 2)"), "{refusal}");
 }
 
@@ -126,6 +133,6 @@ fn a_directory_that_cannot_be_made_is_named() {
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     let (feed, _source) = Source::new();
-    let refusal = EmbeddedStore::open(&file.join("data"), feed).unwrap_err().to_string();
+    let refusal = EmbeddedStore::open(&file.join("data"), feed, part()).unwrap_err().to_string();
     assert!(refusal.contains("--data-dir"), "{refusal}");
 }

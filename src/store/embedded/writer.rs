@@ -14,6 +14,7 @@ use crate::model::change::{Action, Change};
 use crate::model::event::SourceEvent;
 use crate::model::product::{Product, ProductId, ProductPatch};
 use crate::store::StoreError;
+use crate::supervisor::Part;
 
 /// How many writes share a commit at most: what bounds the memory of a transaction.
 const COMMIT_WRITES_MAX: usize = 1024;
@@ -52,8 +53,12 @@ pub(super) fn spawn(
     failed: Arc<AtomicBool>,
     requests: mpsc::Receiver<Request>,
     feed: Feed,
+    part: Part,
 ) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("store".into()).spawn(move || run(&database, &failed, requests, &feed))
+    thread::Builder::new().name("store".into()).spawn(move || {
+        let _part = part;
+        run(&database, &failed, requests, &feed);
+    })
 }
 
 fn run(database: &Database, failed: &AtomicBool, mut requests: mpsc::Receiver<Request>, feed: &Feed) {

@@ -19,7 +19,6 @@ use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use tokio::net::TcpStream;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -29,6 +28,7 @@ pub use self::certificate::{TlsError, TlsFiles};
 pub use self::self_signed::{SelfSignedError, write_self_signed};
 pub use self::stream::TlsStream;
 use crate::metrics::{Handshake, Metrics};
+use crate::shutdown::Hangups;
 
 /// What is spoken on top of TLS, most preferred first (RFC 7301).
 pub const ALPN_PROTOCOLS: &[&[u8]] = &[ALPN_HTTP2, b"http/1.1"];
@@ -90,12 +90,8 @@ impl Tls {
         result
     }
 
-    /// Keeps the certificate fresh until `draining`: reads the files when they have changed, and on SIGHUP.
-    pub async fn keep_fresh(self: Arc<Self>, draining: CancellationToken) {
-        let mut hangups = match signal(SignalKind::hangup()) {
-            Ok(hangups) => hangups,
-            Err(error) => return error!(%error, "cannot catch SIGHUP; a new certificate needs a restart"),
-        };
+    /// Keeps the certificate fresh until `draining`: reads the files when they have changed, and on each of `hangups`.
+    pub async fn keep_fresh(self: Arc<Self>, mut hangups: Hangups, draining: CancellationToken) {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = self.files.stamp();
@@ -103,7 +99,7 @@ impl Tls {
             let is_told = tokio::select! {
                 () = draining.cancelled() => return,
                 _ = ticks.tick() => false,
-                _ = hangups.recv() => true,
+                () = hangups.next() => true,
             };
             let stamp = self.files.stamp();
             if is_told || stamp != seen {
