@@ -23,6 +23,7 @@ pub mod ingest;
 pub mod metrics;
 pub mod model;
 pub mod open_files;
+mod pem;
 pub mod server;
 pub mod session;
 pub mod shutdown;

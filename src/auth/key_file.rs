@@ -1,17 +1,26 @@
 //! Files of keys: a secret, a public key in PEM, or a set of keys in JSON. What is in the file says which of them it is.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
+use memchr::memmem;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
+use x509_cert::der::asn1::UintRef;
+use x509_cert::der::oid::db::rfc5912::{ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1};
+use x509_cert::der::oid::db::rfc8410::ID_ED_25519;
+use x509_cert::der::{Decode, Reader, SliceReader};
+use x509_cert::spki::SubjectPublicKeyInfoRef;
+
+use crate::pem::{self, Content};
 
 /// The shortest secret: an HMAC's key has at least as many bytes as its hash (RFC 7518, §3.2).
 const SECRET_BYTES_MIN: usize = 32;
-/// The shortest RSA modulus (RFC 7518, §3.3).
-const RSA_BYTES_MIN: usize = 2048 / 8;
+/// The lengths of an RSA modulus: at least 2048 bits (RFC 7518, §3.3), and at most what ring checks signatures with.
+const RSA_BYTES: RangeInclusive<usize> = 2048 / 8..=8192 / 8;
 
 /// A key, and the one algorithm that it is for: what a token says of its algorithm never chooses how it is checked.
 #[derive(Clone, Debug)]
@@ -49,14 +58,27 @@ pub enum KeyError {
         "a secret has at least {SECRET_BYTES_MIN} bytes, and this one has {0}; make one with: openssl rand -base64 48"
     )]
     WeakSecret(usize),
+    /// The file holds nothing.
+    #[error("the file is empty")]
+    Empty,
     /// The key that makes tokens does not belong here.
     #[error("this is a private key; give the public one: openssl pkey -in PRIVATE.pem -pubout")]
     Private,
+    /// The key of a certificate is wanted, without the rest of it.
+    #[error("this is a certificate; give its public key: openssl x509 -in CERT.pem -pubkey -noout")]
+    Certificate,
+    /// A request for a certificate.
+    #[error("this is a request for a certificate; give its public key: openssl req -in REQUEST.pem -pubkey -noout")]
+    Request,
+    /// A public key in the form that is RSA's own.
+    #[error("this is a public key in PKCS #1; convert it: openssl rsa -RSAPublicKey_in -in KEY.pem -pubout")]
+    Pkcs1,
     /// PEM, but of something else.
-    #[error(
-        "no public key in PEM; of a certificate, make one with: openssl x509 -in CERT.pem -pubkey -noout, of a PKCS #1 key with: openssl rsa -RSAPublicKey_in -in KEY.pem -pubout"
-    )]
+    #[error("this is PEM, but not of a public key; one begins with -----BEGIN PUBLIC KEY-----")]
     Pem,
+    /// A public key that was cut off or changed.
+    #[error("this public key is damaged (its base64 or its last line); get it again")]
+    Damaged,
     /// A public key, but not one of those that are supported.
     #[error("this public key is none of RSA (2048 to 8192 bits), EC (P-256, P-384) and Ed25519")]
     Unsupported,
@@ -65,6 +87,9 @@ pub enum KeyError {
         "this looks like a key in DER or OpenSSH form; give it in PEM: openssl pkey -pubin -inform DER -in KEY.der"
     )]
     NotPem,
+    /// Likewise.
+    #[error("this is text in UTF-16; save it in UTF-8")]
+    Utf16,
     /// Not a set of keys.
     #[error("this is JSON, but not a set of keys (RFC 7517) such as {{\"keys\":[…]}}")]
     Set,
@@ -75,75 +100,74 @@ pub enum KeyError {
 
 /// The keys in a file; at least one.
 pub(super) fn read(path: &Path) -> Result<Vec<Key>, KeyError> {
-    let content = std::fs::read(path)?;
+    let content = pem::read(path)?;
     let id = KeyId::File(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
     parse(&content, id)
 }
 
 fn parse(content: &[u8], file: KeyId) -> Result<Vec<Key>, KeyError> {
     let trimmed = content.trim_ascii();
-    if trimmed.first() == Some(&b'{') {
-        return key_set(trimmed, &file);
-    }
-    let (algorithm, decoding) =
-        if has(content, b"-----BEGIN") { public_key(content)? } else { secret(trimmed, content)? };
+    let (algorithm, decoding) = match Content::of(content) {
+        Content::Other if trimmed.starts_with(b"{") => return key_set(trimmed, &file),
+        Content::Other => secret(trimmed)?,
+        Content::PublicKey => public_key(content)?,
+        Content::PrivateKey | Content::EncryptedKey => return Err(KeyError::Private),
+        Content::Certificate => return Err(KeyError::Certificate),
+        Content::Request => return Err(KeyError::Request),
+        Content::RsaPublicKey => return Err(KeyError::Pkcs1),
+        Content::OtherPem => return Err(KeyError::Pem),
+        Content::Der | Content::Pkcs12 => return Err(KeyError::NotPem),
+        Content::Utf16 => return Err(KeyError::Utf16),
+        Content::Nothing => return Err(KeyError::Empty),
+    };
     Ok(vec![Key { id: file, algorithm, decoding }])
 }
 
-fn has(content: &[u8], part: &[u8]) -> bool {
-    memchr::memmem::find(content, part).is_some()
-}
-
-fn secret(trimmed: &[u8], content: &[u8]) -> Result<(Algorithm, DecodingKey), KeyError> {
-    let is_openssh = [&b"ssh-"[..], b"ecdsa-"].iter().any(|start| trimmed.starts_with(start));
-    if is_openssh || is_der(content) {
+fn secret(text: &[u8]) -> Result<(Algorithm, DecodingKey), KeyError> {
+    if [&b"ssh-"[..], b"ecdsa-"].iter().any(|start| text.starts_with(start)) {
         return Err(KeyError::NotPem);
     }
-    if trimmed.len() < SECRET_BYTES_MIN {
-        return Err(KeyError::WeakSecret(trimmed.len()));
+    // A PEM file that lost a line, say.
+    if memmem::find(text, b"-----BEGIN").is_some() {
+        return Err(KeyError::Pem);
     }
-    Ok((Algorithm::HS256, DecodingKey::from_secret(trimmed)))
-}
-
-/// Whether this is one DER sequence, as keys and certificates are: its length is that of the file.
-fn is_der(content: &[u8]) -> bool {
-    let (length, rest) = match *content {
-        [0x30, 0x81, length, ref rest @ ..] | [0x30, length @ ..=0x7F, ref rest @ ..] => (u16::from(length), rest),
-        [0x30, 0x82, high, low, ref rest @ ..] => (u16::from_be_bytes([high, low]), rest),
-        _ => return false,
-    };
-    usize::from(length) == rest.len()
+    if text.len() < SECRET_BYTES_MIN {
+        return Err(KeyError::WeakSecret(text.len()));
+    }
+    Ok((Algorithm::HS256, DecodingKey::from_secret(text)))
 }
 
 fn public_key(pem: &[u8]) -> Result<(Algorithm, DecodingKey), KeyError> {
-    if has(pem, b"PRIVATE KEY-----") {
-        return Err(KeyError::Private);
-    }
-    let info = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| KeyError::Pem)?;
+    let info = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| KeyError::Damaged)?;
     of_info(&info).ok_or(KeyError::Unsupported)
 }
 
-/// Reads a `SubjectPublicKeyInfo` (RFC 5280, §4.1.2.7). Of the kinds that are supported, all but the length of an RSA
-/// key stands before the key byte for byte (RFC 8410, §4; RFC 5480, §2.1.1; RFC 3279, §2.3.1).
+/// Reads a `SubjectPublicKeyInfo` (RFC 5280, §4.1.2.7).
 fn of_info(info: &[u8]) -> Option<(Algorithm, DecodingKey)> {
-    const ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
-    const P256: &[u8] =
-        b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
-    const P384: &[u8] = b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00";
-    const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
-    if let Some(key) = info.strip_prefix(ED25519) {
-        return Some((Algorithm::EdDSA, DecodingKey::from_ed_der(key)));
-    }
-    if let Some(key) = info.strip_prefix(P256) {
-        return Some((Algorithm::ES256, DecodingKey::from_ec_der(key)));
-    }
-    if let Some(key) = info.strip_prefix(P384) {
-        return Some((Algorithm::ES384, DecodingKey::from_ec_der(key)));
-    }
-    // A length in one byte is that of a modulus below 2048 bits.
-    let [0x30, 0x82, _, _, rest @ ..] = info else { return None };
-    let [0x03, 0x82, _, _, 0x00, key @ ..] = rest.strip_prefix(RSA)? else { return None };
-    (key.len() > RSA_BYTES_MIN).then(|| (Algorithm::RS256, DecodingKey::from_rsa_der(key)))
+    let info = SubjectPublicKeyInfoRef::from_der(info).ok()?;
+    let (algorithm, key) = (info.algorithm, info.subject_public_key.as_bytes()?);
+    let (algorithm, decoding) = match algorithm.oid {
+        ID_ED_25519 => (Algorithm::EdDSA, DecodingKey::from_ed_der(key)),
+        RSA_ENCRYPTION => (Algorithm::RS256, rsa(key)?),
+        ID_EC_PUBLIC_KEY => match algorithm.parameters_oid().ok()? {
+            SECP_256_R_1 => (Algorithm::ES256, DecodingKey::from_ec_der(key)),
+            SECP_384_R_1 => (Algorithm::ES384, DecodingKey::from_ec_der(key)),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    is_sound(algorithm, &decoding).then_some((algorithm, decoding))
+}
+
+/// Reads an `RSAPublicKey`, its modulus and its exponent (RFC 8017, appendix A.1.1).
+fn rsa(key: &[u8]) -> Option<DecodingKey> {
+    let modulus_bytes = SliceReader::new(key).ok()?.sequence(|numbers| {
+        let modulus = UintRef::decode(numbers)?;
+        UintRef::decode(numbers)?;
+        Ok(modulus.as_bytes().len())
+    });
+    let modulus_bytes = modulus_bytes.ok()?;
+    RSA_BYTES.contains(&modulus_bytes).then(|| DecodingKey::from_rsa_der(key))
 }
 
 /// Takes the keys of a set that are for signatures and supported; providers of identities have others in theirs.
@@ -186,7 +210,7 @@ fn algorithm_of(jwk: &Jwk) -> Option<Algorithm> {
 
 fn is_sound(algorithm: Algorithm, key: &DecodingKey) -> bool {
     match (algorithm, key.kind()) {
-        (_, DecodingKeyKind::RsaModulusExponent { n, .. }) => n.len() >= RSA_BYTES_MIN,
+        (_, DecodingKeyKind::RsaModulusExponent { n, .. }) => RSA_BYTES.contains(&n.len()),
         (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) => point.len() == 1 + 2 * 32,
         (Algorithm::ES384, DecodingKeyKind::SecretOrDer(point)) => point.len() == 1 + 2 * 48,
         (Algorithm::EdDSA, DecodingKeyKind::SecretOrDer(key)) => key.len() == 32,
@@ -209,7 +233,7 @@ mod tests {
         assert_eq!(parsed(&[&secret[..], b"\n"].concat()).unwrap()[0].decoding.try_get_as_bytes().unwrap(), secret);
         assert!(matches!(parsed(&secret[1..]), Err(KeyError::WeakSecret(31))));
         assert!(matches!(parsed(&[&secret[1..], b"\r\n\n "].concat()), Err(KeyError::WeakSecret(31))));
-        assert!(matches!(parsed(b""), Err(KeyError::WeakSecret(0))));
+        assert!(matches!(parsed(b" \n"), Err(KeyError::Empty)));
         for known in [
             b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGxpa2UgYSBzZWNyZXQ".to_vec(),
             [&[0x30, 42][..], &[7; 42]].concat(),
@@ -226,11 +250,41 @@ mod tests {
         for label in ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"] {
             assert!(matches!(parsed(pem(label).as_bytes()), Err(KeyError::Private)), "{label}");
         }
-        for label in ["CERTIFICATE", "RSA PUBLIC KEY"] {
-            assert!(matches!(parsed(pem(label).as_bytes()), Err(KeyError::Pem)), "{label}");
-        }
+        assert!(matches!(parsed(pem("CERTIFICATE").as_bytes()), Err(KeyError::Certificate)));
+        assert!(matches!(parsed(pem("CERTIFICATE REQUEST").as_bytes()), Err(KeyError::Request)));
+        assert!(matches!(parsed(pem("RSA PUBLIC KEY").as_bytes()), Err(KeyError::Pkcs1)));
+        assert!(matches!(parsed(pem("DH PARAMETERS").as_bytes()), Err(KeyError::Pem)));
         assert!(matches!(parsed(pem("PUBLIC KEY").as_bytes()), Err(KeyError::Unsupported)));
-        assert!(matches!(parsed(b"-----BEGIN PUBLIC KEY-----\n!"), Err(KeyError::Pem)));
+        assert!(matches!(parsed(pem("PUBLIC KEY").replace("AAAA", "!").as_bytes()), Err(KeyError::Damaged)));
+        assert!(matches!(parsed(b"-----BEGIN PUBLIC KEY-----\nAAAA\n"), Err(KeyError::Damaged)));
+        // A first line that is no longer one is no secret either.
+        assert!(matches!(parsed(b"x -----BEGIN PUBLIC KEY----- and nothing else"), Err(KeyError::Pem)));
+    }
+
+    #[test]
+    fn a_public_key_in_utf_16_is_no_secret() {
+        let text = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
+        for content in [
+            text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>(),
+            text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+        ] {
+            assert!(matches!(parsed(&content), Err(KeyError::Utf16)));
+        }
+    }
+
+    #[test]
+    fn the_length_of_an_rsa_modulus_is_that_of_its_number() {
+        // SEQUENCE { INTEGER modulus, INTEGER 65537 }, the modulus with the zero before a first bit that is set.
+        let key = |bytes: u16| {
+            let modulus = [&[0x02, 0x82][..], &(bytes + 1).to_be_bytes(), &[0, 0x80], &vec![7; usize::from(bytes) - 1]];
+            let numbers = [&modulus.concat()[..], &[0x02, 0x03, 1, 0, 1]].concat();
+            let length = u16::try_from(numbers.len()).unwrap();
+            [&[0x30, 0x82][..], &length.to_be_bytes(), &numbers].concat()
+        };
+        for (bytes, is_taken) in [(255, false), (256, true), (1024, true), (1025, false)] {
+            assert_eq!(rsa(&key(bytes)).is_some(), is_taken, "{bytes}");
+        }
+        assert!(rsa(&key(256)[..200]).is_none());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Keys and options that cannot be meant stop the start with a sentence.
 
-use crate::process::{ended, rowcast};
+use crate::process::{Running, ended, rowcast};
 
 use super::tokens::key_file;
 
@@ -20,6 +20,12 @@ async fn a_key_that_cannot_be_used_stops_the_start() {
         (der, "DER"),
         (empty, "no key of this set"),
         (file("broken.json", br#"{"keys":["#), "not a set of keys"),
+        (file("none", b""), "the file is empty"),
+        (file("utf16", &b"-----BEGIN PUBLIC KEY-----".map(|byte| [byte, 0]).concat()), "UTF-16"),
+        (file("cert.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"), "openssl x509"),
+        (file("encrypted.pem", b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n"), "this is a private key"),
+        (file("large", &vec![b'x'; 1024 * 1024 + 1]), "file too large"),
+        (dir.path().to_str().unwrap().to_owned(), "directory"),
         (key_file("rsa.key.pem"), "this is a private key"),
         (key_file("ed25519.key.pem"), "this is a private key"),
         (key_file("rsa1024.pem"), "2048"),
@@ -32,6 +38,21 @@ async fn a_key_that_cannot_be_used_stops_the_start() {
         assert_eq!(error.lines().count(), 1, "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn keys_with_a_byte_order_mark_and_the_line_ends_of_windows_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = rowcast(&["--listen", "127.0.0.1:0", "--data-dir", dir.path().to_str().unwrap()]);
+    for name in ["ed25519.pem", "p256.pem", "p384.pem", "rsa.pem"] {
+        let key = std::fs::read_to_string(key_file(name)).unwrap().replace('\n', "\r\n");
+        let path = dir.path().join(name);
+        std::fs::write(&path, format!("\u{feff}{key}")).unwrap();
+        command.arg("--jwt-key").arg(path);
+    }
+    let set = dir.path().join("set.json");
+    std::fs::write(&set, format!("\u{feff}{{\"keys\":[{{\"kty\":\"oct\",\"k\":\"{}\"}}]}}", "A".repeat(43))).unwrap();
+    Running::of(command.arg("--jwt-key").arg(set)).await;
 }
 
 #[tokio::test]

@@ -5,8 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use tokio::process::Command;
 
 use crate::process::{ended, rowcast};
+use crate::support::patiently;
 use crate::support::server::{Http, TestServer};
 use crate::support::tls::{Certificate, text};
 
@@ -47,10 +49,11 @@ async fn wrong_files_stop_the_start_with_a_sentence() {
         (cert, "/nowhere/key.pem", ["read /nowhere/key.pem: No such file", "--tls-key"]),
         (&dir_path, key, ["directory", "--tls-cert"]),
         (&large, key, ["large: file too large", "--tls-cert"]),
-        (&empty, key, ["empty holds no certificate", "-----BEGIN CERTIFICATE-----"]),
-        (key, key, ["holds no certificate", "--tls-cert"]),
-        (cert, cert, ["holds no private key", "--tls-key"]),
-        (cert, &empty, ["empty holds no private key", "--tls-key"]),
+        (&empty, key, ["empty holds no certificate but nothing at all", "-----BEGIN CERTIFICATE-----"]),
+        (key, key, ["holds no certificate but a private key", "--tls-cert"]),
+        (cert, cert, ["holds no private key but a certificate", "--tls-key"]),
+        (cert, &empty, ["empty holds no private key but nothing at all", "--tls-key"]),
+        (cert, &dir_path, ["directory", "--tls-key"]),
         (&cut, key, ["cut is not a PEM file", "--tls-cert"]),
         (cert, &cut_key, ["cut.key is not a PEM file", "--tls-key"]),
         (cert, &odd_key, ["odd.key is not a PEM file", "--tls-key"]),
@@ -95,6 +98,73 @@ async fn keys_of_every_kind_are_served() {
         let server = TestServer::https(&certificate, &["--cores", "1"]).await;
         assert_eq!(server.get("/healthz").await.status, 200);
     }
+}
+
+/// Runs openssl, which is at hand wherever the tests of Postgres are.
+async fn openssl(arguments: &[&str]) {
+    let output = patiently(Command::new("openssl").args(arguments).output()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_key_or_certificate_in_another_form_is_named_with_the_command_that_converts_it() {
+    let certificate = Certificate::new();
+    let (cert, key) = (text(&certificate.files.certificate), text(&certificate.files.key));
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&dir.path().join(name)).to_owned();
+    let (pkcs8, old, both) = (path("pkcs8.pem"), path("old.pem"), path("both.pem"));
+    let (key_der, cert_der, pfx) = (path("key.der"), path("cert.der"), path("server.pfx"));
+    let (public, request, utf16) = (path("public.pem"), path("request.pem"), path("utf16.pem"));
+    let password = ["-passout", "pass:hunter2"];
+    openssl(&[&["pkcs8", "-topk8", "-in", key, "-out", &pkcs8][..], &password].concat()).await;
+    openssl(&[&["ec", "-aes128", "-in", key, "-out", &old][..], &password].concat()).await;
+    fs::write(&both, fs::read_to_string(cert).unwrap() + &fs::read_to_string(&old).unwrap()).unwrap();
+    openssl(&["pkey", "-in", key, "-outform", "DER", "-out", &key_der]).await;
+    openssl(&["x509", "-in", cert, "-outform", "DER", "-out", &cert_der]).await;
+    openssl(&[&["pkcs12", "-export", "-in", cert, "-inkey", key, "-out", &pfx][..], &password].concat()).await;
+    openssl(&["pkey", "-in", key, "-pubout", "-out", &public]).await;
+    openssl(&["req", "-new", "-key", key, "-subj", "/CN=localhost", "-out", &request]).await;
+    let wide = fs::read_to_string(key).unwrap();
+    fs::write(&utf16, wide.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()).unwrap();
+    for (given_cert, given_key, parts) in [
+        (cert, &pkcs8[..], ["is encrypted", "openssl pkey -in "]),
+        (cert, &old, ["is encrypted", "openssl pkey -in "]),
+        (&both, &both, ["is encrypted", "openssl pkey -in "]),
+        (cert, &key_der, ["DER", "openssl pkey -inform DER -in "]),
+        (&cert_der, key, ["DER", "openssl x509 -inform DER -in "]),
+        (&pfx, key, ["PKCS #12", "openssl pkcs12 -in "]),
+        (cert, &pfx, ["PKCS #12", "-nocerts -nodes"]),
+        (cert, &public, ["no private key but a public key", "--tls-key"]),
+        (&public, key, ["no certificate but a public key", "--tls-cert"]),
+        (&request, key, ["no certificate but a request", "have it signed"]),
+        (cert, &utf16, ["UTF-16", "UTF-8"]),
+    ] {
+        let tls = ["--tls-cert", given_cert, "--tls-key", given_key];
+        let quiet = ["--max-connections", "10", "--data-dir", "/nonexistent"];
+        let (code, _, error) = ended(&mut rowcast(&[&quiet[..], &tls].concat())).await;
+        assert!(code == 1 && parts.iter().all(|part| error.contains(part)), "{parts:?} are not in {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    // What the sentence says helps.
+    let plain = path("plain.pem");
+    openssl(&["pkey", "-in", &old, "-passin", "pass:hunter2", "-out", &plain]).await;
+    fs::copy(&plain, key).unwrap();
+    TestServer::https(&certificate, &["--cores", "1"]).await;
+}
+
+#[tokio::test]
+async fn byte_order_marks_and_the_line_ends_of_windows_are_read_over() {
+    let issuer = Certificate::new();
+    let certificate = Certificate::new();
+    let client = certificate.client();
+    let windows = |path: &Path| format!("\u{feff}{}", fs::read_to_string(path).unwrap().replace('\n', "\r\n"));
+    // A chain of two files with a mark each, put together.
+    let chain = windows(&certificate.files.certificate) + &windows(&issuer.files.certificate);
+    fs::write(&certificate.files.certificate, chain).unwrap();
+    fs::write(&certificate.files.key, windows(&certificate.files.key)).unwrap();
+    let server = TestServer::embedded(&certificate.options()).await;
+    let mut http = Http::over(client.connect(server.address).await).await;
+    assert_eq!(http.request("GET", "/healthz", None).await.status, 200);
 }
 
 async fn cert(out: &Path, more: &[&str]) -> (i32, String, String) {

@@ -1,7 +1,7 @@
 //! The two files of a certificate: [`TlsFiles`], and what can be wrong with them.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,8 +15,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::time::Time;
 
-/// More than any chain of certificates has.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+use crate::pem::Content;
 
 /// Where the certificate and its private key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +39,7 @@ pub enum TlsError {
         /// What the operating system said.
         error: io::Error,
     },
-    /// A file is not PEM.
+    /// A file is not PEM, or damaged.
     #[error("{} is not a PEM file ({reason}); convert it with `openssl`, or give the right file to {option}", path.display())]
     NotPem {
         /// Which option named it.
@@ -48,14 +47,34 @@ pub enum TlsError {
         /// Which file.
         path: PathBuf,
         /// Where it stops to be one.
-        reason: String,
+        reason: &'static str,
     },
     /// The first file has no certificate.
-    #[error("{} holds no certificate; give the file that begins with -----BEGIN CERTIFICATE----- to --tls-cert", .0.display())]
-    NoCertificate(PathBuf),
+    #[error("{} holds no certificate but {found}; {advice}", path.display())]
+    NoCertificate {
+        /// Which file.
+        path: PathBuf,
+        /// What stands there.
+        found: &'static str,
+        /// What to do about it.
+        advice: String,
+    },
     /// The second file has no private key.
-    #[error("{} holds no private key; give the file with a -----BEGIN PRIVATE KEY----- to --tls-key", .0.display())]
-    NoKey(PathBuf),
+    #[error("{} holds no private key but {found}; {advice}", path.display())]
+    NoKey {
+        /// Which file.
+        path: PathBuf,
+        /// What stands there.
+        found: &'static str,
+        /// What to do about it.
+        advice: String,
+    },
+    /// A key that only a password opens, which a server that starts by itself does not have.
+    #[error("the key in {path} is encrypted; decrypt it with: openssl pkey -in {path} -out key.pem, and keep that file from others (chmod 600)", path = path.display())]
+    Encrypted {
+        /// Which file.
+        path: PathBuf,
+    },
     /// What stands in the PEM file is not a certificate.
     #[error("{} holds something else than an X.509 certificate ({reason}); have it issued again", path.display())]
     NotCertificate {
@@ -89,7 +108,7 @@ pub enum TlsError {
         key: PathBuf,
     },
     /// The key cannot be used.
-    #[error("the key in {} cannot be used ({reason}); use an RSA, ECDSA (P-256, P-384) or Ed25519 key without a password", path.display())]
+    #[error("the key in {} cannot be used ({reason}); use an RSA, ECDSA (P-256, P-384) or Ed25519 key", path.display())]
     UnusableKey {
         /// Which file.
         path: PathBuf,
@@ -127,16 +146,49 @@ impl TlsFiles {
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         let text = read("--tls-cert", &self.certificate)?;
         let chain: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
-        let chain = chain.map_err(|error| not_pem("--tls-cert", &self.certificate, &error))?;
-        if chain.is_empty() { Err(TlsError::NoCertificate(self.certificate.clone())) } else { Ok(chain) }
+        let content = Content::of(&text);
+        match chain {
+            Ok(chain) if !chain.is_empty() => Ok(chain),
+            Err(_) if content == Content::EncryptedKey => Err(TlsError::Encrypted { path: self.certificate.clone() }),
+            Err(error) => Err(not_pem("--tls-cert", &self.certificate, &error)),
+            Ok(_) => Err(self.no_certificate(content)),
+        }
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
         let text = read("--tls-key", &self.key)?;
-        PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-            pem::Error::NoItemsFound => TlsError::NoKey(self.key.clone()),
-            error => not_pem("--tls-key", &self.key, &error),
-        })
+        let content = Content::of(&text);
+        match PrivateKeyDer::from_pem_slice(&text) {
+            Ok(key) => Ok(key),
+            Err(_) if content == Content::EncryptedKey => Err(TlsError::Encrypted { path: self.key.clone() }),
+            Err(pem::Error::NoItemsFound) => Err(self.no_key(content)),
+            Err(error) => Err(not_pem("--tls-key", &self.key, &error)),
+        }
+    }
+
+    fn no_certificate(&self, content: Content) -> TlsError {
+        let path = self.certificate.display();
+        let advice = match content {
+            Content::PrivateKey | Content::EncryptedKey => {
+                "give it to --tls-key, and the certificate to --tls-cert".to_owned()
+            }
+            Content::Request => "have it signed, and give what comes back to --tls-cert".to_owned(),
+            Content::Der => format!("convert it with: openssl x509 -inform DER -in {path} -out cert.pem"),
+            Content::Pkcs12 => format!("convert it with: openssl pkcs12 -in {path} -nokeys -out cert.pem"),
+            _ => "give the file that begins with -----BEGIN CERTIFICATE----- to --tls-cert".to_owned(),
+        };
+        TlsError::NoCertificate { path: self.certificate.clone(), found: content.name(), advice }
+    }
+
+    fn no_key(&self, content: Content) -> TlsError {
+        let path = self.key.display();
+        let advice = match content {
+            Content::Certificate => "give it to --tls-cert, and its key to --tls-key".to_owned(),
+            Content::Der => format!("convert it with: openssl pkey -inform DER -in {path} -out key.pem"),
+            Content::Pkcs12 => format!("convert it with: openssl pkcs12 -in {path} -nocerts -nodes -out key.pem"),
+            _ => "give the file with a -----BEGIN PRIVATE KEY----- to --tls-key".to_owned(),
+        };
+        TlsError::NoKey { path: self.key.clone(), found: content.name(), advice }
     }
 
     fn check_validity(&self, certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), TlsError> {
@@ -157,12 +209,7 @@ impl TlsFiles {
 }
 
 fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    let read = || {
-        let mut text = Vec::new();
-        fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
-        if text.len() as u64 > FILE_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
-    };
-    read().map_err(|error| TlsError::Unreadable { option, path: path.to_owned(), error })
+    crate::pem::read(path).map_err(|error| TlsError::Unreadable { option, path: path.to_owned(), error })
 }
 
 /// Without the text at fault, which may be a part of a key.
@@ -173,5 +220,5 @@ fn not_pem(option: &'static str, path: &Path, error: &pem::Error) -> TlsError {
         pem::Error::Base64Decode(_) => "its base64 is broken",
         _ => "it cannot be read as one",
     };
-    TlsError::NotPem { option, path: path.to_owned(), reason: reason.to_owned() }
+    TlsError::NotPem { option, path: path.to_owned(), reason }
 }
