@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::ConfigError;
 use crate::connection::ConnectionLimits;
 use crate::http::HttpLimits;
 use crate::model::product::Product;
@@ -13,6 +14,7 @@ use crate::transport::admission::AdmissionLimits;
 
 /// Limits, each with an answer to who meets it, and a count in `rowcast_refused_total`.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Limits")]
 pub(super) struct LimitArgs {
     /// WebSockets at once; one more is answered 503
     #[arg(long, env = "ROWCAST_MAX_CONNECTIONS", value_name = "N", default_value = "100000")]
@@ -76,7 +78,7 @@ pub(super) struct LimitArgs {
 
     /// Products that one connection may subscribe to
     #[arg(long, env = "ROWCAST_MAX_SUBSCRIPTIONS", value_name = "N", default_value = "100000")]
-    pub(super) max_subscriptions: NonZeroUsize,
+    max_subscriptions: NonZeroUsize,
 }
 
 impl LimitArgs {
@@ -102,13 +104,17 @@ impl LimitArgs {
         }
     }
 
-    pub(super) const fn connection(&self, queue: SendQueueLimits) -> ConnectionLimits {
-        ConnectionLimits {
+    pub(super) fn connection(&self, queue: SendQueueLimits) -> Result<ConnectionLimits, ConfigError> {
+        let subscriptions_max = self.max_subscriptions.get();
+        if subscriptions_max > u32::MAX as usize {
+            return Err(ConfigError::Subscriptions(subscriptions_max));
+        }
+        Ok(ConnectionLimits {
             queue,
-            subscriptions_max: self.max_subscriptions.get(),
+            subscriptions_max,
             message_bytes_max: self.max_message_bytes as usize,
             messages_per_second_max: self.commands_per_second,
-        }
+        })
     }
 }
 

@@ -7,21 +7,25 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+use clap::ValueEnum;
 use hashbrown::HashMap;
 
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
 
 /// What gives way when a [`SendQueue`] is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SlowConsumerPolicy {
     /// The newest frame of a product replaces the one that still waits, from when the queue fills until it has
     /// drained. Where that makes no room, because what waits is of distinct products or the newer frame is larger, the
     /// oldest gives way.
+    #[value(help = "The newest change of a product replaces the one that waits")]
     Conflate,
     /// The oldest frame gives way.
+    #[value(help = "The oldest change that waits is dropped")]
     Drop,
     /// Nothing gives way; the connection is to be closed.
+    #[value(help = "The connection is closed with code 1013")]
     Disconnect,
 }
 

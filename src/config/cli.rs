@@ -1,0 +1,129 @@
+//! The command line as a whole: what `rowcast` can do, and what each of it is told.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::serve::ServeArgs;
+use super::store::DatabaseArgs;
+use super::{CertConfig, ConfigError, Task};
+
+/// The command line of `rowcast`.
+#[derive(Debug, Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do; without one, `serve`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  rowcast                                             serve http://127.0.0.1:8080, products in ./rowcast-data
+  rowcast --listen 127.0.0.1:9000 --cores 1           another port, one thread for fan-out
+  rowcast --database-url postgres://app@db/shop       products in Postgres; changes by any client are cast
+  rowcast migrate --database-url postgres://app@db/shop
+                                                      only prepare the database, with a role that may
+  rowcast cert && rowcast --tls-cert cert.pem --tls-key key.pem
+                                                      https and wss with a certificate for development
+
+Every option can be given by its environment variable instead. Logs go to standard error; RUST_LOG=rowcast=debug shows
+more. SIGTERM and Ctrl-C stop the server: it closes its WebSockets over --drain-seconds, casts what is committed, and
+ends. Another one, after a second, ends it at once.";
+
+/// What `rowcast` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the page, the REST API and the WebSockets (this is the default)
+    Serve(Box<ServeArgs>),
+    /// Bring a Postgres database's tables and triggers up to date, and exit; `serve` does it too
+    Migrate(MigrateArgs),
+    /// Make a certificate for development: cert.pem and key.pem, signed by nobody but itself
+    Cert(CertArgs),
+}
+
+/// What `migrate` is told.
+#[derive(Clone, Debug, Args)]
+pub struct MigrateArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// What `cert` is told.
+#[derive(Clone, Debug, Args)]
+pub struct CertArgs {
+    /// Name or address that the certificate is for; may be given several times [default: this machine's]
+    #[arg(long, env = "ROWCAST_HOST", value_name = "NAME", value_delimiter = ',')]
+    host: Vec<String>,
+
+    /// Directory to write cert.pem and key.pem to
+    #[arg(long, env = "ROWCAST_OUT", value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+
+    /// Replace the files if they are there
+    #[arg(long, env = "ROWCAST_FORCE")]
+    force: bool,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// How it tells what it does.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Log")]
+pub(super) struct LogArgs {
+    /// How log lines are written to standard error
+    #[arg(long, env = "ROWCAST_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub(super) log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Cli {
+    /// How to write the log.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        match &self.command {
+            None => self.serve.log.log_format,
+            Some(Command::Serve(args)) => args.log.log_format,
+            Some(Command::Migrate(args)) => args.log.log_format,
+            Some(Command::Cert(args)) => args.log.log_format,
+        }
+    }
+
+    /// Checks everything that can be checked before anything is opened. `database_url` is the environment's
+    /// `DATABASE_URL`, which counts where the option is not given.
+    ///
+    /// # Errors
+    /// One sentence for the user.
+    pub fn into_task(self, database_url: Option<String>) -> Result<Task, ConfigError> {
+        match self.command {
+            None => self.serve.into_config(database_url).map(Task::Serve),
+            Some(Command::Serve(args)) => args.into_config(database_url).map(Task::Serve),
+            Some(Command::Migrate(args)) => {
+                args.database.postgres(database_url)?.map(Task::Migrate).ok_or(ConfigError::NoDatabase)
+            }
+            Some(Command::Cert(args)) => Ok(Task::Certify(args.into_config())),
+        }
+    }
+}
+
+impl CertArgs {
+    fn into_config(self) -> CertConfig {
+        let hosts = match self.host[..] {
+            [] => ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec(),
+            _ => self.host,
+        };
+        CertConfig { hosts, dir: self.out, force: self.force }
+    }
+}

@@ -1,0 +1,47 @@
+//! The options that say where products are.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{ConfigError, StoreConfig};
+use crate::store::postgres::config::PostgresConfig;
+
+/// Where products are.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Products")]
+pub(super) struct StoreArgs {
+    /// Directory of the embedded store, which is used when no database is given
+    #[arg(long, env = "ROWCAST_DATA_DIR", value_name = "DIR", default_value = "rowcast-data")]
+    data_dir: PathBuf,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+/// Which database, if any.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Products")]
+pub(super) struct DatabaseArgs {
+    /// Postgres, as postgres://user:password@host:port/name?sslmode=…; `DATABASE_URL` does too
+    #[arg(long, env = "ROWCAST_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+}
+
+impl StoreArgs {
+    pub(super) fn into_config(self, database_url: Option<String>) -> Result<StoreConfig, ConfigError> {
+        Ok(match self.database.postgres(database_url)? {
+            Some(database) => StoreConfig::Postgres(database),
+            None => StoreConfig::Embedded(self.data_dir),
+        })
+    }
+}
+
+impl DatabaseArgs {
+    /// The database of the option, or else of `DATABASE_URL`. An empty variable is one that is not set.
+    pub(super) fn postgres(self, fallback: Option<String>) -> Result<Option<Box<PostgresConfig>>, ConfigError> {
+        let given = |url: &String| !url.trim().is_empty();
+        let url = self.database_url.filter(given).or_else(|| fallback.filter(given));
+        Ok(url.map(|url| PostgresConfig::parse(&url)).transpose()?.map(Box::new))
+    }
+}
