@@ -28,6 +28,7 @@ pub(super) struct AccessArgs {
     jwt_issuer: Option<String>,
 
     /// Origin whose pages may use the server beside its own: a scheme, a host, and a port where it is not the usual one.
+    /// null (sandboxed frames and local files, which any site can make) and file:// (some devices) are taken to the letter,
     /// * is every origin. Several: repeat it, or separate them by commas
     #[arg(long, env = "ROWCAST_ALLOWED_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     allowed_origin: Vec<String>,

@@ -27,7 +27,7 @@ pub enum ConfigError {
     NoKeys(&'static str),
     /// Not what browsers send.
     #[error(
-        "--allowed-origin {0}: not an origin, such as https://shop.example or http://localhost:5173, without a path"
+        "--allowed-origin {0}: not an origin, such as https://shop.example or http://localhost:5173, without a path; null and file:// are taken as well"
     )]
     Origin(String),
     /// Ids are sent in commands of a bounded size, and counted in 32 bits.

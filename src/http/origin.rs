@@ -1,11 +1,48 @@
 //! Which pages of browsers may use this server: [`AllowedOrigins`].
 
+use hyper::http::uri::{Authority, Scheme};
+
+/// The origins of pages that have no host, as they are sent: by sandboxed frames and local files (RFC 6454, §7.3), and by
+/// clients on small devices. Nobody can tell one of these from another, so they are allowed only by name.
+const WITHOUT_HOST: [&str; 2] = ["null", "file://"];
+
 /// The origins (RFC 6454) whose pages may open WebSockets, write, and read what they ask for. The server's own is always
 /// among them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedOrigins {
     any: bool,
-    listed: Vec<String>,
+    listed: Vec<Origin>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    WithoutHost(String),
+    /// Both compare without regard to case.
+    Of(Scheme, Authority),
+}
+
+impl Origin {
+    /// A scheme, a host, and a port where it is not the usual one: what browsers send, so without a path; or one of
+    /// [`WITHOUT_HOST`] to the letter.
+    fn parse(text: &str) -> Option<Self> {
+        if WITHOUT_HOST.contains(&text) {
+            return Some(Self::WithoutHost(text.to_owned()));
+        }
+        let (scheme, authority) = text.split_once("://")?;
+        // Both are allowed in an authority; the one is no part of an origin, the other would be taken for a wildcard.
+        let is_host = !authority.contains(['@', '*']);
+        is_host.then(|| Some(Self::Of(scheme.parse().ok()?, authority.parse().ok()?)))?
+    }
+
+    /// Whether its page came from `host`. The scheme only gives the usual port: where TLS ends before this server, only the
+    /// browser knows that there was any.
+    fn is_from(&self, host: &str) -> bool {
+        let Self::Of(scheme, authority) = self else { return false };
+        let Ok(host) = host.parse::<Authority>() else { return false };
+        let usual = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+        let port = |authority: &Authority| authority.port_u16().unwrap_or(usual);
+        authority.host().eq_ignore_ascii_case(host.host()) && port(authority) == port(&host)
+    }
 }
 
 impl AllowedOrigins {
@@ -18,10 +55,8 @@ impl AllowedOrigins {
         for origin in given {
             if origin == "*" {
                 allowed.any = true;
-            } else if is_origin(&origin) {
-                allowed.listed.push(origin.to_ascii_lowercase());
             } else {
-                return Err(origin);
+                allowed.listed.push(Origin::parse(&origin).ok_or(origin)?);
             }
         }
         Ok(allowed)
@@ -31,28 +66,10 @@ impl AllowedOrigins {
     /// the usual one).
     #[must_use]
     pub fn allows(&self, origin: &str, host: Option<&str>) -> bool {
-        let origin = origin.to_ascii_lowercase();
-        self.any || self.listed.contains(&origin) || host.is_some_and(|host| is_same(&origin, host))
+        let is_listed_or_own =
+            |origin: Origin| self.listed.contains(&origin) || host.is_some_and(|host| origin.is_from(host));
+        self.any || Origin::parse(origin).is_some_and(is_listed_or_own)
     }
-}
-
-/// Whether a page of `origin` came from `host`. The scheme does not count: where TLS ends before this server, only the
-/// browser knows that there was any.
-fn is_same(origin: &str, host: &str) -> bool {
-    let Some((scheme, authority)) = origin.split_once("://") else { return false };
-    let usual_port = if scheme == "https" { ":443" } else { ":80" };
-    let without_port = |text: &str| text.strip_suffix(usual_port).unwrap_or(text).to_owned();
-    without_port(authority) == without_port(&host.to_ascii_lowercase())
-}
-
-/// A scheme, a host, and a port where it is not the usual one: what browsers send, so without a path.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, authority)) = text.split_once("://") else { return false };
-    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-    let is_authority = !authority.is_empty()
-        && authority.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@*\\,\"'".contains(&byte));
-    is_scheme && is_authority
 }
 
 #[cfg(test)]
@@ -84,6 +101,9 @@ mod tests {
             ("http://evil.example/shop.example", "shop.example"),
             ("https://shop.example", "shop.example:80"),
             ("null", "null"),
+            ("file://", ""),
+            ("file://", "file"),
+            ("http://user@shop.example", "shop.example"),
             ("", ""),
             ("shop.example", "shop.example"),
         ] {
@@ -105,10 +125,39 @@ mod tests {
     }
 
     #[test]
+    fn a_page_without_a_host_is_allowed_where_its_origin_is_named_to_the_letter() {
+        for named in WITHOUT_HOST {
+            let listed = allowed(&["https://shop.example", named]);
+            for origin in WITHOUT_HOST {
+                assert_eq!(
+                    listed.allows(origin, Some("own.example")),
+                    origin == named,
+                    "{origin} where {named} is named"
+                );
+                assert!(!allowed(&["https://shop.example"]).allows(origin, Some("own.example")));
+            }
+            for other in ["NULL", "null ", "null:", "File://", "file:///", "file://host", "file:"] {
+                assert!(!listed.allows(other, Some("own.example")), "{other} where {named} is named");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_origin_is_refused() {
-        for wrong in
-            ["", "shop.example", "https://", "https://shop.example/", "https://*.shop.example", "null", "http://a b"]
-        {
+        for wrong in [
+            "",
+            "shop.example",
+            "https://",
+            "https://shop.example/",
+            "https://shop.example?a",
+            "https://*.shop.example",
+            "https://user@shop.example",
+            "://shop.example",
+            "ht tp://shop.example",
+            "NULL",
+            "file:///",
+            "http://a b",
+        ] {
             assert_eq!(AllowedOrigins::new(vec![wrong.to_owned()]), Err(wrong.to_owned()));
         }
     }

@@ -1,11 +1,13 @@
 //! The plain listener beside HTTPS: every request is told where it would be answered.
 
 use std::convert::Infallible;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION};
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -83,19 +85,20 @@ fn answer<B>(request: &Request<B>, https_port: u16) -> Result<Answer, Problem> {
     Ok(answer)
 }
 
-/// The host of a Host header without its port, if both are well formed: what goes into the redirect names nothing but a host.
+/// The host of a Host header without its port, if both are well formed: what goes into the redirect names nothing but a
+/// host. An authority (RFC 3986, §3.2) may also have a user, a host with punctuation in it, and anything between brackets.
 fn host_name(value: &str) -> Option<&str> {
     const BYTES_MAX: usize = 255;
-    let (host, port) = match value.strip_prefix('[').and_then(|rest| rest.find(']')) {
-        Some(end) => value.split_at(end + 2),
-        None => value.find(':').map_or((value, ""), |colon| value.split_at(colon)),
-    };
-    let is_address = || host.strip_prefix('[')?.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().ok();
-    let is_name = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    let is_number = |digits: &str| digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_number);
-    ((is_name || is_address().is_some()) && host.len() <= BYTES_MAX && is_port && !host.starts_with('.'))
-        .then_some(host)
+    let authority: Authority = value.parse().ok()?;
+    // Fails behind a user.
+    let port = value.strip_prefix(authority.host())?;
+    let host = &value[..authority.host().len()];
+    let is_port = matches!(port, "" | ":") || authority.port().is_some();
+    let is_address = || host.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let is_name = !host.starts_with('.')
+        && !host.is_empty()
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    (is_port && host.len() <= BYTES_MAX && (is_name || is_address().is_some())).then_some(host)
 }
 
 #[cfg(test)]

@@ -70,6 +70,17 @@ async fn an_allowed_page_writes_reads_and_opens_sockets() {
 }
 
 #[tokio::test]
+async fn a_page_without_a_host_may_use_the_server_where_its_origin_is_named() {
+    for (named, other) in [("null", "file://"), ("file://", "null")] {
+        let server = TestServer::embedded(&["--cores", "1", "--allowed-origin", named]).await;
+        let reply = write(&server, &[("origin", named)]).await;
+        assert_eq!((reply.status.as_u16(), reply.header("access-control-allow-origin")), (201, named));
+        Socket::connect_with(server.address, "/websocket", &[("origin", named)]).await;
+        assert_eq!(write(&server, &[("origin", other)]).await.status, 403);
+    }
+}
+
+#[tokio::test]
 async fn a_browser_that_asks_first_is_told_what_may_be_sent() {
     let (server, _) = guarded(&["--allowed-origin", SHOP]).await;
     let asked = [
