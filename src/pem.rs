@@ -1,5 +1,5 @@
-//! Files of keys and certificates in PEM (RFC 7468): how they are read, and what a file is that holds something else than
-//! it should.
+//! Files of keys and certificates in PEM (RFC 7468): reading them, and telling the content of a file that holds something
+//! else.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,7 +11,7 @@ use memchr::memmem;
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// What a file of keys or certificates holds.
+/// The content of a file of keys or certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// No byte but white space.
@@ -22,7 +22,7 @@ pub(crate) enum Content {
     EncryptedKey,
     /// A certificate, or a chain of them.
     Certificate,
-    /// What is sent to who signs certificates.
+    /// A request to an authority for a certificate.
     Request,
     /// A private key.
     PrivateKey,
@@ -44,7 +44,7 @@ pub(crate) enum Content {
 /// together).
 ///
 /// # Errors
-/// What the operating system says; `FileTooLarge` above 1 MiB.
+/// The operating system's error; `FileTooLarge` above 1 MiB.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
@@ -84,7 +84,7 @@ impl Content {
         }
     }
 
-    /// What these bytes are. Of several sections of PEM an encrypted key counts, else the first.
+    /// Tells what these bytes are. Of several sections of PEM an encrypted key counts, else the first.
     pub(crate) fn of(content: &[u8]) -> Self {
         let has = |part: &[u8]| memmem::find(content, part).is_some();
         // "BEGIN" and the start of a set of keys in UTF-16, whatever its order of bytes.

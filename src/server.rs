@@ -42,17 +42,17 @@ use crate::supervisor::{Failure, Fault, Part, Supervisor};
 use crate::transport::admission::Admission;
 use crate::transport::tls::{Tls, TlsError};
 
-/// How long requests that are in flight have when the WebSockets have been told to close.
+/// The time that requests in flight have after the WebSockets have been told to close.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
-/// When a stop ends whatever hangs, counted from the same moment: the requests' time, that of a close
+/// The time after which a stop leaves behind what hangs, from the same moment: the requests' time, that of a close
 /// ([`CLOSE_SECONDS_MAX`]), and one second for what is committed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5 + CLOSE_SECONDS_MAX as u64 + 1);
-/// How long the cores have to close their WebSockets when a part of the server has failed.
+/// The time that the cores have to close their WebSockets when a part of the server has failed.
 const FAILURE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long HTTP/2 connections have to end once nothing is served on them.
+/// The time that HTTP/2 connections have to end once nothing is served on them.
 const CARRIERS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Why the server did not start.
+/// The reason for which the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The embedded store.
@@ -67,11 +67,11 @@ pub enum StartError {
     /// The port.
     #[error("listen on {address}: {error}; choose another with {option}")]
     Listen {
-        /// Which option named it.
+        /// The option that named it.
         option: &'static str,
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// What the operating system said.
+        /// The operating system's words.
         error: io::Error,
     },
     /// A thread.
@@ -94,11 +94,11 @@ pub struct Server {
     redirect: Option<TcpListener>,
 }
 
-/// What runs until the server stops.
+/// The parts that run until the server stops.
 #[derive(Debug)]
 struct Running {
     services: Services,
-    /// Over how long the WebSockets are closed.
+    /// The time over which the WebSockets are closed.
     drain: Duration,
     feeder: Feeder,
     /// Closes when ingest has ended.
@@ -106,18 +106,18 @@ struct Running {
     cores: Vec<JoinHandle<Closed>>,
 }
 
-/// How it ended.
+/// The outcome of a stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
     /// WebSockets that were open when the stop began.
     pub connections: usize,
     /// WebSockets that did not end their side of the close in time.
     pub connections_cut: usize,
-    /// Whether requests were still in flight at the deadline.
+    /// True if requests were still in flight at the deadline.
     pub requests_cut: bool,
 }
 
-/// How many of a core's WebSockets did not end their side of the close in time.
+/// The number of a core's WebSockets that did not end their side of the close in time.
 type Closed = usize;
 
 impl Server {
@@ -158,20 +158,20 @@ impl Server {
         Ok(Self { listener, address, doors, running, supervisor, tls, redirect })
     }
 
-    /// What products are read from and written to: for tests that end it.
+    /// The store, for tests that end it.
     #[doc(hidden)]
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.running.services.store
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it listens only to send everybody on to https.
+    /// The address on which it only sends everybody on to https.
     #[must_use]
     pub fn redirect_address(&self) -> Option<SocketAddr> {
         self.redirect.as_ref()?.local_addr().ok()
@@ -246,7 +246,7 @@ impl Running {
     }
 }
 
-/// What feeds the source.
+/// The part that feeds the source.
 #[derive(Debug)]
 enum Feeder {
     /// The embedded store's own thread.
@@ -343,19 +343,19 @@ fn start_cores(
     Ok((doors, cores, ingest))
 }
 
-/// What a core's thread is started with.
+/// All that a core's thread is started with.
 struct CoreStart {
     inbox: Inbox,
     hub: Hub,
     limits: ConnectionLimits,
     gather_max: Duration,
-    /// Over how long the WebSockets are closed, and what the server waits for meanwhile.
+    /// The time over which the WebSockets are closed, and the token that the server waits for meanwhile.
     drain: Duration,
     draining: TaskTrackerToken,
     services: Services,
     tls: Option<Arc<Tls>>,
     accepted: mpsc::Receiver<AcceptedSocket>,
-    /// On the first core: what it ingests, and what it drops when that has ended.
+    /// On the first core: the source that it ingests, and the sender that it drops when ingest has ended.
     source: Option<(Source, oneshot::Sender<()>)>,
     supervisor: Supervisor,
 }

@@ -1,4 +1,4 @@
-//! How the server stops: the signals, and the steps that everybody can wait for.
+//! The stop of the server: the signals, and the steps that everybody can wait for.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A server that runs.
+    /// The steps of a server that runs: none is taken.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -20,7 +20,7 @@ pub struct Supervisor {
     ends: Arc<Mutex<Vec<End>>>,
     /// Cancelled at the first end.
     failed: CancellationToken,
-    /// From when on a part may return.
+    /// Cancelled when parts may return.
     stopping: CancellationToken,
     fault: Option<Fault>,
 }
@@ -56,13 +56,13 @@ pub struct Fault {
 }
 
 impl Supervisor {
-    /// Of a server whose parts may return once `stopping` is cancelled. None of them may ever panic.
+    /// The supervisor of a server whose parts may return once `stopping` is cancelled. None of them may ever panic.
     #[must_use]
     pub fn new(stopping: CancellationToken) -> Self {
         Self { ends: Arc::default(), failed: CancellationToken::new(), stopping, fault: None }
     }
 
-    /// One whose part has this fault.
+    /// Gives a part this fault.
     #[doc(hidden)]
     #[must_use]
     pub fn with_fault(self, fault: Option<Fault>) -> Self {

@@ -87,7 +87,7 @@ impl Write for StandardError {
 /// Lines on their way to a file, one at a time.
 #[derive(Debug)]
 struct Lines {
-    /// Whether the last line was written in part.
+    /// True if the last line was written in part.
     is_torn: bool,
 }
 

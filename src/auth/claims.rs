@@ -9,11 +9,11 @@ use super::TokenError;
 use super::grant::{Grant, Read};
 use crate::model::product::ProductId;
 
-/// How far a token's issuer may be ahead of this server's clock. `exp` has no such allowance: a socket and a request
-/// end at the same moment, the one that the token names.
+/// The time by which a token's issuer may be ahead of this server's clock. `exp` has no such allowance: a socket and a
+/// request end at the same moment, the one that the token names.
 const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(5);
 
-/// What a token says, unchecked. Members that mean nothing here are ignored.
+/// The claims of a token, unchecked. Members that mean nothing here are ignored.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     exp: Option<Value>,
@@ -22,7 +22,7 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// What they grant at `now`, since 1970.
+    /// The grant of these claims at `now`, since 1970.
     pub(super) fn grant(&self, now: Duration) -> Result<Grant, TokenError> {
         let expires_at = time(self.exp.as_ref())?.ok_or(TokenError::Times)?;
         let not_before = time(self.nbf.as_ref())?.unwrap_or_default();
@@ -43,7 +43,7 @@ fn time(claim: Option<&Value>) -> Result<Option<Duration>, TokenError> {
     claim.map(|value| seconds(value).ok_or(TokenError::Times)).transpose()
 }
 
-/// What the claim `rowcast` grants; nothing where it, or a member of it, is missing.
+/// The rights in the claim `rowcast`; none where it, or a member of it, is missing.
 fn rights(claim: Option<&Value>) -> Option<(Read, bool)> {
     let Some(claim) = claim else { return Some((Read::ranges(Vec::new()), false)) };
     let claim = claim.as_object()?;

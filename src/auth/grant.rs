@@ -1,10 +1,10 @@
-//! What a token allows: [`Grant`].
+//! The rights that a token gives: [`Grant`].
 
 use std::time::Duration;
 
 use crate::model::product::ProductId;
 
-/// What whoever has a token may do, and until when.
+/// The rights of whoever has a token, and their end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     read: Read,
@@ -21,7 +21,7 @@ pub(super) enum Read {
 }
 
 impl Read {
-    /// Whatever these ranges cover; they may overlap.
+    /// All that these ranges cover; they may overlap.
     pub(super) fn ranges(mut ranges: Vec<(ProductId, ProductId)>) -> Self {
         ranges.sort_unstable();
         ranges.dedup_by(|next, merged| {
@@ -40,13 +40,13 @@ impl Grant {
         Self { read, write, expires_at }
     }
 
-    /// Whether this product may be read and subscribed to.
+    /// Tells whether this product may be read and subscribed to.
     #[must_use]
     pub fn may_read(&self, id: ProductId) -> bool {
         self.next_readable(id).is_some_and(|(first, _)| first == id)
     }
 
-    /// Whether products may be written.
+    /// Tells whether products may be written.
     #[must_use]
     pub const fn may_write(&self) -> bool {
         self.write
@@ -64,7 +64,7 @@ impl Grant {
         }
     }
 
-    /// How long it is valid from `now` on, both since 1970; zero when it has expired.
+    /// The time for which it is valid from `now` on, both since 1970; zero when it has expired.
     #[must_use]
     pub const fn remaining(&self, now: Duration) -> Duration {
         self.expires_at.saturating_sub(now)

@@ -1,4 +1,4 @@
-//! Files of keys: a secret, a public key in PEM, or a set of keys in JSON. What is in the file says which of them it is.
+//! Files of keys: a secret, a public key in PEM, or a set of keys in JSON, told apart by their content.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -30,7 +30,7 @@ pub(super) struct Key {
     pub(super) decoding: DecodingKey,
 }
 
-/// What a token's `kid` is compared with.
+/// The name that a token's `kid` is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum KeyId {
     /// The `kid` in a set of keys.
@@ -47,7 +47,7 @@ impl KeyId {
     }
 }
 
-/// Why a file of keys cannot be used, and what to do about it.
+/// The reason for which a file of keys cannot be used; its text says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The operating system.

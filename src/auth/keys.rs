@@ -1,4 +1,4 @@
-//! The keys of this server, and what a token says when one of them has signed it.
+//! The keys of this server, and the tokens that one of them has signed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub struct Keys {
     expected: Expected,
 }
 
-/// What every token must say of itself, where it is set.
+/// The claims that every token must have, where they are set.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
     /// One of the token's `aud`.
@@ -29,12 +29,12 @@ pub struct Expected {
 /// A file of keys that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    /// What is in it.
+    /// Its content.
     #[error("{}: {error}", .path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: KeyError,
     },
     /// Two keys for the same tokens.
@@ -63,10 +63,10 @@ impl Keys {
         Ok(Self { keys, expected })
     }
 
-    /// What a token grants at `now`, since 1970.
+    /// The grant of a token at `now`, since 1970.
     ///
     /// # Errors
-    /// Why it is not accepted.
+    /// The reason for which it is not accepted.
     pub fn verify(&self, token: &str, now: Duration) -> Result<Grant, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);

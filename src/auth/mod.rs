@@ -1,4 +1,4 @@
-//! Who may do what: tokens, the keys that they are checked with, and what they grant. Pure: no HTTP, no clock.
+//! Access: tokens, the keys that they are checked with, and the rights that they give. Pure: no HTTP, no clock.
 //!
 //! A token is a JWT (RFC 7519) in the compact form of a JWS (RFC 7515). Its `exp` is required, and its claim `rowcast`
 //! says what it grants:
@@ -22,8 +22,8 @@ pub use self::keys::{Expected, Keys, KeysError};
 /// The longest token that is looked at.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
-/// Why a token is not accepted. The sentences go into a quoted string of a header (RFC 6750, §3), so they have neither
-/// quotes nor backslashes.
+/// The reason for which a token is not accepted. The sentences go into a quoted string of a header (RFC 6750, §3), so
+/// they have neither quotes nor backslashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Above [`TOKEN_BYTES_MAX`].

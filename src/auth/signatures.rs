@@ -1,4 +1,4 @@
-//! How `jsonwebtoken` checks signatures: with `ring`, which TLS to a database already brings. Both back ends that the
+//! Signatures, which `jsonwebtoken` checks with `ring`, which TLS to a database already brings. Both back ends that the
 //! crate has itself would add dozens of crates, or a second library of cryptography in C.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};

@@ -9,7 +9,7 @@ use super::ConfigError;
 use crate::auth::{Expected, Keys};
 use crate::http::origin::AllowedOrigins;
 
-/// Who may use the server.
+/// The rules of access.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Access")]
 pub(super) struct AccessArgs {

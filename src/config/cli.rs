@@ -1,4 +1,4 @@
-//! The command line as a whole: what `rowcast` can do, and what each of it is told.
+//! The command line as a whole: the tasks of `rowcast`, and the options of the small ones.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ Every option can be given by its environment variable instead. Logs go to standa
 more. SIGTERM and Ctrl-C stop the server: it closes its WebSockets over --drain-seconds, casts what is committed, and
 ends. Another one, after a second, ends it at once.";
 
-/// What `rowcast` can do.
+/// The tasks of `rowcast`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the page, the REST API and the WebSockets (this is the default)
@@ -43,7 +43,7 @@ pub enum Command {
     Cert(CertArgs),
 }
 
-/// What `migrate` is told.
+/// The options of `migrate`.
 #[derive(Clone, Debug, Args)]
 pub struct MigrateArgs {
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub struct MigrateArgs {
     log: LogArgs,
 }
 
-/// What `cert` is told.
+/// The options of `cert`.
 #[derive(Clone, Debug, Args)]
 pub struct CertArgs {
     /// Name or address that the certificate is for; may be given several times [default: this machine's]
@@ -71,7 +71,7 @@ pub struct CertArgs {
     log: LogArgs,
 }
 
-/// How it tells what it does.
+/// The options of the log.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Log")]
 pub(super) struct LogArgs {
@@ -80,7 +80,7 @@ pub(super) struct LogArgs {
     pub(super) log_format: LogFormat,
 }
 
-/// How log lines are written.
+/// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -90,7 +90,7 @@ pub enum LogFormat {
 }
 
 impl Cli {
-    /// How to write the log.
+    /// The form of the log.
     #[must_use]
     pub fn log_format(&self) -> LogFormat {
         match &self.command {

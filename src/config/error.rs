@@ -1,11 +1,11 @@
-//! What can be wrong with the options: [`ConfigError`].
+//! Errors in the options: [`ConfigError`].
 
 use std::net::SocketAddr;
 
 use crate::auth::KeysError;
 use crate::store::postgres::config;
 
-/// What is wrong with the configuration, and what to do about it.
+/// An error in the configuration; its text says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The address cannot be read or found.

@@ -27,7 +27,7 @@ use crate::store::postgres::config::PostgresConfig;
 use crate::transport::admission::AdmissionLimits;
 use crate::transport::tls::TlsFiles;
 
-/// What is to be done, checked.
+/// A task, checked.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum Task {
@@ -39,58 +39,58 @@ pub enum Task {
     Certify(CertConfig),
 }
 
-/// Which certificate to make.
+/// The certificate to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertConfig {
-    /// For whom.
+    /// The names and addresses that it is for.
     pub hosts: Vec<String>,
-    /// Where to.
+    /// The directory to write to.
     pub dir: PathBuf,
-    /// Whether files that are there give way.
+    /// True if it replaces files that are there.
     pub force: bool,
 }
 
-/// What the server is given.
+/// The configuration of the server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// Whether it speaks TLS there, and how.
+    /// TLS on that address, if it is spoken.
     pub tls: Option<TlsConfig>,
-    /// Where products are.
+    /// The store of the products.
     pub store: StoreConfig,
-    /// How many cores.
+    /// The number of cores.
     pub cores: u16,
-    /// How many shards.
+    /// The number of shards.
     pub shards: usize,
-    /// How long a core without time to spare lets changes gather at most.
+    /// The longest time for which a core without time to spare lets changes gather.
     pub gather_max: Duration,
-    /// Over how long the WebSockets are closed when it stops.
+    /// The time over which the WebSockets are closed when it stops.
     pub drain: Duration,
-    /// How many may come in.
+    /// The bounds on sockets and handshakes.
     pub admission: AdmissionLimits,
-    /// What bounds each HTTP connection.
+    /// The bounds of each HTTP connection.
     pub http: HttpLimits,
-    /// What bounds each WebSocket.
+    /// The bounds of each WebSocket.
     pub limits: ConnectionLimits,
-    /// What tokens are checked with; without keys everybody may do everything.
+    /// The keys of tokens; without them everybody may do everything.
     pub keys: Option<Arc<Keys>>,
-    /// Whose pages may use the server.
+    /// The origins whose pages may use the server.
     pub allowed_origins: Arc<AllowedOrigins>,
 }
 
-/// How to speak TLS.
+/// The configuration of TLS.
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
     /// The certificate and its key.
     pub files: TlsFiles,
-    /// How long a handshake may take.
+    /// The time that a handshake may take.
     pub handshake_timeout: Duration,
-    /// Where to listen without TLS, only to send everybody on to https.
+    /// The address to listen on without TLS, only to send everybody on to https.
     pub redirect_listen: Option<SocketAddr>,
 }
 
-/// Which store.
+/// The choice of a store.
 #[derive(Clone, Debug)]
 pub enum StoreConfig {
     /// The embedded one in this directory.

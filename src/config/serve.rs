@@ -1,4 +1,4 @@
-//! What `serve` is told: the listening address, fan-out, slow readers, stopping, and the groups of the other modules.
+//! The options of `serve`: the listening address, fan-out, slow readers, stopping, and the groups of the other modules.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU16, NonZeroUsize};
@@ -16,7 +16,7 @@ use super::{Config, ConfigError};
 use crate::model::product::Product;
 use crate::session::queue::{SendQueueLimits, SlowConsumerPolicy};
 
-/// What `serve` is told.
+/// The options of `serve`.
 #[derive(Clone, Debug, Args)]
 pub struct ServeArgs {
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct ServeArgs {
     pub(super) log: LogArgs,
 }
 
-/// Where the server listens.
+/// The listening address.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Listening")]
 struct ListenArgs {
@@ -53,7 +53,7 @@ struct ListenArgs {
     allow_anonymous: bool,
 }
 
-/// How changes are spread.
+/// Fan-out.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Fan-out")]
 struct FanOutArgs {
@@ -71,7 +71,7 @@ struct FanOutArgs {
     gather_ms: u16,
 }
 
-/// What is kept for a reader that is behind.
+/// The queue of a reader that is behind.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Slow readers")]
 struct QueueArgs {
@@ -88,7 +88,7 @@ struct QueueArgs {
     send_queue_bytes: NonZeroUsize,
 }
 
-/// How the server ends.
+/// The stop of the server.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Stopping")]
 struct StopArgs {

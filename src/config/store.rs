@@ -1,4 +1,4 @@
-//! The options that say where products are.
+//! The options of the store.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use clap::Args;
 use super::{ConfigError, StoreConfig};
 use crate::store::postgres::config::PostgresConfig;
 
-/// Where products are.
+/// The store of the products.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Products")]
 pub(super) struct StoreArgs {

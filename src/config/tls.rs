@@ -10,7 +10,7 @@ use super::serve::socket_address;
 use super::{ConfigError, TlsConfig};
 use crate::transport::tls::TlsFiles;
 
-/// How the server speaks TLS, if it does.
+/// HTTPS, if it is spoken.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "HTTPS")]
 pub(super) struct TlsArgs {

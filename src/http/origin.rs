@@ -1,4 +1,4 @@
-//! Which pages of browsers may use this server: [`AllowedOrigins`].
+//! The pages of browsers that may use this server: [`AllowedOrigins`].
 
 use hyper::http::uri::{Authority, Scheme};
 
@@ -34,8 +34,8 @@ impl Origin {
         is_host.then(|| Some(Self::Of(scheme.parse().ok()?, authority.parse().ok()?)))?
     }
 
-    /// Whether its page came from `host`. The scheme only gives the usual port: where TLS ends before this server, only the
-    /// browser knows that there was any.
+    /// Tells whether its page came from `host`. The scheme only gives the usual port: where TLS ends before this
+    /// server, only the browser knows that there was any.
     fn is_from(&self, host: &str) -> bool {
         let Self::Of(scheme, authority) = self else { return false };
         let Ok(host) = host.parse::<Authority>() else { return false };
@@ -62,8 +62,8 @@ impl AllowedOrigins {
         Ok(allowed)
     }
 
-    /// Whether a page of this origin may use the server that it reached as `host` (a name, and a port where it is not
-    /// the usual one).
+    /// Tells whether a page of this origin may use the server that it reached as `host` (a name, and a port where it is
+    /// not the usual one).
     #[must_use]
     pub fn allows(&self, origin: &str, host: Option<&str>) -> bool {
         let is_listed_or_own =

@@ -21,11 +21,11 @@ use tracing::{debug, warn};
 use super::Answer;
 use super::problem::Problem;
 
-/// How many are answered at once; the kernel's backlog keeps the rest.
+/// The most sockets that are answered at once; the kernel's backlog keeps the rest.
 const SOCKETS_MAX: usize = 256;
-/// How long a client has for its request and for taking the answer.
+/// The time that a client has for its request and for taking the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the acceptor waits after the process ran out of file descriptors.
+/// The time that the acceptor waits after the process ran out of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Answers requests with a redirect to https at this port, until `draining`. One request per connection.

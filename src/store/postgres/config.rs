@@ -1,4 +1,4 @@
-//! Which database, and how to reach it: [`PostgresConfig`], parsed from the database URL.
+//! The database and the way to it: [`PostgresConfig`], parsed from the database URL.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use super::tls::{Roots, TlsMode, TlsStream, connector};
 use super::url::take_tls_options;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// When the other side acknowledges nothing for this long, the connection is dead (`TCP_USER_TIMEOUT`, tcp(7)).
+/// The time without any acknowledgement after which the connection is dead (`TCP_USER_TIMEOUT`, tcp(7)).
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ pub struct PostgresConfig {
     name: String,
 }
 
-/// Why a database URL cannot be used. The text never quotes the URL, which may hold a password.
+/// The reason for which a database URL cannot be used. The text never quotes the URL, which may hold a password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Not a URL that is understood.
@@ -50,7 +50,7 @@ pub enum ConfigError {
     RootCertificates {
         /// The file, or `the system`.
         path: String,
-        /// What went wrong.
+        /// The reason.
         reason: String,
     },
 }
@@ -78,7 +78,7 @@ impl PostgresConfig {
         self.config.connect(self.connector.clone()).await
     }
 
-    /// What a pool connects with: every statement ends after `statement_timeout`, unless the URL says otherwise.
+    /// The configuration of a pool: every statement ends after `statement_timeout`, unless the URL says otherwise.
     pub(super) fn for_pool(&self, statement_timeout: Duration) -> (Config, MakeRustlsConnect) {
         let mut config = self.config.clone();
         let given = config.get_options().unwrap_or_default();

@@ -1,5 +1,8 @@
 //! The options about TLS in a database URL, which are taken out of it because tokio-postgres knows only some of their
 //! values: [`take_tls_options`].
+//!
+//! Taken out by hand, since what is a URL to libpq is none to RFC 3986: several hosts with a port each, a question mark
+//! in a password, a plus sign that is no space.
 
 use std::borrow::Cow;
 
@@ -7,7 +10,7 @@ use percent_encoding::percent_decode_str;
 
 use super::config::ConfigError;
 
-/// What a URL says about TLS.
+/// The options about TLS in a URL.
 #[derive(Default)]
 pub(super) struct TlsOptions {
     /// `sslmode`.
@@ -72,7 +75,7 @@ fn take_from_pairs(text: &str) -> Result<(String, TlsOptions), ConfigError> {
     Ok((kept, tls))
 }
 
-/// Where the value that `text` begins with ends: at the closing quote, or at white space.
+/// The end of the value that `text` begins with: behind its closing quote, or before white space.
 fn value_end(text: &str) -> Option<usize> {
     let is_quoted = text.starts_with('\'');
     let mut is_escaped = false;

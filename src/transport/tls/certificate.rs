@@ -1,4 +1,4 @@
-//! The two files of a certificate: [`TlsFiles`], and what can be wrong with them.
+//! The two files of a certificate: [`TlsFiles`], and their errors.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ use x509_cert::time::Time;
 
 use crate::pem::Content;
 
-/// Where the certificate and its private key are.
+/// The files of the certificate and its private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate, followed by those of its issuers that clients do not have (PEM).
@@ -26,67 +26,67 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// What is wrong with a certificate or its key, and what to do about it.
+/// An error in a certificate or its key; its text says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("read {}: {error}; {option} is a PEM file that this user may read (`rowcast cert` makes one for development)", path.display())]
     Unreadable {
-        /// Which option named it.
+        /// The option that named it.
         option: &'static str,
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's words.
         error: io::Error,
     },
     /// A file is not PEM, or damaged.
     #[error("{} is not a PEM file ({reason}); convert it with `openssl`, or give the right file to {option}", path.display())]
     NotPem {
-        /// Which option named it.
+        /// The option that named it.
         option: &'static str,
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Where it stops to be one.
+        /// The first fault in it.
         reason: &'static str,
     },
     /// The first file has no certificate.
     #[error("{} holds no certificate but {found}; {advice}", path.display())]
     NoCertificate {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What stands there.
+        /// The content that was found.
         found: &'static str,
-        /// What to do about it.
+        /// The next step.
         advice: String,
     },
     /// The second file has no private key.
     #[error("{} holds no private key but {found}; {advice}", path.display())]
     NoKey {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What stands there.
+        /// The content that was found.
         found: &'static str,
-        /// What to do about it.
+        /// The next step.
         advice: String,
     },
     /// A key that only a password opens, which a server that starts by itself does not have.
     #[error("the key in {path} is encrypted; decrypt it with: openssl pkey -in {path} -out key.pem, and keep that file from others (chmod 600)", path = path.display())]
     Encrypted {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// What stands in the PEM file is not a certificate.
+    /// The content of the PEM is not a certificate.
     #[error("{} holds something else than an X.509 certificate ({reason}); have it issued again", path.display())]
     NotCertificate {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The time of the certificate is over.
     #[error("the certificate in {} expired at {at}; renew it, and give the new file to --tls-cert", path.display())]
     Expired {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Its last second.
         at: String,
@@ -94,7 +94,7 @@ pub enum TlsError {
     /// The time of the certificate has not come.
     #[error("the certificate in {} is not valid before {at}; wait until then, set this machine's clock right, or give another file to --tls-cert", path.display())]
     NotYetValid {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Its first second.
         at: String,
@@ -110,9 +110,9 @@ pub enum TlsError {
     /// The key cannot be used.
     #[error("the key in {} cannot be used ({reason}); use an RSA, ECDSA (P-256, P-384) or Ed25519 key", path.display())]
     UnusableKey {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The operating system gives no random numbers.
@@ -120,7 +120,7 @@ pub enum TlsError {
     Random,
 }
 
-/// What a change of the files changes.
+/// The times of change, lengths and inodes of both files.
 pub(super) type Stamp = [Option<(i64, i64, u64, u64)>; 2];
 
 impl TlsFiles {

@@ -1,5 +1,5 @@
-//! HTTPS: the certificate and its key ([`TlsFiles`]), what every handshake shares ([`Tls`]), and the encrypted stream
-//! ([`TlsStream`]).
+//! HTTPS: the certificate and its key ([`TlsFiles`]), the state that all handshakes share ([`Tls`]), and the encrypted
+//! stream ([`TlsStream`]).
 //!
 //! The certificate is read again when its files change, and on SIGHUP. What is open goes on; a new certificate that
 //! cannot be used is logged, and the old one kept.
@@ -30,19 +30,20 @@ pub use self::stream::TlsStream;
 use crate::metrics::{Handshake, Metrics};
 use crate::shutdown::Hangups;
 
-/// What is spoken on top of TLS, most preferred first (RFC 7301).
+/// The protocols on top of TLS, most preferred first (RFC 7301).
 pub const ALPN_PROTOCOLS: &[&[u8]] = &[ALPN_HTTP2, b"http/1.1"];
 /// HTTP/2 over TLS (RFC 9113, §3.2).
 pub const ALPN_HTTP2: &[u8] = b"h2";
-/// What a client is told in place of a handshake that there is no room for: the alert `internal_error` (RFC 8446, §6.2),
-/// since TLS has no word for "come back later".
+/// The bytes that a client gets in place of a handshake that there is no room for: the alert `internal_error` (RFC
+/// 8446, §6.2), since TLS has no word for "come back later".
 pub const NO_ROOM: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
-/// How often the files are looked at.
+/// The interval at which the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How many sessions are remembered for clients of TLS 1.2 that take no tickets, some 300 bytes each; the oldest gives way.
+/// The number of sessions remembered for clients of TLS 1.2 that take no tickets, some 300 bytes each; the oldest gives
+/// way.
 const SESSIONS_MAX: usize = 4096;
 
-/// How the server speaks TLS. Cheap to share; all cores have the same.
+/// TLS as the server speaks it. Cheap to share; all cores have the same.
 #[derive(Debug)]
 pub struct Tls {
     files: TlsFiles,
