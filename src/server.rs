@@ -4,12 +4,12 @@
 //! is a thread of its own; the first of them runs ingest as well, since what wakes it to cast a change wakes it to answer
 //! the request that made the change.
 
-use std::cell::RefCell;
+mod cores;
+
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -17,19 +17,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle as TaskHandle;
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{info, warn};
 
+use self::cores::Closed;
 use crate::config::{Config, StoreConfig, TlsConfig};
-use crate::connection::{ConnectionLimits, Connections};
-use crate::fanout::{self, Core, Hub, Inbox};
-use crate::http::listener::{self, AcceptedSocket, CoreDoor, CoreHttp};
+use crate::http::listener::{self, CoreDoor};
 use crate::http::{Services, redirect};
-use crate::ingest::{self, Hearing};
+use crate::ingest::Hearing;
 use crate::metrics::Metrics;
 use crate::model::event::SourceEvent;
-use crate::session::close::CloseReason;
 use crate::session::heartbeat::CLOSE_SECONDS_MAX;
 use crate::shutdown::{Hangups, Shutdown};
 use crate::source::{Source, notify};
@@ -38,7 +34,7 @@ use crate::store::embedded::{EmbeddedStore, EmbeddedWriter, OpenError};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::config::PostgresConfig;
 use crate::store::postgres::migrate::{MigrateError, migrate};
-use crate::supervisor::{Failure, Fault, Part, Supervisor};
+use crate::supervisor::{Failure, Fault, Supervisor};
 use crate::transport::admission::Admission;
 use crate::transport::tls::{Tls, TlsError};
 
@@ -49,8 +45,6 @@ const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5 + CLOSE_SECONDS_MAX as u64 + 1);
 /// The time that the cores have to close their WebSockets when a part of the server has failed.
 const FAILURE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time that HTTP/2 connections have to end once nothing is served on them.
-const CARRIERS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The reason for which the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -117,9 +111,6 @@ pub struct Ended {
     pub requests_cut: bool,
 }
 
-/// The number of a core's WebSockets that did not end their side of the close in time.
-type Closed = usize;
-
 impl Server {
     /// Reads the certificate, opens the store, then the ports, and starts the cores.
     ///
@@ -153,7 +144,8 @@ impl Server {
             keys: config.keys.clone(),
             allowed_origins: Arc::clone(&config.allowed_origins),
         };
-        let (doors, cores, ingest) = start_cores(config, &services, &supervisor, tls.as_ref(), source)?;
+        let (doors, cores, ingest) =
+            cores::start(config, &services, &supervisor, tls.as_ref().map(|(tls, _)| tls), source)?;
         let running = Running { services, drain: config.drain, feeder, ingest, cores };
         Ok(Self { listener, address, doors, running, supervisor, tls, redirect })
     }
@@ -241,7 +233,7 @@ impl Running {
         let _ = self.ingest.await;
 
         shutdown.closing.cancel();
-        let connections_cut = tokio::task::spawn_blocking(move || join(self.cores)).await.unwrap_or_default();
+        let connections_cut = tokio::task::spawn_blocking(move || cores::join(self.cores)).await.unwrap_or_default();
         Ended { connections: 0, connections_cut, requests_cut: requests.is_err() }
     }
 }
@@ -300,114 +292,5 @@ async fn open_store(
             let listening = tokio::spawn(supervisor.part("the listener of the database").run(listening));
             Ok((Store::Postgres(store, Handle::current()), Feeder::Postgres(listening)))
         }
-    }
-}
-
-/// Waits for the threads. A core that panicked has said so, and has no connections left.
-fn join(cores: Vec<JoinHandle<Closed>>) -> Closed {
-    cores.into_iter().map(|core| core.join().unwrap_or_default()).sum()
-}
-
-/// The doors of the cores, their threads, and what closes when ingest has ended.
-type StartedCores = (Vec<CoreDoor>, Vec<JoinHandle<Closed>>, oneshot::Receiver<()>);
-
-fn start_cores(
-    config: &Config,
-    services: &Services,
-    supervisor: &Supervisor,
-    tls: Option<&(Arc<Tls>, Hangups)>,
-    source: Source,
-) -> Result<StartedCores, StartError> {
-    let (hub, inboxes) = Hub::new(config.cores, config.shards);
-    let (ingesting, ingest) = oneshot::channel();
-    let mut source = Some((source, ingesting));
-    let (mut doors, mut cores) = (Vec::new(), Vec::new());
-    for inbox in inboxes {
-        let (door, accepted) = CoreDoor::new();
-        let start = CoreStart {
-            inbox,
-            hub: hub.clone(),
-            limits: config.limits,
-            gather_max: config.gather_max,
-            drain: config.drain,
-            draining: services.shutdown.drains.token(),
-            services: services.clone(),
-            tls: tls.map(|(tls, _)| Arc::clone(tls)),
-            accepted,
-            source: source.take(),
-            supervisor: supervisor.clone(),
-        };
-        doors.push(door);
-        cores.push(start.spawn().map_err(StartError::Thread)?);
-    }
-    Ok((doors, cores, ingest))
-}
-
-/// All that a core's thread is started with.
-struct CoreStart {
-    inbox: Inbox,
-    hub: Hub,
-    limits: ConnectionLimits,
-    gather_max: Duration,
-    /// The time over which the WebSockets are closed, and the token that the server waits for meanwhile.
-    drain: Duration,
-    draining: TaskTrackerToken,
-    services: Services,
-    tls: Option<Arc<Tls>>,
-    accepted: mpsc::Receiver<AcceptedSocket>,
-    /// On the first core: the source that it ingests, and the sender that it drops when ingest has ended.
-    source: Option<(Source, oneshot::Sender<()>)>,
-    supervisor: Supervisor,
-}
-
-impl CoreStart {
-    /// A part of the server that runs on this core.
-    fn part(&self, what: &str) -> Part {
-        self.supervisor.part(format!("{what} core {}", self.inbox.core.0))
-    }
-
-    fn spawn(self) -> io::Result<JoinHandle<Closed>> {
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let name = format!("core {}", self.inbox.core.0);
-        let (part, closing) = (self.part("the thread of"), self.services.shutdown.cores.token());
-        thread::Builder::new().name(name).spawn(move || {
-            let _closing = closing;
-            let mut runtime = runtime;
-            let runtime = fanout::count_idle(runtime.enable_all()).build_local(tokio::runtime::LocalOptions::default());
-            runtime.expect("epoll and a timer are there").block_on(part.run(self.run()))
-        })
-    }
-
-    async fn run(self) -> Closed {
-        let (fanning_out, beating, serving) =
-            (self.part("the fan-out of"), self.part("the heartbeats of"), self.part("the requests of"));
-        let Self { inbox, hub, limits, gather_max, drain, draining, services, tls, accepted, source, supervisor } =
-            self;
-        if let Some((source, ingesting)) = source {
-            let ingest = ingest::run(source, hub.clone(), services.hearing.clone(), Arc::clone(&services.metrics));
-            let ingest = supervisor.part("ingest").run(ingest);
-            tokio::task::spawn_local(async move {
-                ingest.await;
-                drop(ingesting);
-            });
-        }
-        let metrics = services.metrics.core(inbox.core.0, limits.queue.policy.label());
-        let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics.clone())));
-        let connections = Connections::new(Rc::clone(&core), limits, metrics, Arc::clone(&services.metrics));
-        let shutdown = services.shutdown.clone();
-        tokio::task::spawn_local(fanning_out.run(fanout::run(core, inbox, gather_max)));
-        tokio::task::spawn_local(beating.run(Rc::clone(&connections).beat()));
-        let carriers = TaskTracker::new();
-        let http = CoreHttp { services, tls, connections: Rc::clone(&connections), carriers: carriers.clone() };
-        tokio::task::spawn_local(serving.run(listener::serve(http, accepted)));
-        shutdown.draining.cancelled().await;
-        connections.drain(drain).await;
-        drop(draining);
-        shutdown.closing.cancelled().await;
-        connections.close_all(CloseReason::Restart).await;
-        carriers.close();
-        // What carried WebSockets has its last words to send; a client that does not take them is left.
-        let _ = timeout(CARRIERS_TIMEOUT, carriers.wait()).await;
-        connections.cut()
     }
 }
