@@ -130,7 +130,7 @@ fn greet(server: &Server, config: &Config) {
     let redirect =
         server.redirect_address().map(|redirect| format!("Requests to http://{redirect} are sent on to it\n"));
     let redirect = redirect.unwrap_or_default();
-    say(format_args!(
+    telemetry::greet(&format!(
         "Rowcast is live at {http}://{address}\n{redirect}\
          Products are in {store}; WebSockets open at {ws}://{address}/websocket\n\
          Try this, and watch the page:\n  \

@@ -46,6 +46,12 @@ pub fn say_at_the_end(sentence: &dyn std::fmt::Display) {
     let _ = StandardError.write_all(format!("rowcast: {sentence}\n").as_bytes());
 }
 
+/// Writes to standard output what it takes at once; whoever started this may have closed it, or read nothing.
+pub fn greet(text: &str) {
+    // What is said there can be found out otherwise.
+    let _ = write_at_once(io::stdout().as_fd(), text.as_bytes());
+}
+
 /// The count of lines of this process's log that were lost.
 #[must_use]
 pub fn lines_lost() -> Counter {

@@ -1,8 +1,10 @@
 //! The log of a server while standard error takes nothing: its lines are lost and counted, and nothing else happens.
 
 use std::fs::File;
-use std::io::{PipeReader, Write, pipe};
+use std::io::{PipeReader, PipeWriter, Write, pipe};
 use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::process::{Running, rowcast, send_signal};
 use crate::support::patiently;
@@ -14,12 +16,18 @@ use crate::support::socket::{RawSocket, Socket};
 fn mute() -> [(&'static str, Stdio, Option<PipeReader>); 3] {
     let (_, closed) = pipe().unwrap();
     let disk = File::options().write(true).open("/dev/full").unwrap();
+    let (reader, full) = full_pipe();
+    [("closed pipe", closed.into(), None), ("full disk", disk.into(), None), ("full pipe", full.into(), Some(reader))]
+}
+
+/// A pipe that takes nothing as long as its reader lives.
+fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut full) = pipe().unwrap();
     rustix::io::ioctl_fionbio(&full, true).unwrap();
     while full.write(&[b'\n'; 4096]).is_ok() {}
     while full.write(b"\n").is_ok() {}
     rustix::io::ioctl_fionbio(&full, false).unwrap();
-    [("closed pipe", closed.into(), None), ("full disk", disk.into(), None), ("full pipe", full.into(), Some(reader))]
+    (reader, full)
 }
 
 /// Has every core of the server log that a WebSocket broke the protocol.
@@ -94,4 +102,27 @@ async fn output_that_nobody_reads_changes_no_exit_code() {
         let mut child = command.stdout(closed()).stderr(closed()).spawn().unwrap();
         assert_eq!(patiently(child.wait()).await.unwrap().code(), Some(code), "{files_are_there}");
     }
+}
+
+#[tokio::test]
+async fn a_greeting_that_nobody_takes_does_not_hold_up_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_reader, full) = full_pipe();
+    let arguments = ["--listen", "127.0.0.1:0", "--data-dir", dir.path().to_str().unwrap()];
+    let mut child = rowcast(&arguments).stdout(full).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    // It catches signals before it opens the store.
+    let opened = async {
+        while !dir.path().join("products.redb").exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently(opened).await;
+    send_signal(&child, "TERM").await;
+    let mut last = String::new();
+    while let Some(line) = patiently(log.next_line()).await.unwrap() {
+        last = line;
+    }
+    assert!(last.contains("stopped"), "{last}");
+    assert!(patiently(child.wait()).await.unwrap().success());
 }
