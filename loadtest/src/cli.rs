@@ -7,6 +7,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::noisy_neighbour::AttackName;
 use crate::peer::Peer;
 use crate::target::{Target, Trust};
 use crate::token::{Secret, Token};
@@ -36,6 +37,8 @@ const EXAMPLES: &str = "Examples:
                                      memory of an idle connection
   rowcast-load subscribe --connections 100 --ids-per-connection 5000 --products 100000
                                      what subscribing, unsubscribing and closing cost
+  rowcast-load noisy-neighbour --attack large-commands,not-commands
+                                     what one client's flood costs 50 other readers, on a server that it starts itself
   taskset -c 0 rowcast-load floor --listen 127.0.0.1:9100 --batch 16
                                      a server of nothing but sends: fanout --peer floor --url ws://127.0.0.1:9100
 
@@ -55,6 +58,8 @@ pub(crate) enum Command {
     Notify(NotifyArgs),
     /// TLS handshakes, full and resumed, each followed by one request, and what they cost the server
     Handshakes(HandshakesArgs),
+    /// A heavy or hostile client beside other readers: what it costs them, for each of many attacks
+    NoisyNeighbour(NoisyNeighbourArgs),
     /// A server that does nothing but send: the floor that others are measured against
     Floor(FloorArgs),
     /// Draws a comparison, as loadtest/compare gives it: JSON on standard input, SVG on standard output
@@ -257,6 +262,77 @@ pub(crate) struct HandshakesArgs {
     /// Seconds for each kind of handshake
     #[arg(long, env = "ROWCAST_LOAD_DURATION", value_name = "SECONDS", default_value = "5")]
     pub(crate) duration: f64,
+}
+
+/// What `noisy-neighbour` is told.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct NoisyNeighbourArgs {
+    /// The server that is started for each attack, and ended with it [default: rowcast beside this binary]
+    #[arg(long, env = "ROWCAST_LOAD_SERVER", value_name = "FILE")]
+    pub(crate) server: Option<PathBuf>,
+
+    /// Attacks, separated by commas [default: all]
+    #[arg(long, env = "ROWCAST_LOAD_ATTACK", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) attack: Vec<AttackName>,
+
+    /// Cores of the server [default: as each attack wants it]
+    #[arg(long, env = "ROWCAST_LOAD_CORES", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) cores: Option<u16>,
+
+    /// Readers of one product, whose latencies are taken
+    #[arg(long, env = "ROWCAST_LOAD_READERS", value_name = "N", default_value = "50")]
+    pub(crate) readers: usize,
+
+    /// Changes of it per second
+    #[arg(long, env = "ROWCAST_LOAD_RATE", value_name = "R", default_value = "50")]
+    pub(crate) rate: f64,
+
+    /// Rounds without and with each attack, in turn; the medians of them are told
+    #[arg(long, env = "ROWCAST_LOAD_ROUNDS", value_name = "N", default_value = "5",
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+
+    /// Seconds of a round
+    #[arg(long, env = "ROWCAST_LOAD_SECONDS", value_name = "SECONDS", default_value = "2.5")]
+    pub(crate) seconds: f64,
+
+    /// Seconds after the last round, before the server's memory is read once more
+    #[arg(long, env = "ROWCAST_LOAD_SETTLE", value_name = "SECONDS", default_value = "5")]
+    pub(crate) settle: f64,
+
+    /// Resident memory, in MiB, at which a server is ended before the machine has none left
+    #[arg(long, env = "ROWCAST_LOAD_MEMORY_MAX_MIB", value_name = "MIB", default_value = "6144",
+          value_parser = clap::value_parser!(u64).range(1..=1024 * 1024))]
+    pub(crate) memory_max_mib: u64,
+
+    /// Where each server's data directory is made, to be removed with it [default: the directory for temporary files]
+    #[arg(long, env = "ROWCAST_LOAD_DATA_PARENT", value_name = "DIR")]
+    pub(crate) data_parent: Option<PathBuf>,
+
+    /// An empty Postgres on this machine for the attack readyz, which then lies 10 ms away; a product is written to it
+    #[arg(long, env = "ROWCAST_LOAD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    #[serde(skip)]
+    pub(crate) database_url: Option<String>,
+
+    /// Write everything that was measured to this file, as JSON
+    #[arg(long, env = "ROWCAST_LOAD_JSON", value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl NoisyNeighbourArgs {
+    /// Where data directories are made.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.data_parent.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
+    /// Refuses what cannot be run.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        ensure!((1..=1000).contains(&self.readers), "--readers is from 1 to 1000");
+        ensure!((1.0..=1000.0).contains(&self.rate), "--rate is from 1 to 1000 changes per second");
+        ensure!((0.1..=600.0).contains(&self.seconds), "--seconds is from 0.1 to 600");
+        ensure!((0.0..=600.0).contains(&self.settle), "--settle is from 0 to 600 seconds");
+        Ok(())
+    }
 }
 
 /// What `floor` is told.

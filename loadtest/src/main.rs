@@ -6,7 +6,8 @@
 //! 2. [`target`] and [`token`]: the way there. [`opening`], [`client`] and [`http2`]: WebSockets, opened and subscribed.
 //! 3. [`publish`]: writes changes. [`readers`]: receives them ([`frames`], [`envelope`], [`message`]).
 //! 4. [`accounts`]: whether all arrived. [`latency`] and [`process`]: how fast, and at what cost.
-//! 5. [`report`] and [`chart`]: what is told. [`floor`]: the server that others are measured against.
+//! 5. [`noisy_neighbour`]: the same under attacks, on servers of its own.
+//! 6. [`report`] and [`chart`]: what is told. [`floor`]: the server that others are measured against.
 
 // Counts and times become numbers for people.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -24,6 +25,7 @@ mod handshakes;
 mod http2;
 mod latency;
 mod message;
+mod noisy_neighbour;
 mod notify;
 mod opening;
 mod peer;
@@ -41,11 +43,12 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
-use cli::{Cli, Command, FanoutArgs, HandshakesArgs, MemoryArgs, NotifyArgs, SubscribeArgs};
+use cli::{Cli, Command, FanoutArgs, HandshakesArgs, MemoryArgs, NoisyNeighbourArgs, NotifyArgs, SubscribeArgs};
 
 /// It could not be run (`EX_USAGE` of sysexits.h); 1 means that it was run and something was lost.
 const EXIT_FAILED: u8 = 64;
@@ -86,6 +89,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
             Command::Subscribe(args) => subscribe(&args).await,
             Command::Notify(args) => notify(&args).await,
             Command::Handshakes(args) => handshakes(&args).await,
+            Command::NoisyNeighbour(args) => noisy_neighbour(&args).await,
             Command::Floor(_) | Command::Chart => unreachable!("these have no runtime"),
         }
     })
@@ -132,6 +136,20 @@ async fn handshakes(args: &HandshakesArgs) -> anyhow::Result<bool> {
     write!(std::io::stdout(), "{}", outcome.table())?;
     write_json(args.target.json.as_deref(), &outcome)?;
     Ok(true)
+}
+
+/// Ends its servers too when it is told to stop.
+async fn noisy_neighbour(args: &NoisyNeighbourArgs) -> anyhow::Result<bool> {
+    let mut terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    tokio::select! {
+        outcome = noisy_neighbour::run(args) => {
+            let outcome = outcome?;
+            write_json(args.json.as_deref(), &outcome)?;
+            Ok(outcome.is_complete())
+        }
+        _ = terminated.recv() => bail!("stopped"),
+        _ = tokio::signal::ctrl_c() => bail!("stopped"),
+    }
 }
 
 fn write_json(file: Option<&Path>, value: &impl Serialize) -> anyhow::Result<()> {

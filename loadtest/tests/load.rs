@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "the server's tests use the rest")]
 mod support;
 
+use std::path::Path;
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
@@ -196,4 +197,64 @@ async fn a_token_goes_with_every_request_and_is_shown_nowhere() {
     }
     let help = patiently(rowcast_load(&["fanout", "--help"]).env("ROWCAST_LOAD_TOKEN", TOKEN).output()).await.unwrap();
     assert!(!String::from_utf8_lossy(&help.stdout).contains(TOKEN));
+}
+
+/// Measures attacks on a server of this process; a process that stands in for it is started and ended in its place.
+async fn attack(server: &TestServer, directory: &Path, options: &[&str]) -> Output {
+    let data = directory.join("data");
+    std::fs::create_dir(&data).unwrap();
+    let stand_in = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stand_in.sh");
+    let files = ["--server", stand_in, "--data-parent", text(&data)];
+    let spans = ["--readers", "5", "--rounds", "2", "--seconds", "0.2", "--settle", "0"];
+    let mut command = rowcast_load(&[&["noisy-neighbour"], &files[..], &spans, options].concat());
+    let pid = directory.join("pid");
+    command.env("STAND_IN_ADDRESS", server.address.to_string()).env("STAND_IN_PID", &pid);
+    let output = patiently(command.output()).await.unwrap();
+
+    let pid = std::fs::read_to_string(pid).unwrap();
+    assert!(!Path::new("/proc").join(pid.trim()).exists(), "the process was not ended");
+    assert_eq!(std::fs::read_dir(data).unwrap().count(), 0, "a data directory was left");
+    output
+}
+
+#[tokio::test]
+async fn attacks_are_measured_and_leave_nothing_behind() {
+    let server = TestServer::embedded(&["--cores", "2"]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("run.json");
+    let attacks = ["--attack", "packed-commands,window-updates,stream-pings", "--json", text(&json)];
+    let output = attack(&server, directory.path(), &attacks).await;
+
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let outcome: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let rows = outcome["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4, "packed commands for one core and for two, and the others: {outcome}");
+    for row in rows {
+        assert!(row["done"].as_u64() > Some(0), "{row}");
+        for others in [&row["without"], &row["with"]] {
+            assert!(others["delivery"]["p50_us"].as_f64() > Some(0.0) && others["missing"] == 0, "{row}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_too_much_memory_is_ended() {
+    let server = TestServer::embedded(&["--cores", "2"]).await;
+    let directory = tempfile::tempdir().unwrap();
+    // Less than any process has.
+    let output = attack(&server, directory.path(), &["--attack", "window-updates", "--memory-max-mib", "1"]).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("FAILED: window-updates") && said.contains("MiB resident at most"), "{said}");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_started_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    let files = ["--server", "/nowhere/rowcast", "--data-parent", text(data.path())];
+    let output = run(&[&["noisy-neighbour", "--attack", "readyz"], &files[..]].concat()).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.code() == Some(1) && said.contains("/nowhere/rowcast; build it"), "{said}");
+    assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0, "a data directory was left");
 }
