@@ -54,6 +54,7 @@ pub struct MigrateArgs {
 
 /// The options of `cert`.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Certificate")]
 pub struct CertArgs {
     /// Name or address that the certificate is for; may be given several times [default: this machine's]
     #[arg(long, env = "ROWCAST_HOST", value_name = "NAME", value_delimiter = ',')]

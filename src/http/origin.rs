@@ -29,9 +29,12 @@ impl Origin {
             return Some(Self::WithoutHost(text.to_owned()));
         }
         let (scheme, authority) = text.split_once("://")?;
-        // Both are allowed in an authority; the one is no part of an origin, the other would be taken for a wildcard.
-        let is_host = !authority.contains(['@', '*']);
-        is_host.then(|| Some(Self::Of(scheme.parse().ok()?, authority.parse().ok()?)))?
+        // http::uri takes a scheme without a letter. An authority may have both of these characters; the one is no part of an
+        // origin, the other would be taken for a wildcard.
+        if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || authority.contains(['@', '*']) {
+            return None;
+        }
+        Some(Self::Of(scheme.parse().ok()?, authority.parse().ok()?))
     }
 
     /// Tells whether its page came from `host`. The scheme only gives the usual port: where TLS ends before this
@@ -153,6 +156,7 @@ mod tests {
             "https://*.shop.example",
             "https://user@shop.example",
             "://shop.example",
+            "1http://shop.example",
             "ht tp://shop.example",
             "NULL",
             "file:///",
