@@ -133,6 +133,9 @@ impl Fault {
 mod tests {
     use std::future::pending;
 
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
+
     use super::*;
 
     fn supervisor() -> (Supervisor, CancellationToken) {
@@ -144,13 +147,30 @@ mod tests {
         Failure { parts: vec![part.into()], panicked }
     }
 
+    /// The failure that must come.
+    async fn failed(supervisor: &Supervisor) -> Failure {
+        timeout(Duration::from_mins(1), supervisor.failed()).await.expect("a part has failed")
+    }
+
+    /// Closes a channel as its thread unwinds, and goes on when whoever waited for it has ended.
+    struct Awaited(Supervisor, Option<oneshot::Sender<()>>);
+
+    impl Drop for Awaited {
+        fn drop(&mut self) {
+            self.1 = None;
+            while !self.0.failed.is_cancelled() {
+                thread::yield_now();
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_task_that_panics_or_returns_is_a_failure_with_its_name() {
         for panics in [false, true] {
             let (supervisor, _stopping) = supervisor();
             tokio::spawn(supervisor.part("the other").run(pending::<()>()));
             tokio::spawn(supervisor.part("the task").run(async move { assert!(!panics, "a fault") }));
-            assert_eq!(supervisor.failed().await, failure("the task", panics));
+            assert_eq!(failed(&supervisor).await, failure("the task", panics));
         }
     }
 
@@ -163,7 +183,7 @@ mod tests {
                 let _part = part;
                 assert!(!panics, "a fault");
             });
-            assert_eq!(supervisor.failed().await, failure("the thread", panics));
+            assert_eq!(failed(&supervisor).await, failure("the thread", panics));
             assert_eq!(thread.join().is_err(), panics);
         }
     }
@@ -177,21 +197,22 @@ mod tests {
         aborted.abort();
         assert!(aborted.await.unwrap_err().is_cancelled());
         tokio::spawn(supervisor.part("a rude one").run::<()>(async { panic!("a fault") })).await.unwrap_err();
-        assert_eq!(supervisor.failed().await, failure("a rude one", true));
+        assert_eq!(failed(&supervisor).await, failure("a rude one", true));
     }
 
     #[tokio::test]
     async fn the_part_that_panicked_is_named_and_not_those_that_waited_for_it() {
         let (supervisor, _stopping) = supervisor();
-        let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+        let (sender, receiver) = oneshot::channel();
         let cause = supervisor.part("the cause");
         tokio::spawn(supervisor.part("the one that waits").run(async { drop(receiver.await) }));
+        let awaited = Awaited(supervisor.clone(), Some(sender));
         thread::spawn(move || {
             let _part = cause;
-            let _sender = sender;
+            let _awaited = awaited;
             panic!("a fault");
         });
-        assert_eq!(supervisor.failed().await, failure("the cause", true));
+        assert_eq!(failed(&supervisor).await, failure("the cause", true));
     }
 
     #[test]
