@@ -1,8 +1,11 @@
 //! A run as a picture ([`draw`]): latency by percentile above, throughput and p99 over time below.
 
+use plotters::chart::DualCoordChartContext;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::{AXIS, Area, BLUE, FAMILY, GRID, INK, RED, bold, svg, text};
+use crate::latency::Point;
 use crate::report::{Outcome, duration};
 
 const SIZE: (u32, u32) = (860, 720);
@@ -121,6 +124,15 @@ fn over_time(area: &Area<'_>, outcome: &Outcome) -> anyhow::Result<()> {
         .y_labels(5)
         .y_label_formatter(&|us| duration(*us))
         .draw()?;
+    lines(&mut chart, points)
+}
+
+/// A plot with an axis on each side.
+type TwoAxes<'a> = DualCoordChartContext<'a, SVGBackend<'a>, Plane, Plane>;
+type Plane = Cartesian2d<RangedCoordf64, RangedCoordf64>;
+
+/// Draws throughput by the left axis and latency by the right one, and says which is which.
+fn lines(chart: &mut TwoAxes<'_>, points: &[Point]) -> anyhow::Result<()> {
     let rates = points.iter().map(|point| (point.at_s, point.deliveries_per_s));
     chart
         .draw_series(LineSeries::new(rates, BLUE.stroke_width(2)))?
