@@ -5,7 +5,7 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName,
 use serde_json::json;
 
 use super::Answer;
-use crate::store::StoreError;
+use crate::store::{Refusal, StoreError};
 
 /// Seconds after which a client may try again what a store could not do.
 const RETRY_AFTER_SECONDS: u16 = 2;
@@ -101,6 +101,20 @@ impl From<StoreError> for Problem {
                 format!("product {id} exists; PUT /products/{id} replaces it, PATCH changes a part of it"),
             ),
             StoreError::NotFound(id) => Self::new(StatusCode::NOT_FOUND, format!("there is no product {id}")),
+            StoreError::Refused { refusal, reason } => {
+                let status = match refusal {
+                    Refusal::Conflict => StatusCode::CONFLICT,
+                    Refusal::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+                    Refusal::Unrepresentable => StatusCode::BAD_REQUEST,
+                    Refusal::Denied => StatusCode::FORBIDDEN,
+                };
+                Self::new(status, format!("the database refuses it: {reason}"))
+            }
+            StoreError::Fault(why) => {
+                tracing::error!(why, "the store is not as expected");
+                let detail = "the database is not as this server expects it; the server's log says what is wrong";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+            }
             StoreError::Unavailable(why) => {
                 tracing::warn!(why, "the store did not answer");
                 Self::unavailable("the database does not answer now; try again soon")

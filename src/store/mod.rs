@@ -30,6 +30,19 @@ pub enum Put {
     Replaced,
 }
 
+/// What a store's refusal is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Another row stands in the way; the same write may be done once that row is another.
+    Conflict,
+    /// The store has a rule that this row breaks.
+    Invalid,
+    /// The store cannot hold these characters.
+    Unrepresentable,
+    /// This server itself may not do it.
+    Denied,
+}
+
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -39,6 +52,18 @@ pub enum StoreError {
     /// No product has this id.
     #[error("product {0} does not exist")]
     NotFound(ProductId),
+    /// A rule of the store forbids it, and asking again will not help.
+    #[error("the store refuses it: {reason}")]
+    Refused {
+        /// What the refusal is about.
+        refusal: Refusal,
+        /// What the store says that whoever asked may know: names no host, no statement, and nothing of other rows.
+        reason: String,
+    },
+    /// The store is not as this program expects it, and asking again will not help.
+    /// The text is for the log; it may name hosts.
+    #[error("the store is not as expected: {0}")]
+    Fault(String),
     /// The store itself is not there now (the database is down, the disk is full, all connections are taken).
     /// The text is for the log; it may name hosts.
     #[error("the store is unavailable: {0}")]
@@ -66,7 +91,7 @@ impl Store {
     /// Up to `limit` products, ordered by id, from the first above `after`.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// See [`StoreError`].
     pub async fn list(&self, after: Option<ProductId>, limit: usize) -> Result<Vec<Versioned>, StoreError> {
         match self {
             Self::Embedded(store) => store.list(after, limit).await,
@@ -80,7 +105,7 @@ impl Store {
     /// One product.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
+    /// See [`StoreError`].
     pub async fn get(&self, id: ProductId) -> Result<Versioned, StoreError> {
         match self {
             Self::Embedded(store) => store.get(id).await,
@@ -94,7 +119,7 @@ impl Store {
     /// Adds a product; the version of the change.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] and [`StoreError::Unavailable`].
+    /// See [`StoreError`].
     pub async fn insert(&self, product: Product) -> Result<u64, StoreError> {
         match self {
             Self::Embedded(store) => store.insert(product).await,
@@ -108,7 +133,7 @@ impl Store {
     /// Replaces a product whole, or adds it; which of them, and the version of the change.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// See [`StoreError`].
     pub async fn put(&self, product: Product) -> Result<(Put, u64), StoreError> {
         match self {
             Self::Embedded(store) => store.put(product).await,
@@ -122,7 +147,7 @@ impl Store {
     /// Changes a part of a product; the whole as it is then.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
+    /// See [`StoreError`].
     pub async fn patch(&self, id: ProductId, patch: ProductPatch) -> Result<Versioned, StoreError> {
         match self {
             Self::Embedded(store) => store.patch(id, patch).await,
@@ -136,7 +161,7 @@ impl Store {
     /// Removes a product; the version of the change.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
+    /// See [`StoreError`].
     pub async fn delete(&self, id: ProductId) -> Result<u64, StoreError> {
         match self {
             Self::Embedded(store) => store.delete(id).await,

@@ -6,6 +6,7 @@ mod migrations;
 mod outages;
 mod payloads;
 mod races;
+mod refusals;
 mod store;
 mod tls;
 mod writers;

@@ -75,11 +75,13 @@ async fn a_patch_that_names_nothing_is_a_change_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_database_without_the_tables_is_unavailable_in_words_for_the_log() {
+async fn a_database_without_the_tables_is_a_fault_in_words_for_the_log() {
     let database = crate::support::postgres::Cluster::shared().database().await;
     let config = rowcast::store::postgres::config::PostgresConfig::parse(database.url()).unwrap();
     let store = rowcast::store::postgres::PostgresStore::new(&config);
     store.check().await.unwrap();
-    let error = store.get(id(1)).await.unwrap_err().to_string();
+    let error = store.get(id(1)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Fault(_)), "{error:?}");
+    let error = error.to_string();
     assert!(error.contains("\"products\" does not exist") && error.contains(&config.to_string()), "{error}");
 }

@@ -2,19 +2,22 @@
 //! (`migrations/0001_products.sql`), so that writers with plain SQL get them too.
 
 pub mod config;
+mod failure;
 pub mod migrate;
+mod sqlstate;
 pub(crate) mod tls;
 mod url;
 
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio::time::timeout;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, ToSql};
 
 use self::config::PostgresConfig;
+use self::failure::Failure;
+pub(crate) use self::failure::chain;
 use crate::model::product::{Product, ProductId, ProductPatch};
 use crate::store::{Put, StoreError, Versioned};
 
@@ -48,7 +51,8 @@ const OVERSIZE_MESSAGE: &str = "SELECT message FROM oversize_changes WHERE versi
 
 /// The products of one database, through a pool of at most [`POOL_CONNECTIONS_MAX`] connections. Cheap to clone.
 ///
-/// Every call answers within some seconds: [`StoreError::Unavailable`] where the database does not.
+/// Every call answers within some seconds: [`StoreError::Unavailable`] where the database does not. Any of them may be
+/// [`StoreError::Refused`] by what the database's owner made its tables, and a [`StoreError::Fault`].
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
     pool: Pool,
@@ -80,7 +84,7 @@ impl PostgresStore {
             None => self.query(LIST, &[&limit]).await?,
             Some(after) => self.query(LIST_AFTER, &[&limit, &key(after)]).await?,
         };
-        Ok(rows.iter().map(versioned).collect())
+        self.told(rows.iter().map(versioned).collect())
     }
 
     /// The product with this id.
@@ -89,7 +93,7 @@ impl PostgresStore {
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn get(&self, id: ProductId) -> Result<Versioned, StoreError> {
         let rows = self.query(GET, &[&key(id)]).await?;
-        rows.first().map(versioned).ok_or(StoreError::NotFound(id))
+        self.told(rows.first().map(versioned).transpose())?.ok_or(StoreError::NotFound(id))
     }
 
     /// Adds a product and answers its version.
@@ -98,10 +102,10 @@ impl PostgresStore {
     /// [`StoreError::Exists`], [`StoreError::Unavailable`].
     pub async fn insert(&self, product: Product) -> Result<u64, StoreError> {
         match self.query_retried(INSERT, &columns(&key(product.product_id), &product)).await {
-            Err(Failure::Database(error)) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-                Err(StoreError::Exists(product.product_id))
+            Err(failure) if failure.is_taken_key() => Err(StoreError::Exists(product.product_id)),
+            outcome => {
+                self.told(outcome.and_then(|rows| written::<i64>(&rows[0], "product_insert")).map(i64::cast_unsigned))
             }
-            outcome => Ok(number(&self.available(outcome)?[0], "product_insert")),
         }
     }
 
@@ -111,8 +115,8 @@ impl PostgresStore {
     /// [`StoreError::Unavailable`].
     pub async fn put(&self, product: Product) -> Result<(Put, u64), StoreError> {
         let rows = self.query(PUT, &columns(&key(product.product_id), &product)).await?;
-        let put = if rows[0].get("is_new") { Put::Inserted } else { Put::Replaced };
-        Ok((put, number(&rows[0], "new_version")))
+        let put = if self.told(written(&rows[0], "is_new"))? { Put::Inserted } else { Put::Replaced };
+        Ok((put, self.told(written::<i64>(&rows[0], "new_version"))?.cast_unsigned()))
     }
 
     /// Replaces the fields that the patch names, in one statement, and answers the product as it is then.
@@ -122,7 +126,7 @@ impl PostgresStore {
     pub async fn patch(&self, id: ProductId, patch: ProductPatch) -> Result<Versioned, StoreError> {
         let ProductPatch { manufacturer, price_per_unit, units_available, product_name, .. } = &patch;
         let rows = self.query(PATCH, &[&key(id), manufacturer, price_per_unit, units_available, product_name]).await?;
-        rows.first().map(versioned).ok_or(StoreError::NotFound(id))
+        self.told(rows.first().map(versioned).transpose())?.ok_or(StoreError::NotFound(id))
     }
 
     /// Removes a product and answers the version of that change.
@@ -131,7 +135,7 @@ impl PostgresStore {
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn delete(&self, id: ProductId) -> Result<u64, StoreError> {
         let rows = self.query(DELETE, &[&key(id)]).await?;
-        let version: Option<i64> = rows[0].get(0);
+        let version: Option<i64> = self.told(column(&rows[0], "product_delete"))?;
         version.map(i64::cast_unsigned).ok_or(StoreError::NotFound(id))
     }
 
@@ -146,18 +150,18 @@ impl PostgresStore {
     /// The message of a change that was too long for its notification, unless it was removed since.
     pub(crate) async fn oversize_message(&self, version: u64) -> Result<Option<String>, StoreError> {
         let rows = self.query(OVERSIZE_MESSAGE, &[&version.cast_signed()]).await?;
-        Ok(rows.first().map(|row| row.get(0)))
+        self.told(rows.first().map(|row| column(row, "message")).transpose())
     }
 
     async fn query(&self, sql: &str, arguments: Arguments<'_>) -> Result<Vec<Row>, StoreError> {
         let outcome = self.query_retried(sql, arguments).await;
-        self.available(outcome)
+        self.told(outcome)
     }
 
     async fn query_retried(&self, sql: &str, arguments: Arguments<'_>) -> Result<Vec<Row>, Failure> {
         for _ in 1..TRIES_MAX {
             match self.query_once(sql, arguments).await {
-                Err(Failure::Database(error)) if is_rolled_back_for_another(&error) => {}
+                Err(failure) if failure.may_pass() => {}
                 outcome => return outcome,
             }
         }
@@ -170,44 +174,27 @@ impl PostgresStore {
             let statement = client.prepare_cached(sql).await?;
             client.query(&statement, arguments).await
         });
-        if let Ok(answer) = answer.await {
-            return Ok(answer?);
-        }
-        // Whoever got this connection next would wait for the same answer.
-        drop(Object::take(client));
-        Err(Failure::Silence)
+        let Ok(answer) = answer.await else {
+            // Whoever got this connection next would wait for the same answer.
+            drop(Object::take(client));
+            return Err(Failure::Silence);
+        };
+        answer.map_err(Failure::from).inspect_err(|failure| {
+            if failure.is_stale_statement() {
+                // The other connections have prepared it too.
+                drop(Object::take(client));
+                self.pool.retain(|_, _| false);
+            }
+        })
     }
 
-    fn available<T>(&self, outcome: Result<T, Failure>) -> Result<T, StoreError> {
-        outcome.map_err(|failure| StoreError::Unavailable(format!("{}: {}", self.database, chain(&failure))))
+    fn told<T>(&self, outcome: Result<T, Failure>) -> Result<T, StoreError> {
+        outcome.map_err(|failure| failure.into_store_error(&self.database))
     }
 }
 
 /// What a statement takes in place of `$1` and so on.
 type Arguments<'a> = &'a [&'a (dyn ToSql + Sync)];
-
-/// Why a statement had no result.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("no connection")]
-    Pool(#[from] PoolError),
-    #[error("a statement failed")]
-    Database(#[from] Error),
-    #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
-    Silence,
-}
-
-/// Whether the database rolled the statement back only because of what others did at that moment, so that it may
-/// well succeed when tried anew (<https://www.postgresql.org/docs/15/mvcc-serialization-failure-handling.html>).
-fn is_rolled_back_for_another(error: &Error) -> bool {
-    matches!(error.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED))
-}
-
-/// The error and its causes, in one line. tokio-postgres names the database's own words only as a cause.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
-}
 
 fn key(id: ProductId) -> i64 {
     id.get().cast_signed()
@@ -218,21 +205,31 @@ fn columns<'a>(key: &'a i64, product: &'a Product) -> [&'a (dyn ToSql + Sync); 5
     [key, manufacturer, price_per_unit, units_available, product_name]
 }
 
-fn versioned(row: &Row) -> Versioned {
-    let id = number(row, "product_id");
-    Versioned {
+fn versioned(row: &Row) -> Result<Versioned, Failure> {
+    let id = number(row, "product_id")?;
+    Ok(Versioned {
         product: Product {
-            product_id: ProductId::new(id).expect("a CHECK keeps the key in range"),
-            manufacturer: row.get("manufacturer"),
-            price_per_unit: row.get("price_per_unit"),
-            units_available: row.get("units_available"),
-            product_name: row.get("product_name"),
+            product_id: ProductId::new(id).ok_or(Failure::Key(id))?,
+            manufacturer: column(row, "manufacturer")?,
+            price_per_unit: column(row, "price_per_unit")?,
+            units_available: column(row, "units_available")?,
+            product_name: column(row, "product_name")?,
         },
-        version: number(row, "version"),
-    }
+        version: number(row, "version")?,
+    })
+}
+
+/// A column of what was written.
+fn written<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Result<T, Failure> {
+    column::<Option<T>>(row, name)?.ok_or(Failure::LeftOut)
 }
 
 /// A column that is never negative.
-fn number(row: &Row, column: &str) -> u64 {
-    row.get::<_, i64>(column).cast_unsigned()
+fn number(row: &Row, name: &str) -> Result<u64, Failure> {
+    column::<i64>(row, name).map(i64::cast_unsigned)
+}
+
+/// A column, whose type somebody may have changed since the migration.
+fn column<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Result<T, Failure> {
+    Ok(row.try_get(name)?)
 }
