@@ -36,6 +36,12 @@ on_both_stores!(
     what_is_asked_wrongly_is_told_what_is_right,
     large_and_strange_texts_come_back_as_they_went,
     many_writers_of_one_product_get_versions_of_their_own,
+    a_write_whose_precondition_fails_writes_nothing,
+    a_precondition_of_a_product_that_is_not_there,
+    a_precondition_that_cannot_be_read_is_refused_and_nothing_changes,
+    what_a_reader_has_already_is_not_sent_again,
+    no_update_is_lost_among_writers_that_compare,
+    one_of_many_that_create_wins,
 );
 
 fn stored(id: u64, units: i64, version: u64) -> Value {
@@ -264,4 +270,188 @@ async fn many_writers_of_one_product_get_versions_of_their_own(server: TestServe
         cast.push(socket.next().await["version"].as_u64().unwrap());
     }
     assert_eq!(cast, answered, "every change once, versions growing");
+}
+
+/// Sends a write of product 1 with one header more.
+async fn write_if(server: &TestServer, method: &str, name: &str, value: &str) -> Reply {
+    let (path, body) = match method {
+        "POST" => ("/products", product_json(1, 9)),
+        "PATCH" => ("/products/1", r#"{"unitsAvailable":9}"#.to_owned()),
+        _ => ("/products/1", product_json(1, 9)),
+    };
+    let body = (method != "DELETE").then_some(body);
+    server.request_with(method, path, &[(name, value)], body.as_deref()).await
+}
+
+const WRITES: [&str; 4] = ["PUT", "PATCH", "POST", "DELETE"];
+
+async fn a_write_whose_precondition_fails_writes_nothing(server: TestServer) {
+    let mut socket = Socket::connect(server.address).await;
+    socket.subscribe([1]).await;
+    let older = server.request("PUT", "/products/1", Some(&product_json(1, 1))).await;
+    let newest = server.request("PUT", "/products/1", Some(&product_json(1, 2))).await;
+    let (old, new) = (older.header("etag"), newest.header("etag"));
+    for written in [&older, &newest] {
+        assert_eq!(socket.next().await["version"], written.version());
+    }
+    let (both, weak) = (format!("{old}, {new}"), format!("W/{new}"));
+    for method in WRITES {
+        for (name, value) in [
+            ("if-match", old),
+            ("if-match", &weak),
+            ("if-match", "\"0\", \"abc\", \"18446744073709551615\""),
+            ("if-none-match", "*"),
+            ("if-none-match", new),
+            ("if-none-match", &weak),
+            ("if-none-match", &both),
+        ] {
+            is_problem(&write_if(&server, method, name, value).await, 412, "product 1");
+        }
+    }
+    let never = [("if-match", "*"), ("if-none-match", "*")];
+    is_problem(&server.request_with("PUT", "/products/1", &never, Some(&product_json(1, 9))).await, 412, "product 1");
+    assert_eq!(server.get("/products/1").await.json(), stored(1, 2, newest.version()));
+    for (name, value) in [("if-match", &*both), ("if-match", "*"), ("if-none-match", old)] {
+        is_problem(&write_if(&server, "POST", name, value).await, 409, "product 1 exists");
+    }
+
+    let mut etag = both;
+    for (method, name, value) in [
+        ("PUT", "if-match", None),
+        ("PATCH", "if-match", None),
+        ("PUT", "if-match", Some("*")),
+        ("PATCH", "if-none-match", Some(old)),
+        ("PUT", "if-none-match", Some(old)),
+        ("DELETE", "if-match", None),
+    ] {
+        let written = write_if(&server, method, name, value.unwrap_or(&etag)).await;
+        assert_eq!(written.status, if method == "DELETE" { 204 } else { 200 }, "{method} {name}");
+        etag = written.header("etag").to_owned();
+        let change = socket.next().await;
+        assert_eq!(format!("\"{}\"", change["version"]), etag, "nothing else is cast");
+    }
+}
+
+async fn a_precondition_of_a_product_that_is_not_there(server: TestServer) {
+    for method in WRITES {
+        for value in ["*", "\"1\""] {
+            let reply = write_if(&server, method, "if-match", value).await;
+            // What would be 404 without the precondition is 404 with it.
+            let status = if matches!(method, "PUT" | "POST") { 412 } else { 404 };
+            is_problem(&reply, status, "product 1");
+        }
+    }
+    assert_eq!(server.get("/products").await.json()["products"], json!([]));
+    for method in ["PUT", "POST"] {
+        for value in ["*", "\"1\", W/\"2\""] {
+            assert_eq!(write_if(&server, method, "if-none-match", value).await.status, 201, "{method}: {value}");
+            assert_eq!(server.request("DELETE", "/products/1", None).await.status, 204);
+        }
+    }
+}
+
+async fn a_precondition_that_cannot_be_read_is_refused_and_nothing_changes(server: TestServer) {
+    let version = server.request("PUT", "/products/1", Some(&product_json(1, 1))).await.version();
+    for name in ["if-match", "if-none-match"] {
+        for value in ["1", "", "\"1", "*, \"1\"", "\"1\" \"2\""] {
+            for method in ["PUT", "PATCH", "POST", "DELETE", "GET"] {
+                let path = if method == "POST" { "/products" } else { "/products/1" };
+                let body = (!matches!(method, "DELETE" | "GET")).then_some(if method == "PATCH" {
+                    "{}".to_owned()
+                } else {
+                    product_json(1, 9)
+                });
+                let reply = server.request_with(method, path, &[(name, value)], body.as_deref()).await;
+                is_problem(&reply, 400, name);
+            }
+        }
+    }
+    assert_eq!(server.get("/products/1").await.json(), stored(1, 1, version));
+}
+
+async fn what_a_reader_has_already_is_not_sent_again(server: TestServer) {
+    let older = server.request("PUT", "/products/1", Some(&product_json(1, 1))).await;
+    let newest = server.request("PUT", "/products/1", Some(&product_json(1, 2))).await;
+    let (old, new) = (older.header("etag"), newest.header("etag"));
+    let weak = format!("{old}, W/{new}");
+    for method in ["GET", "HEAD"] {
+        for (name, value, status) in [
+            ("if-none-match", new, 304),
+            ("if-none-match", &weak, 304),
+            ("if-none-match", "*", 304),
+            ("if-none-match", old, 200),
+            ("if-match", new, 200),
+            ("if-match", "*", 200),
+            ("if-match", old, 412),
+        ] {
+            let reply = server.request_with(method, "/products/1", &[(name, value)], None).await;
+            assert_eq!(reply.status, status, "{method} {name}: {value}");
+            if status == 304 {
+                assert_eq!((reply.text.as_str(), reply.header("etag")), ("", new));
+            }
+            assert_eq!(server.request_with(method, "/products/2", &[(name, value)], None).await.status, 404);
+        }
+        let both = [("if-match", old), ("if-none-match", new)];
+        assert_eq!(server.request_with(method, "/products/1", &both, None).await.status, 412, "If-Match comes first");
+    }
+}
+
+async fn no_update_is_lost_among_writers_that_compare(server: TestServer) {
+    const WRITERS: i64 = 6;
+    const UNITS: i64 = 15;
+    server.request("PUT", "/products/1", Some(&product_json(1, 0))).await;
+    let writers = (0..WRITERS).map(|writer| {
+        let address = server.address;
+        tokio::spawn(async move {
+            let mut http = Http::connect(address).await;
+            for _ in 0..UNITS {
+                loop {
+                    let read = http.request("GET", "/products/1", None).await;
+                    let units = read.json()["unitsAvailable"].as_i64().unwrap() + 1;
+                    let (method, body) = match writer % 2 {
+                        0 => ("PUT", product_json(1, units)),
+                        _ => ("PATCH", format!(r#"{{"unitsAvailable":{units}}}"#)),
+                    };
+                    let condition = [("if-match", read.header("etag"))];
+                    let reply = http.request_with(method, "/products/1", &condition, Some(&body)).await;
+                    match reply.status.as_u16() {
+                        200 => break,
+                        412 => {}
+                        _ => panic!("{reply:?}"),
+                    }
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    assert_eq!(server.get("/products/1").await.json()["unitsAvailable"], WRITERS * UNITS);
+}
+
+async fn one_of_many_that_create_wins(server: TestServer) {
+    for round in 0..10 {
+        let (method, path, condition) = match round % 2 {
+            0 => ("PUT", format!("/products/{round}"), "*"),
+            _ => ("POST", "/products".to_owned(), "\"1\""),
+        };
+        let writers = (0..8).map(|writer| {
+            let (address, path) = (server.address, path.clone());
+            tokio::spawn(async move {
+                let mut http = Http::connect(address).await;
+                let body = product_json(round, writer);
+                let reply = http.request_with(method, &path, &[("if-none-match", condition)], Some(&body)).await;
+                (reply.status.as_u16(), writer)
+            })
+        });
+        let mut created = Vec::new();
+        for writer in writers.collect::<Vec<_>>() {
+            match writer.await.unwrap() {
+                (201, writer) => created.push(writer),
+                (status, _) => assert_eq!(status, if method == "PUT" { 412 } else { 409 }),
+            }
+        }
+        assert_eq!(created.len(), 1, "round {round}");
+        assert_eq!(server.get(&format!("/products/{round}")).await.json()["unitsAvailable"], created[0]);
+    }
 }

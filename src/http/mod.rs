@@ -8,6 +8,7 @@ mod access;
 mod h2;
 mod ops;
 mod page;
+mod preconditions;
 mod preface;
 mod problem;
 mod products;

@@ -101,6 +101,10 @@ impl From<StoreError> for Problem {
                 format!("product {id} exists; PUT /products/{id} replaces it, PATCH changes a part of it"),
             ),
             StoreError::NotFound(id) => Self::new(StatusCode::NOT_FOUND, format!("there is no product {id}")),
+            StoreError::PreconditionFailed(id) => {
+                let detail = format!("product {id} is not as If-Match or If-None-Match demands; read it again");
+                Self::new(StatusCode::PRECONDITION_FAILED, detail)
+            }
             StoreError::Refused { refusal, reason } => {
                 let status = match refusal {
                     Refusal::Conflict => StatusCode::CONFLICT,

@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::access::Access;
+use super::preconditions;
 use super::problem::Problem;
 use super::{Answer, Services};
 use crate::model::product::{Product, ProductBody, ProductId, ProductPatch};
-use crate::store::{Put, Versioned};
+use crate::store::{Precondition, Put, StoreError, Versioned};
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;
@@ -51,7 +52,7 @@ pub(super) async fn collection(
             let body: ProductBody = parse(request)?;
             let id = body.product_id.ok_or_else(|| Problem::bad_request("the body has no productId"))?;
             let product = checked(body.into_product(id))?;
-            let version = services.store.insert(product.clone()).await?;
+            let version = services.store.insert(product.clone(), preconditions::read(request.headers())?).await?;
             let mut answer = show(StatusCode::CREATED, &Versioned { product, version });
             let location = HeaderValue::try_from(format!("/products/{id}")).expect("digits and slashes");
             answer.headers_mut().insert(LOCATION, location);
@@ -73,13 +74,14 @@ pub(super) async fn one(
         Method::GET | Method::HEAD => access.require_read(id)?,
         _ => access.require_write()?,
     }
+    let condition = preconditions::read(request.headers())?;
     match *request.method() {
-        Method::GET | Method::HEAD => Ok(show(StatusCode::OK, &services.store.get(id).await?)),
+        Method::GET | Method::HEAD => show_if(&condition, &services.store.get(id).await?),
         Method::PUT => {
             let body: ProductBody = parse(request)?;
             same_id(id, body.product_id)?;
             let product = checked(body.into_product(id))?;
-            let (put, version) = services.store.put(product.clone()).await?;
+            let (put, version) = services.store.put(product.clone(), condition).await?;
             let status = match put {
                 Put::Inserted => StatusCode::CREATED,
                 Put::Replaced => StatusCode::OK,
@@ -90,11 +92,11 @@ pub(super) async fn one(
             let patch: ProductPatch = parse(request)?;
             same_id(id, patch.product_id)?;
             patch.check().map_err(Problem::bad_request)?;
-            let patched = services.store.patch(id, patch).await?;
+            let patched = services.store.patch(id, patch, condition).await?;
             // The rest of the product is for readers.
             Ok(if access.may_read(id) { show(StatusCode::OK, &patched) } else { done(patched.version) })
         }
-        Method::DELETE => Ok(done(services.store.delete(id).await?)),
+        Method::DELETE => Ok(done(services.store.delete(id, condition).await?)),
         _ => Err(Problem::method_not_allowed("GET, HEAD, PUT, PATCH, DELETE")),
     }
 }
@@ -217,6 +219,21 @@ fn checked(product: Product) -> Result<Product, Problem> {
 fn show(status: StatusCode, versioned: &Versioned) -> Answer {
     let mut answer = json(status, &Shown::from(versioned));
     answer.headers_mut().insert(ETAG, etag(versioned.version));
+    answer
+}
+
+/// The answer of a read: 304 to a client that has this version already (RFC 9110, §13.2.2).
+fn show_if(condition: &Precondition, found: &Versioned) -> Result<Answer, Problem> {
+    let version = Some(found.version);
+    if (Precondition { unwanted: None, ..condition.clone() }).holds(version) {
+        return Ok(if condition.holds(version) { show(StatusCode::OK, found) } else { not_modified(found.version) });
+    }
+    Err(StoreError::PreconditionFailed(found.product.product_id).into())
+}
+
+fn not_modified(version: u64) -> Answer {
+    let mut answer = done(version);
+    *answer.status_mut() = StatusCode::NOT_MODIFIED;
     answer
 }
 

@@ -1,15 +1,17 @@
 //! Where products are read and written: [`Store`], embedded or Postgres.
 //!
-//! A store acknowledges a write after it is durable, with the version that the change got. The change itself reaches
+//! A write is done in one transaction, and only if its [`Precondition`] holds of the row then. A store acknowledges it after it is durable, with the version that the change got. The change itself reaches
 //! subscribers as an event of the source ([`SourceEvent`](crate::model::event::SourceEvent)), never from here.
 
 pub mod embedded;
 pub mod postgres;
+mod precondition;
 
 use tokio::runtime::Handle;
 
 use self::embedded::EmbeddedStore;
 use self::postgres::PostgresStore;
+pub use self::precondition::{Precondition, Versions};
 use crate::model::product::{Product, ProductId, ProductPatch};
 
 /// A product with the version of its last change.
@@ -52,6 +54,9 @@ pub enum StoreError {
     /// No product has this id.
     #[error("product {0} does not exist")]
     NotFound(ProductId),
+    /// The row is not as the precondition demands; nothing was written.
+    #[error("product {0} is not as the precondition demands")]
+    PreconditionFailed(ProductId),
     /// A rule of the store forbids it, and asking again will not help.
     #[error("the store refuses it: {reason}")]
     Refused {
@@ -120,12 +125,12 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn insert(&self, product: Product) -> Result<u64, StoreError> {
+    pub async fn insert(&self, product: Product, condition: Precondition) -> Result<u64, StoreError> {
         match self {
-            Self::Embedded(store) => store.insert(product).await,
+            Self::Embedded(store) => store.insert(product, condition).await,
             Self::Postgres(store, control) => {
                 let store = store.clone();
-                on_control(control, async move { store.insert(product).await }).await
+                on_control(control, async move { store.insert(product, condition).await }).await
             }
         }
     }
@@ -134,12 +139,12 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn put(&self, product: Product) -> Result<(Put, u64), StoreError> {
+    pub async fn put(&self, product: Product, condition: Precondition) -> Result<(Put, u64), StoreError> {
         match self {
-            Self::Embedded(store) => store.put(product).await,
+            Self::Embedded(store) => store.put(product, condition).await,
             Self::Postgres(store, control) => {
                 let store = store.clone();
-                on_control(control, async move { store.put(product).await }).await
+                on_control(control, async move { store.put(product, condition).await }).await
             }
         }
     }
@@ -148,12 +153,17 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn patch(&self, id: ProductId, patch: ProductPatch) -> Result<Versioned, StoreError> {
+    pub async fn patch(
+        &self,
+        id: ProductId,
+        patch: ProductPatch,
+        condition: Precondition,
+    ) -> Result<Versioned, StoreError> {
         match self {
-            Self::Embedded(store) => store.patch(id, patch).await,
+            Self::Embedded(store) => store.patch(id, patch, condition).await,
             Self::Postgres(store, control) => {
                 let store = store.clone();
-                on_control(control, async move { store.patch(id, patch).await }).await
+                on_control(control, async move { store.patch(id, patch, condition).await }).await
             }
         }
     }
@@ -162,12 +172,12 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn delete(&self, id: ProductId) -> Result<u64, StoreError> {
+    pub async fn delete(&self, id: ProductId, condition: Precondition) -> Result<u64, StoreError> {
         match self {
-            Self::Embedded(store) => store.delete(id).await,
+            Self::Embedded(store) => store.delete(id, condition).await,
             Self::Postgres(store, control) => {
                 let store = store.clone();
-                on_control(control, async move { store.delete(id).await }).await
+                on_control(control, async move { store.delete(id, condition).await }).await
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use rowcast::store::StoreError;
 use rowcast::store::postgres::PostgresStore;
+use rowcast::store::{Precondition, StoreError};
 use tokio_postgres::Client;
 
 use super::{Fixture, id, insert_sql, json, macbook};
@@ -59,9 +59,9 @@ async fn crowd_step(client: &Client, store: &PostgresStore, step: u64) {
     let upsert = format!("{} ON CONFLICT (product_id) DO UPDATE SET units_available = 9", insert_sql(one));
     let delete = format!("DELETE FROM products WHERE product_id = {one}");
     let outcome = match step % 7 {
-        0 => store.insert(macbook(one)).await.map(|_| ()),
-        1 => store.put(macbook(one)).await.map(|_| ()),
-        2 => store.delete(id(one)).await.map(|_| ()),
+        0 => store.insert(macbook(one), Precondition::default()).await.map(|_| ()),
+        1 => store.put(macbook(one), Precondition::default()).await.map(|_| ()),
+        2 => store.delete(id(one), Precondition::default()).await.map(|_| ()),
         3 => run(client, &format!("UPDATE products SET product_id = {other} WHERE product_id = {one}")).await,
         4 => run(client, &format!("BEGIN; {delete}; {upsert}; {delete}; COMMIT")).await,
         5 => run(client, &format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {upsert}; COMMIT")).await,

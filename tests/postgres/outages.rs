@@ -1,8 +1,8 @@
 //! The database goes away and comes back.
 
-use rowcast::store::StoreError;
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::{POOL_CONNECTIONS_MAX, PostgresStore};
+use rowcast::store::{Precondition, StoreError};
 
 use super::{Fixture, id, insert_sql, macbook, signal, until_store_is_blocked};
 use crate::support::postgres::Cluster;
@@ -15,7 +15,7 @@ fn assert_unavailable<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) {
 async fn requests_fail_while_it_is_down_and_work_after() {
     let cluster = Cluster::start();
     let Fixture { store, database, mut changes, .. } = Fixture::in_cluster(&cluster).await;
-    store.insert(macbook(1)).await.unwrap();
+    store.insert(macbook(1), Precondition::default()).await.unwrap();
     changes.next().await;
     for crash in [false, true] {
         if crash {
@@ -27,10 +27,12 @@ async fn requests_fail_while_it_is_down_and_work_after() {
         assert_unavailable(&store.check().await);
         assert_unavailable(&store.get(id(1)).await);
         assert_unavailable(&store.list(None, 1).await);
-        assert_unavailable(&store.insert(macbook(2)).await);
-        assert_unavailable(&store.put(macbook(2)).await);
-        assert_unavailable(&store.patch(id(1), rowcast::model::product::ProductPatch::default()).await);
-        assert_unavailable(&store.delete(id(1)).await);
+        assert_unavailable(&store.insert(macbook(2), Precondition::default()).await);
+        assert_unavailable(&store.put(macbook(2), Precondition::default()).await);
+        assert_unavailable(
+            &store.patch(id(1), rowcast::model::product::ProductPatch::default(), Precondition::default()).await,
+        );
+        assert_unavailable(&store.delete(id(1), Precondition::default()).await);
 
         cluster.start_again();
         changes.barrier().await;

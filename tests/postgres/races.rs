@@ -3,7 +3,7 @@
 //! The first session holds the row's lock, the second is seen to wait for it, and only then the first goes on.
 
 use rowcast::model::product::Product;
-use rowcast::store::Put;
+use rowcast::store::{Precondition, Put};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
@@ -157,11 +157,11 @@ async fn the_store_answers_the_version_that_an_insert_got_in_the_end() {
         let Fixture { database, store, mut changes, .. } = Fixture::new().await;
         let holder = database.connect().await;
         isolate_by_default(&holder, level).await;
-        store.insert(macbook(1)).await.unwrap();
+        store.insert(macbook(1), Precondition::default()).await.unwrap();
         holder.batch_execute(&format!("BEGIN; {UPDATE}")).await.unwrap();
         let waiting = tokio::spawn({
             let store = store.clone();
-            async move { store.insert(macbook(1)).await }
+            async move { store.insert(macbook(1), Precondition::default()).await }
         });
         until_store_is_blocked(&database, 1).await;
         holder.batch_execute(&format!("{DELETE}; COMMIT")).await.unwrap();
@@ -175,11 +175,11 @@ async fn the_store_answers_the_version_that_an_insert_got_in_the_end() {
 async fn the_store_answers_what_a_put_did_in_the_end() {
     let Fixture { database, store, mut changes, .. } = Fixture::new().await;
     let holder = database.connect().await;
-    store.insert(macbook(1)).await.unwrap();
+    store.insert(macbook(1), Precondition::default()).await.unwrap();
     holder.batch_execute(&format!("BEGIN; {UPDATE}")).await.unwrap();
     let waiting = tokio::spawn({
         let store = store.clone();
-        async move { store.put(macbook(1)).await }
+        async move { store.put(macbook(1), Precondition::default()).await }
     });
     until_store_is_blocked(&database, 1).await;
     holder.batch_execute(&format!("{DELETE}; COMMIT")).await.unwrap();
@@ -193,11 +193,13 @@ async fn a_write_that_was_rolled_back_for_another_is_tried_again() {
     let Fixture { database, store, .. } = Fixture::new().await;
     let client = database.connect().await;
     isolate_by_default(&client, "repeatable read").await;
-    store.insert(macbook(1)).await.unwrap();
+    store.insert(macbook(1), Precondition::default()).await.unwrap();
     client.batch_execute(&format!("BEGIN; {UPDATE}")).await.unwrap();
     let waiting = tokio::spawn({
         let store = store.clone();
-        async move { store.patch(id(1), serde_json::from_str(r#"{"productName":"Air"}"#).unwrap()).await }
+        async move {
+            store.patch(id(1), serde_json::from_str(r#"{"productName":"Air"}"#).unwrap(), Precondition::default()).await
+        }
     });
     until_store_is_blocked(&database, 1).await;
     client.batch_execute("COMMIT").await.unwrap();

@@ -1,7 +1,7 @@
 //! What the store answers, and that it is what subscribers are told.
 
 use rowcast::model::product::{Product, ProductPatch};
-use rowcast::store::{Put, StoreError, Versioned};
+use rowcast::store::{Precondition, Put, StoreError, Versioned};
 
 use super::{Fixture, id, insert_sql, macbook};
 
@@ -9,22 +9,25 @@ use super::{Fixture, id, insert_sql, macbook};
 async fn a_product_is_written_and_read() {
     let Fixture { store, mut changes, .. } = Fixture::new().await;
     assert!(matches!(store.get(id(1)).await, Err(StoreError::NotFound(missing)) if missing == id(1)));
-    assert!(matches!(store.delete(id(1)).await, Err(StoreError::NotFound(_))));
+    assert!(matches!(store.delete(id(1), Precondition::default()).await, Err(StoreError::NotFound(_))));
     let patch: ProductPatch = serde_json::from_str(r#"{"unitsAvailable":7}"#).unwrap();
-    assert!(matches!(store.patch(id(1), patch.clone()).await, Err(StoreError::NotFound(_))));
+    assert!(matches!(store.patch(id(1), patch.clone(), Precondition::default()).await, Err(StoreError::NotFound(_))));
 
-    let inserted = store.insert(macbook(1)).await.unwrap();
+    let inserted = store.insert(macbook(1), Precondition::default()).await.unwrap();
     assert_eq!(store.get(id(1)).await.unwrap(), Versioned { product: macbook(1), version: inserted });
-    assert!(matches!(store.insert(macbook(1)).await, Err(StoreError::Exists(taken)) if taken == id(1)));
+    assert!(
+        matches!(store.insert(macbook(1), Precondition::default()).await, Err(StoreError::Exists(taken)) if taken == id(1))
+    );
 
-    let patched = store.patch(id(1), patch).await.unwrap();
+    let patched = store.patch(id(1), patch, Precondition::default()).await.unwrap();
     assert_eq!(patched.product, Product { units_available: 7, ..macbook(1) });
     assert_eq!(store.get(id(1)).await.unwrap(), patched);
 
-    let (put, replaced) = store.put(Product { product_name: "Air".into(), ..macbook(1) }).await.unwrap();
+    let (put, replaced) =
+        store.put(Product { product_name: "Air".into(), ..macbook(1) }, Precondition::default()).await.unwrap();
     assert_eq!(put, Put::Replaced);
-    let deleted = store.delete(id(1)).await.unwrap();
-    let (put, put_again) = store.put(macbook(1)).await.unwrap();
+    let deleted = store.delete(id(1), Precondition::default()).await.unwrap();
+    let (put, put_again) = store.put(macbook(1), Precondition::default()).await.unwrap();
     assert_eq!(put, Put::Inserted);
 
     let told = changes.of_one_product(5).await;
@@ -44,7 +47,7 @@ async fn the_ends_of_the_ranges_are_kept() {
     for number in [0, rowcast::model::product::ProductId::MAX.get()] {
         for units_available in [i64::MIN, i64::MAX] {
             let product = Product { units_available, manufacturer: String::new(), ..macbook(number) };
-            store.put(product.clone()).await.unwrap();
+            store.put(product.clone(), Precondition::default()).await.unwrap();
             assert_eq!(store.get(id(number)).await.unwrap().product, product);
         }
     }
@@ -68,8 +71,8 @@ async fn the_list_is_paged_by_id() {
 #[tokio::test]
 async fn a_patch_that_names_nothing_is_a_change_all_the_same() {
     let Fixture { store, mut changes, .. } = Fixture::new().await;
-    store.insert(macbook(1)).await.unwrap();
-    let patched = store.patch(id(1), ProductPatch::default()).await.unwrap();
+    store.insert(macbook(1), Precondition::default()).await.unwrap();
+    let patched = store.patch(id(1), ProductPatch::default(), Precondition::default()).await.unwrap();
     assert_eq!(patched.product, macbook(1));
     assert_eq!(changes.of_one_product(2).await[1], ("UPDATE".to_owned(), patched.version));
 }

@@ -19,7 +19,7 @@ use tracing::info;
 
 use self::lock::DirectoryLock;
 use self::writer::{Done, Request, Write};
-use super::{Put, StoreError, Versioned};
+use super::{Precondition, Put, StoreError, Versioned};
 use crate::model::event::SourceEvent;
 use crate::model::product::{Product, ProductId, ProductPatch};
 use crate::supervisor::Part;
@@ -157,35 +157,40 @@ impl EmbeddedStore {
     /// Adds a product; the version of the change.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] and [`StoreError::Unavailable`].
-    pub async fn insert(&self, product: Product) -> Result<u64, StoreError> {
-        self.write(Write::Insert(product)).await.map(|done| done.version)
+    /// [`StoreError::Exists`], [`StoreError::PreconditionFailed`] and [`StoreError::Unavailable`].
+    pub async fn insert(&self, product: Product, condition: Precondition) -> Result<u64, StoreError> {
+        self.write(Write::Insert(product), condition).await.map(|done| done.version)
     }
 
     /// Replaces a product whole, or adds it.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn put(&self, product: Product) -> Result<(Put, u64), StoreError> {
-        let done = self.write(Write::Put(product)).await?;
+    /// [`StoreError::PreconditionFailed`] and [`StoreError::Unavailable`].
+    pub async fn put(&self, product: Product, condition: Precondition) -> Result<(Put, u64), StoreError> {
+        let done = self.write(Write::Put(product), condition).await?;
         Ok((if done.inserted { Put::Inserted } else { Put::Replaced }, done.version))
     }
 
     /// Changes a part of a product; the whole as it is then.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
-    pub async fn patch(&self, id: ProductId, patch: ProductPatch) -> Result<Versioned, StoreError> {
-        let done = self.write(Write::Patch(id, patch)).await?;
+    /// [`StoreError::NotFound`], [`StoreError::PreconditionFailed`] and [`StoreError::Unavailable`].
+    pub async fn patch(
+        &self,
+        id: ProductId,
+        patch: ProductPatch,
+        condition: Precondition,
+    ) -> Result<Versioned, StoreError> {
+        let done = self.write(Write::Patch(id, patch), condition).await?;
         Ok(Versioned { product: done.product, version: done.version })
     }
 
     /// Removes a product; the version of the change.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
-    pub async fn delete(&self, id: ProductId) -> Result<u64, StoreError> {
-        self.write(Write::Delete(id)).await.map(|done| done.version)
+    /// [`StoreError::NotFound`], [`StoreError::PreconditionFailed`] and [`StoreError::Unavailable`].
+    pub async fn delete(&self, id: ProductId, condition: Precondition) -> Result<u64, StoreError> {
+        self.write(Write::Delete(id), condition).await.map(|done| done.version)
     }
 
     /// Whether the store can be written.
@@ -212,9 +217,9 @@ impl EmbeddedStore {
         result.map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
-    async fn write(&self, write: Write) -> Result<Done, StoreError> {
+    async fn write(&self, write: Write, condition: Precondition) -> Result<Done, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.writes.send(Request::Write(write, answer)).await.map_err(|_| unwritable())?;
+        self.writes.send(Request::Write(write, condition, answer)).await.map_err(|_| unwritable())?;
         answered.await.map_err(|_| unwritable())?
     }
 }

@@ -38,10 +38,10 @@ async fn stop(store: EmbeddedStore, writer: EmbeddedWriter) {
 async fn what_was_written_is_there_after_a_restart_and_versions_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer, mut source) = open(dir.path());
-    assert_eq!(store.insert(product(1, "a")).await.unwrap(), 1);
-    assert_eq!(store.put(product(2, "b")).await.unwrap(), (Put::Inserted, 2));
-    assert_eq!(store.put(product(1, "c")).await.unwrap(), (Put::Replaced, 3));
-    assert_eq!(store.delete(id(2)).await.unwrap(), 4);
+    assert_eq!(store.insert(product(1, "a"), Precondition::default()).await.unwrap(), 1);
+    assert_eq!(store.put(product(2, "b"), Precondition::default()).await.unwrap(), (Put::Inserted, 2));
+    assert_eq!(store.put(product(1, "c"), Precondition::default()).await.unwrap(), (Put::Replaced, 3));
+    assert_eq!(store.delete(id(2), Precondition::default()).await.unwrap(), 4);
     stop(store, writer).await;
     let mut versions = Vec::new();
     assert!(matches!(source.next().await, Some(SourceEvent::Barrier)), "nothing is ever missed");
@@ -54,7 +54,11 @@ async fn what_was_written_is_there_after_a_restart_and_versions_go_on() {
     let (store, writer, _source) = open(dir.path());
     assert_eq!(store.get(id(1)).await.unwrap(), Versioned { product: product(1, "c"), version: 3 });
     assert!(matches!(store.get(id(2)).await, Err(StoreError::NotFound(_))));
-    assert_eq!(store.insert(product(2, "d")).await.unwrap(), 5, "above the version of the delete");
+    assert_eq!(
+        store.insert(product(2, "d"), Precondition::default()).await.unwrap(),
+        5,
+        "above the version of the delete"
+    );
     stop(store, writer).await;
 }
 
@@ -63,16 +67,20 @@ async fn writes_that_cannot_be_done_disturb_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer, _source) = open(dir.path());
     let (first, second, patched, removed) = tokio::join!(
-        store.insert(product(1, "a")),
-        store.insert(product(1, "b")),
-        store.patch(id(9), ProductPatch::default()),
-        store.delete(id(9)),
+        store.insert(product(1, "a"), Precondition::default()),
+        store.insert(product(1, "b"), Precondition::default()),
+        store.patch(id(9), ProductPatch::default(), Precondition::default()),
+        store.delete(id(9), Precondition::default()),
     );
     assert_eq!(first.unwrap(), 1);
     assert!(matches!(second, Err(StoreError::Exists(_))));
     assert!(matches!(patched, Err(StoreError::NotFound(_))));
     assert!(matches!(removed, Err(StoreError::NotFound(_))));
-    assert_eq!(store.insert(product(3, "c")).await.unwrap(), 2, "a write that was refused took no version");
+    assert_eq!(
+        store.insert(product(3, "c"), Precondition::default()).await.unwrap(),
+        2,
+        "a write that was refused took no version"
+    );
     stop(store, writer).await;
 }
 
@@ -81,7 +89,7 @@ async fn the_list_is_ordered_and_paged() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer, _source) = open(dir.path());
     for number in [5, 1, ProductId::MAX.get(), 3] {
-        store.insert(product(number, "x")).await.unwrap();
+        store.insert(product(number, "x"), Precondition::default()).await.unwrap();
     }
     let ids = |page: Vec<Versioned>| page.into_iter().map(|row| row.product.product_id.get()).collect::<Vec<_>>();
     assert_eq!(ids(store.list(None, 3).await.unwrap()), [1, 3, 5]);

@@ -9,11 +9,13 @@ use redb::{Database, ReadableTable, Table};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::{META, PRODUCTS, Row, VERSION, versioned};
+use super::data_file::{DataFile, META, PRODUCTS, Row, VERSION};
+use super::guard::guarded;
+use super::{told, versioned};
 use crate::model::change::{Action, Change};
 use crate::model::event::SourceEvent;
 use crate::model::product::{Product, ProductId, ProductPatch};
-use crate::store::StoreError;
+use crate::store::{Precondition, StoreError};
 use crate::supervisor::Part;
 
 /// How many writes share a commit at most: what bounds the memory of a transaction.
@@ -44,12 +46,22 @@ type Answer = oneshot::Sender<Result<Done, StoreError>>;
 
 #[derive(Debug)]
 pub(super) enum Request {
-    Write(Write, Answer),
+    Write(Write, Precondition, Answer),
+    /// Finds out whether commits are possible. The sender is dropped when that is known.
+    Probe(oneshot::Sender<()>),
     Stop,
 }
 
+/// What is done together.
+#[derive(Default)]
+struct Batch {
+    writes: Vec<(Write, Precondition, Answer)>,
+    probes: Vec<oneshot::Sender<()>>,
+    is_last: bool,
+}
+
 pub(super) fn spawn(
-    database: Arc<Database>,
+    file: Arc<DataFile>,
     failed: Arc<AtomicBool>,
     requests: mpsc::Receiver<Request>,
     feed: Feed,
@@ -57,44 +69,62 @@ pub(super) fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("store".into()).spawn(move || {
         let _part = part;
-        run(&database, &failed, requests, &feed);
+        run(&file, &failed, requests, &feed);
+        file.close();
     })
 }
 
-fn run(database: &Database, failed: &AtomicBool, mut requests: mpsc::Receiver<Request>, feed: &Feed) {
+fn run(file: &DataFile, failed: &AtomicBool, mut requests: mpsc::Receiver<Request>, feed: &Feed) {
     let _ = feed.blocking_send(SourceEvent::Barrier);
-    let mut batch = Vec::new();
+    let mut taken = Vec::new();
     loop {
-        let taken = requests.blocking_recv_many(&mut batch, COMMIT_WRITES_MAX);
-        let stops = taken == 0 || batch.iter().any(|request| matches!(request, Request::Stop));
-        let writes: Vec<_> = batch.drain(..).filter_map(Request::into_write).collect();
-        match commit(database, &writes) {
-            Ok(results) => {
-                failed.store(false, Ordering::Relaxed);
-                for ((_, answer), result) in writes.into_iter().zip(results) {
-                    publish(feed, answer, result);
+        let is_closed = requests.blocking_recv_many(&mut taken, COMMIT_WRITES_MAX) == 0;
+        let Batch { writes, probes, is_last } = Batch::of(taken.drain(..));
+        if !writes.is_empty() || !probes.is_empty() {
+            match file.with(|database| commit(database, &writes)) {
+                Ok(results) => {
+                    failed.store(false, Ordering::Relaxed);
+                    for ((_, _, answer), result) in writes.into_iter().zip(results) {
+                        publish(feed, answer, result);
+                    }
                 }
-            }
-            Err(error) => {
-                error!(%error, "a commit failed; nothing of it was written");
-                failed.store(true, Ordering::Relaxed);
-                for (_, answer) in writes {
-                    let _ = answer.send(Err(StoreError::Unavailable(error.to_string())));
+                Err(error) => {
+                    failed.store(true, Ordering::Relaxed);
+                    refuse(file, writes, &error);
                 }
             }
         }
-        if stops {
+        if is_last || is_closed {
             return;
         }
     }
 }
 
-impl Request {
-    fn into_write(self) -> Option<(Write, Answer)> {
-        match self {
-            Self::Write(write, answer) => Some((write, answer)),
-            Self::Stop => None,
+impl Batch {
+    fn of(requests: impl Iterator<Item = Request>) -> Self {
+        let mut batch = Self::default();
+        for request in requests {
+            match request {
+                Request::Write(write, condition, answer) => batch.writes.push((write, condition, answer)),
+                Request::Probe(done) => batch.probes.push(done),
+                Request::Stop => batch.is_last = true,
+            }
         }
+        batch
+    }
+}
+
+/// Answers writes whose commit failed, and makes the next commit possible, which redb refuses after an error of the
+/// disk until the file is opened again.
+fn refuse(file: &DataFile, writes: Vec<(Write, Precondition, Answer)>, why: &redb::Error) {
+    error!(error = %why, "a commit failed; nothing of it was written");
+    for (_, _, answer) in writes {
+        let _ = answer.send(Err(told(why)));
+    }
+    if matches!(why, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
+        && let Err(error) = file.reopen()
+    {
+        error!(%error, "the data file cannot be opened again; reads and writes are refused until it can");
     }
 }
 
@@ -114,17 +144,14 @@ type Results = Vec<Result<(Action, Done), StoreError>>;
 
 /// Writes all in one transaction, on disk when this returns. A write that cannot be done (its product exists, or does
 /// not) changes nothing and disturbs no other.
-fn commit(database: &Database, writes: &[(Write, Answer)]) -> Result<Results, redb::Error> {
-    if writes.is_empty() {
-        return Ok(Vec::new());
-    }
+fn commit(database: &Database, writes: &[(Write, Precondition, Answer)]) -> Result<Results, redb::Error> {
     let transaction = database.begin_write()?;
     let results = {
         let mut products = transaction.open_table(PRODUCTS)?;
         let mut meta = transaction.open_table(META)?;
         let mut version = meta.get(VERSION)?.map_or(0, |version| version.value());
-        let results =
-            writes.iter().map(|(write, _)| apply(&mut products, &mut version, write)).collect::<Result<_, _>>()?;
+        let apply = |(write, condition, _): &_| apply(&mut products, &mut version, write, condition);
+        let results = writes.iter().map(apply).collect::<Result<_, _>>()?;
         meta.insert(VERSION, version)?;
         results
     };
@@ -136,12 +163,20 @@ fn apply(
     products: &mut Table<'_, u64, Row>,
     version: &mut u64,
     write: &Write,
+    condition: &Precondition,
 ) -> Result<Result<(Action, Done), StoreError>, redb::Error> {
     let id = write.product_id();
-    let before = products.get(id.get())?.map(|row| versioned(id.get(), row.value()).product);
-    let (action, product) = match (write, before) {
-        (Write::Insert(_), Some(_)) => return Ok(Err(StoreError::Exists(id))),
+    let before = guarded(|| Ok(products.get(id.get())?.map(|row| versioned(id.get(), row.value()))));
+    let before = match before {
+        Err(error @ redb::Error::Corrupted(_)) => return Ok(Err(told(&error))),
+        before => before?,
+    };
+    let is_met = condition.holds(before.as_ref().map(|before| before.version));
+    let (action, product) = match (write, before.map(|before| before.product)) {
+        // RFC 9110, §13.2.1: a condition counts only where the write could be done without it.
         (Write::Patch(..) | Write::Delete(_), None) => return Ok(Err(StoreError::NotFound(id))),
+        _ if !is_met => return Ok(Err(StoreError::PreconditionFailed(id))),
+        (Write::Insert(_), Some(_)) => return Ok(Err(StoreError::Exists(id))),
         (Write::Insert(product) | Write::Put(product), None) => (Action::Insert, product.clone()),
         (Write::Put(product), Some(_)) => (Action::Update, product.clone()),
         (Write::Patch(_, patch), Some(before)) => (Action::Update, patch.clone().apply(before)),

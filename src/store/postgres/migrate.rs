@@ -16,8 +16,14 @@ pub struct Migration {
 }
 
 /// The migrations of this build, in order.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "0001_products.sql", sql: include_str!("../../../migrations/0001_products.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "0001_products.sql", sql: include_str!("../../../migrations/0001_products.sql") },
+    Migration {
+        version: 2,
+        name: "0002_conditional_writes.sql",
+        sql: include_str!("../../../migrations/0002_conditional_writes.sql"),
+    },
+];
 
 /// One server migrates a database at a time; those that start with it wait here. The bytes of "rowcast".
 const ADVISORY_LOCK: i64 = 0x72_6f_77_63_61_73_74;

@@ -1,5 +1,6 @@
 //! Products in Postgres: [`PostgresStore`]. Versions and notifications are the triggers' work
-//! (`migrations/0001_products.sql`), so that writers with plain SQL get them too.
+//! (`migrations/0001_products.sql`), so that writers with plain SQL get them too. A write with a precondition is one call of
+//! a function that locks the row, looks at its version and writes (`migrations/0002_conditional_writes.sql`).
 
 pub mod config;
 mod failure;
@@ -19,7 +20,7 @@ use self::config::PostgresConfig;
 use self::failure::Failure;
 pub(crate) use self::failure::chain;
 use crate::model::product::{Product, ProductId, ProductPatch};
-use crate::store::{Put, StoreError, Versioned};
+use crate::store::{Precondition, Put, StoreError, Versioned, Versions};
 
 /// How many connections the requests share; those that find none free wait 2 s.
 pub const POOL_CONNECTIONS_MAX: usize = 16;
@@ -46,6 +47,9 @@ const PATCH: &str = "UPDATE products SET manufacturer = coalesce($2, manufacture
      product_name = coalesce($5, product_name) WHERE product_id = $1 \
      RETURNING product_id, manufacturer, price_per_unit, units_available, product_name, version";
 const DELETE: &str = "SELECT product_delete($1)";
+const PUT_IF: &str = "SELECT met, is_new, new_version FROM product_put_if($1, $2, $3, $4, $5, $6, $7, $8)";
+const PATCH_IF: &str = "SELECT met, (patched).* FROM product_patch_if($1, $2, $3, $4, $5, $6, $7, $8)";
+const DELETE_IF: &str = "SELECT met, new_version FROM product_delete_if($1, $2, $3, $4)";
 const CHECK: &str = "SELECT 1";
 const OVERSIZE_MESSAGE: &str = "SELECT message FROM oversize_changes WHERE version = $1";
 
@@ -100,9 +104,13 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError::Exists`], [`StoreError::Unavailable`].
-    pub async fn insert(&self, product: Product) -> Result<u64, StoreError> {
-        match self.query_retried(INSERT, &columns(&key(product.product_id), &product)).await {
-            Err(failure) if failure.is_taken_key() => Err(StoreError::Exists(product.product_id)),
+    pub async fn insert(&self, product: Product, condition: Precondition) -> Result<u64, StoreError> {
+        let id = product.product_id;
+        if !condition.holds(None) {
+            return Err(self.not_inserted(id, &condition).await);
+        }
+        match self.query_retried(INSERT, &columns(&key(id), &product)).await {
+            Err(failure) if failure.is_taken_key() => Err(self.not_inserted(id, &condition).await),
             outcome => {
                 self.told(outcome.and_then(|rows| written::<i64>(&rows[0], "product_insert")).map(i64::cast_unsigned))
             }
@@ -113,8 +121,17 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn put(&self, product: Product) -> Result<(Put, u64), StoreError> {
-        let rows = self.query(PUT, &columns(&key(product.product_id), &product)).await?;
+    pub async fn put(&self, product: Product, condition: Precondition) -> Result<(Put, u64), StoreError> {
+        let key = key(product.product_id);
+        let rows = if condition.is_none() {
+            self.query(PUT, &columns(&key, &product)).await?
+        } else {
+            let Condition { presence, wanted, unwanted } = &condition.into();
+            let [one, two, three, four, five] = columns(&key, &product);
+            let rows = self.query(PUT_IF, &[one, two, three, four, five, presence, wanted, unwanted]).await?;
+            self.met(&rows[0], product.product_id)?;
+            rows
+        };
         let put = if self.told(written(&rows[0], "is_new"))? { Put::Inserted } else { Put::Replaced };
         Ok((put, self.told(written::<i64>(&rows[0], "new_version"))?.cast_unsigned()))
     }
@@ -123,9 +140,23 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
-    pub async fn patch(&self, id: ProductId, patch: ProductPatch) -> Result<Versioned, StoreError> {
+    pub async fn patch(
+        &self,
+        id: ProductId,
+        patch: ProductPatch,
+        condition: Precondition,
+    ) -> Result<Versioned, StoreError> {
         let ProductPatch { manufacturer, price_per_unit, units_available, product_name, .. } = &patch;
-        let rows = self.query(PATCH, &[&key(id), manufacturer, price_per_unit, units_available, product_name]).await?;
+        let key = key(id);
+        let fields: Arguments<'_> = &[&key, manufacturer, price_per_unit, units_available, product_name];
+        let rows = if condition.is_none() {
+            self.query(PATCH, fields).await?
+        } else {
+            let Condition { presence, wanted, unwanted } = &condition.into();
+            let rows = self.query(PATCH_IF, &[fields, &[presence, wanted, unwanted]].concat()).await?;
+            self.met(&rows[0], id)?;
+            rows
+        };
         self.told(rows.first().map(versioned).transpose())?.ok_or(StoreError::NotFound(id))
     }
 
@@ -133,7 +164,13 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
-    pub async fn delete(&self, id: ProductId) -> Result<u64, StoreError> {
+    pub async fn delete(&self, id: ProductId, condition: Precondition) -> Result<u64, StoreError> {
+        if !condition.is_none() {
+            let Condition { presence, wanted, unwanted } = &condition.into();
+            let rows = self.query(DELETE_IF, &[&key(id), presence, wanted, unwanted]).await?;
+            self.met(&rows[0], id)?;
+            return self.told(written::<i64>(&rows[0], "new_version")).map(i64::cast_unsigned);
+        }
         let rows = self.query(DELETE, &[&key(id)]).await?;
         let version: Option<i64> = self.told(column(&rows[0], "product_delete"))?;
         version.map(i64::cast_unsigned).ok_or(StoreError::NotFound(id))
@@ -153,6 +190,28 @@ impl PostgresStore {
         self.told(rows.first().map(|row| column(row, "message")).transpose())
     }
 
+    /// Why a product is not inserted under its condition. Nothing is written, so that it may be looked at afterwards.
+    async fn not_inserted(&self, id: ProductId, condition: &Precondition) -> StoreError {
+        if condition.is_none() {
+            return StoreError::Exists(id);
+        }
+        let version = match self.get(id).await {
+            Ok(found) => Some(found.version),
+            Err(StoreError::NotFound(_)) => None,
+            Err(error) => return error,
+        };
+        if condition.holds(version) { StoreError::Exists(id) } else { StoreError::PreconditionFailed(id) }
+    }
+
+    /// Whether the row that a conditional write locked was there and met the condition.
+    fn met(&self, row: &Row, id: ProductId) -> Result<(), StoreError> {
+        match self.told(column(row, "met"))? {
+            Some(true) => Ok(()),
+            Some(false) => Err(StoreError::PreconditionFailed(id)),
+            None => Err(StoreError::NotFound(id)),
+        }
+    }
+
     async fn query(&self, sql: &str, arguments: Arguments<'_>) -> Result<Vec<Row>, StoreError> {
         let outcome = self.query_retried(sql, arguments).await;
         self.told(outcome)
@@ -161,7 +220,7 @@ impl PostgresStore {
     async fn query_retried(&self, sql: &str, arguments: Arguments<'_>) -> Result<Vec<Row>, Failure> {
         for _ in 1..TRIES_MAX {
             match self.query_once(sql, arguments).await {
-                Err(failure) if failure.may_pass() => {}
+                Err(failure) if failure.may_pass() || sql == PUT_IF && failure.is_taken_key() => {}
                 outcome => return outcome,
             }
         }
@@ -195,6 +254,38 @@ impl PostgresStore {
 
 /// What a statement takes in place of `$1` and so on.
 type Arguments<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// A precondition as the functions take it (`migrations/0002_conditional_writes.sql`).
+struct Condition {
+    presence: Option<bool>,
+    wanted: Option<Vec<i64>>,
+    unwanted: Option<Vec<i64>>,
+}
+
+impl From<Precondition> for Condition {
+    fn from(condition: Precondition) -> Self {
+        let Precondition { wanted, unwanted } = condition;
+        let presence = match (&wanted, &unwanted) {
+            (_, Some(Versions::Any)) => Some(false),
+            (Some(_), _) => Some(true),
+            (None, _) => None,
+        };
+        // A row that must be there and must not: no version is one of none.
+        let is_never = (&wanted, &unwanted) == (&Some(Versions::Any), &Some(Versions::Any));
+        let wanted = if is_never { Some(Versions::OneOf(Vec::new())) } else { wanted };
+        Self { presence, wanted: numbers(wanted), unwanted: numbers(unwanted) }
+    }
+}
+
+/// The versions of a list that a row can have at all.
+fn numbers(versions: Option<Versions>) -> Option<Vec<i64>> {
+    match versions {
+        None | Some(Versions::Any) => None,
+        Some(Versions::OneOf(versions)) => {
+            Some(versions.into_iter().filter_map(|version| version.try_into().ok()).collect())
+        }
+    }
+}
 
 fn key(id: ProductId) -> i64 {
     id.get().cast_signed()
