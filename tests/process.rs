@@ -239,6 +239,92 @@ async fn a_second_server_on_the_same_directory_is_told_who_holds_it() {
     assert!(code == 1 && out.is_empty() && error.contains(&holder), "{error}");
 }
 
+/// Overwrites one text in a data file.
+fn damage(file: &Path, text: &str) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let found: Vec<usize> =
+        bytes.windows(text.len()).enumerate().filter(|(_, at)| *at == text.as_bytes()).map(|(at, _)| at).collect();
+    assert!(!found.is_empty());
+    for at in found {
+        bytes[at] = 0xFF;
+    }
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_data_file_that_is_damaged_or_empty_stops_with_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Running::start(dir.path(), &[]).await;
+    let mut http = Http::connect(server.address).await;
+    for id in 1..=3 {
+        http.request("PUT", &format!("/products/{id}"), Some(&product_json(id, 1))).await;
+    }
+    server.signal("TERM").await;
+    let file = dir.path().join("products.redb");
+    for part in ["is damaged", "is empty"] {
+        if part == "is damaged" {
+            damage(&file, "Maker 2");
+        } else {
+            std::fs::write(&file, "").unwrap();
+        }
+        let arguments = ["--listen", "127.0.0.1:0", "--data-dir", dir.path().to_str().unwrap()];
+        let (code, out, error) = ended(&mut rowcast(&arguments)).await;
+        assert_eq!((code, out.as_str()), (1, ""), "{error}");
+        assert!(error.contains(part) && error.contains("backup") && !error.contains("panicked"), "{error}");
+        assert!(error.lines().last().unwrap().starts_with("rowcast: the data file "), "{error}");
+    }
+}
+
+/// A disk that is full, as far as one process can be made to see it: its files may not grow.
+#[tokio::test]
+async fn a_disk_that_was_full_is_written_again_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().to_str().unwrap();
+    // What the signal would end becomes an error of the write.
+    let mut command = rowcast(&[]);
+    let script = r#"trap '' XFSZ; exec "$0" --listen 127.0.0.1:0 --data-dir "$1""#;
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_rowcast"), data_dir]).kill_on_drop(true);
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, value) in command.as_std_mut().get_envs() {
+        assert!(value.is_none());
+        shell.env_remove(name);
+    }
+    let mut server = Running::of(&mut shell).await;
+    server.ignore_log();
+    let may_grow_to = async |size: &str| {
+        let pid = server.pid().to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={size}:unlimited")]).status().await;
+        assert!(status.unwrap().success());
+    };
+    let mut http = Http::connect(server.address).await;
+    http.request("PUT", "/products/0", Some(&product_json(0, 1))).await;
+    let size = std::fs::metadata(dir.path().join("products.redb")).unwrap().len();
+    may_grow_to(&size.to_string()).await;
+    let large = |id| product_json(id, 1).replace("Maker", &"m".repeat(900_000));
+    let mut written = Vec::new();
+    let refused = loop {
+        let id = written.len() as u64 + 1;
+        let reply = http.request("PUT", &format!("/products/{id}"), Some(&large(id))).await;
+        if reply.status != 201 {
+            break reply;
+        }
+        written.push(id);
+    };
+    assert_eq!(refused.status, 503, "{refused:?}");
+    let reading = http.request("GET", "/products/0", None).await;
+    assert_eq!((reading.status.as_u16(), reading.json()["unitsAvailable"].as_i64()), (200, Some(1)), "reads go on");
+
+    may_grow_to("unlimited").await;
+    let ready = async { while http.request("GET", "/readyz", None).await.status != 200 {} };
+    patiently(ready).await;
+    let id = written.len() as u64 + 1;
+    assert_eq!(http.request("PUT", &format!("/products/{id}"), Some(&large(id))).await.status, 201);
+    for id in written.into_iter().chain([id]) {
+        assert_eq!(http.request("GET", &format!("/products/{id}"), None).await.status, 200, "product {id}");
+    }
+}
+
 #[tokio::test]
 async fn a_port_that_is_taken_is_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -290,7 +376,12 @@ async fn a_variable_does_what_its_option_does_and_help_shows_no_secret() {
 async fn migrate_prepares_the_database_and_does_it_once() {
     let database = Cluster::shared().database().await;
     let (code, out, error) = ended(&mut rowcast(&["migrate", "--database-url", database.url()])).await;
-    assert!(code == 0 && out.contains("applied 0001_products.sql") && out.contains("is up to date"), "{out}{error}");
+    assert!(
+        code == 0
+            && out.contains("applied 0001_products.sql\napplied 0002_conditional_writes.sql\n")
+            && out.contains("is up to date"),
+        "{out}{error}"
+    );
     let mut again = rowcast(&["migrate"]);
     let (code, out, _) = ended(again.env("DATABASE_URL", database.url())).await;
     assert!(code == 0 && !out.contains("applied") && out.contains("is up to date"), "{out}");

@@ -1,10 +1,13 @@
 //! The embedded store: one `redb` file in a directory that one process owns.
 //!
-//! Reads run beside each other on snapshots. Writes go to one thread, which commits all that wait
+//! Reads run beside each other on snapshots, on a few threads. Writes go to one thread, which commits all that wait
 //! together. What it commits is the change, so it tells the source's events as well: a barrier first, since no change
 //! is ever missed, and then each change.
 
+mod data_file;
+mod guard;
 mod lock;
+mod readers;
 mod writer;
 
 use std::io;
@@ -12,12 +15,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::ReadableDatabase;
 use tokio::sync::{mpsc, oneshot};
-use tracing::info;
+use tokio::time::timeout;
 
+use self::data_file::{DataFile, PRODUCTS};
 use self::lock::DirectoryLock;
+use self::readers::Readers;
 use self::writer::{Done, Request, Write};
 use super::{Precondition, Put, StoreError, Versioned};
 use crate::model::event::SourceEvent;
@@ -26,18 +32,8 @@ use crate::supervisor::Part;
 
 /// How many writes may wait for the next commit; those that find no room wait for it.
 const WRITES_WAITING_MAX: usize = 1024;
-
-/// Version, manufacturer, price per unit, units available, product name.
-type Row = (u64, &'static str, &'static str, i64, &'static str);
-
-const PRODUCTS: TableDefinition<'static, u64, Row> = TableDefinition::new("products");
-/// Numbers about the store itself.
-const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
-/// In [`META`]: the version that was given last.
-const VERSION: &str = "version";
-/// In [`META`]: the layout of these tables.
-const LAYOUT: &str = "layout";
-const LAYOUT_OF_THIS_PROGRAM: u64 = 1;
+/// How long [`EmbeddedStore::check`] waits for a commit.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +54,24 @@ pub enum OpenError {
         /// Who holds it: the process, and since when.
         holder: String,
     },
-    /// The file is not one of this program's, or is damaged.
+    /// The file is empty, which no file of a store ever is: its data is lost.
+    #[error(
+        "the data file {} is empty, so what it held is lost; restore it from a backup, or remove it to begin with no \
+         products", file.display()
+    )]
+    Empty {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file is not what was written.
+    #[error("the data file {} is damaged ({reason}); restore it from a backup", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file is not one of this program's, or cannot be read.
     #[error("the data file {}: {error}", file.display())]
     File {
         /// The file.
@@ -79,7 +92,7 @@ pub enum OpenError {
 /// A handle to the store; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
-    database: Arc<Database>,
+    readers: Readers,
     writes: mpsc::Sender<Request>,
     failed: Arc<AtomicBool>,
 }
@@ -107,24 +120,23 @@ impl EmbeddedStore {
     /// A sentence that says what is in the way.
     pub fn open(dir: &Path, feed: mpsc::Sender<SourceEvent>, part: Part) -> Result<(Self, EmbeddedWriter), OpenError> {
         let lock = DirectoryLock::take(dir)?;
-        let file = dir.join("products.redb");
-        let database = Database::builder()
-            .set_repair_callback(|repair| {
-                info!(percent = (repair.progress() * 100.0).round(), "repairing the data file after a hard stop");
-            })
-            .create(&file)
-            .map_err(|error| OpenError::File { file: file.clone(), error: error.into() })?;
-        match prepare(&database) {
-            Ok(LAYOUT_OF_THIS_PROGRAM) => {}
-            Ok(layout) => return Err(OpenError::Newer { file, layout }),
-            Err(error) => return Err(OpenError::File { file, error }),
-        }
-        let database = Arc::new(database);
+        let file = DataFile::open(dir)?;
+        Self::of(file, lock, feed, part).map_err(|error| OpenError::Directory { dir: dir.to_owned(), error })
+    }
+
+    /// Starts the threads over an open file.
+    fn of(
+        file: DataFile,
+        lock: DirectoryLock,
+        feed: mpsc::Sender<SourceEvent>,
+        part: Part,
+    ) -> io::Result<(Self, EmbeddedWriter)> {
+        let file = Arc::new(file);
         let failed = Arc::new(AtomicBool::new(false));
         let (writes, requests) = mpsc::channel(WRITES_WAITING_MAX);
-        let thread = writer::spawn(Arc::clone(&database), Arc::clone(&failed), requests, feed, part)
-            .map_err(|error| OpenError::Directory { dir: dir.to_owned(), error })?;
-        Ok((Self { database, writes, failed }, EmbeddedWriter { thread, _lock: lock }))
+        let readers = Readers::spawn(&file)?;
+        let thread = writer::spawn(file, Arc::clone(&failed), requests, feed, part)?;
+        Ok((Self { readers, writes, failed }, EmbeddedWriter { thread, _lock: lock }))
     }
 
     /// Up to `limit` products, ordered by id, from the first above `after`.
@@ -132,13 +144,14 @@ impl EmbeddedStore {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn list(&self, after: Option<ProductId>, limit: usize) -> Result<Vec<Versioned>, StoreError> {
-        self.read(move |database| {
-            let table = database.begin_read()?.open_table(PRODUCTS)?;
-            let first = after.map_or(0, |after| after.get() + 1);
-            let rows = table.range(first..)?.take(limit);
-            rows.map(|row| row.map(|(key, row)| versioned(key.value(), row.value())).map_err(Into::into)).collect()
-        })
-        .await
+        self.readers
+            .read(move |database| {
+                let table = database.begin_read()?.open_table(PRODUCTS)?;
+                let first = after.map_or(0, |after| after.get() + 1);
+                let rows = table.range(first..)?.take(limit);
+                rows.map(|row| row.map(|(key, row)| versioned(key.value(), row.value())).map_err(Into::into)).collect()
+            })
+            .await
     }
 
     /// One product.
@@ -146,12 +159,13 @@ impl EmbeddedStore {
     /// # Errors
     /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
     pub async fn get(&self, id: ProductId) -> Result<Versioned, StoreError> {
-        self.read(move |database| {
-            let table = database.begin_read()?.open_table(PRODUCTS)?;
-            Ok(table.get(id.get())?.map(|row| versioned(id.get(), row.value())))
-        })
-        .await?
-        .ok_or(StoreError::NotFound(id))
+        self.readers
+            .read(move |database| {
+                let table = database.begin_read()?.open_table(PRODUCTS)?;
+                Ok(table.get(id.get())?.map(|row| versioned(id.get(), row.value())))
+            })
+            .await?
+            .ok_or(StoreError::NotFound(id))
     }
 
     /// Adds a product; the version of the change.
@@ -193,28 +207,32 @@ impl EmbeddedStore {
         self.write(Write::Delete(id), condition).await.map(|done| done.version)
     }
 
-    /// Whether the store can be written.
+    /// Whether the store can be written. After a commit has failed, tries another.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] after a commit has failed.
-    pub fn check(&self) -> Result<(), StoreError> {
+    /// [`StoreError::Unavailable`] where that one fails too.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Relaxed) {
+            let (done, tried) = oneshot::channel();
+            let _ = timeout(PROBE_TIMEOUT, async {
+                if self.writes.send(Request::Probe(done)).await.is_ok() {
+                    let _ = tried.await;
+                }
+            })
+            .await;
+        }
         if self.failed.load(Ordering::Relaxed) || self.writes.is_closed() { Err(unwritable()) } else { Ok(()) }
     }
 
-    /// Ends the writing thread after it has committed what waits, and with it the feed. Writes that come later are
-    /// refused.
-    pub async fn stop(&self) {
-        let _ = self.writes.send(Request::Stop).await;
+    /// Completes when the writing thread has ended, however it did. Before [`EmbeddedStore::stop`] it must not.
+    pub async fn ended(&self) {
+        self.writes.closed().await;
     }
 
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let database = Arc::clone(&self.database);
-        let result = tokio::task::spawn_blocking(move || read(&database)).await;
-        let result = result.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        result.map_err(|error| StoreError::Unavailable(error.to_string()))
+    /// Ends the writing thread after it has committed what waits, and with it the feed and the open file. Reads and
+    /// writes that come later are refused.
+    pub async fn stop(&self) {
+        let _ = self.writes.send(Request::Stop).await;
     }
 
     async fn write(&self, write: Write, condition: Precondition) -> Result<Done, StoreError> {
@@ -225,24 +243,15 @@ impl EmbeddedStore {
 }
 
 fn unwritable() -> StoreError {
-    StoreError::Unavailable("the data file cannot be written; see the log, and start again when it can".into())
+    StoreError::Unavailable("the data file cannot be written; see the log".into())
 }
 
-/// Makes the tables of a new file; the layout of the file.
-fn prepare(database: &Database) -> Result<u64, redb::Error> {
-    let transaction = database.begin_write()?;
-    let layout = {
-        let mut meta = transaction.open_table(META)?;
-        let found = meta.get(LAYOUT)?.map(|layout| layout.value());
-        if found.is_none() {
-            meta.insert(LAYOUT, LAYOUT_OF_THIS_PROGRAM)?;
-            meta.insert(VERSION, 0)?;
-            transaction.open_table(PRODUCTS)?;
-        }
-        found.unwrap_or(LAYOUT_OF_THIS_PROGRAM)
-    };
-    transaction.commit()?;
-    Ok(layout)
+/// What is told of an error of the file: damage is not mended by asking again.
+fn told(error: &redb::Error) -> StoreError {
+    match error {
+        redb::Error::Corrupted(_) => StoreError::Fault(format!("the data file is damaged: {error}")),
+        _ => StoreError::Unavailable(format!("the data file: {error}")),
+    }
 }
 
 fn versioned(id: u64, row: (u64, &str, &str, i64, &str)) -> Versioned {

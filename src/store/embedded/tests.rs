@@ -1,3 +1,9 @@
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use redb::Database;
+
+use super::data_file::{LAYOUT, META};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -124,8 +130,8 @@ fn what_is_not_a_data_file_is_refused_and_left_alone() {
 #[test]
 fn a_newer_layout_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let database = Database::create(dir.path().join("products.redb")).unwrap();
-    prepare(&database).unwrap();
+    DataFile::open(dir.path()).unwrap().close();
+    let database = Database::open(dir.path().join("products.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(META).unwrap().insert(LAYOUT, 2).unwrap();
     transaction.commit().unwrap();
@@ -143,4 +149,193 @@ fn a_directory_that_cannot_be_made_is_named() {
     let (feed, _source) = Source::new();
     let refusal = EmbeddedStore::open(&file.join("data"), feed, part()).unwrap_err().to_string();
     assert!(refusal.contains("--data-dir"), "{refusal}");
+}
+
+#[test]
+fn an_empty_file_is_not_taken_for_a_new_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("products.redb");
+    std::fs::write(&file, "").unwrap();
+    let (feed, _source) = Source::new();
+    let refusal = EmbeddedStore::open(dir.path(), feed, part()).unwrap_err().to_string();
+    assert!(refusal.contains("is empty") && refusal.contains("backup"), "{refusal}");
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_start_that_was_cut_off_while_it_made_the_file_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("products.redb.new"), "half a fi").unwrap();
+    let (store, writer, _source) = open(dir.path());
+    store.insert(product(1, "a"), Precondition::default()).await.unwrap();
+    stop(store, writer).await;
+    assert!(!dir.path().join("products.redb.new").exists());
+}
+
+const ROWS: u64 = 40;
+/// What turns a hang into a failure.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A store of some rows, closed; its file's bytes.
+async fn written(dir: &Path) -> Vec<u8> {
+    let (store, writer, _source) = open(dir);
+    for number in 0..ROWS {
+        store.insert(product(number, &format!("Name {number:03}")), Precondition::default()).await.unwrap();
+    }
+    stop(store, writer).await;
+    std::fs::read(dir.join("products.redb")).unwrap()
+}
+
+/// Opens what was damaged: it is refused with a sentence, or nothing of it is missing and it can be written.
+async fn assert_refused_or_whole(dir: &Path, what: &str) -> bool {
+    let (feed, _source) = Source::new();
+    let (store, writer) = match EmbeddedStore::open(dir, feed, part()) {
+        Ok(opened) => opened,
+        Err(error) => {
+            let sentence = error.to_string();
+            assert!(sentence.contains("products.redb") && !sentence.contains('\n'), "{what}: {sentence}");
+            return false;
+        }
+    };
+    let rows = store.list(None, 1000).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let names: Vec<_> = rows.iter().map(|row| row.product.product_name.clone()).collect();
+    assert_eq!(names, (0..ROWS).map(|number| format!("Name {number:03}")).collect::<Vec<_>>(), "{what}");
+    store
+        .insert(product(ROWS, "more"), Precondition::default())
+        .await
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    stop(store, writer).await;
+    true
+}
+
+#[tokio::test]
+async fn a_byte_that_was_flipped_is_told_at_the_start_or_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = written(dir.path()).await;
+    let file = dir.path().join("products.redb");
+    let texts = whole.windows(5).enumerate().filter(|(_, window)| window == b"Name ").map(|(at, _)| at);
+    let header = 0..320;
+    let offsets: Vec<usize> = header.chain(texts).chain((320..whole.len()).step_by(4999)).collect();
+    let mut refused = 0;
+    for offset in offsets {
+        let mut damaged = whole.clone();
+        damaged[offset] ^= 0xFF;
+        std::fs::write(&file, &damaged).unwrap();
+        let what = format!("byte {offset} flipped");
+        let outcome = timeout(PATIENCE, assert_refused_or_whole(dir.path(), &what)).await;
+        refused += usize::from(!outcome.unwrap_or_else(|_| panic!("{what}: it hangs")));
+    }
+    assert!(refused > 20, "checksums tell of {refused}");
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_off_is_told_at_the_start_or_misses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = written(dir.path()).await;
+    let file = dir.path().join("products.redb");
+    let lengths = (1..400).step_by(7).chain((400..whole.len()).step_by(9973)).chain([whole.len() - 1]);
+    for length in lengths {
+        std::fs::write(&file, &whole[..length]).unwrap();
+        let what = format!("cut off at {length} of {}", whole.len());
+        timeout(PATIENCE, assert_refused_or_whole(dir.path(), &what))
+            .await
+            .unwrap_or_else(|_| panic!("{what}: it hangs"));
+    }
+}
+
+/// Damage that comes while the file is open, which nothing checks.
+#[tokio::test]
+async fn text_that_is_damaged_while_the_store_runs_fails_its_reads_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = written(dir.path()).await;
+    for at in 0..bytes.len() - 8 {
+        if &bytes[at..at + 8] == b"Name 007" {
+            bytes[at] = 0xFF;
+        }
+    }
+    let path = dir.path().join("products.redb");
+    std::fs::write(&path, bytes).unwrap();
+    // Without the check of an opening.
+    let file = DataFile::of(path.clone(), Database::open(path).unwrap());
+    let (feed, _source) = Source::new();
+    let (store, writer) = EmbeddedStore::of(file, DirectoryLock::take(dir.path()).unwrap(), feed, part()).unwrap();
+    let any = Precondition::default;
+    for _ in 0..3 * readers::THREADS {
+        assert!(matches!(store.get(id(7)).await, Err(StoreError::Fault(_))));
+        let listed = store.list(None, 1000).await;
+        assert!(matches!(listed, Err(StoreError::Fault(_))), "never an empty list: {listed:?}");
+        let (damaged, other) =
+            tokio::join!(store.patch(id(7), ProductPatch::default(), any()), store.put(product(8, "b"), any()));
+        assert!(matches!(damaged, Err(StoreError::Fault(_))), "{damaged:?}");
+        other.unwrap();
+        assert_eq!(store.get(id(8)).await.unwrap().product, product(8, "b"));
+    }
+    store.check().await.unwrap();
+    stop(store, writer).await;
+}
+
+#[tokio::test]
+async fn reads_share_a_few_threads_however_many_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, writer, _source) = open(dir.path());
+    let threads = Arc::new(Mutex::new(HashSet::new()));
+    let reads: Vec<_> = (0..600)
+        .map(|number| {
+            let (store, threads) = (store.clone(), Arc::clone(&threads));
+            tokio::spawn(async move {
+                let read = move |_: &Database| {
+                    threads.lock().unwrap().insert(std::thread::current().id());
+                    Ok(number)
+                };
+                store.readers.read(read).await
+            })
+        })
+        .collect();
+    for (number, read) in reads.into_iter().enumerate() {
+        assert_eq!(read.await.unwrap().unwrap(), number);
+    }
+    assert!(threads.lock().unwrap().len() <= readers::THREADS);
+    stop(store, writer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_finds_no_thread_is_refused_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, writer, _source) = open(dir.path());
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let held: Vec<_> = (0..readers::THREADS)
+        .map(|_| {
+            let (store, released) = (store.clone(), Arc::clone(&released));
+            tokio::spawn(async move {
+                let hold = move |_: &Database| {
+                    let _ = released.lock().unwrap().recv();
+                    Ok(())
+                };
+                store.readers.read(hold).await
+            })
+        })
+        .collect();
+    // The clock stands still but for what waits.
+    let refused = store.get(id(1)).await;
+    assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("waited too long")), "{refused:?}");
+    drop(release);
+    for held in held {
+        let _ = held.await.unwrap();
+    }
+    tokio::time::resume();
+    assert!(matches!(store.get(id(1)).await, Err(StoreError::NotFound(_))));
+    stop(store, writer).await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_writing_thread_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, writer, _source) = open(dir.path());
+    assert!(timeout(Duration::ZERO, store.ended()).await.is_err());
+    store.stop().await;
+    timeout(PATIENCE, store.ended()).await.expect("no hang");
+    tokio::task::spawn_blocking(move || writer.join()).await.unwrap();
+    assert!(matches!(store.get(id(1)).await, Err(StoreError::Unavailable(_))), "the file is closed");
+    store.insert(product(1, "a"), Precondition::default()).await.unwrap_err();
 }

@@ -1,0 +1,127 @@
+//! The file of an embedded store: made whole or not at all, checked when it is opened, closed by its owner.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use redb::{Builder, Database, ReadableDatabase, TableDefinition};
+use tracing::info;
+
+use super::OpenError;
+use super::guard::guarded;
+
+/// Version, manufacturer, price per unit, units available, product name.
+pub(super) type Row = (u64, &'static str, &'static str, i64, &'static str);
+
+pub(super) const PRODUCTS: TableDefinition<'static, u64, Row> = TableDefinition::new("products");
+/// Numbers about the store itself.
+pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+/// In [`META`]: the version that was given last.
+pub(super) const VERSION: &str = "version";
+/// In [`META`]: the layout of these tables.
+pub(super) const LAYOUT: &str = "layout";
+const LAYOUT_OF_THIS_PROGRAM: u64 = 1;
+
+/// The open file, until its owner closes it.
+#[derive(Debug)]
+pub(super) struct DataFile {
+    path: PathBuf,
+    database: RwLock<Option<Database>>,
+}
+
+impl DataFile {
+    /// Opens the file in `dir`, or makes it. The checksum of every page is verified, so that what was damaged is refused
+    /// here and not met later; that reads the whole file once.
+    pub(super) fn open(dir: &Path) -> Result<Self, OpenError> {
+        let path = dir.join("products.redb");
+        let in_dir = |error| OpenError::Directory { dir: dir.to_owned(), error };
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.len() == 0 => return Err(OpenError::Empty { file: path }),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(dir, &path).map_err(in_dir)?,
+            Err(error) => return Err(in_dir(error)),
+        }
+        let database = open(&path)?;
+        Ok(Self::of(path, database))
+    }
+
+    /// An open file.
+    pub(super) const fn of(path: PathBuf, database: Database) -> Self {
+        Self { path, database: RwLock::new(Some(database)) }
+    }
+
+    /// Does something with the open file.
+    ///
+    /// # Errors
+    /// Those of the work, [`redb::Error::Corrupted`] where it panics, and [`redb::Error::DatabaseClosed`].
+    pub(super) fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+        guarded(|| work(database))
+    }
+
+    /// Closes the file and opens it again: redb takes no more writes once one has failed. Waits for reads to end.
+    pub(super) fn reopen(&self) -> Result<(), OpenError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        *database = None;
+        *database = Some(open(&self.path)?);
+        Ok(())
+    }
+
+    /// Closes the file. Waits for reads to end.
+    pub(super) fn close(&self) {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        *database = None;
+    }
+}
+
+/// Makes a new file with its tables, under another name until it is on the disk whole.
+fn create(dir: &Path, path: &Path) -> io::Result<()> {
+    let unfinished = dir.join("products.redb.new");
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let made = guarded(|| {
+        let database = Database::create(&unfinished)?;
+        let transaction = database.begin_write()?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(LAYOUT, LAYOUT_OF_THIS_PROGRAM)?;
+            meta.insert(VERSION, 0)?;
+        }
+        transaction.open_table(PRODUCTS)?;
+        Ok(transaction.commit()?)
+    });
+    made.map_err(|error| match error {
+        redb::Error::Io(error) => error,
+        error => io::Error::other(error),
+    })?;
+    fs::rename(&unfinished, path)?;
+    File::open(dir)?.sync_all()
+}
+
+fn open(path: &Path) -> Result<Database, OpenError> {
+    let opened = guarded(|| {
+        let database = Builder::new()
+            .set_check_integrity_on_open(true)
+            .set_repair_callback(|repair| {
+                info!(percent = (repair.progress() * 100.0).round(), "checking the data file");
+            })
+            .open(path)?;
+        let transaction = database.begin_read()?;
+        transaction.open_table(PRODUCTS)?;
+        let layout = transaction.open_table(META)?.get(LAYOUT)?.map(|layout| layout.value());
+        drop(transaction);
+        Ok((database, layout))
+    });
+    let file = path.to_owned();
+    match opened {
+        Ok((database, Some(LAYOUT_OF_THIS_PROGRAM))) => Ok(database),
+        Ok((_, Some(layout))) => Err(OpenError::Newer { file, layout }),
+        Ok((_, None)) => Err(OpenError::Damaged { file, reason: "its layout is missing".into() }),
+        Err(redb::Error::Corrupted(reason)) => Err(OpenError::Damaged { file, reason }),
+        Err(error) => Err(OpenError::File { file, error }),
+    }
+}
