@@ -188,7 +188,7 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn check(&self) -> Result<(), StoreError> {
         match self {
-            Self::Embedded(store) => store.check(),
+            Self::Embedded(store) => store.check().await,
             Self::Postgres(store, control) => {
                 let store = store.clone();
                 on_control(control, async move { store.check().await }).await
