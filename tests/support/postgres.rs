@@ -128,9 +128,7 @@ impl Cluster {
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.directory).env_remove("PGDATA").env_remove("PGPORT");
-        if let Some((uid, gid)) = unprivileged() {
-            command.uid(uid).gid(gid);
-        }
+        as_unprivileged(&mut command);
         command
     }
 
@@ -221,7 +219,8 @@ pub(crate) fn psql() -> PathBuf {
     binaries().join("psql")
 }
 
-fn new_directory() -> PathBuf {
+/// A directory of this test process that Postgres' user may use.
+pub(crate) fn new_directory() -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let directory = std::env::temp_dir().join(format!("{DIRECTORY_PREFIX}{}-{number}", std::process::id()));
@@ -243,7 +242,7 @@ fn remove_leftovers() {
 }
 
 /// A port that is free now. The system gives such ports out in turn, so that it is so a moment later too.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("there is a free port");
     listener.local_addr().expect("it is bound").port()
 }
@@ -252,6 +251,14 @@ fn give_away(path: &Path) {
     if let Some((uid, gid)) = unprivileged() {
         chown(path, Some(uid), Some(gid)).expect("root gives files away");
     }
+}
+
+/// Has a command run as a user other than root.
+pub(crate) fn as_unprivileged(command: &mut Command) -> &mut Command {
+    if let Some((uid, gid)) = unprivileged() {
+        command.uid(uid).gid(gid);
+    }
+    command
 }
 
 /// The user to run Postgres as, where the tests run as root.

@@ -78,13 +78,22 @@ impl PostgresConfig {
         self.config.connect(self.connector.clone()).await
     }
 
-    /// The configuration of a pool: every statement ends after `statement_timeout`, unless the URL says otherwise.
-    pub(super) fn for_pool(&self, statement_timeout: Duration) -> (Config, MakeRustlsConnect) {
-        let mut config = self.config.clone();
-        let given = config.get_options().unwrap_or_default();
-        let options = format!("-c statement_timeout={} {given}", statement_timeout.as_millis());
-        config.options(options.trim_end());
-        (config, self.connector.clone())
+    /// The role to connect as.
+    pub(super) fn role(&self) -> String {
+        self.config.get_user().unwrap_or("the_server").to_owned()
+    }
+
+    /// What a pool connects with.
+    pub(super) fn for_pool(&self) -> (Config, MakeRustlsConnect) {
+        (self.config.clone(), self.connector.clone())
+    }
+
+    /// What a connection of the pool is told first: that every statement ends after `statement_timeout`, unless the URL
+    /// says otherwise. A startup parameter would say the same, but `PgBouncer` refuses those that it does not know
+    /// (<https://www.pgbouncer.org/config.html#ignore_startup_parameters>).
+    pub(super) fn settings(&self, statement_timeout: Duration) -> String {
+        let is_given = self.config.get_options().is_some_and(|options| options.contains("statement_timeout"));
+        if is_given { String::new() } else { format!("SET statement_timeout = {}", statement_timeout.as_millis()) }
     }
 }
 
@@ -196,8 +205,12 @@ mod tests {
 
     #[test]
     fn the_statement_timeout_yields_to_the_options_of_the_url() {
-        let config = PostgresConfig::parse("postgres://h/d?options=-c%20statement_timeout%3D7").unwrap();
-        let (config, _) = config.for_pool(Duration::from_secs(4));
-        assert_eq!(config.get_options(), Some("-c statement_timeout=4000 -c statement_timeout=7"));
+        for (url, settings) in [
+            ("postgres://h/d", "SET statement_timeout = 4000"),
+            ("postgres://h/d?options=-c%20search_path%3Dshop", "SET statement_timeout = 4000"),
+            ("postgres://h/d?options=-c%20statement_timeout%3D7", ""),
+        ] {
+            assert_eq!(PostgresConfig::parse(url).unwrap().settings(Duration::from_secs(4)), settings);
+        }
     }
 }

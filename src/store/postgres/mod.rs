@@ -9,9 +9,12 @@ mod sqlstate;
 pub(crate) mod tls;
 mod url;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts,
+};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
@@ -67,10 +70,19 @@ impl PostgresStore {
     /// A store that connects when it is first used.
     #[must_use]
     pub fn new(config: &PostgresConfig) -> Self {
-        let (pg_config, connector) = config.for_pool(STATEMENT_TIMEOUT);
+        let (pg_config, connector) = config.for_pool();
+        let settings: Arc<str> = config.settings(STATEMENT_TIMEOUT).into();
+        let prepare = Hook::async_fn(move |client: &mut ClientWrapper, _| {
+            let settings = Arc::clone(&settings);
+            Box::pin(async move {
+                let told = timeout(CREATE_TIMEOUT, client.batch_execute(&settings)).await;
+                told.map_err(|_| HookError::message("a new connection does not answer"))?.map_err(HookError::Backend)
+            })
+        });
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_config(pg_config, connector, manager_config))
             .max_size(POOL_CONNECTIONS_MAX)
+            .post_create(prepare)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(CREATE_TIMEOUT), recycle: Some(WAIT_TIMEOUT) })
             .build()
