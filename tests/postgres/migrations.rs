@@ -3,6 +3,11 @@
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::{MIGRATIONS, MigrateError, Migration, apply, migrate};
 
+use rowcast::model::product::{Product, ProductPatch};
+use rowcast::store::postgres::PostgresStore;
+use rowcast::store::{Precondition, Versions};
+
+use super::{Changes, id, macbook, until};
 use crate::support::postgres::{Cluster, Database};
 
 const FIRST: Migration = Migration { version: 1, name: "0001_first.sql", sql: "CREATE TABLE first (a int)" };
@@ -80,14 +85,71 @@ async fn a_migration_that_fails_leaves_nothing_of_itself() {
     assert_eq!(apply(&config, &[FIRST, SECOND]).await.unwrap(), [SECOND.name]);
 }
 
+/// A role that has no rights in a migrated database, and the refusal that a server gets with it.
+async fn refused_role(database: &Database, role: &str) -> (PostgresConfig, String) {
+    let owner = database.connect().await;
+    owner.batch_execute(&format!("DROP ROLE IF EXISTS \"{role}\"; CREATE ROLE \"{role}\" LOGIN")).await.unwrap();
+    let config = PostgresConfig::parse(&database.url_as(role)).unwrap();
+    let refusal = migrate(&config).await.unwrap_err();
+    assert!(matches!(refusal, MigrateError::NotAllowed { .. }), "{refusal:?}");
+    (config, refusal.to_string())
+}
+
 #[tokio::test]
-async fn a_role_without_the_right_to_create_may_start_once_all_is_applied() {
+async fn a_role_that_may_not_create_is_told_who_may() {
+    let (database, _) = database().await;
+    let (_, refusal) = refused_role(&database, "No-Creator").await;
+    for part in ["permission denied for schema public", "rowcast migrate", "TO \"No-Creator\""] {
+        assert!(refusal.contains(part), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn the_rights_that_a_refusal_names_are_all_that_a_server_needs() {
     let (database, config) = database().await;
     migrate(&config).await.unwrap();
+    let (config, refusal) = refused_role(&database, "server_without_create").await;
+    assert!(refusal.contains("permission denied for table rowcast_migrations"), "{refusal}");
     let owner = database.connect().await;
-    let role = "server_without_create";
-    owner.batch_execute(&format!("DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN")).await.unwrap();
-    owner.batch_execute(&format!("GRANT SELECT ON rowcast_migrations TO {role}")).await.unwrap();
-    let config = PostgresConfig::parse(&database.url_as(role)).unwrap();
+    owner.batch_execute(&refusal[refusal.find("GRANT").unwrap()..]).await.unwrap();
     assert!(migrate(&config).await.unwrap().is_empty());
+
+    let old = "INSERT INTO oversize_changes VALUES (7001, 'old', now() - interval '11 minutes')";
+    owner.batch_execute(old).await.unwrap();
+    let store = PostgresStore::new(&config);
+    let mut changes = Changes::of(&config).await;
+    let large = Product { manufacturer: "m".repeat(9000), ..macbook(1) };
+    let any = Precondition::default;
+    let is_there = || Precondition { wanted: Some(Versions::Any), unwanted: None };
+    store.insert(large.clone(), any()).await.unwrap();
+    assert!(changes.next_json().await.len() > 9000, "the message is read from its table");
+    store.put(macbook(1), any()).await.unwrap();
+    store.put(macbook(1), is_there()).await.unwrap();
+    store.patch(id(1), ProductPatch::default(), any()).await.unwrap();
+    store.patch(id(1), ProductPatch::default(), is_there()).await.unwrap();
+    store.delete(id(1), is_there()).await.unwrap();
+    store.insert(macbook(1), any()).await.unwrap();
+    store.delete(id(1), any()).await.unwrap();
+    assert_eq!(changes.of_one_product(7).await.len(), 7);
+    // The house is kept with the same rights.
+    let _vigilant = Changes::vigilant(&config).await;
+    until(&owner, "SELECT count(*) = 0 FROM oversize_changes WHERE message = 'old'").await;
+    until(&owner, "SELECT count(*) = 0 FROM product_tombstones WHERE horizon IS NULL").await;
+}
+
+#[tokio::test]
+async fn a_table_of_somebody_else_is_named_with_what_to_do() {
+    let (database, config) = database().await;
+    let owner = database.connect().await;
+    owner.batch_execute("CREATE TABLE products (sku text)").await.unwrap();
+    let refusal = migrate(&config).await.unwrap_err().to_string();
+    for part in ["relation \"products\" already exists", "rename", "search_path%3Drowcast"] {
+        assert!(refusal.contains(part), "{refusal}");
+    }
+    owner.batch_execute("CREATE SCHEMA rowcast").await.unwrap();
+    let url = format!("{}?options=-c%20search_path%3Drowcast", database.url());
+    let config = PostgresConfig::parse(&url).unwrap();
+    migrate(&config).await.unwrap();
+    PostgresStore::new(&config).insert(macbook(1), Precondition::default()).await.unwrap();
+    assert!(owner.query("SELECT sku FROM products", &[]).await.unwrap().is_empty(), "theirs is untouched");
 }

@@ -1,5 +1,6 @@
 //! Brings a database to the shape that this build needs: [`migrate`].
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
 use super::config::PostgresConfig;
@@ -41,6 +42,35 @@ pub enum MigrateError {
         /// What the database said.
         #[source]
         source: tokio_postgres::Error,
+    },
+    /// The role lacks a right.
+    #[error(
+        "migrate {database}: {doing}: {reason}; run `rowcast migrate` with the URL of a role that may create tables, and \
+         as that role, for the server: {}",
+        grants(role)
+    )]
+    NotAllowed {
+        /// Which database.
+        database: String,
+        /// What was tried.
+        doing: String,
+        /// What the database said.
+        reason: String,
+        /// The server's role.
+        role: String,
+    },
+    /// Something of the database has a name that a migration needs.
+    #[error(
+        "migrate {database}: {doing}: {reason}, and not by Rowcast; rename that, or give Rowcast a schema of its own: \
+         CREATE SCHEMA rowcast, and ?options=-c%20search_path%3Drowcast at the end of the database URL"
+    )]
+    Occupied {
+        /// Which database.
+        database: String,
+        /// The migration.
+        doing: String,
+        /// What the database said.
+        reason: String,
     },
     /// A file differs from what was applied under its number.
     #[error(
@@ -156,5 +186,30 @@ async fn apply_one(client: &mut Client, migration: &Migration, checksum: &str) -
 }
 
 fn failed(config: &PostgresConfig, doing: &str, source: tokio_postgres::Error) -> MigrateError {
-    MigrateError::Database { database: config.to_string(), doing: doing.to_owned(), source }
+    const OCCUPIED: [SqlState; 3] =
+        [SqlState::DUPLICATE_TABLE, SqlState::DUPLICATE_OBJECT, SqlState::DUPLICATE_FUNCTION];
+    let (database, doing) = (config.to_string(), doing.to_owned());
+    match source.as_db_error() {
+        Some(error) if *error.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
+            MigrateError::NotAllowed { database, doing, reason: error.message().to_owned(), role: config.role() }
+        }
+        Some(error) if OCCUPIED.contains(error.code()) => {
+            MigrateError::Occupied { database, doing, reason: error.message().to_owned() }
+        }
+        _ => MigrateError::Database { database, doing, source },
+    }
+}
+
+/// The rights that a server's role needs once all is applied.
+fn grants(role: &str) -> String {
+    let role = if role.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
+        role.to_owned()
+    } else {
+        format!("\"{}\"", role.replace('"', "\"\""))
+    };
+    format!(
+        "GRANT SELECT ON rowcast_migrations TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON products TO {role}; \
+         GRANT SELECT, UPDATE, DELETE ON product_tombstones, oversize_changes TO {role}; \
+         GRANT SELECT ON SEQUENCE product_versions TO {role}"
+    )
 }
