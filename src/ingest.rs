@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::fanout::Hub;
+use crate::fanout::{Cast, Hub};
 use crate::metrics::Metrics;
 use crate::model::event::SourceEvent;
 use crate::source::Source;
@@ -44,7 +44,8 @@ pub async fn run(mut source: Source, hub: Hub, hearing: Hearing, metrics: Arc<Me
         match event {
             SourceEvent::Change(change) => {
                 metrics.changes.inc();
-                hub.cast(change.product_id, Frame::of_change(&change), change.committed_at).await;
+                let (frame, committed_at) = (Frame::of_change(&change), change.committed_at);
+                hub.cast(Cast { product: change.product_id, version: change.version, frame, committed_at }).await;
             }
             SourceEvent::Barrier => ear.0.set(true),
             SourceEvent::Gap => ear.0.set(false),

@@ -8,7 +8,7 @@ use rowcast::wire::frame::Frame;
 
 use crate::budgets::{self, within};
 use crate::fixtures::crowd::{Crowd, LIMITS, full, take_all};
-use crate::fixtures::{changes, connection, frame, index_of_others, product, spread};
+use crate::fixtures::{VERSION, changes, connection, frame, index_of_others, product, spread};
 
 const OTHERS: u64 = 100_000;
 const SUBSCRIPTIONS: u64 = 1000;
@@ -63,7 +63,7 @@ fn broadcast_burst(crowd: Crowd, frame: Frame) -> (Crowd, Frame) {
 fn send_queue_push_and_take(frame: Frame) -> (SendQueue, Frame) {
     let mut queue = SendQueue::new();
     for _ in 0..64 {
-        queue.push(product(1), frame.clone(), &LIMITS);
+        queue.push(product(1), VERSION, frame.clone(), &LIMITS);
     }
     take_all(&mut queue);
     (queue, frame)
@@ -83,7 +83,7 @@ fn send_queue_drop(queue: SendQueue, changes: Vec<(ProductId, Frame)>) -> (SendQ
 
 fn overload(mut queue: SendQueue, changes: &[(ProductId, Frame)], limits: &SendQueueLimits) -> SendQueue {
     for (product, frame) in changes.iter().cycle().take(PUSHES) {
-        queue.push(*product, frame.clone(), limits);
+        queue.push(*product, VERSION, frame.clone(), limits);
     }
     queue
 }

@@ -6,7 +6,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use rowcast::session::queue::{SendQueue, SendQueueLimits, SlowConsumerPolicy};
 
 use crate::fixtures::crowd::{LIMITS, full, take_all};
-use crate::fixtures::{changes, frame, product};
+use crate::fixtures::{VERSION, changes, frame, product};
 
 const POLICIES: [SlowConsumerPolicy; 3] =
     [SlowConsumerPolicy::Conflate, SlowConsumerPolicy::Drop, SlowConsumerPolicy::Disconnect];
@@ -28,7 +28,7 @@ fn bench_fast_reader(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("push and take", frames), |bencher| {
             bencher.iter(|| {
                 for _ in 0..frames {
-                    queue.push(product(1), frame.clone(), &LIMITS);
+                    queue.push(product(1), VERSION, frame.clone(), &LIMITS);
                 }
                 take_all(&mut queue)
             });
@@ -51,7 +51,7 @@ fn bench_full(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new(name, products), |bencher| {
                 bencher.iter(|| {
                     for (product, frame) in next.by_ref().take(usize::try_from(PUSHES).expect("few")) {
-                        black_box(queue.push(*product, frame.clone(), &limits));
+                        black_box(queue.push(*product, VERSION, frame.clone(), &limits));
                     }
                 });
             });
@@ -71,7 +71,7 @@ fn bench_first_conflation(criterion: &mut Criterion) {
             bencher.iter_batched(
                 filled,
                 |(mut queue, frame)| {
-                    queue.push(*product, frame, &LIMITS);
+                    queue.push(*product, VERSION, frame, &LIMITS);
                     queue
                 },
                 BatchSize::SmallInput,

@@ -24,7 +24,7 @@ use tracing::{debug, info};
 
 use self::drive::InFlight;
 use crate::auth::Grant;
-use crate::fanout::{Applied, Core, SlotKey, Subscriber};
+use crate::fanout::{Applied, CastRun, Core, SlotKey, Subscriber};
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::model::product::ProductId;
 use crate::session::close::CloseReason;
@@ -293,7 +293,7 @@ impl Connection {
         self.phase = Phase::Closing { reason, deadline };
         self.queue.discard_changes();
         if reason == CloseReason::Restart {
-            let chance = self.shared.chance.hash_one((self.key.slot, self.key.generation));
+            let chance = self.shared.chance.hash_one(self.key);
             self.queue.push_control(protocol::reconnect(drain::reconnect_after_ms(chance)));
         }
         self.queue.push_control(reason.frame());
@@ -348,8 +348,8 @@ impl Connection {
     }
 
     /// Adds a change to a queue that may be full.
-    fn push_frame(&mut self, product: ProductId, frame: Frame) {
-        if self.queue.push_run(product, &frame.clone().into(), &self.shared.limits.queue) {
+    fn push_frame(&mut self, product: ProductId, version: u64, frame: Frame) {
+        if self.queue.push_run(product, &FrameRun::one(version, frame.clone()), &self.shared.limits.queue) {
             return;
         }
         // A burst fills the queue of a reader that is fast as well.
@@ -357,7 +357,7 @@ impl Connection {
         if self.phase != Phase::Open {
             return;
         }
-        match self.queue.push(product, frame, &self.shared.limits.queue) {
+        match self.queue.push(product, version, frame, &self.shared.limits.queue) {
             Pushed::Queued => {}
             Pushed::Skipped(frames) => {
                 self.shared.metrics.frames_skipped.inc_by(frames);
@@ -426,14 +426,15 @@ impl Connection {
 }
 
 impl Subscriber for Connection {
-    fn push(&mut self, product: ProductId, run: &FrameRun) {
-        if self.phase != Phase::Open || self.queue.push_run(product, run, &self.shared.limits.queue) {
+    fn push(&mut self, run: &CastRun) {
+        let CastRun { product, ref frames } = *run;
+        if self.phase != Phase::Open || self.queue.push_run(product, frames, &self.shared.limits.queue) {
             return;
         }
-        let mut rest = Some(run.clone());
+        let mut rest = Some(frames.clone());
         while let Some(run) = rest {
-            let (frame, after) = run.split_first();
-            self.push_frame(product, frame);
+            let ((version, frame), after) = run.split_first();
+            self.push_frame(product, version, frame);
             rest = after;
         }
     }
@@ -458,10 +459,11 @@ impl Subscriber for Connection {
         self.report_queue(self.queue.len(), self.queue.bytes());
     }
 
-    fn push_and_flush(&mut self, product: ProductId, run: &FrameRun) {
+    fn push_and_flush(&mut self, run: &CastRun) {
+        let frames = &run.frames;
         let is_clear = self.phase == Phase::Open && !self.blocked && self.queue.is_empty();
-        let sent = if is_clear && run.frames() == 1 { self.socket.send_alone(run) } else { 0 };
-        if sent == run.len() {
+        let sent = if is_clear && frames.frames() == 1 { self.socket.send_alone(frames) } else { 0 };
+        if sent == frames.len() {
             self.shared.metrics.frames_sent.inc();
             self.shared.metrics.bytes_sent.inc_by(sent as u64);
             if !self.socket.is_flushed() {
@@ -469,7 +471,7 @@ impl Subscriber for Connection {
             }
             return;
         }
-        self.push(product, run);
+        self.push(run);
         self.sent(sent);
         self.flush();
     }

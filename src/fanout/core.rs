@@ -8,18 +8,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use slotmap::SlotMap;
 use tokio::time::timeout;
 
-use super::cast_run::{CastRun, CastRuns};
-use super::hub::{Cast, Hub, Inbox};
+use super::cast_run::CastRuns;
+use super::hub::{Hub, Inbox};
 use super::idle::idle_time;
-use super::index::Keys;
+use super::message::{CastRun, Delivery, Message};
 use super::pace::{Pace, gather_step, is_waste};
-use super::slots::Slots;
-use super::{ConnectionId, CoreId, SlotKey, SubscriptionIndex};
+use super::{ConnectionId, CoreId, Operation, SlotKey, SubscriptionIndex};
 use crate::metrics::CoreMetrics;
 use crate::model::product::ProductId;
-use crate::wire::frame::FrameRun;
 
 /// How many messages a core takes before it flushes: enough to join the writes of a burst, few enough that sockets
 /// are read between bursts.
@@ -28,27 +27,16 @@ const BATCH_MAX: usize = 2048;
 /// What a core delivers to. All of it is called on the core's own thread.
 pub trait Subscriber {
     /// Takes changes of one product, to be sent at the next flush.
-    fn push(&mut self, product: ProductId, run: &FrameRun);
+    fn push(&mut self, run: &CastRun);
     /// Sends what waits, as far as it can be without blocking.
     fn flush(&mut self);
     /// Takes changes of one product and sends them at once: for those that came alone.
-    fn push_and_flush(&mut self, product: ProductId, run: &FrameRun) {
-        self.push(product, run);
+    fn push_and_flush(&mut self, run: &CastRun) {
+        self.push(run);
         self.flush();
     }
     /// Learns that the command that it gave is carried out in all shards.
     fn applied(&mut self, applied: Applied);
-}
-
-/// What a command does with each of its products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Subscribe to it.
-    Subscribe,
-    /// End the subscription to it.
-    Unsubscribe,
-    /// Only count whether it is subscribed to.
-    Count,
 }
 
 /// What a command did.
@@ -60,21 +48,6 @@ pub struct Applied {
     pub subscriptions: usize,
 }
 
-/// What cores tell each other.
-#[derive(Debug)]
-pub(super) enum Message {
-    /// To the core of the product's shard: find the subscribers.
-    Cast(Cast),
-    /// To a core with subscribers: deliver.
-    Deliver(Arc<CastRun>, Arc<Keys>),
-    /// To a core with shards of these products, from the connection's core.
-    Command(ConnectionId, Operation, Vec<ProductId>),
-    /// The answer: how many products the command changed or counted there.
-    Applied(SlotKey, usize),
-    /// To every other core: this connection is gone.
-    Close(ConnectionId),
-}
-
 /// One core's state.
 #[derive(Debug)]
 pub struct Core<S> {
@@ -82,7 +55,8 @@ pub struct Core<S> {
     hub: Hub,
     /// The shards that this core owns: shard `s` is at `s / cores`.
     shards: Vec<SubscriptionIndex>,
-    seats: Slots<Seat<S>>,
+    /// Boxed, so that a growing table moves pointers and reserves no room for connections that do not exist.
+    seats: SlotMap<SlotKey, Box<Seat<S>>>,
     /// What this batch casts, until it is delivered.
     casts: CastRuns,
     /// Whether this batch is one message, whose frames are written as they are pushed.
@@ -128,7 +102,7 @@ impl<S: Subscriber> Core<S> {
             id,
             shards: shards.collect(),
             hub,
-            seats: Slots::new(),
+            seats: SlotMap::with_key(),
             casts: CastRuns::default(),
             is_alone: false,
             frames: 0,
@@ -143,7 +117,9 @@ impl<S: Subscriber> Core<S> {
     pub fn insert_with(&mut self, build: impl FnOnce(SlotKey) -> S) -> SlotKey {
         self.metrics.connections.inc();
         self.metrics.connections_opened.inc();
-        self.seats.insert_with(|key| Seat { subscriber: build(key), subscriptions: 0, pending: None, touched: false })
+        self.seats.insert_with_key(|key| {
+            Box::new(Seat { subscriber: build(key), subscriptions: 0, pending: None, touched: false })
+        })
     }
 
     /// A connection, if it still lives.
@@ -165,7 +141,7 @@ impl<S: Subscriber> Core<S> {
     /// Whether there are no connections.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.seats.len() == 0
+        self.seats.is_empty()
     }
 
     /// How many products a connection is subscribed to.
@@ -218,8 +194,8 @@ impl<S: Subscriber> Core<S> {
         (self.frames, self.flushes) = (0, 0);
         for message in batch.drain(..) {
             let message = match message {
-                Message::Cast(cast) => {
-                    self.casts.add(cast);
+                Message::Cast(cast, permit) => {
+                    self.casts.add(cast, permit);
                     continue;
                 }
                 message => message,
@@ -227,8 +203,8 @@ impl<S: Subscriber> Core<S> {
             // What was cast before a command is for who was subscribed before it.
             self.deliver_casts();
             match message {
-                Message::Cast(_) => unreachable!("it was taken"),
-                Message::Deliver(cast, keys) => self.deliver(&cast, &keys),
+                Message::Cast(..) => unreachable!("it was taken"),
+                Message::Deliver(delivery, keys) => self.deliver(&delivery, &keys),
                 Message::Command(connection, operation, products) => {
                     let products = self.apply(connection, operation, &products);
                     self.hub.send(connection.core, Message::Applied(connection.key, products));
@@ -261,37 +237,40 @@ impl<S: Subscriber> Core<S> {
     /// Gives what this batch has cast to its subscribers: here at once, elsewhere with one message per core.
     fn deliver_casts(&mut self) {
         let mut casts = std::mem::take(&mut self.casts);
-        for cast in casts.drain() {
-            let shard = self.hub.shard_of(cast.product);
+        for delivery in casts.drain() {
+            let product = delivery.run.product;
+            let delivery = Arc::new(delivery);
+            let shard = self.hub.shard_of(product);
             debug_assert_eq!(self.hub.core_of(shard), self.id);
             let mut own = None;
-            for subscribers in self.shards[shard / self.hub.cores()].subscribers(cast.product) {
+            for subscribers in self.shards[shard / self.hub.cores()].subscribers(product) {
                 if subscribers.core == self.id {
                     own = Some(Arc::clone(&subscribers.keys));
                 } else {
-                    let message = Message::Deliver(Arc::clone(&cast), Arc::clone(&subscribers.keys));
+                    let message = Message::Deliver(Arc::clone(&delivery), Arc::clone(&subscribers.keys));
                     self.hub.send(subscribers.core, message);
                 }
             }
             if let Some(keys) = own {
-                self.deliver(&cast, &keys);
+                self.deliver(&delivery, &keys);
             }
         }
         self.casts = casts;
     }
 
-    fn deliver(&mut self, cast: &CastRun, keys: &[SlotKey]) {
-        self.committed.extend(cast.in_flight.iter().map(|change| change.committed_at));
-        self.frames += keys.len() * cast.run.frames();
+    fn deliver(&mut self, delivery: &Delivery, keys: &[SlotKey]) {
+        let Delivery { run, permits } = delivery;
+        self.committed.extend(permits.iter().map(|permit| permit.committed_at));
+        self.frames += keys.len() * run.frames.frames();
         self.flushes += if self.is_alone { keys.len() } else { 0 };
         for &key in keys {
             // A connection that closed leaves its key in lists that were in flight.
             let Some(seat) = self.seats.get_mut(key) else { continue };
             if self.is_alone {
-                seat.subscriber.push_and_flush(cast.product, &cast.run);
+                seat.subscriber.push_and_flush(run);
                 continue;
             }
-            seat.subscriber.push(cast.product, &cast.run);
+            seat.subscriber.push(run);
             if !seat.touched {
                 seat.touched = true;
                 self.touched.push(key);

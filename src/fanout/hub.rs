@@ -1,20 +1,18 @@
 //! The handle through which everything reaches the shards: [`Hub`].
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::CoreId;
-use super::core::Message;
+use super::message::{Cast, CastPermit, Message};
 use crate::model::product::ProductId;
-use crate::wire::frame::Frame;
 
-/// How many changes may be between ingest and the last core that delivers them, counted in units of
-/// [`UNIT_BYTES`]: what bounds the cores' inboxes at 16 MiB of frames, together with one message per connection that
+/// How many changes may be between ingest and the last core that delivers them, counted in units of [`UNIT_BYTES`]: it
+/// bounds the cores' inboxes at 16 MiB of frames, together with one message per connection that
 /// waits for the answer to its command.
-const UNITS_IN_FLIGHT_MAX: u32 = 4096;
+const CAST_UNITS_MAX: u32 = 4096;
 const UNIT_BYTES: usize = 4096;
 
 /// Routes changes to the cores that own their shards. Cheap to clone.
@@ -25,30 +23,15 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     inboxes: Vec<UnboundedSender<Message>>,
     shards: usize,
-    in_flight: Arc<Semaphore>,
+    cast_units: Arc<Semaphore>,
 }
 
 /// Where one core's messages arrive.
 #[derive(Debug)]
 pub struct Inbox {
-    /// Whose inbox it is.
+    /// The core that takes them.
     pub core: CoreId,
     pub(super) messages: UnboundedReceiver<Message>,
-}
-
-/// One change on its way to its shard.
-#[derive(Debug)]
-pub(super) struct Cast {
-    pub(super) product: ProductId,
-    pub(super) frame: Frame,
-    pub(super) in_flight: InFlight,
-}
-
-/// One change on its way to its subscribers; dropping it gives its units back.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    pub(super) committed_at: Instant,
-    _units: OwnedSemaphorePermit,
 }
 
 impl Hub {
@@ -58,28 +41,29 @@ impl Hub {
         assert!(cores > 0 && shards > 0, "there is at least one core and one shard");
         let (inboxes, receivers) = (0..cores)
             .map(|core| {
-                // Bounded by the units in flight and by one command per connection: a full inbox that waited could
+                // Bounded by the units of casts and by one command per connection: a full inbox that waited could
                 // stop two cores that send to each other.
                 #[allow(clippy::disallowed_methods)]
                 let (inbox, messages) = mpsc::unbounded_channel();
                 (inbox, Inbox { core: CoreId(core), messages })
             })
             .unzip();
-        let in_flight = Arc::new(Semaphore::new(UNITS_IN_FLIGHT_MAX as usize));
-        (Self(Arc::new(Inner { inboxes, shards, in_flight })), receivers)
+        let cast_units = Arc::new(Semaphore::new(CAST_UNITS_MAX as usize));
+        (Self(Arc::new(Inner { inboxes, shards, cast_units })), receivers)
     }
 
-    /// Sends a change to everybody who subscribed to its product; waits while too many changes are in flight.
-    pub async fn cast(&self, product: ProductId, frame: Frame, committed_at: Instant) {
-        let units = u32::try_from(1 + frame.len() / UNIT_BYTES).unwrap_or(u32::MAX).min(UNITS_IN_FLIGHT_MAX);
-        let units = Arc::clone(&self.0.in_flight).acquire_many_owned(units).await;
-        let in_flight = InFlight { committed_at, _units: units.expect("the semaphore is never closed") };
-        self.send(self.core_of(self.shard_of(product)), Message::Cast(Cast { product, frame, in_flight }));
+    /// Sends a change to everybody who subscribed to its product; waits while too many changes are under way.
+    pub async fn cast(&self, cast: Cast) {
+        let units = u32::try_from(1 + cast.frame.len() / UNIT_BYTES).unwrap_or(u32::MAX).min(CAST_UNITS_MAX);
+        let units = Arc::clone(&self.0.cast_units).acquire_many_owned(units).await;
+        let units = units.expect("the semaphore is never closed");
+        let permit = CastPermit { committed_at: cast.committed_at, _units: units };
+        self.send(self.core_of(self.shard_of(cast.product)), Message::Cast(cast, permit));
     }
 
     /// Waits until every change that was cast has been given to its subscribers.
     pub async fn settled(&self) {
-        let all = self.0.in_flight.acquire_many(UNITS_IN_FLIGHT_MAX).await;
+        let all = self.0.cast_units.acquire_many(CAST_UNITS_MAX).await;
         drop(all.expect("the semaphore is never closed"));
     }
 

@@ -179,6 +179,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;
+    use slotmap::KeyData;
 
     use super::*;
 
@@ -205,17 +206,22 @@ mod tests {
 
     /// Three cores, and two generations of each slot.
     fn connection(number: u8) -> ConnectionId {
-        let key = SlotKey { slot: u32::from(number / 6), generation: u32::from(number % 2) };
+        let key = key(u32::from(number / 6), u32::from(number % 2));
         ConnectionId { core: CoreId(u16::from(number % 6 / 2)), key }
+    }
+
+    /// The key of the slot's connection after so many others.
+    fn key(slot: u32, others: u32) -> SlotKey {
+        KeyData::from_ffi(u64::from(others * 2 + 1) << 32 | u64::from(slot)).into()
     }
 
     fn product(number: u64) -> ProductId {
         ProductId::new(number).unwrap()
     }
 
-    fn named(index: &SubscriptionIndex, number: u64) -> BTreeSet<(u16, u32, u32)> {
+    fn named(index: &SubscriptionIndex, number: u64) -> BTreeSet<(CoreId, SlotKey)> {
         let lists = index.subscribers(product(number)).iter();
-        lists.flat_map(|list| list.keys.iter().map(|key| (list.core.0, key.slot, key.generation))).collect()
+        lists.flat_map(|list| list.keys.iter().map(|&key| (list.core, key))).collect()
     }
 
     proptest! {
@@ -249,7 +255,7 @@ mod tests {
                         .iter()
                         .filter(|&&(_, other)| other == p)
                         .map(|&(c, _)| connection(c))
-                        .map(|c| (c.core.0, c.key.slot, c.key.generation))
+                        .map(|c| (c.core, c.key))
                         .collect();
                     prop_assert_eq!(named(&index, p), expected);
                 }
@@ -281,12 +287,10 @@ mod tests {
         index.check();
         assert_eq!((index.products_len(), index.connections_len()), (50, 1));
         for slot in 0..50_000 {
-            let key = SlotKey { slot, generation: 0 };
-            index.subscribe(ConnectionId { core: CoreId(7), key }, product(1));
+            index.subscribe(ConnectionId { core: CoreId(7), key: key(slot, 0) }, product(1));
         }
         for slot in 0..50_000 {
-            let key = SlotKey { slot, generation: 0 };
-            index.close(ConnectionId { core: CoreId(7), key });
+            index.close(ConnectionId { core: CoreId(7), key: key(slot, 0) });
         }
         assert!(index.products_by_connection.capacity() < 8192, "{}", index.products_by_connection.capacity());
         index.check();

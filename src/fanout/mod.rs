@@ -10,26 +10,23 @@ mod core;
 mod hub;
 mod idle;
 mod index;
+mod message;
 mod pace;
-mod slots;
 
-pub use self::core::{Applied, Core, Operation, Subscriber, run};
+pub use self::core::{Applied, Core, Subscriber, run};
 pub use self::hub::{Hub, Inbox};
 pub use self::idle::count_idle;
 pub use self::index::{CoreSubscribers, Keys, SubscriptionIndex};
+pub use self::message::{Cast, CastRun};
 
-/// Which core: 0 to the number of cores − 1.
+/// A core's number: 0 to the number of cores − 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CoreId(pub u16);
 
-/// A connection on its core: the slot that it lives in, and how often that slot was used before, so that a message
-/// meant for an earlier connection never reaches a later one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SlotKey {
-    /// Index of the slot.
-    pub slot: u32,
-    /// How many connections had the slot before this one (modulo 2^32).
-    pub generation: u32,
+slotmap::new_key_type! {
+    /// A connection on its core: the slot that it lives in, and how often that slot was used before, so that a message
+    /// meant for an earlier connection never reaches a later one.
+    pub struct SlotKey;
 }
 
 /// A connection, anywhere in this process.
@@ -37,6 +34,17 @@ pub struct SlotKey {
 pub struct ConnectionId {
     /// The core that owns it.
     pub core: CoreId,
-    /// Where on that core.
+    /// Its key on that core.
     pub key: SlotKey,
+}
+
+/// What a command does with each of its products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Subscribe to it.
+    Subscribe,
+    /// End the subscription to it.
+    Unsubscribe,
+    /// Only count whether it is subscribed to.
+    Count,
 }

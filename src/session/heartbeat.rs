@@ -80,13 +80,11 @@ impl Wheel {
 mod tests {
     use super::*;
 
-    const KEY: SlotKey = SlotKey { slot: 1, generation: 0 };
-
     /// Seconds at which a peer that is heard at the seconds of `heard` gets a ping, and when it is given up.
     fn pings(heard: &[Second], until: Second) -> (Vec<Second>, Option<Second>) {
         let mut wheel = Wheel::default();
         let mut pinged = Vec::new();
-        wheel.schedule(KEY, PING_AFTER_SECONDS);
+        wheel.schedule(SlotKey::default(), PING_AFTER_SECONDS);
         while wheel.now() < until {
             for key in wheel.turn() {
                 let now = wheel.now();
@@ -127,7 +125,7 @@ mod tests {
         for _ in 0..SLOTS * 2 {
             wheel.turn();
         }
-        wheel.schedule(KEY, 3);
-        assert_eq!(wheel.turn(), [KEY]);
+        wheel.schedule(SlotKey::default(), 3);
+        assert_eq!(wheel.turn(), [SlotKey::default()]);
     }
 }

@@ -77,12 +77,15 @@ pub struct SendQueue {
     skipped: u64,
 }
 
-/// Frames of one product. While conflating, exactly one.
+/// Frames of one product, with their versions. While conflating, exactly one.
 #[derive(Debug)]
 struct Waiting {
     product: ProductId,
     run: FrameRun,
 }
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Waiting>() <= 56, "what one waiting change takes of a slow reader's memory");
 
 /// Where the frame of each waiting product stands, while every product has one.
 #[derive(Debug)]
@@ -103,19 +106,20 @@ impl SendQueue {
     }
 
     /// Adds a change, and makes room for it by the policy where there is none.
-    pub fn push(&mut self, product: ProductId, frame: Frame, limits: &SendQueueLimits) -> Pushed {
+    pub fn push(&mut self, product: ProductId, version: u64, frame: Frame, limits: &SendQueueLimits) -> Pushed {
+        let run = FrameRun::one(version, frame);
         let skipped = match limits.policy {
-            _ if self.conflating.is_none() && self.has_room_for(1, frame.len(), limits) => {
-                self.push_back(product, frame.into());
+            _ if self.conflating.is_none() && self.has_room_for(1, run.len(), limits) => {
+                self.push_back(product, run);
                 return Pushed::Queued;
             }
             SlowConsumerPolicy::Disconnect => return Pushed::Overflow,
             SlowConsumerPolicy::Drop => {
-                let skipped = self.make_room(frame.len(), limits);
-                self.push_back(product, frame.into());
+                let skipped = self.make_room(run.len(), limits);
+                self.push_back(product, run);
                 skipped
             }
-            SlowConsumerPolicy::Conflate => self.conflate(product, frame, limits),
+            SlowConsumerPolicy::Conflate => self.conflate(product, run, limits),
         };
         self.skipped += skipped;
         if skipped == 0 { Pushed::Queued } else { Pushed::Skipped(skipped) }
@@ -229,13 +233,13 @@ impl SendQueue {
         is_let_in_alone || fits
     }
 
-    fn conflate(&mut self, product: ProductId, frame: Frame, limits: &SendQueueLimits) -> u64 {
+    fn conflate(&mut self, product: ProductId, run: FrameRun, limits: &SendQueueLimits) -> u64 {
         let mut skipped = self.start_conflating();
         let conflating = self.conflating.as_ref().expect("it was started");
         if let Some(&number) = conflating.numbers_by_product.get(&product) {
             let index = usize::try_from(number - conflating.front_number).expect("the queue fits in memory");
-            self.changes_bytes = self.changes_bytes - self.changes[index].run.len() + frame.len();
-            self.changes[index].run = frame.into();
+            self.changes_bytes = self.changes_bytes - self.changes[index].run.len() + run.len();
+            self.changes[index].run = run;
             skipped += 1;
             while self.changes_bytes > limits.bytes_max && self.changes.len() > 1 {
                 self.pop_front();
@@ -243,12 +247,12 @@ impl SendQueue {
             }
             return skipped;
         }
-        skipped += self.make_room(frame.len(), limits);
+        skipped += self.make_room(run.len(), limits);
         let place = self.changes.len() as u64;
         if let Some(conflating) = &mut self.conflating {
             conflating.numbers_by_product.insert(product, conflating.front_number + place);
         }
-        self.push_back(product, frame.into());
+        self.push_back(product, run);
         skipped
     }
 
@@ -261,7 +265,7 @@ impl SendQueue {
         let mut numbers_by_product: HashMap<ProductId, u64> = HashMap::with_capacity(self.changes.len());
         let mut kept: VecDeque<Waiting> = VecDeque::with_capacity(self.changes.len());
         for Waiting { product, run } in self.changes.drain(..) {
-            let newest = Waiting { product, run: run.last().into() };
+            let newest = Waiting { product, run: run.last() };
             let next = kept.len() as u64;
             let place = usize::try_from(*numbers_by_product.entry(product).or_insert(next));
             match kept.get_mut(place.expect("the queue fits in memory")) {
@@ -294,7 +298,7 @@ impl SendQueue {
     /// Takes the oldest frame, which may be the first of several.
     fn pop_front_frame(&mut self) -> Option<Frame> {
         let Waiting { product, run } = self.pop_front()?;
-        let (frame, rest) = run.split_first();
+        let ((_, frame), rest) = run.split_first();
         if let Some(run) = rest {
             self.changes_frames += run.frames();
             self.changes_bytes += run.len();

@@ -1,6 +1,8 @@
 //! What goes out on a WebSocket: [`Frame`], encoded once and shared by everything that sends it.
 
 use std::ops::Deref;
+use std::slice;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -71,30 +73,50 @@ impl Deref for Frame {
     }
 }
 
-/// Frames that go out one after the other, in one buffer: what was cast of one product in one batch, so that each
-/// subscriber is given all of it at once.
+/// Frames that go out one after the other, in one buffer, each with the version of its change: what was cast of one
+/// product in one batch, so that each subscriber is given all of it at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameRun {
     bytes: Bytes,
-    frames: u32,
+    versions: Versions,
+}
+
+/// The versions of a run's frames. Most runs have one frame, and own nothing for its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Versions {
+    One(u64),
+    /// The last `frames` of `all`: taking a frame off the run moves nothing.
+    Last {
+        frames: u32,
+        all: Arc<Vec<u64>>,
+    },
 }
 
 impl FrameRun {
-    /// These frames as one run, in their order. A single one is shared; several are copied, once for all who get them.
+    /// A run of one frame.
+    #[must_use]
+    pub fn one(version: u64, frame: Frame) -> Self {
+        Self { bytes: frame.0, versions: Versions::One(version) }
+    }
+
+    /// These frames with the versions of their changes as one run, in their order. A single one is shared; several are
+    /// copied, once for all who get them.
     ///
     /// # Panics
     /// If there are none.
     #[must_use]
-    pub fn join(frames: &[Frame]) -> Self {
+    pub fn join(frames: &[(u64, Frame)]) -> Self {
         match frames {
             [] => panic!("a run has a frame"),
-            [frame] => Self { bytes: frame.0.clone(), frames: 1 },
+            [(version, frame)] => Self::one(*version, frame.clone()),
             _ => {
-                let mut bytes = Vec::with_capacity(frames.iter().map(|frame| frame.len()).sum());
-                for frame in frames {
+                let mut bytes = Vec::with_capacity(frames.iter().map(|(_, frame)| frame.len()).sum());
+                for (_, frame) in frames {
                     bytes.extend_from_slice(frame);
                 }
-                Self { bytes: bytes.into(), frames: u32::try_from(frames.len()).expect("few frames make a run") }
+                let all = Arc::new(frames.iter().map(|&(version, _)| version).collect());
+                let frames = u32::try_from(frames.len()).expect("few frames make a run");
+                Self { bytes: bytes.into(), versions: Versions::Last { frames, all } }
             }
         }
     }
@@ -102,37 +124,50 @@ impl FrameRun {
     /// How many frames it has; at least one.
     #[must_use]
     pub const fn frames(&self) -> usize {
-        self.frames as usize
+        match &self.versions {
+            Versions::One(_) => 1,
+            Versions::Last { frames, .. } => *frames as usize,
+        }
     }
 
-    /// Takes the first frame off; the run is gone with its last.
+    /// The version of each frame, in their order.
     #[must_use]
-    pub fn split_first(self) -> (Frame, Option<Self>) {
-        if self.frames == 1 {
-            return (Frame(self.bytes), None);
+    pub fn versions(&self) -> &[u64] {
+        match &self.versions {
+            Versions::One(version) => slice::from_ref(version),
+            Versions::Last { frames, all } => &all[all.len() - *frames as usize..],
+        }
+    }
+
+    /// Takes the first frame and its version off; the run is gone with its last.
+    #[must_use]
+    pub fn split_first(self) -> ((u64, Frame), Option<Self>) {
+        let version = self.versions()[0];
+        if self.frames() == 1 {
+            return ((version, Frame(self.bytes)), None);
         }
         let first = frame_bytes(&self.bytes);
-        let rest = Self { bytes: self.bytes.slice(first..), frames: self.frames - 1 };
-        (Frame(self.bytes.slice(..first)), Some(rest))
+        let (frame, bytes) = (Frame(self.bytes.slice(..first)), self.bytes.slice(first..));
+        let versions = match self.versions {
+            Versions::Last { frames, all } if frames > 2 => Versions::Last { frames: frames - 1, all },
+            Versions::Last { all, .. } => Versions::One(*all.last().expect("it has two")),
+            Versions::One(_) => unreachable!("it has several frames"),
+        };
+        ((version, frame), Some(Self { bytes, versions }))
     }
 
-    /// The last frame, in a buffer of its own, so that keeping it does not keep the whole run.
+    /// The last frame with its version, in a buffer of its own, so that keeping it does not keep the whole run.
     #[must_use]
-    pub fn last(&self) -> Frame {
-        if self.frames == 1 {
-            return Frame(self.bytes.clone());
+    pub fn last(&self) -> Self {
+        if self.frames() == 1 {
+            return self.clone();
         }
         let mut rest = &self.bytes[..];
-        for _ in 1..self.frames {
+        for _ in 1..self.frames() {
             rest = &rest[frame_bytes(rest)..];
         }
-        Frame(Bytes::copy_from_slice(rest))
-    }
-}
-
-impl From<Frame> for FrameRun {
-    fn from(frame: Frame) -> Self {
-        Self { bytes: frame.0, frames: 1 }
+        let version = *self.versions().last().expect("a run has a frame");
+        Self { bytes: Bytes::copy_from_slice(rest), versions: Versions::One(version) }
     }
 }
 
@@ -208,19 +243,23 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_taken_apart_into_its_frames() {
-        let frames: Vec<Frame> =
-            [0, 125, 126, 65_535, 65_536, 3].map(|length| Frame::new(Opcode::Text, &vec![b'x'; length])).to_vec();
+    fn a_run_is_taken_apart_into_its_frames_and_their_versions() {
+        let lengths = [0, 125, 126, 65_535, 65_536, 3];
+        let frames: Vec<(u64, Frame)> =
+            (10..).zip(lengths.map(|length| Frame::new(Opcode::Text, &vec![b'x'; length]))).collect();
         let run = FrameRun::join(&frames);
-        assert_eq!((run.frames(), &*run), (6, &*frames.iter().flat_map(|frame| frame.to_vec()).collect::<Vec<u8>>()));
-        assert_eq!(run.last(), frames[5]);
+        let joined: Vec<u8> = frames.iter().flat_map(|(_, frame)| frame.to_vec()).collect();
+        assert_eq!((run.frames(), &*run), (6, &*joined));
+        assert_eq!(run.last(), FrameRun::one(15, frames[5].1.clone()));
         let mut rest = Some(run);
-        for frame in &frames {
-            let (first, after) = rest.unwrap().split_first();
+        for (place, frame) in frames.iter().enumerate() {
+            let run = rest.unwrap();
+            assert!(run.versions().iter().eq(frames[place..].iter().map(|(version, _)| version)));
+            let (first, after) = run.split_first();
             assert_eq!(first, *frame);
             rest = after;
         }
         assert_eq!(rest, None);
-        assert_eq!(FrameRun::join(&frames[..1]), frames[0].clone().into());
+        assert_eq!(FrameRun::join(&frames[..1]), FrameRun::one(10, frames[0].1.clone()));
     }
 }

@@ -7,16 +7,17 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rowcast::fanout::{self, Applied, Core, Hub, Inbox, Operation, Subscriber};
+use rowcast::fanout::{self, Applied, CastRun, Core, Hub, Inbox, Operation, Subscriber};
 use rowcast::metrics::Metrics;
 use rowcast::model::product::ProductId;
 use rowcast::session::queue::SendQueue;
-use rowcast::wire::frame::{Frame, FrameRun};
+use rowcast::wire::frame::Frame;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 
+use crate::fixtures::cast;
 use crate::fixtures::crowd::{LIMITS, send_all};
 
 /// Subscribers of one product, spread over the cores.
@@ -57,7 +58,7 @@ impl Fleet {
         let runtime = Builder::new_current_thread().build().expect("a runtime is built");
         runtime.block_on(async {
             for _ in 0..times {
-                self.hub.cast(self.product, frame.clone(), Instant::now()).await;
+                self.hub.cast(cast(self.product, frame)).await;
             }
             self.hub.settled().await;
         });
@@ -120,11 +121,11 @@ struct Taker {
 }
 
 impl Subscriber for Taker {
-    fn push(&mut self, product: ProductId, run: &FrameRun) {
+    fn push(&mut self, run: &CastRun) {
         // Another core's runs pile up while this one delivers; a connection makes room in the same way.
-        if !self.queue.push_run(product, run, &LIMITS) {
+        if !self.queue.push_run(run.product, &run.frames, &LIMITS) {
             self.flush();
-            assert!(self.queue.push_run(product, run, &LIMITS), "a queue that is flushed has room");
+            assert!(self.queue.push_run(run.product, &run.frames, &LIMITS), "a queue that is flushed has room");
         }
     }
 

@@ -27,6 +27,12 @@ impl Model {
             || (self.waiting.len() < self.limits.frames_max && self.bytes() + frame.len() <= self.limits.bytes_max)
     }
 
+    /// The version that the text of each waiting frame tells.
+    fn versions(&self) -> Vec<u64> {
+        let text = |frame: &Frame| String::from_utf8(frame[2..].to_vec()).unwrap();
+        self.waiting.iter().map(|(_, frame)| text(frame).split(':').nth(1).unwrap().parse().unwrap()).collect()
+    }
+
     fn drop_oldest(&mut self) {
         self.waiting.remove(0);
         self.skipped += 1;
@@ -122,6 +128,11 @@ fn send(queue: &mut SendQueue, bytes: usize) -> Vec<u8> {
     sent
 }
 
+/// The version of each change that waits whole.
+fn versions(queue: &SendQueue) -> Vec<u64> {
+    queue.changes.iter().flat_map(|waiting| waiting.run.versions().to_vec()).collect()
+}
+
 proptest! {
     #[test]
     fn it_does_what_a_naive_queue_does(limits in limits(), steps in steps()) {
@@ -136,19 +147,21 @@ proptest! {
         for (step, version) in steps.into_iter().zip(1u64..) {
             match step {
                 Step::Push { product, padding, frames } => {
-                    let frames: Vec<Frame> =
-                        (0..frames as u64).map(|n| change(product, version * 10 + n, padding).1).collect();
+                    let frames: Vec<(u64, Frame)> = (0..frames as u64)
+                        .map(|n| version * 10 + n)
+                        .map(|version| (version, change(product, version, padding).1))
+                        .collect();
                     let product = ProductId::new(product).unwrap();
                     if queue.push_run(product, &FrameRun::join(&frames), &limits) {
                         let before = model.skipped;
                         prop_assert!(!model.conflating || model.waiting.is_empty());
-                        prop_assert!(frames.into_iter().all(|frame| model.push(product, frame)));
+                        prop_assert!(frames.into_iter().all(|(_, frame)| model.push(product, frame)));
                         prop_assert_eq!(model.skipped, before);
                         continue;
                     }
-                    for frame in frames {
+                    for (version, frame) in frames {
                         let before = model.skipped;
-                        let pushed = queue.push(product, frame.clone(), &limits);
+                        let pushed = queue.push(product, version, frame.clone(), &limits);
                         let expected_push = match (model.push(product, frame), model.skipped - before) {
                             (false, _) => Pushed::Overflow,
                             (true, 0) => Pushed::Queued,
@@ -185,6 +198,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(&sent, &expected);
+            prop_assert_eq!(versions(&queue), model.versions());
             prop_assert_eq!(queue.len(), model.waiting.len());
             prop_assert_eq!(queue.bytes(), model.bytes());
             prop_assert!(queue.len() <= limits.frames_max);
@@ -211,8 +225,8 @@ fn filled(policy: SlowConsumerPolicy) -> (SendQueue, Vec<Pushed>) {
     let limits = SendQueueLimits { frames_max: 3, bytes_max: 1000, policy };
     let mut queue = SendQueue::new();
     let pushed = [(1, 1), (2, 2), (1, 3), (3, 4), (1, 5), (4, 6)]
-        .map(|(product, version)| change(product, version, 0))
-        .map(|(product, frame)| queue.push(product, frame, &limits));
+        .map(|(product, version)| (change(product, version, 0), version))
+        .map(|((product, frame), version)| queue.push(product, version, frame, &limits));
     (queue, pushed.to_vec())
 }
 
@@ -246,7 +260,7 @@ fn a_drained_queue_holds_no_memory_of_its_burst() {
     let mut queue = SendQueue::new();
     for version in 0..200 {
         let (product, frame) = change(version % 150, version, 0);
-        queue.push(product, frame, &limits);
+        queue.push(product, version, frame, &limits);
     }
     send(&mut queue, usize::MAX);
     assert!(queue.is_empty() && queue.conflating.is_none());
@@ -258,7 +272,7 @@ fn a_frame_above_the_byte_bound_is_sent_alone() {
     let limits = SendQueueLimits { frames_max: 10, bytes_max: 50, policy: SlowConsumerPolicy::Drop };
     let mut queue = SendQueue::new();
     let (product, large) = change(1, 1, 60);
-    assert_eq!(queue.push(product, large.clone(), &limits), Pushed::Queued);
-    assert_eq!(queue.push(product, large, &limits), Pushed::Skipped(1));
+    assert_eq!(queue.push(product, 1, large.clone(), &limits), Pushed::Queued);
+    assert_eq!(queue.push(product, 2, large, &limits), Pushed::Skipped(1));
     assert_eq!((queue.len(), queue.take_skipped()), (1, 1));
 }
