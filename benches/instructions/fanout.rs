@@ -1,7 +1,7 @@
 //! From the index to the socket.
 
 use gungraun::{library_benchmark, library_benchmark_group};
-use rowcast::fanout::SubscriptionIndex;
+use rowcast::fanout::{Closing, SubscriptionIndex};
 use rowcast::model::product::ProductId;
 use rowcast::session::queue::{SendQueue, SendQueueLimits, SlowConsumerPolicy};
 use rowcast::wire::frame::Frame;
@@ -40,7 +40,10 @@ fn index_unsubscribe(mut index: Index, products: Vec<ProductId>) -> (Index, Vec<
 #[library_benchmark(config = within(budgets::INDEX_CLOSE))]
 #[bench::once(index_of_all())]
 fn index_close(mut index: Index) -> Index {
-    index.close(connection(0));
+    let mut closing = Closing::default();
+    while index.is_subscribed(connection(0)) {
+        index.close(connection(0), &mut closing, 256);
+    }
     index
 }
 

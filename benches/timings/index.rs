@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
-use rowcast::fanout::SubscriptionIndex;
+use rowcast::fanout::{Closing, SubscriptionIndex};
 use rowcast::model::product::ProductId;
 
 use crate::fixtures::{connection, index_of_others, spread};
@@ -46,7 +46,7 @@ type Measure = fn(&mut SubscriptionIndex, &[ProductId]) -> Duration;
 const STEPS: [(&str, Measure); 3] = [
     ("subscribe", |index, products| {
         let time = timed(|| subscribe_all(index, products));
-        index.close(connection(0));
+        close(index);
         time
     }),
     ("unsubscribe", |index, products| {
@@ -55,11 +55,17 @@ const STEPS: [(&str, Measure); 3] = [
     }),
     ("close", |index, products| {
         subscribe_all(index, products);
-        timed(|| {
-            black_box(index.close(connection(0)));
-        })
+        timed(|| close(index))
     }),
 ];
+
+/// Closes the measured connection as a core does, a slice at a time.
+fn close(index: &mut SubscriptionIndex) {
+    let mut closing = Closing::default();
+    while index.is_subscribed(connection(0)) {
+        black_box(index.close(connection(0), &mut closing, 256));
+    }
+}
 
 fn timed(step: impl FnOnce()) -> Duration {
     let start = Instant::now();

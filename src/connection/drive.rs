@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::{ANSWERS_WAITING_MAX, Connection, Connections, Phase};
-use crate::fanout::{Applied, Core, Operation, SlotKey, Subscriber};
+use crate::fanout::{self, Core, Operation, SlotKey, Subscriber};
 use crate::metrics::Limit;
 use crate::model::product::ProductId;
 use crate::session::close::CloseReason;
@@ -19,11 +19,14 @@ const READS_MAX: usize = 8;
 
 /// A command that is being carried out, and what the shards said once all have.
 #[derive(Debug)]
-pub(super) struct InFlight {
+pub(super) struct Advancing {
     step: Step,
     /// What was withheld of the command.
     withheld: Option<Why>,
-    pub(super) applied: Option<Applied>,
+    /// Whether the shards have it, so that their word is news to the task.
+    pub(super) is_given: bool,
+    /// How many products the shards changed or counted.
+    pub(super) applied: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -31,7 +34,7 @@ enum Step {
     /// Which of the command's products are not new? It may be above the limit only if they all are.
     Counting(Command),
     /// The subscriptions change.
-    Applying(Option<protocol::ReplyId>),
+    Applying(Operation, Option<protocol::ReplyId>),
 }
 
 /// Goes on until the connection has ended, or nothing can be done before the socket or the shards move.
@@ -82,31 +85,41 @@ fn receive(core: &mut Core<Connection>, key: SlotKey, mut input: &mut [u8]) {
 
 fn begin_command(core: &mut Core<Connection>, key: SlotKey, mut command: Command) {
     let Some(connection) = core.get_mut(key) else { return };
-    let subscriptions_max = connection.shared.limits.subscriptions_max;
     let withheld = connection.grant.as_deref().and_then(|grant| protocol::withhold(&mut command, grant));
     let may_exceed = command.operation == Operation::Subscribe
-        && core.subscriptions(key) + command.products.len() > subscriptions_max;
+        && connection.subscriptions as usize + command.products.len() > connection.shared.limits.subscriptions_max;
     if may_exceed {
         command.products.sort_unstable();
         command.products.dedup();
         let products = command.products.clone();
-        start(core, key, Step::Counting(command), withheld, Operation::Count, &products);
+        give(core, key, Step::Counting(command), withheld, Operation::Count, products);
     } else {
-        start(core, key, Step::Applying(command.reply), withheld, command.operation, &command.products);
+        apply(core, key, command, withheld);
     }
 }
 
-fn start(
+fn apply(core: &mut Core<Connection>, key: SlotKey, command: Command, withheld: Option<Why>) {
+    let step = Step::Applying(command.operation, command.reply);
+    give(core, key, step, withheld, command.operation, command.products);
+}
+
+/// Gives the shards a step of a command.
+fn give(
     core: &mut Core<Connection>,
     key: SlotKey,
     step: Step,
     withheld: Option<Why>,
     operation: Operation,
-    products: &[ProductId],
+    products: Vec<ProductId>,
 ) {
-    let applied = core.command(key, operation, products);
-    if let Some(connection) = core.get_mut(key) {
-        connection.in_flight = Some(Box::new(InFlight { step, withheld, applied }));
+    // One is under way at a time.
+    const NUMBER: u32 = 0;
+    let Some(connection) = core.get_mut(key) else { return };
+    let command = Advancing { step, withheld, is_given: false, applied: None };
+    connection.command = Some(Box::new(command));
+    core.command(key, fanout::Command { number: NUMBER, operation, products });
+    if let Some(command) = core.get_mut(key).and_then(|connection| connection.command.as_mut()) {
+        command.is_given = true;
     }
 }
 
@@ -114,27 +127,18 @@ fn start(
 fn advance_command(core: &mut Core<Connection>, key: SlotKey) {
     loop {
         let Some(connection) = core.get_mut(key) else { return };
-        let Some(in_flight) = connection.in_flight.take_if(|in_flight| in_flight.applied.is_some()) else { return };
-        let InFlight { step, withheld, applied: Some(applied) } = *in_flight else { return };
+        let Some(command) = connection.command.take_if(|command| command.applied.is_some()) else { return };
+        let Advancing { step, withheld, applied: Some(products), .. } = *command else { return };
         match step {
-            Step::Applying(reply) => {
-                let answer = match withheld {
-                    Some(why) => Some(protocol::refused(&Refusal { reply, why })),
-                    None => reply.map(|reply| protocol::accepted(&reply, applied.subscriptions)),
-                };
-                if let Some(answer) = answer {
-                    connection.queue.push_control(answer);
-                }
-            }
+            Step::Applying(operation, reply) => connection.answer_applied(operation, products, reply, withheld),
             Step::Counting(command) => {
                 let limit = connection.shared.limits.subscriptions_max;
-                let wanted = applied.subscriptions + command.products.len() - applied.products;
-                if wanted > limit {
+                if connection.subscriptions as usize + command.products.len() - products > limit {
                     connection.shared.process_metrics.refused(Limit::Subscriptions);
                     let why = Why::TooManySubscriptions { limit };
                     connection.queue.push_control(protocol::refused(&Refusal { reply: command.reply, why }));
                 } else {
-                    start(core, key, Step::Applying(command.reply), withheld, command.operation, &command.products);
+                    apply(core, key, command, withheld);
                 }
             }
         }
@@ -154,9 +158,32 @@ impl Connection {
         }
     }
 
+    /// Counts what a command changed, and answers it.
+    fn answer_applied(
+        &mut self,
+        operation: Operation,
+        products: usize,
+        reply: Option<protocol::ReplyId>,
+        withheld: Option<Why>,
+    ) {
+        let products = u32::try_from(products).expect("fewer products than the limit of subscriptions");
+        match operation {
+            Operation::Subscribe => self.subscriptions += products,
+            Operation::Unsubscribe => self.subscriptions -= products,
+            Operation::Count => {}
+        }
+        let answer = match withheld {
+            Some(why) => Some(protocol::refused(&Refusal { reply, why })),
+            None => reply.map(|reply| protocol::accepted(&reply, self.subscriptions as usize)),
+        };
+        if let Some(answer) = answer {
+            self.queue.push_control(answer);
+        }
+    }
+
     /// Whether to leave the peer's next message where it is.
     fn is_paused(&self) -> bool {
-        self.in_flight.is_some() || self.is_held() || (self.blocked && self.queue.control_len() >= ANSWERS_WAITING_MAX)
+        self.command.is_some() || self.is_held() || (self.blocked && self.queue.control_len() >= ANSWERS_WAITING_MAX)
     }
 
     /// Whether the peer has sent all that it may in this second.

@@ -22,9 +22,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
-use self::drive::InFlight;
+use self::drive::Advancing;
 use crate::auth::Grant;
-use crate::fanout::{Applied, CastRun, Core, SlotKey, Subscriber};
+use crate::fanout::{CastRun, Core, SlotKey, Subscriber};
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::model::product::ProductId;
 use crate::session::close::CloseReason;
@@ -234,7 +234,10 @@ pub struct Connection {
     grant: Option<Rc<Grant>>,
     /// Read, but not yet looked at: the peer's last command is still being carried out, or it does not read.
     unread: Box<[u8]>,
-    in_flight: Option<Box<InFlight>>,
+    /// The command that is being carried out; one at a time.
+    command: Option<Box<Advancing>>,
+    /// How many products it is subscribed to.
+    subscriptions: u32,
     phase: Phase,
     /// Whether the socket took no more, and its task waits until it does.
     blocked: bool,
@@ -272,7 +275,8 @@ impl Connection {
             queue: SendQueue::new(),
             grant: None,
             unread,
-            in_flight: None,
+            command: None,
+            subscriptions: 0,
             phase: Phase::Open,
             blocked: false,
             heard,
@@ -476,10 +480,12 @@ impl Subscriber for Connection {
         self.flush();
     }
 
-    fn applied(&mut self, applied: Applied) {
-        if let Some(in_flight) = &mut self.in_flight {
-            in_flight.applied = Some(applied);
-            self.waker.wake_by_ref();
+    fn applied(&mut self, _number: u32, products: usize) {
+        if let Some(command) = &mut self.command {
+            command.applied = Some(products);
+            if command.is_given {
+                self.waker.wake_by_ref();
+            }
         }
     }
 }

@@ -3,26 +3,24 @@
 //! Everything here belongs to one thread and needs no lock. Other cores are reached only by messages, and nobody waits
 //! for room in an inbox.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+mod commands;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slotmap::SlotMap;
-use tokio::time::timeout;
 
 use super::cast_run::CastRuns;
-use super::hub::{Hub, Inbox};
-use super::idle::idle_time;
-use super::message::{CastRun, Delivery, Message};
-use super::pace::{Pace, gather_step, is_waste};
-use super::{ConnectionId, CoreId, Operation, SlotKey, SubscriptionIndex};
+use super::hub::Hub;
+use super::message::{Answer, CastRun, Delivery, Job, Message, Order};
+use super::under_way::UnderWay;
+use super::work::WorkQueue;
+use super::{ConnectionId, CoreId, SlotKey, SubscriptionIndex};
 use crate::metrics::CoreMetrics;
 use crate::model::product::ProductId;
 
-/// How many messages a core takes before it flushes: enough to join the writes of a burst, few enough that sockets
-/// are read between bursts.
-const BATCH_MAX: usize = 2048;
+/// The most that a slice of work costs, where one product costs 1: about 50 µs (`cargo bench --bench timings -- index`).
+const SLICE_COST: usize = 256;
 
 /// What a core delivers to. All of it is called on the core's own thread.
 pub trait Subscriber {
@@ -35,17 +33,9 @@ pub trait Subscriber {
         self.push(run);
         self.flush();
     }
-    /// Learns that the command that it gave is carried out in all shards.
-    fn applied(&mut self, applied: Applied);
-}
-
-/// What a command did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// How many of its products were new, ended, or counted.
-    pub products: usize,
-    /// How many products the connection is subscribed to.
-    pub subscriptions: usize,
+    /// Learns that its command with this number is carried out in all shards, and how many of the products were new, had
+    /// been subscribed to, or were counted.
+    fn applied(&mut self, number: u32, products: usize);
 }
 
 /// One core's state.
@@ -68,24 +58,37 @@ pub struct Core<S> {
     touched: Vec<SlotKey>,
     /// When the changes of this batch were committed.
     committed: Vec<Instant>,
+    /// What the shards of this core are still to do.
+    work: WorkQueue<Job>,
+    /// The commands of this core's connections that other cores have parts of.
+    under_way: UnderWay,
+    /// What waits to be sent to each core.
+    outgoing: Vec<Outgoing>,
+    /// The most that is done in one turn: a slice of the work, and as much again at once.
+    slice_cost: usize,
+    /// How much more is done at once before the next turn.
+    at_once_cost: usize,
+    /// Whether a turn has begun, or the message that brings it is on its way.
+    is_turn_asked: bool,
     metrics: CoreMetrics,
+}
+
+/// What one turn has for another core, in one message of each kind.
+#[derive(Debug, Default)]
+struct Outgoing {
+    orders: Vec<Order>,
+    answers: Vec<Answer>,
+    /// The products of the command at hand that the core has the shards of.
+    products: Vec<ProductId>,
 }
 
 /// A connection's place on its core.
 #[derive(Debug)]
 struct Seat<S> {
     subscriber: S,
-    subscriptions: u32,
-    /// The command that is being carried out; one at a time.
-    pending: Option<Pending>,
     touched: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    operation: Operation,
-    answers_awaited: u32,
-    products: u32,
+    /// Whether another core was ever given a part of its commands.
+    is_known_elsewhere: bool,
 }
 
 impl<S> Core<S> {
@@ -98,6 +101,7 @@ impl<S: Subscriber> Core<S> {
     #[must_use]
     pub fn new(id: CoreId, hub: Hub, metrics: CoreMetrics) -> Self {
         let shards = (0..hub.shards()).filter(|&shard| hub.core_of(shard) == id).map(|_| SubscriptionIndex::new());
+        let outgoing = (0..hub.cores()).map(|_| Outgoing::default()).collect();
         Self {
             id,
             shards: shards.collect(),
@@ -109,6 +113,12 @@ impl<S: Subscriber> Core<S> {
             flushes: 0,
             touched: Vec::new(),
             committed: Vec::new(),
+            work: WorkQueue::new(),
+            under_way: UnderWay::default(),
+            outgoing,
+            slice_cost: SLICE_COST,
+            at_once_cost: SLICE_COST,
+            is_turn_asked: false,
             metrics,
         }
     }
@@ -117,9 +127,8 @@ impl<S: Subscriber> Core<S> {
     pub fn insert_with(&mut self, build: impl FnOnce(SlotKey) -> S) -> SlotKey {
         self.metrics.connections.inc();
         self.metrics.connections_opened.inc();
-        self.seats.insert_with_key(|key| {
-            Box::new(Seat { subscriber: build(key), subscriptions: 0, pending: None, touched: false })
-        })
+        self.seats
+            .insert_with_key(|key| Box::new(Seat { subscriber: build(key), touched: false, is_known_elsewhere: false }))
     }
 
     /// A connection, if it still lives.
@@ -144,52 +153,19 @@ impl<S: Subscriber> Core<S> {
         self.seats.is_empty()
     }
 
-    /// How many products a connection is subscribed to.
-    pub fn subscriptions(&mut self, key: SlotKey) -> usize {
-        self.seats.get_mut(key).map_or(0, |seat| seat.subscriptions as usize)
-    }
-
-    /// Removes a connection and ends its subscriptions in all shards.
+    /// Removes a connection and ends its subscriptions in all shards: none of its commands is carried out after that.
     pub fn remove(&mut self, key: SlotKey) -> Option<S> {
         let seat = self.seats.remove(key)?;
         self.metrics.connections.dec();
-        let connection = self.connection(key);
-        self.close_in_shards(connection);
-        if seat.subscriptions > 0 || seat.pending.is_some() {
-            self.hub.send_to_others(self.id, || Message::Close(connection));
-        }
+        self.close(key, seat.is_known_elsewhere);
         Some(seat.subscriber)
-    }
-
-    /// Carries a connection's command out, one at a time. The answer is `None` where other cores' shards take part;
-    /// [`Subscriber::applied`] tells when they have.
-    ///
-    /// # Panics
-    /// If the connection's last command is still being carried out.
-    pub fn command(&mut self, key: SlotKey, operation: Operation, products: &[ProductId]) -> Option<Applied> {
-        let connection = self.connection(key);
-        let mut products_by_core: Vec<Vec<ProductId>> = vec![Vec::new(); self.hub.cores()];
-        for &product in products {
-            products_by_core[usize::from(self.hub.core_of(self.hub.shard_of(product)).0)].push(product);
-        }
-        let own = std::mem::take(&mut products_by_core[usize::from(self.id.0)]);
-        let products = count(self.apply(connection, operation, &own));
-        let mut pending = Pending { operation, answers_awaited: 0, products };
-        for (core, products) in (0..).map(CoreId).zip(products_by_core) {
-            if !products.is_empty() {
-                pending.answers_awaited += 1;
-                self.hub.send(core, Message::Command(connection, operation, products));
-            }
-        }
-        let seat = self.seats.get_mut(key)?;
-        assert!(seat.pending.is_none(), "one command at a time");
-        seat.pending = Some(pending);
-        seat.finish_command()
     }
 
     /// Carries out all messages of a batch, then flushes each connection that got a frame, once. How many frames went out
     /// with each flush.
-    fn process(&mut self, batch: &mut Vec<Message>) -> usize {
+    pub(super) fn process(&mut self, batch: &mut Vec<Message>) -> usize {
+        // The turn goes on until the work of it is done.
+        self.is_turn_asked = true;
         self.is_alone = batch.len() == 1;
         (self.frames, self.flushes) = (0, 0);
         for message in batch.drain(..) {
@@ -205,17 +181,15 @@ impl<S: Subscriber> Core<S> {
             match message {
                 Message::Cast(..) => unreachable!("it was taken"),
                 Message::Deliver(delivery, keys) => self.deliver(&delivery, &keys),
-                Message::Command(connection, operation, products) => {
-                    let products = self.apply(connection, operation, &products);
-                    self.hub.send(connection.core, Message::Applied(connection.key, products));
-                }
-                Message::Applied(key, products) => self.applied(key, products),
-                Message::Close(connection) => self.close_in_shards(connection),
+                Message::Orders(orders) => orders.into_iter().for_each(|order| self.take_up(order)),
+                Message::Answers(answers) => answers.into_iter().for_each(|answer| self.answered(&answer)),
+                Message::Turn => {}
             }
         }
         self.deliver_casts();
         self.flushes += self.touched.len();
         self.flush();
+        self.send_waiting();
         self.frames / self.flushes.max(1)
     }
 
@@ -247,6 +221,8 @@ impl<S: Subscriber> Core<S> {
                 if subscribers.core == self.id {
                     own = Some(Arc::clone(&subscribers.keys));
                 } else {
+                    // Answers of this turn are older than the change, and go before it.
+                    self.outgoing[usize::from(subscribers.core.0)].send_answers(&self.hub, subscribers.core);
                     let message = Message::Deliver(Arc::clone(&delivery), Arc::clone(&subscribers.keys));
                     self.hub.send(subscribers.core, message);
                 }
@@ -278,121 +254,8 @@ impl<S: Subscriber> Core<S> {
         }
     }
 
-    /// Carries a command out in this core's shards; how many products it changed or counted.
-    fn apply(&mut self, connection: ConnectionId, operation: Operation, products: &[ProductId]) -> usize {
-        let mut done = 0;
-        for &product in products {
-            let shard = &mut self.shards[self.hub.shard_of(product) / self.hub.cores()];
-            let counts = match operation {
-                Operation::Subscribe => shard.subscribe(connection, product),
-                Operation::Unsubscribe => shard.unsubscribe(connection, product),
-                Operation::Count => shard.contains(connection, product),
-            };
-            done += usize::from(counts);
-        }
-        match operation {
-            Operation::Subscribe => self.metrics.subscriptions.inc_by(signed(done)),
-            Operation::Unsubscribe => self.metrics.subscriptions.dec_by(signed(done)),
-            Operation::Count => 0,
-        };
-        done
-    }
-
-    fn applied(&mut self, key: SlotKey, products: usize) {
-        let Some(seat) = self.seats.get_mut(key) else { return };
-        let pending = seat.pending.as_mut().expect("an answer has its command");
-        pending.answers_awaited -= 1;
-        pending.products += count(products);
-        if let Some(applied) = seat.finish_command() {
-            seat.subscriber.applied(applied);
-        }
-    }
-
-    fn close_in_shards(&mut self, connection: ConnectionId) {
-        let ended: usize = self.shards.iter_mut().map(|shard| shard.close(connection)).sum();
-        self.metrics.subscriptions.dec_by(signed(ended));
-    }
-
     fn connection(&self, key: SlotKey) -> ConnectionId {
         ConnectionId { core: self.id, key }
-    }
-}
-
-impl<S> Seat<S> {
-    /// Ends the command if all shards have answered.
-    fn finish_command(&mut self) -> Option<Applied> {
-        let Pending { operation, products, .. } = self.pending.take_if(|pending| pending.answers_awaited == 0)?;
-        match operation {
-            Operation::Subscribe => self.subscriptions += products,
-            Operation::Unsubscribe => self.subscriptions -= products,
-            Operation::Count => {}
-        }
-        Some(Applied { products: products as usize, subscriptions: self.subscriptions as usize })
-    }
-}
-
-/// A seat keeps its counts in half words: there are very many seats.
-fn count(products: usize) -> u32 {
-    u32::try_from(products).expect("a command has fewer than 2^32 products")
-}
-
-fn signed(count: usize) -> i64 {
-    i64::try_from(count).expect("fewer than 2^63 subscriptions")
-}
-
-/// Carries a core's messages out as they come. The core is borrowed only while a batch is processed.
-///
-/// A batch is taken twice: once more after everybody who is about to add to it had a turn, the tasks of this thread (they
-/// read the requests that write) and the threads that share this processor (they commit and cast). It costs a change that
-/// comes alone some microseconds before its first write; a change that does not come alone is spared a write of its own
-/// to every subscriber. A core that is busy all the time gives them longer, at most `gather_max`.
-pub async fn run<S: Subscriber>(core: Rc<RefCell<Core<S>>>, mut inbox: Inbox, gather_max: Duration) {
-    let mut batch = Vec::new();
-    let mut pace = Pace::new(gather_max, Instant::now());
-    while inbox.messages.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        tokio::task::yield_now().await;
-        std::thread::yield_now();
-        let longest = pace.gather(Instant::now());
-        if longest.is_zero() {
-            take_waiting(&mut inbox, &mut batch);
-        } else {
-            gather(longest, &mut inbox, &mut batch).await;
-        }
-        let started = Instant::now();
-        let frames_per_flush = core.borrow_mut().process(&mut batch);
-        pace.delivered(started, Instant::now(), frames_per_flush);
-    }
-}
-
-/// Adds to a batch what is there now.
-fn take_waiting(inbox: &mut Inbox, batch: &mut Vec<Message>) {
-    while batch.len() < BATCH_MAX
-        && let Ok(message) = inbox.messages.try_recv()
-    {
-        batch.push(message);
-    }
-}
-
-/// Adds to a batch what comes in a time, while the core has other things to do: one that rests would only wait.
-async fn gather(longest: Duration, inbox: &mut Inbox, batch: &mut Vec<Message>) {
-    let (started, idle_before) = (Instant::now(), idle_time());
-    let step = gather_step(longest);
-    while started.elapsed() < longest {
-        // Its end is the usual case; what has come by then is in the batch.
-        let is_full = timeout(step, fill(inbox, batch)).await.is_ok();
-        if is_full || is_waste(idle_time().saturating_sub(idle_before), started.elapsed()) {
-            return;
-        }
-    }
-}
-
-/// Adds to a batch what comes, until it is full or the inbox has closed. Cancel-safe.
-async fn fill(inbox: &mut Inbox, batch: &mut Vec<Message>) {
-    while batch.len() < BATCH_MAX {
-        let room = BATCH_MAX - batch.len();
-        if inbox.messages.recv_many(batch, room).await == 0 {
-            return;
-        }
     }
 }
 

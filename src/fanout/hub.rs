@@ -10,8 +10,7 @@ use super::message::{Cast, CastPermit, Message};
 use crate::model::product::ProductId;
 
 /// How many changes may be between ingest and the last core that delivers them, counted in units of [`UNIT_BYTES`]: it
-/// bounds the cores' inboxes at 16 MiB of frames, together with one message per connection that
-/// waits for the answer to its command.
+/// bounds the cores' inboxes at 16 MiB of frames, beside the commands that their connections have under way.
 const CAST_UNITS_MAX: u32 = 4096;
 const UNIT_BYTES: usize = 4096;
 
@@ -41,8 +40,8 @@ impl Hub {
         assert!(cores > 0 && shards > 0, "there is at least one core and one shard");
         let (inboxes, receivers) = (0..cores)
             .map(|core| {
-                // Bounded by the units of casts and by one command per connection: a full inbox that waited could
-                // stop two cores that send to each other.
+                // Bounded by the units of casts and by the commands that a connection has under way: a full inbox
+                // that waited could stop two cores that send to each other.
                 #[allow(clippy::disallowed_methods)]
                 let (inbox, messages) = mpsc::unbounded_channel();
                 (inbox, Inbox { core: CoreId(core), messages })
@@ -95,13 +94,6 @@ impl Hub {
     /// A core that has ended takes no messages, and nobody waits for its answers then.
     pub(super) fn send(&self, core: CoreId, message: Message) {
         let _ = self.0.inboxes[usize::from(core.0)].send(message);
-    }
-
-    /// Sends to every core but one.
-    pub(super) fn send_to_others(&self, core: CoreId, mut message: impl FnMut() -> Message) {
-        for other in (0..self.cores()).filter(|&other| other != usize::from(core.0)) {
-            let _ = self.0.inboxes[other].send(message());
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use hashbrown::hash_map::Entry;
-use hashbrown::{DefaultHashBuilder, HashMap};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable, hash_table};
 use smallvec::SmallVec;
 
 use super::{ConnectionId, CoreId, SlotKey};
@@ -32,8 +32,26 @@ pub type Keys = SmallVec<[SlotKey; 4]>;
 #[derive(Debug, Default)]
 pub struct SubscriptionIndex<S = DefaultHashBuilder> {
     connections_by_product: HashMap<ProductId, SmallVec<[CoreSubscribers; 1]>, S>,
-    /// With each product, the connection's position in its core's list of that product's subscribers.
-    products_by_connection: HashMap<ConnectionId, HashMap<ProductId, u32, S>, S>,
+    products_by_connection: HashMap<ConnectionId, Subscriptions, S>,
+    /// The subscriptions that a close is ending.
+    ending: Vec<Subscription>,
+}
+
+/// What one connection subscribed to, by the hash of the product.
+type Subscriptions = HashTable<Subscription>;
+
+/// A product, with the connection's position in its core's list of that product's subscribers.
+#[derive(Clone, Copy, Debug)]
+struct Subscription {
+    product: ProductId,
+    position: u32,
+}
+
+/// How far the close of a connection has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Closing {
+    /// Every place of the connection's table before this one is empty.
+    place: usize,
 }
 
 impl SubscriptionIndex {
@@ -47,25 +65,38 @@ impl SubscriptionIndex {
 impl<S: BuildHasher + Default> SubscriptionIndex<S> {
     /// Subscribes a connection to a product; whether it was not subscribed before.
     pub fn subscribe(&mut self, connection: ConnectionId, product: ProductId) -> bool {
+        let hasher = self.connections_by_product.hasher();
         let products = self.products_by_connection.entry(connection).or_default();
-        let Entry::Vacant(position) = products.entry(product) else { return false };
+        let hash_table::Entry::Vacant(subscription) = products.entry(
+            hasher.hash_one(product),
+            |subscription| subscription.product == product,
+            |subscription| hasher.hash_one(subscription.product),
+        ) else {
+            return false;
+        };
         let cores = self.connections_by_product.entry(product).or_default();
         let index = cores.iter().position(|subscribers| subscribers.core == connection.core).unwrap_or_else(|| {
             cores.push(CoreSubscribers { core: connection.core, keys: Arc::default() });
             cores.len() - 1
         });
         let keys = Arc::make_mut(&mut cores[index].keys);
-        position.insert(u32::try_from(keys.len()).expect("fewer than 2^32 connections on a core"));
+        let position = u32::try_from(keys.len()).expect("fewer than 2^32 connections on a core");
+        subscription.insert(Subscription { product, position });
         keys.push(connection.key);
         true
     }
 
     /// Ends one subscription of a connection; whether there was one.
     pub fn unsubscribe(&mut self, connection: ConnectionId, product: ProductId) -> bool {
+        let hasher = self.connections_by_product.hasher();
         let Some(products) = self.products_by_connection.get_mut(&connection) else { return false };
-        let Some(position) = products.remove(&product) else { return false };
+        let is_it = |subscription: &Subscription| subscription.product == product;
+        let Ok(entry) = products.find_entry(hasher.hash_one(product), is_it) else { return false };
+        let (Subscription { position, .. }, _) = entry.remove();
         if products.is_empty() {
             self.products_by_connection.remove(&connection);
+        } else if is_nearly_empty(products.len(), products.capacity()) {
+            products.shrink_to(2 * products.len(), |subscription| hasher.hash_one(subscription.product));
         }
         self.forget_subscriber(connection, product, position);
         // Now and then is enough, and costs nothing that could be measured.
@@ -75,20 +106,43 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         true
     }
 
-    /// Ends all subscriptions of a connection; how many there were. Costs what this connection subscribed to.
-    pub fn close(&mut self, connection: ConnectionId) -> usize {
-        let Some(products) = self.products_by_connection.remove(&connection) else { return 0 };
-        for (&product, &position) in &products {
+    /// Ends up to `max` subscriptions of a connection that is gone; how many. To be called until the connection
+    /// [is subscribed](Self::is_subscribed) to nothing, with the same `closing` and no subscription in between.
+    pub fn close(&mut self, connection: ConnectionId, closing: &mut Closing, max: usize) -> usize {
+        let Some(products) = self.products_by_connection.get_mut(&connection) else { return 0 };
+        let mut ending = std::mem::take(&mut self.ending);
+        while ending.len() < max && closing.place < products.num_buckets() {
+            if let Ok(entry) = products.get_bucket_entry(closing.place) {
+                ending.push(entry.remove().0);
+            }
+            closing.place += 1;
+        }
+        if products.is_empty() {
+            self.products_by_connection.remove(&connection);
+        }
+        let ended = ending.len();
+        for Subscription { product, position } in ending.drain(..) {
             self.forget_subscriber(connection, product, position);
         }
+        if ending.capacity() <= ENDING_KEPT {
+            self.ending = ending;
+        }
         self.give_room_back();
-        products.len()
+        ended
     }
 
     /// Whether this connection is subscribed to this product.
     #[must_use]
     pub fn contains(&self, connection: ConnectionId, product: ProductId) -> bool {
-        self.products_by_connection.get(&connection).is_some_and(|products| products.contains_key(&product))
+        self.products_by_connection
+            .get(&connection)
+            .is_some_and(|products| products.find(self.hash(product), |it| it.product == product).is_some())
+    }
+
+    /// Whether this connection is subscribed to anything.
+    #[must_use]
+    pub fn is_subscribed(&self, connection: ConnectionId) -> bool {
+        self.products_by_connection.contains_key(&connection)
     }
 
     /// The subscribers of a product, core by core: one look-up, and nothing more where there are none.
@@ -116,8 +170,13 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         shrink(&mut self.products_by_connection);
     }
 
+    fn hash(&self, product: ProductId) -> u64 {
+        self.connections_by_product.hasher().hash_one(product)
+    }
+
     /// Takes the subscriber at `position` out of its list and tells the one that moves there.
     fn forget_subscriber(&mut self, connection: ConnectionId, product: ProductId, position: u32) {
+        let hash = self.hash(product);
         let Entry::Occupied(mut entry) = self.connections_by_product.entry(product) else {
             unreachable!("a subscribed product is in both maps");
         };
@@ -131,11 +190,11 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         debug_assert_eq!(forgotten, connection.key, "both maps name the same place");
         if let Some(&key) = keys.get(position as usize) {
             let moved = ConnectionId { core: connection.core, key };
-            *self
-                .products_by_connection
+            self.products_by_connection
                 .get_mut(&moved)
-                .and_then(|products| products.get_mut(&product))
-                .expect("every listed subscriber is in both maps") = position;
+                .and_then(|products| products.find_mut(hash, |subscription| subscription.product == product))
+                .expect("every listed subscriber is in both maps")
+                .position = position;
         }
         if keys.is_empty() {
             cores.swap_remove(index);
@@ -158,20 +217,30 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
                 listed += subscribers.keys.len();
                 for (&key, position) in subscribers.keys.iter().zip(0u32..) {
                     let connection = ConnectionId { core: subscribers.core, key };
-                    assert_eq!(self.products_by_connection[&connection][&product], position);
+                    let products = &self.products_by_connection[&connection];
+                    let found = products.find(self.hash(product), |it| it.product == product);
+                    assert_eq!(found.map(|subscription| subscription.position), Some(position));
                 }
             }
         }
         assert!(self.products_by_connection.values().all(|products| !products.is_empty()));
-        assert_eq!(listed, self.products_by_connection.values().map(HashMap::len).sum::<usize>());
+        assert_eq!(listed, self.products_by_connection.values().map(HashTable::len).sum::<usize>());
     }
 }
 
-fn shrink<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
-    const KEPT: usize = 1024;
-    if map.capacity() > KEPT && map.len() < map.capacity() / 8 {
+/// How many ended subscriptions at once leave their room behind for the next.
+const ENDING_KEPT: usize = 1024;
+
+/// Makes a map smaller where it is nearly empty.
+pub(super) fn shrink<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
+    if is_nearly_empty(map.len(), map.capacity()) {
         map.shrink_to(2 * map.len());
     }
+}
+
+const fn is_nearly_empty(len: usize, capacity: usize) -> bool {
+    const KEPT: usize = 1024;
+    capacity > KEPT && len < capacity / 8
 }
 
 #[cfg(test)]
@@ -187,7 +256,8 @@ mod tests {
     enum Step {
         Subscribe(u8, u64),
         Unsubscribe(u8, u64),
-        Close(u8),
+        /// So many subscriptions at a time.
+        Close(u8, usize),
         /// A message in flight takes the lists of a product.
         Hold(u64),
     }
@@ -198,7 +268,7 @@ mod tests {
         let step = prop_oneof![
             5 => (connection.clone(), product.clone()).prop_map(|(c, p)| Step::Subscribe(c, p)),
             3 => (connection.clone(), product.clone()).prop_map(|(c, p)| Step::Unsubscribe(c, p)),
-            1 => connection.prop_map(Step::Close),
+            1 => (connection, 1..4usize).prop_map(|(c, max)| Step::Close(c, max)),
             1 => product.prop_map(Step::Hold),
         ];
         proptest::collection::vec(step, 0..200)
@@ -213,6 +283,17 @@ mod tests {
     /// The key of the slot's connection after so many others.
     fn key(slot: u32, others: u32) -> SlotKey {
         KeyData::from_ffi(u64::from(others * 2 + 1) << 32 | u64::from(slot)).into()
+    }
+
+    /// Closes a connection, so many subscriptions at a time; how many there were.
+    fn close(index: &mut SubscriptionIndex, connection: ConnectionId, max: usize) -> usize {
+        let (mut closing, mut ended) = (Closing::default(), 0);
+        while index.is_subscribed(connection) {
+            let more = index.close(connection, &mut closing, max);
+            assert!((1..=max).contains(&more), "{more} of at most {max} ended");
+            ended += more;
+        }
+        ended
     }
 
     fn product(number: u64) -> ProductId {
@@ -238,10 +319,13 @@ mod tests {
                     Step::Unsubscribe(c, p) => {
                         prop_assert_eq!(index.unsubscribe(connection(c), product(p)), model.remove(&(c, p)));
                     }
-                    Step::Close(c) => {
+                    Step::Close(c, max) => {
                         let before = model.len();
                         model.retain(|&(other, _)| other != c);
-                        prop_assert_eq!(index.close(connection(c)), before - model.len());
+                        let mut closing = Closing::default();
+                        let first = index.close(connection(c), &mut closing, max);
+                        index.check();
+                        prop_assert_eq!(first + close(&mut index, connection(c), max), before - model.len());
                     }
                     Step::Hold(p) => {
                         let lists = index.subscribers(product(p)).to_vec();
@@ -265,7 +349,7 @@ mod tests {
                 prop_assert_eq!(kept, copy, "a list in flight changed");
             }
             for c in 0..12 {
-                index.close(connection(c));
+                close(&mut index, connection(c), usize::MAX);
             }
             prop_assert_eq!((index.products_len(), index.connections_len()), (0, 0));
         }
@@ -283,14 +367,14 @@ mod tests {
             index.unsubscribe(connection(0), product(number));
         }
         assert!(index.connections_by_product.capacity() < 8192, "{}", index.connections_by_product.capacity());
-        index.close(connection(0));
+        close(&mut index, connection(0), usize::MAX);
         index.check();
         assert_eq!((index.products_len(), index.connections_len()), (50, 1));
         for slot in 0..50_000 {
             index.subscribe(ConnectionId { core: CoreId(7), key: key(slot, 0) }, product(1));
         }
         for slot in 0..50_000 {
-            index.close(ConnectionId { core: CoreId(7), key: key(slot, 0) });
+            close(&mut index, ConnectionId { core: CoreId(7), key: key(slot, 0) }, 10);
         }
         assert!(index.products_by_connection.capacity() < 8192, "{}", index.products_by_connection.capacity());
         index.check();

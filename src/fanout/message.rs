@@ -6,7 +6,8 @@ use std::time::Instant;
 use smallvec::SmallVec;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{ConnectionId, Keys, Operation, SlotKey};
+use super::index::Closing;
+use super::{ConnectionId, Keys, SlotKey};
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
 
@@ -40,6 +41,28 @@ impl CastRun {
     }
 }
 
+/// What a command does with each of its products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Subscribe to it.
+    Subscribe,
+    /// End the subscription to it.
+    Unsubscribe,
+    /// Only count whether it is subscribed to.
+    Count,
+}
+
+/// What a connection asks the shards for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Its number: the answer carries it, and no other command of the connection that is under way has it.
+    pub number: u32,
+    /// What to do with each product.
+    pub operation: Operation,
+    /// The products; one that is repeated counts once where it makes a difference.
+    pub products: Vec<ProductId>,
+}
+
 /// A change's right to be under way between ingest and the last core that delivers it; dropping it gives its units back.
 #[derive(Debug)]
 pub(super) struct CastPermit {
@@ -54,6 +77,40 @@ pub(super) struct Delivery {
     pub(super) permits: SmallVec<[CastPermit; 1]>,
 }
 
+/// What a core's shards are to do for a connection, as far as it is still to be done.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// A command, from its `next` product on; `changed` is how many products before that were new, ended or counted here.
+    Command { command: Command, next: usize, changed: usize },
+    /// The end of all its subscriptions, from this shard of the core on.
+    Close { shard: usize, closing: Closing },
+}
+
+impl Job {
+    pub(super) const fn command(command: Command) -> Self {
+        Self::Command { command, next: 0, changed: 0 }
+    }
+
+    pub(super) fn close() -> Self {
+        Self::Close { shard: 0, closing: Closing::default() }
+    }
+}
+
+/// A job for the shards of another core.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) connection: ConnectionId,
+    pub(super) job: Job,
+}
+
+/// What became of a command's part: how many of its products were new, ended or counted.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) key: SlotKey,
+    pub(super) number: u32,
+    pub(super) products: usize,
+}
+
 /// What reaches a core's inbox.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -61,10 +118,10 @@ pub(super) enum Message {
     Cast(Cast, CastPermit),
     /// To a core with subscribers: deliver.
     Deliver(Arc<Delivery>, Arc<Keys>),
-    /// To a core with shards of these products, from the connection's core.
-    Command(ConnectionId, Operation, Vec<ProductId>),
-    /// The answer: how many products the command changed or counted there.
-    Applied(SlotKey, usize),
-    /// To every other core: this connection is gone.
-    Close(ConnectionId),
+    /// To a core with shards of the products, from the connections' core; each connection's orders in their order.
+    Orders(Vec<Order>),
+    /// To the connections' core.
+    Answers(Vec<Answer>),
+    /// To the core itself: something waits for its next turn.
+    Turn,
 }

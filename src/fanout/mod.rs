@@ -12,12 +12,16 @@ mod idle;
 mod index;
 mod message;
 mod pace;
+mod run;
+mod under_way;
+mod work;
 
-pub use self::core::{Applied, Core, Subscriber, run};
+pub use self::core::{Core, Subscriber};
 pub use self::hub::{Hub, Inbox};
 pub use self::idle::count_idle;
-pub use self::index::{CoreSubscribers, Keys, SubscriptionIndex};
-pub use self::message::{Cast, CastRun};
+pub use self::index::{Closing, CoreSubscribers, Keys, SubscriptionIndex};
+pub use self::message::{Cast, CastRun, Command, Operation};
+pub use self::run::run;
 
 /// A core's number: 0 to the number of cores − 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,15 +40,4 @@ pub struct ConnectionId {
     pub core: CoreId,
     /// Its key on that core.
     pub key: SlotKey,
-}
-
-/// What a command does with each of its products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Subscribe to it.
-    Subscribe,
-    /// End the subscription to it.
-    Unsubscribe,
-    /// Only count whether it is subscribed to.
-    Count,
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use rowcast::fanout::{self, Applied, CastRun, Core, Hub, Inbox, Operation, Subscriber};
+use rowcast::fanout::{self, CastRun, Command, Core, Hub, Inbox, Operation, Subscriber};
 use rowcast::metrics::Metrics;
 use rowcast::model::product::ProductId;
 use rowcast::session::queue::SendQueue;
@@ -97,9 +97,8 @@ impl CoreThread {
                     };
                     let mut core = core.borrow_mut();
                     let key = core.insert_with(|_| taker);
-                    if core.command(key, Operation::Subscribe, &[product]).is_none() {
-                        awaited.push(done);
-                    }
+                    core.command(key, Command { number: 0, operation: Operation::Subscribe, products: vec![product] });
+                    awaited.push(done);
                 }
                 for done in awaited {
                     done.await.expect("the core carries every command out");
@@ -135,7 +134,7 @@ impl Subscriber for Taker {
         self.bytes_taken.0.store(taken, Ordering::Release);
     }
 
-    fn applied(&mut self, _: Applied) {
+    fn applied(&mut self, _: u32, _: usize) {
         if let Some(applied) = self.applied.take() {
             let _ = applied.send(());
         }

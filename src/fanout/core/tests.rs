@@ -7,7 +7,8 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 use slotmap::Key;
 
-use super::super::Cast;
+use super::super::hub::Inbox;
+use super::super::{Cast, Command, Operation};
 use super::*;
 use crate::metrics::Metrics;
 use crate::wire::frame::Frame;
@@ -21,7 +22,7 @@ const PRODUCTS: u64 = 6;
 struct Recorder {
     waiting: Vec<(u64, u64)>,
     flushed: Vec<(u64, u64)>,
-    applied: Option<Applied>,
+    applied: Vec<(u32, usize)>,
 }
 
 impl Subscriber for Recorder {
@@ -37,8 +38,8 @@ impl Subscriber for Recorder {
         self.flushed.append(&mut self.waiting);
     }
 
-    fn applied(&mut self, applied: Applied) {
-        self.applied = Some(applied);
+    fn applied(&mut self, number: u32, products: usize) {
+        self.applied.push((number, products));
     }
 }
 
@@ -52,9 +53,18 @@ struct World {
 
 impl World {
     fn new(shards: usize) -> Self {
+        Self::with_slices(shards, SLICE_COST)
+    }
+
+    /// Cores that do so much in a slice.
+    fn with_slices(shards: usize, slice_cost: usize) -> Self {
         let (hub, inboxes) = Hub::new(CORES, shards);
         let metrics = Metrics::new();
-        let core = |inbox: &Inbox| Core::new(inbox.core, hub.clone(), metrics.core(inbox.core.0, "drop"));
+        let core = |inbox: &Inbox| {
+            let mut core = Core::new(inbox.core, hub.clone(), metrics.core(inbox.core.0, "drop"));
+            (core.slice_cost, core.at_once_cost) = (slice_cost, slice_cost);
+            core
+        };
         Self { cores: inboxes.iter().map(core).collect(), inboxes, hub, version: 0 }
     }
 
@@ -89,14 +99,42 @@ impl World {
         any
     }
 
+    /// Has a core begin its next turn; whether it did any work in it.
+    fn work(&mut self, core: u16) -> bool {
+        let core = self.core(core);
+        let had_work = core.has_work();
+        core.work();
+        had_work
+    }
+
     fn settle(&mut self) {
-        while (0..CORES).any(|core| self.process(core, usize::MAX)) {}
+        let mut is_moving = true;
+        while is_moving {
+            let did_something = (0..CORES).filter(|&core| self.process(core, usize::MAX) | self.work(core)).count() > 0;
+            // A turn may end with messages for a core that had its own before.
+            is_moving = did_something || self.inboxes.iter().any(|inbox| !inbox.messages.is_empty());
+        }
         assert!(self.hub.settled().now_or_never().is_some(), "every change gave its units back");
+    }
+
+    /// Gives a command.
+    fn command(&mut self, connection: ConnectionId, number: u32, operation: Operation, products: &[u64]) {
+        let products = products.iter().map(|&number| product(number)).collect();
+        self.core(connection.core.0).command(connection.key, Command { number, operation, products });
+    }
+
+    /// What the shards say that a connection subscribed to.
+    fn subscribed(&self, connection: ConnectionId) -> BTreeSet<u64> {
+        let is_in_a_shard = |&number: &u64| {
+            let mut shards = self.cores.iter().flat_map(|core| &core.shards);
+            shards.any(|shard| shard.contains(connection, product(number)))
+        };
+        (0..PRODUCTS).filter(is_in_a_shard).collect()
     }
 
     fn assert_empty(&self) {
         for core in &self.cores {
-            assert!(core.is_empty());
+            assert!(core.is_empty() && core.work.is_empty() && core.under_way.is_empty());
             for shard in &core.shards {
                 assert_eq!((shard.products_len(), shard.connections_len()), (0, 0));
             }
@@ -111,80 +149,132 @@ fn product(number: u64) -> ProductId {
 #[derive(Clone, Debug)]
 enum Step {
     Open(u16),
-    Subscribe(usize, Vec<u64>),
-    Unsubscribe(usize, Vec<u64>),
+    Command(usize, Operation, Vec<u64>),
     Close(usize),
     Cast(u64),
     Process(u16, usize),
+    Work(u16),
     Settle,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let products = || proptest::collection::vec(0..PRODUCTS, 0..5);
+    use Operation::{Count, Subscribe, Unsubscribe};
+    let products = proptest::collection::vec(0..PRODUCTS, 0..8);
+    let operation = prop_oneof![4 => Just(Subscribe), 3 => Just(Unsubscribe), 1 => Just(Count)];
     let step = prop_oneof![
         2 => (0..CORES).prop_map(Step::Open),
-        4 => (any::<usize>(), products()).prop_map(|(c, p)| Step::Subscribe(c, p)),
-        2 => (any::<usize>(), products()).prop_map(|(c, p)| Step::Unsubscribe(c, p)),
+        7 => (any::<usize>(), operation, products).prop_map(|(place, operation, ids)| Step::Command(place, operation, ids)),
         1 => any::<usize>().prop_map(Step::Close),
         6 => (0..PRODUCTS).prop_map(Step::Cast),
         4 => (0..CORES, 1..4usize).prop_map(|(core, messages)| Step::Process(core, messages)),
+        4 => (0..CORES).prop_map(Step::Work),
         1 => Just(Step::Settle),
     ];
     proptest::collection::vec(step, 0..120)
 }
 
-/// What is known of an open connection: its subscriptions once its commands are carried out, whether it waits for an
-/// answer, and the versions that it must get because it was subscribed while they were cast and everything was settled.
-#[derive(Debug, Default)]
+/// What is known of an open connection.
+#[derive(Debug)]
 struct Known {
+    connection: ConnectionId,
+    /// Its subscriptions once its commands are carried out.
     subscribed: BTreeSet<u64>,
-    is_waiting: bool,
+    /// What the shards are to say of each of its commands, by number.
+    applied: Vec<(u32, usize)>,
+    /// The versions that it must get because it was subscribed while they were cast and everything was settled.
     due: Vec<(u64, u64)>,
+}
+
+impl Known {
+    /// Gives a command; whether all of it is done at once.
+    fn command(&mut self, world: &mut World, operation: Operation, products: &[u64]) -> bool {
+        let number = u32::try_from(self.applied.len()).unwrap();
+        let changed = products.iter().filter(|&&product| match operation {
+            Operation::Subscribe => self.subscribed.insert(product),
+            Operation::Unsubscribe => self.subscribed.remove(&product),
+            Operation::Count => self.subscribed.contains(&product),
+        });
+        self.applied.push((number, changed.count()));
+        // What was cast before and is still under way may come now or not.
+        self.due.clear();
+        world.command(self.connection, number, operation, products);
+        world.recorder(self.connection).applied.len() == self.applied.len()
+    }
+
+    /// When everything is settled: each command was answered once and right, the shards have what it asked for, versions
+    /// only grew, and what was due has come.
+    fn check(&mut self, world: &mut World) {
+        let mut applied = world.recorder(self.connection).applied.clone();
+        applied.sort_unstable();
+        assert_eq!(applied, self.applied);
+        assert_eq!(world.subscribed(self.connection), self.subscribed);
+        let recorder = world.recorder(self.connection);
+        assert!(recorder.waiting.is_empty(), "what was pushed was flushed");
+        let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
+        for &(number, version) in &recorder.flushed {
+            assert!(newest.insert(number, version).is_none_or(|before| before < version));
+        }
+        for due in self.due.drain(..) {
+            assert!(recorder.flushed.contains(&due), "{due:?} is not in {:?}", recorder.flushed);
+        }
+    }
+}
+
+fn check_all(known: &mut [Known], world: &mut World) {
+    for known in known {
+        known.check(world);
+    }
 }
 
 proptest! {
     #[test]
-    fn everybody_gets_the_changes_of_what_they_subscribed_to(steps in steps(), shards in 1usize..8) {
-        let mut world = World::new(shards);
-        let mut known: Vec<(ConnectionId, Known)> = Vec::new();
+    fn everybody_gets_the_changes_of_what_they_subscribed_to(
+        steps in steps(),
+        shards in 1usize..8,
+        products_in_a_slice in 1usize..6,
+    ) {
+        let mut world = World::with_slices(shards, commands::JOB_COST + products_in_a_slice);
+        let mut known: Vec<Known> = Vec::new();
         let mut settled = true;
         for step in steps {
             match step {
-                Step::Open(core) => known.push((world.open(core), Known::default())),
-                Step::Subscribe(..) | Step::Unsubscribe(..) | Step::Close(_) if known.is_empty() => {}
-                Step::Subscribe(number, products) => {
-                    let place = number % known.len();
-                    settled &= command(&mut world, &mut known[place], Operation::Subscribe, &products);
+                Step::Open(core) => {
+                    let connection = world.open(core);
+                    known.push(Known { connection, subscribed: BTreeSet::new(), applied: Vec::new(), due: Vec::new() });
                 }
-                Step::Unsubscribe(number, products) => {
+                Step::Command(..) | Step::Close(_) if known.is_empty() => {}
+                Step::Command(number, operation, products) => {
                     let place = number % known.len();
-                    settled &= command(&mut world, &mut known[place], Operation::Unsubscribe, &products);
+                    settled &= known[place].command(&mut world, operation, &products);
                 }
                 Step::Close(number) => {
-                    let (connection, _) = known.swap_remove(number % known.len());
+                    let Known { connection, .. } = known.swap_remove(number % known.len());
                     prop_assert!(world.core(connection.core.0).remove(connection.key).is_some());
                     prop_assert!(world.core(connection.core.0).remove(connection.key).is_none());
                     settled = false;
                 }
                 Step::Cast(number) => {
                     let version = world.cast(number);
-                    for (_, known) in known.iter_mut().filter(|(_, known)| settled && known.subscribed.contains(&number)) {
+                    for known in known.iter_mut().filter(|known| settled && known.subscribed.contains(&number)) {
                         known.due.push((number, version));
                     }
                 }
                 Step::Process(core, messages) => {
                     world.process(core, messages);
                 }
+                Step::Work(core) => {
+                    world.work(core);
+                }
                 Step::Settle => {
                     world.settle();
                     settled = true;
-                    check(&mut world, &mut known);
+                    check_all(&mut known, &mut world);
                 }
             }
         }
         world.settle();
-        check(&mut world, &mut known);
-        for (connection, _) in known {
+        check_all(&mut known, &mut world);
+        for Known { connection, .. } in known {
             world.core(connection.core.0).remove(connection.key);
         }
         world.settle();
@@ -192,55 +282,11 @@ proptest! {
     }
 }
 
-/// Gives a command if none is being carried out; whether all of it is done at once.
-fn command(world: &mut World, known: &mut (ConnectionId, Known), operation: Operation, products: &[u64]) -> bool {
-    let (connection, known) = known;
-    if known.is_waiting && world.recorder(*connection).applied.take().is_none() {
-        return false;
-    }
-    let ids: Vec<ProductId> = products.iter().map(|&number| product(number)).collect();
-    for &number in products {
-        match operation {
-            Operation::Subscribe => known.subscribed.insert(number),
-            _ => known.subscribed.remove(&number),
-        };
-    }
-    // What was cast before and is still under way may come now or not.
-    known.due.clear();
-    let applied = world.core(connection.core.0).command(connection.key, operation, &ids);
-    known.is_waiting = applied.is_none();
-    if let Some(applied) = applied {
-        assert_eq!(applied.subscriptions, known.subscribed.len());
-    }
-    applied.is_some()
-}
-
-/// When everything is settled: answers count right, versions only grew, and what was due has come.
-fn check(world: &mut World, known: &mut [(ConnectionId, Known)]) {
-    for (connection, known) in known {
-        if known.is_waiting {
-            let applied = world.recorder(*connection).applied.take().expect("all shards have answered");
-            assert_eq!(applied.subscriptions, known.subscribed.len());
-            known.is_waiting = false;
-        }
-        assert_eq!(world.core(connection.core.0).subscriptions(connection.key), known.subscribed.len());
-        let recorder = world.recorder(*connection);
-        assert!(recorder.waiting.is_empty(), "what was pushed was flushed");
-        let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
-        for &(number, version) in &recorder.flushed {
-            assert!(newest.insert(number, version).is_none_or(|before| before < version));
-        }
-        for due in known.due.drain(..) {
-            assert!(recorder.flushed.contains(&due), "{due:?} is not in {:?}", recorder.flushed);
-        }
-    }
-}
-
 #[test]
 fn a_message_for_an_earlier_connection_never_reaches_a_later_one() {
     let mut world = World::new(1);
     let first = world.open(1);
-    world.core(1).command(first.key, Operation::Subscribe, &[product(1)]);
+    world.command(first, 0, Operation::Subscribe, &[1]);
     world.settle();
     world.cast(1);
     world.process(0, 1);
@@ -259,7 +305,7 @@ fn a_message_for_an_earlier_connection_never_reaches_a_later_one() {
 fn a_burst_is_flushed_once() {
     let mut world = World::new(1);
     let connection = world.open(0);
-    world.core(0).command(connection.key, Operation::Subscribe, &[product(1), product(2)]);
+    world.command(connection, 0, Operation::Subscribe, &[1, 2]);
     let versions = [(1, world.cast(1)), (2, world.cast(2)), (1, world.cast(1))];
     world.process(0, 3);
     world.process(0, 3);
@@ -272,7 +318,7 @@ fn it_is_known_how_many_frames_went_out_with_each_flush() {
     let mut world = World::new(1);
     for _ in 0..3 {
         let connection = world.open(0);
-        world.core(0).command(connection.key, Operation::Subscribe, &[product(1), product(2)]);
+        world.command(connection, 0, Operation::Subscribe, &[1, 2]);
     }
     let mut frames_per_flush = |changes: &[u64]| {
         for &number in changes {
@@ -285,4 +331,50 @@ fn it_is_known_how_many_frames_went_out_with_each_flush() {
     assert_eq!(frames_per_flush(&[1]), 1, "one that comes alone is flushed as it is pushed");
     assert_eq!(frames_per_flush(&[1, 2, 1, 1]), 4);
     assert_eq!(frames_per_flush(&[3, 3]), 0, "nobody is subscribed");
+}
+
+#[test]
+fn a_large_command_and_a_large_close_leave_a_turn_to_others_after_each_slice() {
+    let mut world = World::new(1);
+    let (large, small) = (world.open(0), world.open(0));
+    let products: Vec<u64> = (0..SLICE_COST as u64 * 10).collect();
+    world.command(large, 0, Operation::Subscribe, &products);
+    world.work(0);
+    let done = world.cores[0].shards[0].products_len();
+    assert!((1..=SLICE_COST).contains(&done), "{done} products in one slice");
+    world.command(small, 0, Operation::Subscribe, &[1]);
+    world.command(small, 1, Operation::Subscribe, &[2]);
+    assert_eq!(world.recorder(small).applied, [(0, 1), (1, 1)], "little is done at once");
+    world.settle();
+    assert_eq!(world.recorder(large).applied, [(0, products.len())]);
+    world.core(0).remove(large.key);
+    let left = world.cores[0].shards[0].products_len();
+    assert!((products.len() - SLICE_COST..products.len()).contains(&left), "{left} products after one slice");
+    world.settle();
+    assert_eq!(world.cores[0].shards[0].products_len(), 2);
+}
+
+#[test]
+fn small_commands_beyond_a_turns_budget_wait_for_the_next() {
+    let mut world = World::new(1);
+    let connection = world.open(0);
+    for (number, _) in (0..).zip(0..SLICE_COST) {
+        world.command(connection, number, Operation::Count, &[1]);
+    }
+    let done = world.recorder(connection).applied.len();
+    assert!((1..SLICE_COST / commands::JOB_COST).contains(&done), "{done} commands at once");
+    world.settle();
+    assert_eq!(world.recorder(connection).applied.len(), SLICE_COST);
+}
+
+#[test]
+fn the_commands_of_one_turn_go_to_another_core_together() {
+    let mut world = World::new(1);
+    let connection = world.open(1);
+    for number in 0..8 {
+        world.command(connection, number, Operation::Subscribe, &[u64::from(number)]);
+    }
+    world.process(1, usize::MAX);
+    assert!(matches!(world.inboxes[0].messages.try_recv(), Ok(Message::Orders(orders)) if orders.len() == 8));
+    assert!(world.inboxes[0].messages.try_recv().is_err());
 }

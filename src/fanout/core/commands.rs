@@ -1,0 +1,222 @@
+//! What a core's shards do for connections: their commands and their ends.
+//!
+//! Everything that costs per product is cut into slices. A [`Core::work`] call does one; what is small, and has nothing of
+//! its connection before it, is done at once as far as the turn's budget goes. The core of the connection hands a
+//! command's products out slice by slice, those of its own shards to itself and the others to their cores, so that a part
+//! is never larger than a slice, and all parts of a connection reach a shard in the order of its commands.
+
+use super::super::index::Closing;
+use super::super::message::{Answer, Command, Job, Message, Operation, Order};
+use super::super::{ConnectionId, CoreId, Hub, SlotKey};
+use super::{Core, Outgoing, Subscriber};
+
+/// What a job costs beside its products: so many products of a command take as long.
+pub(super) const JOB_COST: usize = 4;
+const _: () = assert!(super::SLICE_COST > JOB_COST, "each slice has room for a product");
+
+impl<S: Subscriber> Core<S> {
+    /// Has the shards carry a connection's command out, after all that it gave before. [`Subscriber::applied`] tells once
+    /// when they have, if the connection still lives: perhaps before this returns.
+    pub fn command(&mut self, key: SlotKey, command: Command) {
+        if self.seats.contains_key(key) {
+            self.take_up(Order { connection: self.connection(key), job: Job::command(command) });
+        }
+    }
+
+    /// Whether something waits for [`Core::work`].
+    pub(in super::super) fn has_work(&self) -> bool {
+        !self.work.is_empty()
+    }
+
+    /// Begins a turn: does one slice of the work that waits, and sends on what is due to other cores.
+    pub(in super::super) fn work(&mut self) {
+        self.is_turn_asked = true;
+        self.at_once_cost = self.slice_cost;
+        let mut cost = self.slice_cost;
+        while cost > JOB_COST
+            && let Some((connection, job)) = self.work.take()
+        {
+            let unfinished = self.carry_on(connection, job, &mut cost);
+            self.work.go_on(connection, unfinished);
+        }
+        self.send_waiting();
+        self.is_turn_asked = false;
+    }
+
+    /// Does a job at once if it may be, and has it wait for its turn otherwise.
+    pub(super) fn take_up(&mut self, Order { connection, job }: Order) {
+        let is_next = match &job {
+            Job::Command { command, .. } => {
+                !self.work.has(connection) && JOB_COST + command.products.len() <= self.at_once_cost
+            }
+            Job::Close { .. } => {
+                // It undoes whatever else waits.
+                if self.work.has(connection) {
+                    self.work.replace(connection, job);
+                    return;
+                }
+                self.at_once_cost > 0
+            }
+        };
+        let mut cost = self.at_once_cost;
+        let unfinished = if is_next { self.carry_on(connection, job, &mut cost) } else { Some(job) };
+        if is_next {
+            self.at_once_cost = cost;
+        }
+        if let Some(job) = unfinished {
+            self.work.push(connection, job);
+            self.ask_for_turn();
+        }
+    }
+
+    /// Ends the subscriptions of a connection that is gone.
+    pub(super) fn close(&mut self, key: SlotKey, is_known_elsewhere: bool) {
+        self.under_way.forget(key);
+        let connection = self.connection(key);
+        self.take_up(Order { connection, job: Job::close() });
+        if is_known_elsewhere {
+            let others = self.outgoing.iter_mut().zip(0..).filter(|&(_, core)| CoreId(core) != self.id);
+            others.for_each(|(outgoing, _)| outgoing.orders.push(Order { connection, job: Job::close() }));
+            self.ask_for_turn();
+        }
+    }
+
+    /// Learns that a part of a command is carried out.
+    pub(super) fn answered(&mut self, answer: &Answer) {
+        if let Some(products) = self.under_way.answered(answer.key, answer.number, answer.products) {
+            self.applied(answer.key, answer.number, products);
+        }
+    }
+
+    /// Sends on what waits for other cores: one message of each kind to a core.
+    pub(in super::super) fn send_waiting(&mut self) {
+        for (outgoing, core) in self.outgoing.iter_mut().zip((0..).map(CoreId)) {
+            outgoing.send_answers(&self.hub, core);
+            if !outgoing.orders.is_empty() {
+                self.hub.send(core, Message::Orders(std::mem::take(&mut outgoing.orders)));
+            }
+        }
+    }
+
+    /// Wakes this core for a turn, if none is on its way.
+    fn ask_for_turn(&mut self) {
+        if !self.is_turn_asked {
+            self.is_turn_asked = true;
+            self.hub.send(self.id, Message::Turn);
+        }
+    }
+
+    /// Goes on with a job as far as `cost` allows, which becomes what is left of it; what is left of the job.
+    fn carry_on(&mut self, connection: ConnectionId, job: Job, cost: &mut usize) -> Option<Job> {
+        *cost = cost.saturating_sub(JOB_COST);
+        match job {
+            Job::Command { command, next, changed } => self.carry_on_command(connection, command, next, changed, cost),
+            Job::Close { shard, closing } => self.carry_on_close(connection, shard, closing, cost),
+        }
+    }
+
+    fn carry_on_command(
+        &mut self,
+        connection: ConnectionId,
+        command: Command,
+        next: usize,
+        changed: usize,
+        cost: &mut usize,
+    ) -> Option<Job> {
+        let end = command.products.len().min(next.saturating_add(*cost));
+        *cost -= end - next;
+        let changed = changed + self.hand_out(connection, &command, next..end);
+        if end < command.products.len() {
+            return Some(Job::Command { command, next: end, changed });
+        }
+        if connection.core == self.id {
+            if let Some(products) = self.under_way.all_given(connection.key, command.number, changed) {
+                self.applied(connection.key, command.number, products);
+            }
+        } else {
+            let answer = Answer { key: connection.key, number: command.number, products: changed };
+            self.outgoing[usize::from(connection.core.0)].answers.push(answer);
+            self.ask_for_turn();
+        }
+        None
+    }
+
+    /// Carries a part of a command out in this core's shards, and gives other cores what their shards have of it; how many
+    /// products it changed or counted here.
+    fn hand_out(&mut self, connection: ConnectionId, command: &Command, part: std::ops::Range<usize>) -> usize {
+        let (mut changed, mut is_for_others) = (0, false);
+        for &product in &command.products[part] {
+            let shard = self.hub.shard_of(product);
+            let core = self.hub.core_of(shard);
+            if core != self.id {
+                self.outgoing[usize::from(core.0)].products.push(product);
+                is_for_others = true;
+                continue;
+            }
+            let shard = &mut self.shards[shard / self.hub.cores()];
+            changed += usize::from(match command.operation {
+                Operation::Subscribe => shard.subscribe(connection, product),
+                Operation::Unsubscribe => shard.unsubscribe(connection, product),
+                Operation::Count => shard.contains(connection, product),
+            });
+        }
+        match command.operation {
+            Operation::Subscribe => self.metrics.subscriptions.inc_by(signed(changed)),
+            Operation::Unsubscribe => self.metrics.subscriptions.dec_by(signed(changed)),
+            Operation::Count => 0,
+        };
+        if is_for_others {
+            self.give_to_others(connection, command);
+        }
+        changed
+    }
+
+    fn give_to_others(&mut self, connection: ConnectionId, command: &Command) {
+        for outgoing in &mut self.outgoing {
+            if !outgoing.products.is_empty() {
+                let part = Command { products: std::mem::take(&mut outgoing.products), ..*command };
+                outgoing.orders.push(Order { connection, job: Job::command(part) });
+                self.under_way.part_given(connection.key, command.number);
+            }
+        }
+        self.seats.get_mut(connection.key).expect("its commands ended with it").is_known_elsewhere = true;
+        self.ask_for_turn();
+    }
+
+    fn carry_on_close(
+        &mut self,
+        connection: ConnectionId,
+        mut shard: usize,
+        mut closing: Closing,
+        cost: &mut usize,
+    ) -> Option<Job> {
+        while let Some(index) = self.shards.get_mut(shard) {
+            let ended = index.close(connection, &mut closing, *cost);
+            *cost -= ended;
+            self.metrics.subscriptions.dec_by(signed(ended));
+            if index.is_subscribed(connection) {
+                return Some(Job::Close { shard, closing });
+            }
+            (shard, closing) = (shard + 1, Closing::default());
+        }
+        None
+    }
+
+    fn applied(&mut self, key: SlotKey, number: u32, products: usize) {
+        if let Some(seat) = self.seats.get_mut(key) {
+            seat.subscriber.applied(number, products);
+        }
+    }
+}
+
+impl Outgoing {
+    pub(super) fn send_answers(&mut self, hub: &Hub, core: CoreId) {
+        if !self.answers.is_empty() {
+            hub.send(core, Message::Answers(std::mem::take(&mut self.answers)));
+        }
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).expect("fewer than 2^63 subscriptions")
+}
