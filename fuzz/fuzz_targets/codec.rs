@@ -117,7 +117,6 @@ fn decode(wire: &[u8], limit: usize, mut piece_bytes: impl FnMut(usize) -> usize
                 Err(error) => return (events, error_end(error)),
             };
             assert!(taken > 0 && taken <= available, "took {taken} of {available}");
-            assert!(event.is_some() || taken == available, "no event, and not all was taken");
             events.extend(event.map(Kept::into_event));
             rest = &mut rest[taken..];
         }

@@ -120,7 +120,7 @@ fn start_core(config: &Config, services: Services) -> CoreHttp {
     let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics.clone())));
     let connections = Connections::new(Rc::clone(&core), config.limits, metrics, services.metrics.clone());
     tokio::task::spawn_local(fanout::run(core, inbox, Duration::ZERO));
-    tokio::task::spawn_local(Rc::clone(&connections).beat());
+    tokio::task::spawn_local(Rc::clone(&connections).run());
     CoreHttp { services, tls: None, connections, carriers: Default::default() }
 }
 

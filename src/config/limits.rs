@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::ConfigError;
-use crate::connection::ConnectionLimits;
 use crate::http::HttpLimits;
 use crate::model::product::Product;
+use crate::session::SessionLimits;
+use crate::session::heartbeat::PING_AFTER_SECONDS;
 use crate::session::queue::SendQueueLimits;
 use crate::transport::admission::AdmissionLimits;
 
@@ -71,10 +72,16 @@ pub(super) struct LimitArgs {
         value_parser = clap::value_parser!(u32).range(1024..=64 * 1024 * 1024))]
     max_message_bytes: u32,
 
-    /// Messages that are read from one WebSocket in a second, pings and pongs included; what is above waits in the socket
-    /// until the next. 0 sets no limit
+    /// Units of work that one WebSocket may ask for in a second; what is above waits in the socket. A frame is a unit: a
+    /// command, a ping, a pong, a fragment of any length. So is each further 4 KiB of a message. 0 sets no limit
     #[arg(long, env = "ROWCAST_COMMANDS_PER_SECOND", value_name = "N", default_value = "1000")]
     commands_per_second: u32,
+
+    /// Seconds of silence after which a WebSocket is pinged; one that is silent for three times as long is closed with 1008.
+    /// Keep it below what proxies on the way allow an idle connection (often 30 or 60 seconds)
+    #[arg(long, env = "ROWCAST_PING_SECONDS", value_name = "SECONDS", default_value_t = PING_AFTER_SECONDS,
+        value_parser = clap::value_parser!(u32).range(1..=120))]
+    ping_seconds: u32,
 
     /// Products that one connection may subscribe to
     #[arg(long, env = "ROWCAST_MAX_SUBSCRIPTIONS", value_name = "N", default_value = "100000")]
@@ -104,16 +111,17 @@ impl LimitArgs {
         }
     }
 
-    pub(super) fn connection(&self, queue: SendQueueLimits) -> Result<ConnectionLimits, ConfigError> {
+    pub(super) fn connection(&self, queue: SendQueueLimits) -> Result<SessionLimits, ConfigError> {
         let subscriptions_max = self.max_subscriptions.get();
         if subscriptions_max > u32::MAX as usize {
             return Err(ConfigError::Subscriptions(subscriptions_max));
         }
-        Ok(ConnectionLimits {
+        Ok(SessionLimits {
             queue,
             subscriptions_max,
             message_bytes_max: self.max_message_bytes as usize,
-            messages_per_second_max: self.commands_per_second,
+            units_per_second_max: self.commands_per_second,
+            ping_after: self.ping_seconds,
         })
     }
 }

@@ -20,9 +20,9 @@ pub use self::cli::{CertArgs, Cli, Command, LogFormat, MigrateArgs};
 pub use self::error::ConfigError;
 pub use self::serve::ServeArgs;
 use crate::auth::Keys;
-use crate::connection::ConnectionLimits;
 use crate::http::HttpLimits;
 use crate::http::origin::AllowedOrigins;
+use crate::session::SessionLimits;
 use crate::store::postgres::config::PostgresConfig;
 use crate::transport::admission::AdmissionLimits;
 use crate::transport::tls::TlsFiles;
@@ -72,7 +72,7 @@ pub struct Config {
     /// The bounds of each HTTP connection.
     pub http: HttpLimits,
     /// The bounds of each WebSocket.
-    pub limits: ConnectionLimits,
+    pub limits: SessionLimits,
     /// The keys of tokens; without them everybody may do everything.
     pub keys: Option<Arc<Keys>>,
     /// The origins whose pages may use the server.

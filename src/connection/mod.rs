@@ -1,70 +1,48 @@
-//! One WebSocket: [`Connection`], and the [`Connections`] of a core.
+//! The WebSockets of a core: [`Connections`], each a [`Connection`], which joins a [`Session`] with its socket.
 //!
-//! A connection has one task, which sleeps until its socket can be read, or written again after it was full. What it
-//! reads goes through the core's scratch buffer; it keeps bytes of its own only while a message is incomplete or a
-//! command is being carried out. What it sends waits in its [`SendQueue`], and is written by whoever pushed it: the core
-//! after a batch of changes, the task after an answer.
-//!
-//! A peer that sends but does not read is not read from either: that bounds its answers.
+//! The session decides; what is here carries bytes to it and from it. A connection has one task, which sleeps until its
+//! socket can be read, or written again after it was full. What it reads goes through the core's scratch buffer; it keeps
+//! bytes of its own only while a message is incomplete or is not to be read yet. What it sends is written by whoever
+//! pushed it: the core after a batch of changes, the task after answers.
 
-mod drive;
+mod read;
+mod turns;
+mod write;
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use simd_json::Buffers;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, Sleep};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
-use self::drive::Advancing;
+use self::read::Unread;
+use self::turns::Turns;
 use crate::auth::Grant;
-use crate::fanout::{CastRun, Core, SlotKey, Subscriber};
+use crate::fanout::{Core, SlotKey};
 use crate::metrics::{CoreMetrics, Metrics};
-use crate::model::product::ProductId;
 use crate::session::close::CloseReason;
-use crate::session::heartbeat::{Beat, CLOSE_SECONDS_MAX, PING_AFTER_SECONDS, Second, Wheel};
-use crate::session::queue::{Pushed, SendQueue, SendQueueLimits};
-use crate::session::{command as protocol, drain, heartbeat};
+use crate::session::heartbeat::Wheel;
+use crate::session::{Effects, End, Event, Given, Session, SessionLimits, drain};
 use crate::transport::admission::{CountedSocket, Place};
 use crate::transport::socket::Socket;
-use crate::wire::frame::{Frame, FrameRun};
-use crate::wire::websocket::{Decoder, Opcode};
-
-/// What a core reads from a socket at once.
-const SCRATCH_BYTES: usize = 64 * 1024;
-/// How many frames go to the kernel in one call.
-const SLICES_MAX: usize = 64;
-/// How many answers may wait before their peer is read from again.
-const ANSWERS_WAITING_MAX: usize = 16;
+use crate::wire::websocket::Decoder;
 
 #[cfg(target_pointer_width = "64")]
 const _: () = {
     // A debug build checks more, and keeps what it checks.
-    let bytes_max = if cfg!(debug_assertions) { 352 } else { 344 };
+    let bytes_max = if cfg!(debug_assertions) { 344 } else { 336 };
     assert!(
         Core::<Connection>::SEAT_BYTES <= bytes_max,
         "see the sum of an idle connection's memory in ARCHITECTURE.md"
     );
 };
-
-/// What bounds each connection.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectionLimits {
-    /// The bounds of its send queue, and the slow-consumer policy.
-    pub queue: SendQueueLimits,
-    /// How many products it may subscribe to.
-    pub subscriptions_max: usize,
-    /// The longest message that its client may send.
-    pub message_bytes_max: usize,
-    /// How many messages are read from it in a second; zero sets no limit.
-    pub messages_per_second_max: u32,
-}
 
 /// The connections of one core, with what they share. It never leaves the core's thread.
 pub struct Connections {
@@ -73,31 +51,31 @@ pub struct Connections {
     tasks: TaskTracker,
 }
 
-/// What a connection holds of the shared counts as long as it lives: its place within the bound on WebSockets, and the
-/// count of its core's sockets.
+/// A connection's shares of the process's counts, held as long as it lives: its place within the bound on WebSockets, and
+/// the count of its core's sockets.
 pub type Admitted = (Place, Rc<CountedSocket>);
 
 struct Shared {
-    limits: ConnectionLimits,
+    limits: SessionLimits,
     metrics: CoreMetrics,
     process_metrics: Arc<Metrics>,
+    began: Instant,
     wheel: RefCell<Wheel>,
     scratch: RefCell<Box<[u8]>>,
     json_buffers: RefCell<Buffers>,
-    /// Who has sent all that it may in this second, and is read from again in the next.
-    held: RefCell<Vec<SlotKey>>,
-    /// How many connections were cut because they did not end in time.
+    turns: Turns,
+    /// Connections that were cut because they did not end in time.
     cut: Cell<usize>,
-    /// Of when readers are asked to come back.
+    /// Seeds the jitter of `reconnect.afterMs`.
     chance: RandomState,
 }
 
 impl Connections {
-    /// The connections of `core`, none yet.
+    /// The connections of `core`, none yet. [`Connections::run`] serves them.
     #[must_use]
     pub fn new(
         core: Rc<RefCell<Core<Connection>>>,
-        limits: ConnectionLimits,
+        limits: SessionLimits,
         metrics: CoreMetrics,
         process_metrics: Arc<Metrics>,
     ) -> Rc<Self> {
@@ -105,10 +83,11 @@ impl Connections {
             limits,
             metrics,
             process_metrics,
+            began: Instant::now(),
             wheel: RefCell::default(),
-            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            scratch: RefCell::new(vec![0; read::SCRATCH_BYTES].into_boxed_slice()),
             json_buffers: RefCell::default(),
-            held: RefCell::default(),
+            turns: Turns::default(),
             cut: Cell::new(0),
             chance: RandomState::new(),
         };
@@ -124,21 +103,39 @@ impl Connections {
         socket.prepare();
         let shared = Rc::clone(&self.shared);
         // A copy, since the bytes stand in the 8 KiB buffer of the HTTP connection, which would live as long.
-        let already_read = already_read.into();
+        let unread = Unread::new(already_read);
         let mut core = self.core.borrow_mut();
-        let key = core
-            .insert_with(|key| Connection { grant, ..Connection::new(key, socket, already_read, shared, admitted) });
-        let now = self.shared.wheel.borrow().now();
-        core.get_mut(key).expect("it was inserted").look_again(now + PING_AFTER_SECONDS);
+        let key = core.insert_with(|key| Connection::new(key, socket, unread, shared, (admitted, grant)));
+        core.get_mut(key).expect("it was inserted").look();
         drop(core);
         let connections = Rc::clone(self);
         tokio::task::spawn_local(self.tasks.track_future(async move {
-            let reason = std::future::poll_fn(|cx| drive::drive(&connections, key, cx)).await;
+            let reason = std::future::poll_fn(|cx| connections.drive(key, cx)).await;
             connections.remove(key, reason);
         }));
     }
 
-    /// How many connections are open.
+    /// Serves the connections, for ever: looks once a second at those that are due, to ping the silent, give up the dead
+    /// and cut those that do not close; and lets those that have sent much take turns.
+    pub async fn run(self: Rc<Self>) {
+        tokio::join!(self.beat(), self.take_turns());
+    }
+
+    async fn beat(&self) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let due = self.shared.wheel.borrow_mut().turn();
+            for key in due {
+                if let Some(connection) = self.core.borrow_mut().get_mut(key) {
+                    connection.look();
+                }
+            }
+        }
+    }
+
+    /// The number of connections that are open.
     #[must_use]
     pub fn len(&self) -> usize {
         self.core.borrow().len()
@@ -150,7 +147,7 @@ impl Connections {
         self.core.borrow().is_empty()
     }
 
-    /// How many connections were cut because they did not end in time.
+    /// The number of connections that were cut because they did not end in time.
     #[must_use]
     pub fn cut(&self) -> usize {
         self.shared.cut.get()
@@ -173,47 +170,27 @@ impl Connections {
             let core = &mut *self.core.borrow_mut();
             for &key in &keys[closed..due] {
                 if let Some(connection) = core.get_mut(key) {
-                    connection.begin_close(CloseReason::Restart);
+                    connection.restart();
                 }
             }
             closed = due;
         }
     }
 
-    /// Closes every connection, and waits until all have ended: each has [`CLOSE_SECONDS_MAX`] for its side of the
-    /// close, and is cut then.
-    pub async fn close_all(&self, reason: CloseReason) {
+    /// Closes every connection because the server stops, and waits until all have ended: each has
+    /// [`CLOSE_SECONDS_MAX`](crate::session::heartbeat::CLOSE_SECONDS_MAX) for its side of the close, and is cut then.
+    pub async fn close_all(&self) {
         for (_, connection) in self.core.borrow_mut().iter_mut() {
-            connection.begin_close(reason);
+            connection.restart();
         }
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Turns the wheel once a second, for ever: pings the silent, gives up the dead, cuts what does not close, and goes on
-    /// with those that had sent all that they might.
-    pub async fn beat(self: Rc<Self>) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(1));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let due = self.shared.wheel.borrow_mut().turn();
-            for key in due {
-                if let Some(connection) = self.core.borrow_mut().get_mut(key) {
-                    connection.beat();
-                }
-            }
-            for key in self.shared.held.take() {
-                if let Some(connection) = self.core.borrow_mut().get_mut(key) {
-                    connection.waker.wake_by_ref();
-                }
-            }
-        }
-    }
-
     fn remove(&self, key: SlotKey, reason: CloseReason) {
-        let Some(connection) = self.core.borrow_mut().remove(key) else { return };
-        connection.report_queue(0, 0);
+        let Some(mut connection) = self.core.borrow_mut().remove(key) else { return };
+        connection.discard_unread(&mut self.shared.scratch.borrow_mut());
+        connection.report_waiting((0, 0));
         self.shared.process_metrics.connection_closed(reason.label());
         if reason.is_noteworthy() {
             info!(reason = reason.label(), code = reason.code(), peer = ?connection.socket.peer_addr().ok(), "closed");
@@ -223,269 +200,113 @@ impl Connections {
     }
 }
 
-/// One WebSocket.
+/// One WebSocket: a session and its socket.
 pub struct Connection {
     key: SlotKey,
+    session: Session,
     socket: Socket,
-    shared: Rc<Shared>,
     decoder: Decoder,
-    queue: SendQueue,
-    /// What its token grants; without one, everything.
-    grant: Option<Rc<Grant>>,
-    /// Read, but not yet looked at: the peer's last command is still being carried out, or it does not read.
-    unread: Box<[u8]>,
-    /// The command that is being carried out; one at a time.
-    command: Option<Box<Advancing>>,
-    /// How many products it is subscribed to.
-    subscriptions: u32,
-    phase: Phase,
-    /// Whether the socket took no more, and its task waits until it does.
-    blocked: bool,
-    heard: Second,
-    /// The second in which the peer's last message was read, and how many were in it.
-    messages: (Second, u32),
+    shared: Rc<Shared>,
+    /// Bytes that were read and are to be decoded later.
+    unread: Option<Box<Unread>>,
+    /// The end of the time for which the session is held. Boxed because few are.
+    held: Option<Pin<Box<Sleep>>>,
     /// Wakes this connection's task.
     waker: Waker,
-    /// What of the queue is in the metrics: frames and bytes.
+    /// Frames and bytes of the queue that are in the metrics.
     reported: Cell<(u32, u32)>,
+    /// Whether it waits for a turn.
+    in_turns: bool,
+    /// Whether the peer broke the protocol, so that nothing more of it can be decoded.
+    is_broken: bool,
     _admitted: Admitted,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Open,
-    /// The close frame is pushed; nothing else is sent, and what comes is thrown away, until the peer closes too.
-    Closing {
-        reason: CloseReason,
-        deadline: Second,
-    },
-    /// Over: the task ends.
-    Ended(CloseReason),
-}
-
 impl Connection {
-    fn new(key: SlotKey, socket: Socket, unread: Box<[u8]>, shared: Rc<Shared>, admitted: Admitted) -> Self {
-        let heard = shared.wheel.borrow().now();
-        let decoder = Decoder::new(shared.limits.message_bytes_max);
+    fn new(
+        key: SlotKey,
+        socket: Socket,
+        unread: Option<Box<Unread>>,
+        shared: Rc<Shared>,
+        (admitted, grant): (Admitted, Option<Rc<Grant>>),
+    ) -> Self {
+        let now = shared.wheel.borrow().now();
         Self {
             key,
+            session: Session::new(now, grant),
             socket,
+            decoder: Decoder::new(shared.limits.message_bytes_max),
             shared,
-            decoder,
-            queue: SendQueue::new(),
-            grant: None,
             unread,
-            command: None,
-            subscriptions: 0,
-            phase: Phase::Open,
-            blocked: false,
-            heard,
-            messages: (heard, 0),
+            held: None,
             waker: Waker::noop().clone(),
             reported: Cell::default(),
+            in_turns: false,
+            is_broken: false,
             _admitted: admitted,
         }
     }
 
-    /// Sends the close frame and nothing after it. Ends when the peer has closed too, or at a deadline.
-    fn begin_close(&mut self, reason: CloseReason) {
-        if self.phase != Phase::Open {
-            return;
-        }
-        let deadline = self.shared.wheel.borrow().now() + CLOSE_SECONDS_MAX;
-        self.shared.wheel.borrow_mut().schedule(self.key, deadline);
-        self.phase = Phase::Closing { reason, deadline };
-        self.queue.discard_changes();
-        if reason == CloseReason::Restart {
-            let chance = self.shared.chance.hash_one(self.key);
-            self.queue.push_control(protocol::reconnect(drain::reconnect_after_ms(chance)));
-        }
-        self.queue.push_control(reason.frame());
-        self.flush();
-        self.waker.wake_by_ref();
+    /// Tells the session what happened, and does what it says.
+    fn on(&mut self, event: Event<'_>) {
+        let given = Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits };
+        let effects = self.session.on(event, &given);
+        self.follow(effects);
     }
 
-    fn end(&mut self, reason: CloseReason) {
-        self.phase = match self.phase {
-            Phase::Open => Phase::Ended(reason),
-            Phase::Closing { reason, .. } | Phase::Ended(reason) => Phase::Ended(reason),
-        };
-        self.waker.wake_by_ref();
+    fn follow(&mut self, effects: Effects) {
+        if effects == Effects::default() {
+            return;
+        }
+        let Effects { look_at, hold, close_begins, ends_writing, end, refused, skipped } = effects;
+        if let Some(at) = look_at {
+            self.shared.wheel.borrow_mut().schedule(self.key, at);
+        }
+        if let Some(hold) = hold {
+            self.held = Some(Box::pin(tokio::time::sleep(hold)));
+            // The task waits for it.
+            self.waker.wake_by_ref();
+        }
+        if let Some(limit) = refused {
+            self.shared.process_metrics.refused(limit);
+        }
+        if skipped > 0 {
+            self.shared.metrics.frames_skipped.inc_by(skipped);
+        }
+        if end == Some(End::Cut) {
+            self.shared.cut.set(self.shared.cut.get() + 1);
+        }
+        if ends_writing {
+            self.socket.end_writing();
+        }
+        if close_begins {
+            self.write_last();
+        }
+        if close_begins || end.is_some() {
+            // The task throws away what comes, or ends.
+            self.waker.wake_by_ref();
+        }
     }
 
     /// Looks at a connection that its wheel says is due.
-    fn beat(&mut self) {
-        let now = self.shared.wheel.borrow().now();
-        match self.phase {
-            Phase::Closing { deadline, reason } if now >= deadline => {
-                self.shared.cut.set(self.shared.cut.get() + 1);
-                self.end(reason);
-            }
-            // Scheduled again when closing began; what is due now is the heartbeat from before.
-            Phase::Closing { .. } | Phase::Ended(_) => {}
-            Phase::Open if self.grant_seconds() == Some(0) => self.begin_close(CloseReason::TokenExpired),
-            Phase::Open => match heartbeat::beat(now, self.heard) {
-                Beat::Wait(at) => self.look_again(at),
-                Beat::Ping(at) => {
-                    self.queue.push_control(Frame::new(Opcode::Ping, b""));
-                    self.flush();
-                    self.look_again(at);
-                }
-                Beat::Close => self.begin_close(CloseReason::Silence),
-            },
-        }
+    fn look(&mut self) {
+        let grant_seconds = self.grant_seconds();
+        self.on(Event::Looked(grant_seconds));
+        self.flush_session();
     }
 
-    /// Has an open connection looked at in that second, or when its token expires, if that is earlier.
-    fn look_again(&self, at: Second) {
-        let mut wheel = self.shared.wheel.borrow_mut();
-        let expires = self.grant_seconds().map_or(at, |seconds| wheel.now().saturating_add(seconds));
-        wheel.schedule(self.key, at.min(expires));
+    /// Sends the peer away because the server stops.
+    fn restart(&mut self) {
+        let chance = self.shared.chance.hash_one(self.key);
+        self.on(Event::Restart { after_ms: drain::reconnect_after_ms(chance) });
     }
 
-    /// For how many seconds the token is still valid, rounded up.
+    /// The seconds for which the token is still valid, rounded up.
     fn grant_seconds(&self) -> Option<u32> {
+        let grant = self.session.grant()?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let remaining = self.grant.as_ref()?.remaining(now);
+        let remaining = grant.remaining(now);
         let begun = u64::from(remaining.subsec_nanos() > 0);
         Some(u32::try_from(remaining.as_secs().saturating_add(begun)).unwrap_or(u32::MAX))
-    }
-
-    /// Adds a change to a queue that may be full.
-    fn push_frame(&mut self, product: ProductId, version: u64, frame: Frame) {
-        if self.queue.push_run(product, &FrameRun::one(version, frame.clone()), &self.shared.limits.queue) {
-            return;
-        }
-        // A burst fills the queue of a reader that is fast as well.
-        self.flush();
-        if self.phase != Phase::Open {
-            return;
-        }
-        match self.queue.push(product, version, frame, &self.shared.limits.queue) {
-            Pushed::Queued => {}
-            Pushed::Skipped(frames) => {
-                self.shared.metrics.frames_skipped.inc_by(frames);
-            }
-            Pushed::Overflow => self.begin_close(CloseReason::SlowConsumer),
-        }
-    }
-
-    fn write_waiting(&mut self) -> io::Result<()> {
-        loop {
-            if self.queue.control_len() == 0 {
-                let skipped = self.queue.take_skipped();
-                if skipped > 0 {
-                    self.queue.push_control(protocol::skipped(skipped));
-                }
-            }
-            if self.queue.is_empty() {
-                let mut cx = Context::from_waker(&self.waker);
-                let Poll::Ready(flushed) = self.socket.poll_flush(&mut cx) else {
-                    self.blocked = true;
-                    return Ok(());
-                };
-                return flushed;
-            }
-            match self.try_write() {
-                Ok(sent) => self.sent(sent),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let mut cx = Context::from_waker(&self.waker);
-                    if self.socket.poll_write_ready(&mut cx).is_pending() {
-                        self.blocked = true;
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Takes what the socket took off the queue.
-    fn sent(&mut self, bytes: usize) {
-        let frames = self.queue.advance(bytes);
-        self.shared.metrics.frames_sent.inc_by(frames);
-        self.shared.metrics.bytes_sent.inc_by(bytes as u64);
-    }
-
-    /// Writes what waits, up to [`SLICES_MAX`] pieces of it, with one system call.
-    fn try_write(&mut self) -> io::Result<usize> {
-        if let Some(bytes) = self.queue.only() {
-            return self.socket.try_write(bytes);
-        }
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let used = self.queue.fill(&mut slices);
-        self.socket.try_write_vectored(&slices[..used])
-    }
-
-    /// Tells the metrics how much waits now.
-    fn report_queue(&self, frames: usize, bytes: usize) {
-        let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let (frames, bytes) = (small(frames), small(bytes));
-        let (frames_before, bytes_before) = self.reported.replace((frames, bytes));
-        if (frames, bytes) != (frames_before, bytes_before) {
-            self.shared.metrics.queue_frames.inc_by(i64::from(frames) - i64::from(frames_before));
-            self.shared.metrics.queue_bytes.inc_by(i64::from(bytes) - i64::from(bytes_before));
-        }
-    }
-}
-
-impl Subscriber for Connection {
-    fn push(&mut self, run: &CastRun) {
-        let CastRun { product, ref frames } = *run;
-        if self.phase != Phase::Open || self.queue.push_run(product, frames, &self.shared.limits.queue) {
-            return;
-        }
-        let mut rest = Some(frames.clone());
-        while let Some(run) = rest {
-            let ((version, frame), after) = run.split_first();
-            self.push_frame(product, version, frame);
-            rest = after;
-        }
-    }
-
-    fn flush(&mut self) {
-        if !self.blocked && !matches!(self.phase, Phase::Ended(_)) {
-            match self.write_waiting() {
-                Err(_) => self.end(CloseReason::Vanished),
-                Ok(()) if self.blocked => {}
-                Ok(()) => match self.phase {
-                    Phase::Closing { reason, .. } => {
-                        self.socket.end_writing();
-                        if matches!(reason, CloseReason::Peer(_)) {
-                            // Both sides have said it; the server is the one to end TCP (RFC 6455, §7.1.1).
-                            self.end(CloseReason::Vanished);
-                        }
-                    }
-                    Phase::Open | Phase::Ended(_) => {}
-                },
-            }
-        }
-        self.report_queue(self.queue.len(), self.queue.bytes());
-    }
-
-    fn push_and_flush(&mut self, run: &CastRun) {
-        let frames = &run.frames;
-        let is_clear = self.phase == Phase::Open && !self.blocked && self.queue.is_empty();
-        let sent = if is_clear && frames.frames() == 1 { self.socket.send_alone(frames) } else { 0 };
-        if sent == frames.len() {
-            self.shared.metrics.frames_sent.inc();
-            self.shared.metrics.bytes_sent.inc_by(sent as u64);
-            if !self.socket.is_flushed() {
-                self.flush();
-            }
-            return;
-        }
-        self.push(run);
-        self.sent(sent);
-        self.flush();
-    }
-
-    fn applied(&mut self, _number: u32, products: usize) {
-        if let Some(command) = &mut self.command {
-            command.applied = Some(products);
-            if command.is_given {
-                self.waker.wake_by_ref();
-            }
-        }
     }
 }

@@ -22,7 +22,7 @@ pub enum CloseReason {
     MessageTooBig,
     /// The reader was too slow, under the policy `disconnect`.
     SlowConsumer,
-    /// Nothing was heard from the peer for [`SILENCE_SECONDS_MAX`](super::heartbeat::SILENCE_SECONDS_MAX).
+    /// Nothing was heard from the peer for as long as [`silence_seconds_max`](super::heartbeat::silence_seconds_max) says.
     Silence,
     /// This server stops.
     Restart,
@@ -59,7 +59,7 @@ impl CloseReason {
             Self::InvalidUtf8 => "a text message is not UTF-8",
             Self::MessageTooBig => "a message is longer than this server takes",
             Self::SlowConsumer => "too slow for its subscriptions",
-            Self::Silence => "nothing heard for 75 seconds",
+            Self::Silence => "nothing was heard for too long, not even the answer to a ping",
             Self::Restart => "the server restarts, come back",
             Self::TokenExpired => "the token has expired, come back with another",
         }
@@ -82,7 +82,7 @@ impl CloseReason {
         }
     }
 
-    /// Whether somebody who looks after the server wants to read of it.
+    /// Whether operators see it at info.
     #[must_use]
     pub const fn is_noteworthy(self) -> bool {
         matches!(self, Self::Protocol(_) | Self::SlowConsumer)

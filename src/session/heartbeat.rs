@@ -5,15 +5,22 @@
 
 use crate::fanout::SlotKey;
 
-/// A peer that was silent for this long is pinged.
-pub const PING_AFTER_SECONDS: u32 = 30;
-/// A peer that was silent for this long, the ping included, is gone.
-pub const SILENCE_SECONDS_MAX: u32 = 75;
+/// A peer that was silent for this long is pinged, unless an operator says otherwise: proxies cut a connection that is
+/// idle for 30 s, or 60.
+pub const PING_AFTER_SECONDS: u32 = 25;
 /// How long a closing connection waits for the peer's side of the close.
 pub const CLOSE_SECONDS_MAX: u32 = 5;
 
+/// The longest that a wheel waits: a connection that is to be looked at later is looked at now and then before.
+pub const LOOK_SECONDS_MAX: u32 = SLOTS - 1;
+
 const SLOTS: u32 = 128;
-const _: () = assert!(SILENCE_SECONDS_MAX < SLOTS, "the wheel reaches as far as the longest wait");
+
+/// How long a peer may be silent, the pings included, before it is gone: three times as long as it takes to ping it.
+#[must_use]
+pub const fn silence_seconds_max(ping_after: u32) -> u32 {
+    ping_after.saturating_mul(3)
+}
 
 /// Seconds since the core began.
 pub type Second = u32;
@@ -29,17 +36,18 @@ pub enum Beat {
     Close,
 }
 
-/// What to do about a peer that was last heard at `heard`.
+/// What to do about a peer that was last heard at `heard`, and is pinged after so many seconds of silence.
 #[must_use]
-pub const fn beat(now: Second, heard: Second) -> Beat {
+pub const fn beat(now: Second, heard: Second, ping_after: u32) -> Beat {
     let silent = now.saturating_sub(heard);
-    if silent >= SILENCE_SECONDS_MAX {
+    let silent_max = silence_seconds_max(ping_after);
+    if silent >= silent_max {
         Beat::Close
-    } else if silent >= PING_AFTER_SECONDS {
-        let (given_up, next_ping) = (heard + SILENCE_SECONDS_MAX, now + PING_AFTER_SECONDS);
+    } else if silent >= ping_after {
+        let (given_up, next_ping) = (heard + silent_max, now + ping_after);
         Beat::Ping(if given_up < next_ping { given_up } else { next_ping })
     } else {
-        Beat::Wait(heard + PING_AFTER_SECONDS)
+        Beat::Wait(heard + ping_after)
     }
 }
 
@@ -65,7 +73,7 @@ impl Wheel {
 
     /// Has a connection looked at in that second; in the next one if it has passed.
     pub fn schedule(&mut self, key: SlotKey, at: Second) {
-        let at = at.clamp(self.now + 1, self.now + SLOTS - 1);
+        let at = at.clamp(self.now + 1, self.now + LOOK_SECONDS_MAX);
         self.due_by_slot[(at % SLOTS) as usize].push(key);
     }
 
@@ -81,15 +89,15 @@ mod tests {
     use super::*;
 
     /// Seconds at which a peer that is heard at the seconds of `heard` gets a ping, and when it is given up.
-    fn pings(heard: &[Second], until: Second) -> (Vec<Second>, Option<Second>) {
+    fn pings(ping_after: u32, heard: &[Second], until: Second) -> (Vec<Second>, Option<Second>) {
         let mut wheel = Wheel::default();
         let mut pinged = Vec::new();
-        wheel.schedule(SlotKey::default(), PING_AFTER_SECONDS);
+        wheel.schedule(SlotKey::default(), ping_after);
         while wheel.now() < until {
             for key in wheel.turn() {
                 let now = wheel.now();
                 let last = heard.iter().copied().filter(|&second| second <= now).max().unwrap_or(0);
-                match beat(now, last) {
+                match beat(now, last, ping_after) {
                     Beat::Wait(at) => wheel.schedule(key, at),
                     Beat::Ping(at) => {
                         pinged.push(now);
@@ -104,19 +112,21 @@ mod tests {
 
     #[test]
     fn a_silent_peer_is_pinged_and_then_given_up() {
-        assert_eq!(pings(&[], 200), (vec![30, 60], Some(75)));
+        assert_eq!(pings(25, &[], 200), (vec![25, 50], Some(75)));
+        assert_eq!(pings(1, &[], 200), (vec![1, 2], Some(3)));
+        assert_eq!(pings(120, &[], 400), (vec![120, 240], Some(360)), "beyond what the wheel reaches");
     }
 
     #[test]
-    fn a_peer_that_answers_is_pinged_again_after_thirty_seconds() {
-        assert_eq!(pings(&[31, 62], 70), (vec![30, 61], None));
-        assert_eq!(pings(&[31], 200), (vec![30, 61, 91], Some(106)));
+    fn a_peer_that_answers_is_pinged_again_after_as_long() {
+        assert_eq!(pings(30, &[31, 62], 70), (vec![30, 61], None));
+        assert_eq!(pings(30, &[31], 200), (vec![30, 61, 91], Some(121)));
     }
 
     #[test]
     fn a_peer_that_talks_is_never_pinged() {
         let heard: Vec<_> = (0..60).map(|n| n * 10).collect();
-        assert_eq!(pings(&heard, 600), (vec![], None));
+        assert_eq!(pings(25, &heard, 600), (vec![], None));
     }
 
     #[test]

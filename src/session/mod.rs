@@ -1,8 +1,478 @@
-//! One reader, without socket, clock or runtime: its [`command`]s, its [`queue`], its [`heartbeat`], and why it
-//! [`close`]s.
+//! One reader, without socket, clock or runtime: [`Session`], a machine whose events are what happened to the reader's
+//! socket, in its shards and on its core, and whose outputs are bytes to write, commands for the shards, and an end.
+//!
+//! What it consists of: the [`command`]s that a reader sends and the [`commands`] that are in progress, its [`queue`], its
+//! [`heartbeat`], its [`allowance`], and why it [`close`]s.
+//!
+//! Once the close frame is in the queue, nothing is put behind it: not a change, not a reply, not a pong.
 
+pub mod allowance;
 pub mod close;
 pub mod command;
+pub mod commands;
 pub mod drain;
 pub mod heartbeat;
 pub mod queue;
+
+use std::io::IoSlice;
+use std::rc::Rc;
+use std::time::Duration;
+
+use self::allowance::Allowance;
+use self::close::CloseReason;
+use self::command::{self as protocol, Command, Refusal};
+use self::commands::{Commands, Counted};
+use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, Second};
+use self::queue::{Pushed, SendQueue, SendQueueLimits};
+use crate::auth::Grant;
+use crate::fanout;
+use crate::metrics::Limit;
+use crate::model::product::ProductId;
+use crate::wire::frame::{Frame, FrameRun};
+use crate::wire::websocket::{CodecError, Opcode};
+
+/// The answers that may wait before their peer is read from again.
+pub const ANSWERS_WAITING_MAX: usize = 16;
+
+/// The bounds of each session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// The bounds of its send queue, and the slow-consumer policy.
+    pub queue: SendQueueLimits,
+    /// The most products that it may subscribe to.
+    pub subscriptions_max: usize,
+    /// The longest message that its client may send, in bytes.
+    pub message_bytes_max: usize,
+    /// The most units of work that its client may send in a second ([`Decoder::take_units`]); zero sets no limit.
+    ///
+    /// [`Decoder::take_units`]: crate::wire::websocket::Decoder::take_units
+    pub units_per_second_max: u32,
+    /// The seconds of silence after which its client is pinged, at least one.
+    pub ping_after: u32,
+}
+
+/// What surrounds an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// The second in which it happened.
+    pub now: Second,
+    /// The session's bounds.
+    pub limits: &'a SessionLimits,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The peer sent something that costs so many units, after this time since the core began.
+    Heard {
+        /// Units of work.
+        units: u32,
+        /// Time since the core began.
+        at: Duration,
+    },
+    /// The time for which the session was held is over.
+    Released,
+    /// The peer sent a text message.
+    Command(Result<Command, Refusal>),
+    /// The peer sent a ping with this payload.
+    Ping(&'a [u8]),
+    /// The peer sent its close frame, with this code if it gave one.
+    PeerClosed(Option<u16>),
+    /// The peer sent a binary message.
+    Binary,
+    /// The peer broke the protocol or a limit; nothing that it sends later can be read.
+    Broken(CodecError),
+    /// All shards have done their part of this command: so many products were new, ended, or counted.
+    Applied {
+        /// The number with which the command was given.
+        number: u32,
+        /// Products that were new, ended, or counted.
+        products: usize,
+    },
+    /// The socket takes no more for now.
+    Blocked,
+    /// The socket takes more again.
+    Writable,
+    /// The socket has passed on everything that was written.
+    Flushed,
+    /// The second has come in which the session wanted to be looked at, or an earlier one. The seconds for which the
+    /// reader's token is still valid, rounded up.
+    Looked(Option<u32>),
+    /// The server stops; the reader is asked to come back after so many milliseconds.
+    Restart {
+        /// Milliseconds.
+        after_ms: u64,
+    },
+    /// The socket has ended, or failed.
+    Gone,
+}
+
+/// What the owner of a session has to do after an event, beside writing what waits and giving the shards what
+/// [`Session::next_command`] yields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Have the session looked at in that second.
+    pub look_at: Option<Second>,
+    /// Release the session after that time.
+    pub hold: Option<Duration>,
+    /// The close frame waits: what waits is to be written even where a socket would rather take it later.
+    pub close_begins: bool,
+    /// End this side of the connection: nothing follows what was written.
+    pub ends_writing: bool,
+    /// The session has ended.
+    pub end: Option<End>,
+    /// A limit that the peer met.
+    pub refused: Option<Limit>,
+    /// Changes that gave way.
+    pub skipped: u64,
+}
+
+/// How a session has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Both sides have closed, or the socket has ended.
+    InTime,
+    /// The peer did not end its side of the close in time.
+    Cut,
+}
+
+/// One reader.
+#[derive(Debug)]
+pub struct Session {
+    queue: SendQueue,
+    phase: Phase,
+    /// Why it closes, or has ended.
+    reason: CloseReason,
+    /// Whether the socket takes no more for now.
+    is_blocked: bool,
+    /// Whether the peer has used its allowance up.
+    is_held: bool,
+    /// Whether the peer has sent its close frame.
+    peer_closed: bool,
+    subscriptions: u32,
+    /// When the peer was heard last.
+    heard: Second,
+    /// When a session that closes is cut.
+    deadline: Second,
+    allowance: Allowance,
+    /// Boxed because few readers have commands in progress.
+    commands: Option<Box<Commands>>,
+    /// What the reader's token grants; without one, everything.
+    grant: Option<Rc<Grant>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The peer has closed; its commands that are in progress are answered before it is. Nothing more is read or pushed.
+    Answering,
+    /// The close frame is queued; nothing else is, and what comes is ignored until the peer's close frame.
+    Closing,
+    /// The close frame has left, with all before it.
+    Lingering,
+    /// Over.
+    Ended,
+}
+
+impl Session {
+    /// The session of a reader whose socket has just been opened.
+    #[must_use]
+    pub fn new(now: Second, grant: Option<Rc<Grant>>) -> Self {
+        Self {
+            queue: SendQueue::new(),
+            phase: Phase::Open,
+            reason: CloseReason::Vanished,
+            is_blocked: false,
+            is_held: false,
+            peer_closed: false,
+            subscriptions: 0,
+            heard: now,
+            deadline: now,
+            allowance: Allowance::default(),
+            commands: None,
+            grant,
+        }
+    }
+
+    /// Goes on by one event.
+    pub fn on(&mut self, event: Event<'_>, given: &Given<'_>) -> Effects {
+        let mut effects = Effects::default();
+        match event {
+            Event::Heard { units, at } => self.hear(units, at, given, &mut effects),
+            Event::Released => self.is_held = false,
+            Event::Command(command) => self.begin_command(command),
+            Event::Ping(payload) => self.answer(Frame::new(Opcode::Pong, payload)),
+            Event::PeerClosed(code) => self.peer_closed(code, given, &mut effects),
+            Event::Binary => self.close(CloseReason::Binary, given, &mut effects),
+            Event::Broken(error) => {
+                effects.refused = (error == CodecError::MessageTooBig).then_some(Limit::MessageBytes);
+                self.close(error.into(), given, &mut effects);
+            }
+            Event::Applied { number, products } => self.applied(number, products, given, &mut effects),
+            Event::Blocked => self.is_blocked = true,
+            Event::Writable => self.is_blocked = false,
+            Event::Flushed => self.flushed(&mut effects),
+            Event::Looked(grant_seconds) => self.look(grant_seconds, given, &mut effects),
+            Event::Restart { after_ms } => {
+                self.answer(protocol::reconnect(after_ms));
+                self.close(CloseReason::Restart, given, &mut effects);
+            }
+            Event::Gone => self.end(CloseReason::Vanished, &mut effects),
+        }
+        effects
+    }
+
+    /// Adds changes of one product if they have room without the policy; whether that is done with them. This and
+    /// [`Session::taken`] are the hot path, and return less than [`Effects`].
+    pub fn push(&mut self, product: ProductId, run: &FrameRun, limits: &SessionLimits) -> bool {
+        self.phase != Phase::Open || self.queue.push_run(product, run, &limits.queue)
+    }
+
+    /// Adds a change that found no room even after the socket was written to: something gives way by the policy.
+    pub fn push_by_policy(&mut self, product: ProductId, version: u64, frame: Frame, given: &Given<'_>) -> Effects {
+        let mut effects = Effects::default();
+        if self.phase == Phase::Open {
+            match self.queue.push(product, version, frame, &given.limits.queue) {
+                Pushed::Queued => {}
+                Pushed::Skipped(frames) => effects.skipped = frames,
+                Pushed::Overflow => self.close(CloseReason::SlowConsumer, given, &mut effects),
+            }
+        }
+        effects
+    }
+
+    /// Takes what the socket took off the queue; how many changes left it.
+    pub fn taken(&mut self, bytes: usize) -> u64 {
+        self.queue.advance(bytes)
+    }
+
+    /// Whether something is to be written. A reader whose changes gave way is told so before it gets further ones.
+    pub fn has_output(&mut self) -> bool {
+        if self.queue.control_len() == 0 {
+            let skipped = self.queue.take_skipped();
+            if skipped > 0 {
+                self.queue.push_control(protocol::skipped(skipped));
+            }
+        }
+        !self.queue.is_empty()
+    }
+
+    /// The bytes to write, if they are those of exactly one run.
+    #[must_use]
+    pub fn only(&self) -> Option<&[u8]> {
+        self.queue.only()
+    }
+
+    /// Fills `slices` with what is to be written, in order; how many it used.
+    pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.queue.fill(slices)
+    }
+
+    /// The next command for the shards. Ask after every event, until there is none.
+    pub fn next_command(&mut self, limits: &SessionLimits) -> Option<fanout::Command> {
+        self.commands.as_mut()?.next(self.subscriptions as usize, limits.subscriptions_max)
+    }
+
+    /// Whether what the peer sends is to be read. While its answers wait, or as many commands as may be are in progress,
+    /// it is not; nor while it has used its allowance up.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        match self.phase {
+            Phase::Open => !self.is_held && !self.is_full() && !self.has_answers_enough(),
+            Phase::Closing | Phase::Lingering => true,
+            Phase::Answering | Phase::Ended => false,
+        }
+    }
+
+    /// Whether so many answers wait that they are to be written before more is read.
+    #[must_use]
+    pub fn has_answers_enough(&self) -> bool {
+        self.queue.control_len() >= ANSWERS_WAITING_MAX
+    }
+
+    /// Whether a change could be written at once, since nothing waits and the socket is not known to be full.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.phase == Phase::Open && !self.is_blocked && self.queue.is_empty()
+    }
+
+    /// Whether the socket takes no more for now.
+    #[must_use]
+    pub const fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
+    /// Whether the close frame is in the queue or has left.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing | Phase::Lingering)
+    }
+
+    /// Why it ended, once it has.
+    #[must_use]
+    pub const fn ended(&self) -> Option<CloseReason> {
+        match self.phase {
+            Phase::Ended => Some(self.reason),
+            Phase::Open | Phase::Answering | Phase::Closing | Phase::Lingering => None,
+        }
+    }
+
+    /// What the reader's token grants.
+    #[must_use]
+    pub fn grant(&self) -> Option<&Grant> {
+        self.grant.as_deref()
+    }
+
+    /// Changes that wait whole, and their bytes.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.queue.len(), self.queue.bytes())
+    }
+
+    fn hear(&mut self, units: u32, at: Duration, given: &Given<'_>, effects: &mut Effects) {
+        self.heard = given.now;
+        let per_second = given.limits.units_per_second_max;
+        if self.phase == Phase::Open && units > 0 && per_second > 0 {
+            effects.hold = self.allowance.take(units, per_second, at);
+            if effects.hold.is_some() {
+                self.is_held = true;
+                effects.refused = Some(Limit::Commands);
+            }
+        }
+    }
+
+    fn begin_command(&mut self, command: Result<Command, Refusal>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        match command {
+            Ok(mut command) => {
+                let withheld = self.grant.as_deref().and_then(|grant| protocol::withhold(&mut command, grant));
+                self.commands.get_or_insert_default().push(command, withheld);
+            }
+            Err(refusal) => match &mut self.commands {
+                Some(commands) => commands.push_refused(protocol::refused(&refusal)),
+                None => self.answer(protocol::refused(&refusal)),
+            },
+        }
+    }
+
+    fn applied(&mut self, number: u32, products: usize, given: &Given<'_>, effects: &mut Effects) {
+        let limit = given.limits.subscriptions_max;
+        let mut subscriptions = self.subscriptions as usize;
+        let Some(commands) = &mut self.commands else { return };
+        if commands.applied(number, products, subscriptions, limit) == Counted::TooMany {
+            effects.refused = Some(Limit::Subscriptions);
+        }
+        while let Some(answer) = commands.pop_done(&mut subscriptions) {
+            if let Some(answer) = answer {
+                self.queue.push_control(answer);
+            }
+        }
+        self.subscriptions = u32::try_from(subscriptions).expect("a session has fewer than 2^32 subscriptions");
+        if commands.is_empty() {
+            self.commands = None;
+            if self.phase == Phase::Answering {
+                self.close(self.reason, given, effects);
+            }
+        }
+    }
+
+    fn peer_closed(&mut self, code: Option<u16>, given: &Given<'_>, effects: &mut Effects) {
+        self.peer_closed = true;
+        let reason = CloseReason::Peer(code);
+        if self.phase == Phase::Open && self.commands.is_some() {
+            self.queue.discard_changes();
+            self.phase = Phase::Answering;
+            self.reason = reason;
+            self.deadline = given.now.saturating_add(CLOSE_SECONDS_MAX);
+            effects.look_at = Some(self.deadline);
+            return;
+        }
+        self.close(reason, given, effects);
+        self.end_if_both_have_closed(effects);
+    }
+
+    fn flushed(&mut self, effects: &mut Effects) {
+        if self.phase == Phase::Closing && self.queue.is_empty() {
+            self.phase = Phase::Lingering;
+            effects.ends_writing = true;
+            self.end_if_both_have_closed(effects);
+        }
+    }
+
+    /// The server is the one to end the connection once both sides have closed (RFC 6455, §7.1.1).
+    fn end_if_both_have_closed(&mut self, effects: &mut Effects) {
+        if self.peer_closed && self.phase == Phase::Lingering {
+            self.end(CloseReason::Vanished, effects);
+        }
+    }
+
+    fn look(&mut self, grant_seconds: Option<u32>, given: &Given<'_>, effects: &mut Effects) {
+        match self.phase {
+            Phase::Closing | Phase::Lingering if given.now >= self.deadline => {
+                self.end(self.reason, effects);
+                effects.end = Some(End::Cut);
+            }
+            Phase::Answering if given.now >= self.deadline => self.close(self.reason, given, effects),
+            // Scheduled again when closing began; what is due is the heartbeat from before.
+            Phase::Answering | Phase::Closing | Phase::Lingering | Phase::Ended => {}
+            Phase::Open if grant_seconds == Some(0) => self.close(CloseReason::TokenExpired, given, effects),
+            Phase::Open => {
+                // Whom this side does not read is not silent.
+                if self.is_held || self.is_full() {
+                    self.heard = given.now;
+                }
+                let at = match heartbeat::beat(given.now, self.heard, given.limits.ping_after) {
+                    Beat::Wait(at) => at,
+                    Beat::Ping(at) => {
+                        self.answer(Frame::new(Opcode::Ping, b""));
+                        at
+                    }
+                    Beat::Close => return self.close(CloseReason::Silence, given, effects),
+                };
+                let expires = grant_seconds.map_or(at, |seconds| given.now.saturating_add(seconds));
+                effects.look_at = Some(at.min(expires));
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.commands.as_ref().is_some_and(|commands| commands.is_full())
+    }
+
+    /// Puts the close frame into the queue, behind the rest of a frame that was begun and the answers that wait. What is
+    /// in progress goes without an answer.
+    fn close(&mut self, reason: CloseReason, given: &Given<'_>, effects: &mut Effects) {
+        if !matches!(self.phase, Phase::Open | Phase::Answering) {
+            return;
+        }
+        self.commands = None;
+        self.queue.discard_changes();
+        self.queue.push_control(reason.frame());
+        self.phase = Phase::Closing;
+        self.reason = reason;
+        self.deadline = given.now.saturating_add(CLOSE_SECONDS_MAX);
+        effects.look_at = Some(self.deadline);
+        effects.close_begins = true;
+    }
+
+    /// Queues a frame ahead of all changes, unless the close frame is queued.
+    fn answer(&mut self, frame: Frame) {
+        if self.phase == Phase::Open {
+            self.queue.push_control(frame);
+        }
+    }
+
+    fn end(&mut self, reason: CloseReason, effects: &mut Effects) {
+        self.commands = None;
+        effects.end = (self.phase != Phase::Ended).then_some(End::InTime);
+        if self.phase == Phase::Open {
+            self.reason = reason;
+        }
+        self.phase = Phase::Ended;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@ use crate::transport::tls::TlsStream;
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 /// How much the kernel may hold that it has not sent, before it says that a socket is full.
 const NOTSENT_BYTES_MAX: u32 = 16 * 1024;
+/// The send buffer of a socket that closes, as the kernel counts it: with its own bookkeeping.
+const LAST_BYTES_MAX: usize = 2 * 212_992;
 
 /// The bytes of one WebSocket, below its frames.
 #[derive(Debug)]
@@ -127,7 +129,18 @@ impl Socket {
         let _ = SockRef::from(tcp).shutdown(Shutdown::Write);
     }
 
-    /// Whose it is.
+    /// Has the kernel take as much as it may, because nothing follows it: what it has taken reaches a peer that reads
+    /// later, also after this process has ended.
+    pub(crate) fn make_room_for_last(&self) {
+        match self {
+            Self::Plain(stream) => make_room_for_last(stream),
+            Self::Tls(stream) => make_room_for_last(stream.tcp()),
+            // It takes what the client's windows allow.
+            Self::Http2(_) => {}
+        }
+    }
+
+    /// The peer's address.
     ///
     /// # Errors
     /// If the socket is no longer connected.
@@ -153,6 +166,17 @@ pub fn prepare_for_changes(stream: &TcpStream) {
     // A socket that refuses an option only is less fresh, or ends sooner.
     let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
     let _ = SockRef::from(stream).set_tcp_user_timeout(None);
+}
+
+/// Takes the bound of [`prepare_for_changes`] off, and makes the send buffer as large as an unprivileged process may have
+/// it by default (twice `net.core.wmem_max`), if it is smaller.
+fn make_room_for_last(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    // A socket that refuses an option only takes less.
+    let _ = socket.set_tcp_notsent_lowat(u32::MAX);
+    if socket.send_buffer_size().is_ok_and(|bytes| bytes < LAST_BYTES_MAX) {
+        let _ = socket.set_send_buffer_size(LAST_BYTES_MAX / 2);
+    }
 }
 
 impl From<TcpStream> for Socket {

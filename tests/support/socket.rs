@@ -183,6 +183,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawSocket<S> {
         }
     }
 
+    /// The bytes that were read and are no whole frame.
+    pub(crate) fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unread)
+    }
+
     async fn fill(&mut self) -> bool {
         let read = patiently(self.stream.read_buf(&mut self.unread)).await;
         read.is_ok_and(|read| read > 0)

@@ -1,5 +1,6 @@
 //! The WebSocket protocol as a client sees it.
 
 mod bad_input;
+mod closing;
 mod commands;
 mod heartbeat;

@@ -35,35 +35,50 @@ pub enum Received<'a> {
     Close(Option<(u16, &'a str)>),
 }
 
+/// A message costs one unit of work for each frame, and one for each further part of so many bytes.
+const UNIT_BYTES: usize = 4 * 1024;
+/// The most frames of an incomplete message that one call takes.
+const FRAMES_MAX: u32 = 64;
+
 /// Cuts the bytes of one client into messages.
 #[derive(Debug)]
 pub struct Decoder {
-    message_bytes_max: usize,
-    /// What is incomplete; most connections, most of the time, have nothing here.
+    message_bytes_max: u32,
+    /// The work that the bytes so far have cost, since it was last asked for.
+    units: u32,
+    /// The incomplete message; most connections, most of the time, have none.
     partial: Option<Box<Partial>>,
 }
 
 impl Decoder {
     /// A decoder at the start of a connection, for messages of at most so many bytes.
     #[must_use]
-    pub const fn new(message_bytes_max: usize) -> Self {
-        Self { message_bytes_max, partial: None }
+    pub fn new(message_bytes_max: usize) -> Self {
+        Self { message_bytes_max: u32::try_from(message_bytes_max).unwrap_or(u32::MAX), units: 0, partial: None }
+    }
+
+    /// The units of work that were decoded since this was last asked: one for each frame, those of control and
+    /// continuation included, and one for each further 4 KiB of a message.
+    pub fn take_units(&mut self) -> u32 {
+        std::mem::take(&mut self.units)
     }
 
     /// Takes bytes off the front of `input`, up to and including the end of the first message or control frame: how
-    /// many, and what that was. `None` where the input ended before; all of it is taken then.
+    /// many, and what that was. `None` where the input ended before, or after 64 frames of a message that goes on: call
+    /// again with what was not taken.
     ///
     /// # Errors
     /// The peer broke the protocol or the limit; the decoder is of no use from then on.
     pub fn decode<'a>(&'a mut self, input: &'a mut [u8]) -> Result<(usize, Option<Received<'a>>), CodecError> {
         self.release();
+        let message_bytes_max = self.message_bytes_max as usize;
         if self.partial.is_none()
-            && let Some(frame_bytes) = whole_message(input, self.message_bytes_max)?
+            && let Some(whole) = whole_message(input, message_bytes_max)?
         {
-            return Ok((frame_bytes.end, Some(received_whole(input, &frame_bytes)?)));
+            self.units = self.units.saturating_add(1 + units_of(0, whole.end - whole.header.bytes));
+            return Ok((whole.end, Some(received_whole(input, &whole)?)));
         }
-        let partial = self.partial.get_or_insert_default();
-        partial.decode(input, self.message_bytes_max)
+        self.partial.get_or_insert_default().decode(input, message_bytes_max, &mut self.units)
     }
 
     /// Gives the memory of a message that was complete back.
@@ -104,6 +119,11 @@ fn received_whole<'a>(input: &'a mut [u8], whole: &WholeMessage) -> Result<Recei
         },
         Kind::Start(_) | Kind::Continuation => Ok(Received::Binary(payload)),
     }
+}
+
+/// The units that bytes of a message cost, where `before` of it came earlier.
+fn units_of(before: usize, bytes: usize) -> u32 {
+    u32::try_from((before + bytes) / UNIT_BYTES - before / UNIT_BYTES).unwrap_or(u32::MAX)
 }
 
 const fn check_length(header: &Header, before: usize, message_bytes_max: usize) -> Result<(), CodecError> {
@@ -176,9 +196,10 @@ impl Partial {
         &mut self,
         input: &mut [u8],
         message_bytes_max: usize,
+        units: &mut u32,
     ) -> Result<(usize, Option<Received<'_>>), CodecError> {
-        let mut taken = 0;
-        loop {
+        let (mut taken, mut frames) = (0, 0);
+        while frames < FRAMES_MAX {
             let Some(mut frame) = self.frame else {
                 let Some(&byte) = input.get(taken) else { return Ok((taken, None)) };
                 taken += 1;
@@ -190,6 +211,9 @@ impl Partial {
             let length = usize::try_from(left).map_or(available.len(), |left| left.min(available.len()));
             let payload = &mut available[..length];
             unmask(payload, frame.header.mask, frame.arrived);
+            if !matches!(frame.header.kind, Kind::Control(_)) {
+                *units = units.saturating_add(units_of(self.message.len(), length));
+            }
             self.take_payload(frame.header.kind, payload)?;
             taken += length;
             frame.arrived += length as u64;
@@ -197,6 +221,8 @@ impl Partial {
             if frame.arrived < frame.header.payload_bytes {
                 return Ok((taken, None));
             }
+            *units = units.saturating_add(1);
+            frames += 1;
             match self.finish_frame(frame.header)? {
                 Completed::Nothing => {}
                 Completed::Control(opcode) => return Ok((taken, Some(control(opcode, &self.control)?))),
@@ -204,6 +230,7 @@ impl Partial {
                 Completed::Message(_) => return Ok((taken, Some(Received::Binary(&mut self.message)))),
             }
         }
+        Ok((taken, None))
     }
 
     fn take_head(&mut self, byte: u8, message_bytes_max: usize) -> Result<(), CodecError> {

@@ -187,8 +187,8 @@ fn a_message_above_the_limit_is_refused_at_its_announcement() {
 
 #[test]
 fn an_announced_length_costs_no_memory() {
-    let mut decoder = Decoder::new(1 << 40);
-    let mut head = [0x82, 0xFF, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4, 5];
+    let mut decoder = Decoder::new(u32::MAX as usize);
+    let mut head = [0x82, 0xFF, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4, 5];
     assert_eq!(decoder.decode(&mut head), Ok((15, None)));
     assert!(decoder.partial.unwrap().message.capacity() < 100);
 }
@@ -232,4 +232,47 @@ proptest! {
         }
         prop_assert_eq!(decode_however_cut(&bytes), expected);
     }
+}
+
+/// The units of work of these frames, given in pieces of so many bytes.
+fn units(frames: &[u8], piece_bytes: usize) -> u32 {
+    let mut decoder = Decoder::new(1 << 20);
+    let mut units = 0;
+    for piece in frames.chunks(piece_bytes) {
+        let mut piece = piece.to_vec();
+        let mut rest = &mut piece[..];
+        while !rest.is_empty() {
+            let (taken, _) = decoder.decode(rest).unwrap();
+            units += decoder.take_units();
+            rest = &mut rest[taken..];
+        }
+    }
+    units
+}
+
+#[test]
+fn a_unit_is_a_frame_or_a_further_part_of_a_message() {
+    let long = |bytes: usize| frame(0x81, &vec![b' '; bytes]);
+    let in_fragments = [frame(0x01, b"a"), frame(0x00, b""), frame(0x89, b"p"), frame(0x00, b"b"), frame(0x80, b"")];
+    for (frames, expected) in [
+        (frame(0x81, b"x"), 1),
+        (frame(0x89, b"x"), 1),
+        (long(4095), 1),
+        (long(4096), 2),
+        (long(60_000), 15),
+        (in_fragments.concat(), 5),
+        ([frame(0x01, &[b' '; 3000]), frame(0x00, &[b' '; 3000]), frame(0x80, &[b' '; 3000])].concat(), 5),
+    ] {
+        for piece_bytes in [1, 7, 1000, usize::MAX] {
+            assert_eq!(units(&frames, piece_bytes), expected, "{} bytes in pieces of {piece_bytes}", frames.len());
+        }
+    }
+}
+
+#[test]
+fn one_call_takes_a_bounded_number_of_frames() {
+    let mut frames = [frame(0x01, b""), frame(0x00, b"").repeat(1000)].concat();
+    let mut decoder = Decoder::new(LIMIT);
+    assert_eq!(decoder.decode(&mut frames), Ok((64 * 6, None)));
+    assert_eq!(decoder.take_units(), 64);
 }

@@ -1,0 +1,203 @@
+//! The commands of one reader that are in progress: [`Commands`], pure data.
+//!
+//! Up to [`COMMANDS_MAX`] of them are with the shards at once. The shards carry them out in the order in which they are
+//! given, but tell in any order that they have; answers go out in the order of the commands.
+//!
+//! A subscription that may exceed the limit waits until everything before it is done, since only then is it known how much
+//! the reader has. If it may exceed it even then, the shards first count which of its products are subscribed to already.
+
+use std::collections::VecDeque;
+
+use super::command::{self as protocol, Command, Refusal, ReplyId, Why};
+use crate::fanout::{self, Operation};
+use crate::wire::frame::Frame;
+
+/// The most commands in progress; a peer that sends more is not read.
+pub const COMMANDS_MAX: usize = 16;
+/// The most product ids of commands in progress before a further one is read: it bounds their memory, not their size.
+pub const COMMANDS_IDS_MAX: usize = 16 * 1024;
+
+/// The commands in progress, in the order in which they came.
+#[derive(Debug, Default)]
+pub struct Commands {
+    entries: VecDeque<Entry>,
+    /// The number of the first of them.
+    first: u32,
+    /// How many product ids they hold.
+    ids: usize,
+}
+
+/// A command and what it still needs.
+#[derive(Debug)]
+enum Entry {
+    /// To be given to the shards.
+    Waiting(Waiting),
+    /// With the shards, which count its products.
+    Counting(Waiting),
+    /// With the shards, which carry it out.
+    Applying { operation: Operation, ids: usize, answer: Answer },
+    /// Carried out: so many products are new, or were ended.
+    Applied { operation: Operation, products: usize, answer: Answer },
+    /// Not for the shards.
+    Refused(Frame),
+}
+
+#[derive(Debug)]
+struct Waiting {
+    command: Command,
+    withheld: Option<Why>,
+    /// Whether it is known to stay within the limit.
+    fits: bool,
+}
+
+/// What its sender is told of a command that was carried out.
+#[derive(Debug)]
+struct Answer {
+    reply: Option<ReplyId>,
+    withheld: Option<Why>,
+}
+
+/// What the shards have said of a command, as far as its sender is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// It goes on.
+    GoesOn,
+    /// It was refused, because it would exceed the limit.
+    TooMany,
+}
+
+impl Commands {
+    /// Whether no command is in progress.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether no further command is to be read.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.entries.len() >= COMMANDS_MAX || self.ids >= COMMANDS_IDS_MAX
+    }
+
+    /// Adds a command, with what was withheld of it.
+    pub fn push(&mut self, command: Command, withheld: Option<Why>) {
+        self.ids += command.products.len();
+        self.entries.push_back(Entry::Waiting(Waiting { command, withheld, fits: false }));
+    }
+
+    /// Adds the answer to what was no command; it waits for those before it.
+    pub fn push_refused(&mut self, answer: Frame) {
+        self.entries.push_back(Entry::Refused(answer));
+    }
+
+    /// The next command for the shards, of a reader that has so many subscriptions and may have `limit`.
+    pub fn next(&mut self, subscriptions: usize, limit: usize) -> Option<fanout::Command> {
+        let place = self.entries.iter().position(|entry| matches!(entry, Entry::Waiting(_)))?;
+        // Only the first can be with the shards to be counted, and what follows it is not to overtake it.
+        if matches!(self.entries[0], Entry::Counting(_)) {
+            return None;
+        }
+        let most = subscriptions + self.entries.iter().take(place).map(Entry::subscriptions_max).sum::<usize>();
+        let Entry::Waiting(waiting) = &mut self.entries[place] else { return None };
+        let may_exceed = !waiting.fits
+            && waiting.command.operation == Operation::Subscribe
+            && most + waiting.command.products.len() > limit;
+        if may_exceed && place > 0 {
+            return None;
+        }
+        let number = self.first.wrapping_add(u32::try_from(place).expect("few commands are in progress"));
+        if may_exceed { Some(self.count(number)) } else { Some(self.apply(place, number)) }
+    }
+
+    fn count(&mut self, number: u32) -> fanout::Command {
+        let Some(Entry::Waiting(mut waiting)) = self.entries.pop_front() else { unreachable!("it was looked at") };
+        let products = &mut waiting.command.products;
+        let listed = products.len();
+        products.sort_unstable();
+        products.dedup();
+        self.ids -= listed - products.len();
+        let products = products.clone();
+        self.entries.push_front(Entry::Counting(waiting));
+        fanout::Command { number, operation: Operation::Count, products }
+    }
+
+    fn apply(&mut self, place: usize, number: u32) -> fanout::Command {
+        let Entry::Waiting(waiting) = &mut self.entries[place] else { unreachable!("it was looked at") };
+        let products = std::mem::take(&mut waiting.command.products);
+        let operation = waiting.command.operation;
+        let answer = Answer { reply: waiting.command.reply.take(), withheld: waiting.withheld.take() };
+        self.entries[place] = Entry::Applying { operation, ids: products.len(), answer };
+        fanout::Command { number, operation, products }
+    }
+
+    /// Learns that all shards have done their part of a command, and how many products were new, ended, or counted.
+    pub fn applied(&mut self, number: u32, products: usize, subscriptions: usize, limit: usize) -> Counted {
+        let place = number.wrapping_sub(self.first) as usize;
+        let Some(entry) = self.entries.get_mut(place) else { return Counted::GoesOn };
+        match entry {
+            Entry::Applying { operation, ids, answer } => {
+                self.ids -= *ids;
+                let answer = Answer { reply: answer.reply.take(), withheld: answer.withheld.take() };
+                *entry = Entry::Applied { operation: *operation, products, answer };
+            }
+            Entry::Counting(waiting) => {
+                let wanted = subscriptions + waiting.command.products.len() - products;
+                if wanted > limit {
+                    self.ids -= waiting.command.products.len();
+                    let refusal =
+                        Refusal { reply: waiting.command.reply.take(), why: Why::TooManySubscriptions { limit } };
+                    *entry = Entry::Refused(protocol::refused(&refusal));
+                    return Counted::TooMany;
+                }
+                let products = std::mem::take(&mut waiting.command.products);
+                let command =
+                    Command { reply: waiting.command.reply.take(), operation: Operation::Subscribe, products };
+                *entry = Entry::Waiting(Waiting { command, withheld: waiting.withheld.take(), fits: true });
+            }
+            Entry::Waiting(_) | Entry::Applied { .. } | Entry::Refused(_) => {}
+        }
+        Counted::GoesOn
+    }
+
+    /// Takes the first command off if it is done: its answer, if its sender wants one. Changes how many subscriptions
+    /// there are.
+    pub fn pop_done(&mut self, subscriptions: &mut usize) -> Option<Option<Frame>> {
+        if !matches!(self.entries.front()?, Entry::Applied { .. } | Entry::Refused(_)) {
+            return None;
+        }
+        self.first = self.first.wrapping_add(1);
+        match self.entries.pop_front()? {
+            Entry::Applied { operation, products, answer } => {
+                match operation {
+                    Operation::Subscribe => *subscriptions += products,
+                    Operation::Unsubscribe => *subscriptions -= products,
+                    Operation::Count => {}
+                }
+                Some(answer.frame(*subscriptions))
+            }
+            Entry::Refused(answer) => Some(Some(answer)),
+            Entry::Waiting(_) | Entry::Counting(_) | Entry::Applying { .. } => unreachable!("it is done"),
+        }
+    }
+}
+
+impl Entry {
+    /// How many subscriptions it may add.
+    fn subscriptions_max(&self) -> usize {
+        match self {
+            Self::Applying { operation: Operation::Subscribe, ids, .. } => *ids,
+            Self::Applied { operation: Operation::Subscribe, products, .. } => *products,
+            _ => 0,
+        }
+    }
+}
+
+impl Answer {
+    fn frame(self, subscriptions: usize) -> Option<Frame> {
+        match (self.withheld, self.reply) {
+            (Some(why), reply) => Some(protocol::refused(&Refusal { reply, why })),
+            (None, Some(reply)) => Some(protocol::accepted(&reply, subscriptions)),
+            (None, None) => None,
+        }
+    }
+}
