@@ -11,6 +11,7 @@ mod outage;
 mod postgres;
 mod process;
 mod rest;
+mod routes;
 mod scale;
 mod stopping;
 mod supervision;

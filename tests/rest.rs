@@ -210,7 +210,7 @@ async fn what_is_asked_wrongly_is_told_what_is_right(server: TestServer) {
         ("GET", "/products/-1", 400, "a product id is"),
         ("GET", "/products/9007199254740992", 400, "9007199254740991"),
         ("GET", "/products/1/2", 404, "nothing at"),
-        ("PUT", "/products", 405, "GET, HEAD, POST"),
+        ("PUT", "/products", 405, "GET, HEAD, POST, OPTIONS"),
         ("POST", "/products/1", 405, "PATCH"),
         ("POST", "/healthz", 405, "GET"),
         ("DELETE", "/", 405, "GET"),
@@ -219,7 +219,7 @@ async fn what_is_asked_wrongly_is_told_what_is_right(server: TestServer) {
     ] {
         is_problem(&server.request(method, path, None).await, status, part);
     }
-    assert_eq!(server.request("PUT", "/products", None).await.header("allow"), "GET, HEAD, POST");
+    assert_eq!(server.request("PUT", "/products", None).await.header("allow"), "GET, HEAD, POST, OPTIONS");
     for content_type in ["text/plain", "application/x-www-form-urlencoded", ""] {
         let request = Request::post("/products").header("content-type", content_type);
         let request = request.body(Full::from(product_json(1, 1))).unwrap();

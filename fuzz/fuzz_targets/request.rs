@@ -85,7 +85,7 @@ fn check(runtime: &Runtime, method: &Method, path: &str, response: Response<Full
     let body = runtime.block_on(body.collect()).expect("a full body cannot fail").to_bytes();
     let status = head.status.as_u16();
     assert!(
-        matches!(status, 200 | 204 | 400 | 401 | 403 | 404 | 405 | 413 | 415 | 503),
+        matches!(status, 200 | 204 | 400 | 401 | 403 | 404 | 405 | 413 | 415 | 426 | 503),
         "{status} for {method} {path}"
     );
     assert_eq!(head.headers[X_CONTENT_TYPE_OPTIONS], "nosniff");

@@ -4,6 +4,7 @@
 //! A token never gets into an answer, but for the one that its sender offered as the only subprotocol.
 
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use hyper::header::{
@@ -12,13 +13,13 @@ use hyper::header::{
     SEC_WEBSOCKET_PROTOCOL, VARY, WWW_AUTHENTICATE,
 };
 use hyper::http::uri::Authority;
-use hyper::{Method, Request, StatusCode};
-use percent_encoding::percent_decode_str;
-use tracing::debug;
+use hyper::{Request, StatusCode};
+use tracing::{debug, info};
 
+use super::Services;
 use super::origin::AllowedOrigins;
 use super::problem::Problem;
-use super::{Answer, Services};
+use super::routes::{self, Who};
 use crate::auth::{Grant, TokenError};
 use crate::model::product::ProductId;
 
@@ -71,8 +72,8 @@ impl Access {
 ///
 /// # Errors
 /// 401 and 400, as RFC 6750, §3, has them.
-pub(super) fn admit<B>(services: &Services, request: &Request<B>) -> Result<Access, Problem> {
-    let Some(keys) = services.keys.as_ref().filter(|_| !is_open(request.uri().path())) else { return Ok(Access(None)) };
+pub(super) fn authorize<B>(services: &Services, request: &Request<B>, who: Who) -> Result<Access, Problem> {
+    let Some(keys) = services.keys.as_ref().filter(|_| who == Who::TokenHolders) else { return Ok(Access(None)) };
     let token = token(request)?.ok_or_else(|| {
         Problem::new(
             StatusCode::UNAUTHORIZED,
@@ -86,12 +87,6 @@ pub(super) fn admit<B>(services: &Services, request: &Request<B>) -> Result<Acce
     }
 }
 
-/// Whether everybody may have what is at this path, with a token or without: the page, and what tells whether the server
-/// lives. What is at no path at all has nothing to protect.
-fn is_open(path: &str) -> bool {
-    !matches!(path.split('/').nth(1), Some("products" | "metrics" | "websocket"))
-}
-
 fn now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
@@ -101,11 +96,8 @@ fn token<B>(request: &Request<B>) -> Result<Option<String>, Problem> {
     let mut tokens = bearer_tokens(request.headers());
     tokens.extend(subprotocols(request.headers()).filter_map(|offered| offered.strip_prefix(TOKEN_SUBPROTOCOL)));
     let mut tokens: Vec<_> = tokens.into_iter().map(str::to_owned).collect();
-    for pair in request.uri().query().unwrap_or("").split('&') {
-        if let Some(token) = pair.strip_prefix("token=") {
-            tokens.push(percent_decode_str(token).decode_utf8_lossy().into_owned());
-        }
-    }
+    let query = form_urlencoded::parse(request.uri().query().unwrap_or("").as_bytes());
+    tokens.extend(query.filter(|(name, _)| name == "token").map(|(_, token)| token.into_owned()));
     tokens.dedup();
     if tokens.len() > 1 {
         let challenge = HeaderValue::from_static(r#"Bearer error="invalid_request""#);
@@ -154,12 +146,6 @@ fn forbidden(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, detail).with_header(WWW_AUTHENTICATE, challenge)
 }
 
-/// Whether a request's method changes nothing (RFC 9110, §9.2.1), so that a page of any origin may send it. Whether it
-/// may read the answer is for its browser to say.
-pub(super) fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
-}
-
 /// Refuses what comes from a page of another origin. What no page sent has no origin.
 ///
 /// # Errors
@@ -169,8 +155,30 @@ pub(super) fn require_origin<B>(services: &Services, request: &Request<B>) -> Re
     if is_allowed(&services.allowed_origins, origin, request) {
         return Ok(());
     }
+    tell_refused(origin);
     let detail = "pages of this origin may not use this server; it is started with --allowed-origin for those that may";
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
+}
+
+/// Logs a refused origin, at most one in a second, so that nobody fills a disk with them.
+fn tell_refused(origin: &HeaderValue) {
+    static SECOND_TOLD: AtomicU64 = AtomicU64::new(0);
+    let second = now().as_secs();
+    if SECOND_TOLD.swap(second, Ordering::Relaxed) != second {
+        let origin = shown(origin);
+        info!(origin, "a page of this origin was refused; --allowed-origin names those that may use the server");
+    }
+}
+
+/// An origin as the log may show it: short, and without what is no visible ASCII.
+fn shown(origin: &HeaderValue) -> String {
+    const CHARACTERS_MAX: usize = 128;
+    let visible = |&byte: &u8| if byte.is_ascii_graphic() { char::from(byte) } else { '?' };
+    let mut shown: String = origin.as_bytes().iter().take(CHARACTERS_MAX).map(visible).collect();
+    if origin.len() > CHARACTERS_MAX {
+        shown.push('…');
+    }
+    shown
 }
 
 fn is_allowed<B>(allowed: &AllowedOrigins, origin: &HeaderValue, request: &Request<B>) -> bool {
@@ -190,7 +198,7 @@ pub(super) struct Sharing {
 
 impl Sharing {
     pub(super) fn of<B>(services: &Services, request: &Request<B>) -> Self {
-        let applies = is_resource(request.uri().path());
+        let applies = routes::is_shared(request.uri().path());
         let origin = request.headers().get(ORIGIN).filter(|_| applies);
         let with = origin.filter(|origin| is_allowed(&services.allowed_origins, origin, request)).cloned();
         Self { applies, with }
@@ -208,25 +216,30 @@ impl Sharing {
     }
 }
 
-/// Whether a browser asks what its page may send. It does that without the page's token.
-pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
-    *request.method() == Method::OPTIONS && is_resource(request.uri().path())
-}
-
-/// The answer to that. Which methods each path has, they say themselves (405).
-pub(super) fn preflight() -> Answer {
-    let mut answer = Answer::default();
-    *answer.status_mut() = StatusCode::NO_CONTENT;
+/// Tells a browser that asks before its page sends something (a preflight) what the page may send. It asks without the
+/// page's token.
+pub(super) fn describe_sharing(headers: &mut HeaderMap) {
     for (name, value) in [
         (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PUT, PATCH, DELETE"),
-        (ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type"),
+        (ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, If-Match, If-None-Match"),
         (ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS),
     ] {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        headers.insert(name, HeaderValue::from_static(value));
     }
-    answer
 }
 
-fn is_resource(path: &str) -> bool {
-    path == "/products" || path.starts_with("/products/")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_shown_short_and_in_one_line() {
+        for (origin, wanted) in [
+            (&b"https://evil.example"[..], "https://evil.example".to_owned()),
+            (b"a b\tc\xFFd", "a?b?c?d".to_owned()),
+            (&[b'x'; 5000], format!("{}…", "x".repeat(128))),
+        ] {
+            assert_eq!(shown(&HeaderValue::from_bytes(origin).unwrap()), wanted);
+        }
+    }
 }

@@ -1,39 +1,27 @@
 //! From the listening socket to requests: one acceptor for all cores, and what each core does with its sockets.
 
-use std::cell::Cell;
-use std::convert::Infallible;
-use std::error::Error;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::core::{CoreHttp, Peer};
 use super::preface::{self, Version};
 use super::problem::Problem;
-use super::{Answer, Services, answer, check_head, finish, h2, metric_label, upgrade};
-use crate::connection::Connections;
+use super::{Services, h1, h2};
 use crate::metrics::{Limit, Metrics};
 use crate::transport::admission::{CoreLoad, CountedSocket, Full, Place};
 use crate::transport::socket;
-use crate::transport::tls::{self, Tls};
+use crate::transport::tls;
 
 /// How many accepted sockets may wait for their core; the acceptor waits then, and the kernel's backlog keeps the rest.
 const SOCKETS_WAITING_MAX: usize = 1024;
-/// hyper reads a head into a buffer that it does not let be smaller.
-const HTTP_BUFFER_BYTES_MIN: usize = 8 * 1024;
 /// How long the acceptor waits after the process ran out of file descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -130,39 +118,6 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected)
 }
 
-/// What a core answers requests with.
-#[derive(Clone)]
-pub struct CoreHttp {
-    /// What all cores share.
-    pub services: Services,
-    /// How sockets are encrypted, if they are.
-    pub tls: Option<Arc<Tls>>,
-    /// This core's WebSockets.
-    pub connections: Rc<Connections>,
-    /// This core's HTTP/2 connections, which carry WebSockets among others.
-    pub carriers: TaskTracker,
-}
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Debug)]
-pub(super) struct Peer {
-    /// Its place in the core's count. Whatever the connection serves holds one of these too.
-    pub(super) counted: Rc<CountedSocket>,
-    /// By which it is counted.
-    pub(super) address: IpAddr,
-    /// What the log says.
-    pub(super) socket: Option<SocketAddr>,
-    /// Whether nobody between can read what is sent.
-    pub(super) is_secure: bool,
-}
-
-impl Peer {
-    /// Whether a request or a WebSocket of its connection is being served.
-    pub(super) fn is_busy(&self) -> bool {
-        Rc::strong_count(&self.counted) > 1
-    }
-}
-
 /// Serves the sockets of a core, each in a task of its own, until the acceptor ends.
 pub async fn serve(core: CoreHttp, mut accepted: mpsc::Receiver<AcceptedSocket>) {
     while let Some(socket) = accepted.recv().await {
@@ -181,6 +136,7 @@ async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<
     let counted = Rc::new(counted);
     let stream = TcpStream::from_std(stream)?;
     let socket = stream.peer_addr().ok();
+    let peer = |is_secure| Peer { counted, address, socket, is_secure };
     let draining = core.services.shutdown.draining.clone();
     socket::limit_writes(&stream, core.services.limits.write_timeout);
     let Some(tls) = core.tls.clone() else {
@@ -194,20 +150,20 @@ async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<
             None => Version::Http1,
         };
         if version == Version::Http1 {
-            return serve_http1(core, stream, (counted, address), place).await;
+            return h1::serve(core, peer(false), stream, place).await;
         }
         socket::prepare_for_changes(&stream);
-        serve_http2(&core, Peer { counted, address, socket, is_secure: false }, stream, place);
+        serve_http2(&core, peer(false), stream, place);
         return Ok(());
     };
     let Some(accepted) = draining.run_until_cancelled(tls.accept(stream)).await else { return Ok(()) };
     let stream = accepted?;
     if stream.alpn_protocol() == Some(tls::ALPN_HTTP2) {
         socket::prepare_for_changes(stream.tcp());
-        serve_http2(&core, Peer { counted, address, socket, is_secure: true }, stream, place);
+        serve_http2(&core, peer(true), stream, place);
         return Ok(());
     }
-    serve_http1(core, stream, (counted, address), place).await
+    h1::serve(core, peer(true), stream, place).await
 }
 
 /// Serves an HTTP/2 connection on a stream that is no socket, with what runs on this thread. Public for the fuzz target of
@@ -237,62 +193,4 @@ where
         }
         drop(place);
     }));
-}
-
-async fn serve_http1(
-    core: CoreHttp,
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    (counted, address): (Rc<CountedSocket>, IpAddr),
-    place: Place,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let Services { limits, shutdown, metrics, .. } = &core.services;
-    let asked = Cell::new(false);
-    let service = service_fn(|request| {
-        asked.set(true);
-        respond(&core, (Rc::clone(&counted), address), request)
-    });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
-    builder.max_buf_size((2 * limits.head_bytes_max).max(HTTP_BUFFER_BYTES_MIN));
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let mut connection = Box::pin(connection);
-    let mut ended = shutdown.draining.run_until_cancelled(connection.as_mut()).await;
-    if ended.is_none() {
-        connection.as_mut().graceful_shutdown();
-        ended = Some(connection.await);
-    }
-    drop(place);
-    let Some(Err(error)) = ended else { return Ok(()) };
-    if error.is_parse_too_large() {
-        metrics.refused(Limit::HeaderBytes);
-    } else if error.is_timeout() && !asked.get() {
-        metrics.refused(Limit::HeaderTimeout);
-    } else if is_of_tcp_timeout(&error) {
-        metrics.refused(Limit::WriteTimeout);
-    }
-    Err(error.into())
-}
-
-/// Whether TCP gave up on a client that took nothing.
-fn is_of_tcp_timeout(error: &hyper::Error) -> bool {
-    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
-}
-
-async fn respond(
-    core: &CoreHttp,
-    socket: (Rc<CountedSocket>, IpAddr),
-    request: Request<Incoming>,
-) -> Result<Answer, Infallible> {
-    let method = metric_label(request.method());
-    let answer = if let Err(problem) = check_head(&core.services, &request) {
-        finish(problem.into())
-    } else if request.uri().path() == "/websocket" {
-        upgrade::upgrade(&core.services, &core.connections, socket, request)
-            .unwrap_or_else(|problem| finish(problem.into()))
-    } else {
-        answer(&core.services, request).await
-    };
-    core.services.metrics.responded(method, answer.status().as_u16());
-    Ok(answer)
 }

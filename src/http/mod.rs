@@ -1,38 +1,46 @@
-//! The HTTP surface: which path answers what. Status codes are chosen here, and nowhere else.
+//! The HTTP surface: which path answers what ([`routes`] is the table). Status codes are chosen here, and nowhere else.
 
+pub mod core;
 pub mod listener;
 pub mod origin;
 pub mod redirect;
 
 mod access;
+mod body;
+mod h1;
 mod h2;
+mod host;
 mod ops;
 mod page;
 mod preconditions;
 mod preface;
 mod problem;
 mod products;
+mod routes;
 mod upgrade;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::time::timeout;
 
-use self::access::Access;
+use self::access::{Access, Sharing};
+use self::body::{BodyError, DynBody, RequestBody};
 use self::origin::AllowedOrigins;
 use self::problem::Problem;
+use self::routes::{Call, Handler, Way};
 use crate::auth::Keys;
 use crate::ingest::Hearing;
 use crate::metrics::{Limit, Metrics};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::transport::admission::Admission;
+use crate::wire::websocket::handshake::HandshakeError;
 
 type Answer = Response<Full<Bytes>>;
 
@@ -79,12 +87,41 @@ pub struct Services {
 pub async fn answer<B>(services: &Services, request: Request<B>) -> Response<Full<Bytes>>
 where
     B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B::Error: Into<BodyError>,
 {
-    let sharing = access::Sharing::of(services, &request);
-    let mut answer = finish(admitted(services, request).await.unwrap_or_else(Answer::from));
+    let (head, body) = request.into_parts();
+    let body = pin!(body.map_err(Into::into));
+    respond(services, Request::from_parts(head, ()), body, not_an_upgrade).await
+}
+
+/// Answers a request by its row in the table of routes. `open_websocket` answers who may open a WebSocket.
+async fn respond(
+    services: &Services,
+    head: Request<()>,
+    body: DynBody<'_>,
+    open_websocket: impl FnOnce(Request<()>, Access) -> Result<Answer, Problem>,
+) -> Answer {
+    let sharing = Sharing::of(services, &head);
+    let answered = match routes::find(services, &head) {
+        Ok(Way::Answered(answer)) => Ok(answer),
+        Ok(Way::Route(route, segment, access)) => {
+            let body = RequestBody::new(services, &head, route.takes_json().then_some(body));
+            match route.handler {
+                Handler::Now(answer) => answer(&Call { services, access, head: &head, segment, body }),
+                Handler::Later(answer) => answer(Call { services, access, head: &head, segment, body }).await,
+                Handler::WebSocket => open_websocket(head, access),
+            }
+        }
+        Err(problem) => Err(problem),
+    };
+    let mut answer = finish(answered.unwrap_or_else(Answer::from));
     sharing.tell(answer.headers_mut());
     answer
+}
+
+/// What an ordinary request for the WebSocket is answered.
+fn not_an_upgrade(_: Request<()>, _: Access) -> Result<Answer, Problem> {
+    Err(HandshakeError::NotAnUpgrade.into())
 }
 
 /// Adds what every answer says.
@@ -93,57 +130,6 @@ fn finish(mut answer: Answer) -> Answer {
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
-}
-
-/// Answers whom the token and the origin let in; of the others not even the body is read.
-async fn admitted<B>(services: &Services, request: Request<B>) -> Result<Answer, Problem>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    if !access::is_safe(request.method()) {
-        access::require_origin(services, &request)?;
-    }
-    if access::is_preflight(&request) {
-        return Ok(access::preflight());
-    }
-    let access = access::admit(services, &request)?;
-    route(services, &access, &with_body(services, request).await?).await
-}
-
-async fn route(services: &Services, access: &Access, request: &Request<Bytes>) -> Result<Answer, Problem> {
-    let path = request.uri().path();
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    match segments[..] {
-        ["products"] => products::collection(services, access, request).await,
-        ["products", id] => products::one(services, access, id, request).await,
-        ["metrics"] => only_get(request).map(|()| ops::metrics(services)),
-        ["healthz"] => only_get(request).map(|()| ops::healthz()),
-        ["readyz"] => {
-            only_get(request)?;
-            ops::readyz(services).await
-        }
-        [""] => only_get(request).map(|()| page::index()),
-        ["assets", name] => {
-            only_get(request)?;
-            page::asset(name).ok_or_else(|| no_such_path(path))
-        }
-        _ => Err(no_such_path(path)),
-    }
-}
-
-fn no_such_path(path: &str) -> Problem {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        format!("there is nothing at {path}; the page is at /, the products at /products"),
-    )
-}
-
-fn only_get(request: &Request<Bytes>) -> Result<(), Problem> {
-    match *request.method() {
-        Method::GET | Method::HEAD => Ok(()),
-        _ => Err(Problem::method_not_allowed("GET, HEAD")),
-    }
 }
 
 /// A method that anybody could invent is not a label of a metric.
@@ -177,31 +163,4 @@ fn check_head<B>(services: &Services, request: &Request<B>) -> Result<(), Proble
         return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail));
     }
     Ok(())
-}
-
-/// Reads the body, which is bounded in bytes and in time.
-async fn with_body<B>(services: &Services, request: Request<B>) -> Result<Request<Bytes>, Problem>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let max = services.limits.body_bytes_max;
-    let too_large = || {
-        services.metrics.refused(Limit::BodyBytes);
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {max} bytes"))
-    };
-    let (head, body) = request.into_parts();
-    if body.size_hint().lower() > max as u64 {
-        return Err(too_large());
-    }
-    let collected = timeout(services.limits.body_timeout, Limited::new(body, max).collect()).await;
-    match collected {
-        Ok(Ok(body)) => Ok(Request::from_parts(head, body.to_bytes())),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::bad_request("the body was cut off")),
-        Err(_) => {
-            services.metrics.refused(Limit::BodyTimeout);
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long"))
-        }
-    }
 }

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 
+use super::Answer;
 use super::problem::Problem;
-use super::{Answer, Services};
+use super::routes::Call;
 use crate::metrics;
 
-pub(super) fn metrics(services: &Services) -> Answer {
-    text(metrics::CONTENT_TYPE, services.metrics.encode())
+pub(super) fn metrics(call: &Call<'_>) -> Answer {
+    text(metrics::CONTENT_TYPE, call.services.metrics.encode())
 }
 
 /// The process is alive.
@@ -18,7 +19,7 @@ pub(super) fn healthz() -> Answer {
 }
 
 /// The process can do its work: the store answers, changes arrive, and it does not stop.
-pub(super) async fn readyz(services: &Services) -> Result<Answer, Problem> {
+pub(super) async fn readyz(Call { services, .. }: Call<'_>) -> Result<Answer, Problem> {
     if services.shutdown.draining.is_cancelled() {
         return Err(Problem::unavailable("not ready: the server stops"));
     }

@@ -3,6 +3,8 @@
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LINK};
 
 use super::Answer;
+use super::problem::Problem;
+use super::routes::{Call, no_such_path};
 
 /// The page loads nothing but its own files, and talks to nobody but this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -56,7 +58,11 @@ pub(super) fn index() -> Answer {
     answer
 }
 
-pub(super) fn asset(name: &str) -> Option<Answer> {
+pub(super) fn asset(call: &Call<'_>) -> Result<Answer, Problem> {
+    find(call.segment).ok_or_else(|| no_such_path(call.head.uri().path()))
+}
+
+fn find(name: &str) -> Option<Answer> {
     let (_, content_type, content) = ASSETS.iter().find(|(known, ..)| *known == name)?;
     Some(file(content_type, ASSET_KEPT, content))
 }
@@ -81,7 +87,7 @@ mod tests {
         for path in NEEDED_ASSETS {
             assert!(include_str!("page/index.html").contains(&format!("\"{path}\"")), "{path}");
             assert!(NEEDED_ASSETS_LINK.to_str().unwrap().contains(&format!("<{path}>; rel=preload")), "{path}");
-            assert!(asset(path.strip_prefix("/assets/").unwrap()).is_some(), "{path}");
+            assert!(find(path.strip_prefix("/assets/").unwrap()).is_some(), "{path}");
         }
     }
 

@@ -41,9 +41,9 @@ impl Problem {
 
     /// 405, with the methods that the path allows.
     #[must_use]
-    pub fn method_not_allowed(allowed: &'static str) -> Self {
+    pub fn method_not_allowed(allowed: &str) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path allows {allowed}"))
-            .with_header(ALLOW, HeaderValue::from_static(allowed))
+            .with_header(ALLOW, HeaderValue::try_from(allowed).expect("methods are text"))
     }
 
     /// 503, to be tried again soon.

@@ -1,14 +1,13 @@
 //! The REST resource `/products`: the list, and one product.
 
-use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue, LOCATION};
-use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::access::Access;
 use super::preconditions;
 use super::problem::Problem;
+use super::routes::Call;
 use super::{Answer, Services};
 use crate::model::product::{Product, ProductBody, ProductId, ProductPatch};
 use crate::store::{Precondition, Put, StoreError, Versioned};
@@ -39,73 +38,71 @@ struct Page<'a> {
     next: Option<ProductId>,
 }
 
-/// `GET` and `POST` on `/products`.
-pub(super) async fn collection(
-    services: &Services,
-    access: &Access,
-    request: &Request<Bytes>,
-) -> Result<Answer, Problem> {
-    match *request.method() {
-        Method::GET | Method::HEAD => list(services, access, request.uri().query().unwrap_or("")).await,
-        Method::POST => {
-            access.require_write()?;
-            let body: ProductBody = parse(request)?;
-            let id = body.product_id.ok_or_else(|| Problem::bad_request("the body has no productId"))?;
-            let product = checked(body.into_product(id))?;
-            let version = services.store.insert(product.clone(), preconditions::read(request.headers())?).await?;
-            let mut answer = show(StatusCode::CREATED, &Versioned { product, version });
-            let location = HeaderValue::try_from(format!("/products/{id}")).expect("digits and slashes");
-            answer.headers_mut().insert(LOCATION, location);
-            Ok(answer)
-        }
-        _ => Err(Problem::method_not_allowed("GET, HEAD, POST")),
-    }
-}
-
-/// `GET`, `PUT`, `PATCH` and `DELETE` on `/products/{id}`.
-pub(super) async fn one(
-    services: &Services,
-    access: &Access,
-    id: &str,
-    request: &Request<Bytes>,
-) -> Result<Answer, Problem> {
-    let id = parse_id(id)?;
-    match *request.method() {
-        Method::GET | Method::HEAD => access.require_read(id)?,
-        _ => access.require_write()?,
-    }
-    let condition = preconditions::read(request.headers())?;
-    match *request.method() {
-        Method::GET | Method::HEAD => show_if(&condition, &services.store.get(id).await?),
-        Method::PUT => {
-            let body: ProductBody = parse(request)?;
-            same_id(id, body.product_id)?;
-            let product = checked(body.into_product(id))?;
-            let (put, version) = services.store.put(product.clone(), condition).await?;
-            let status = match put {
-                Put::Inserted => StatusCode::CREATED,
-                Put::Replaced => StatusCode::OK,
-            };
-            Ok(show(status, &Versioned { product, version }))
-        }
-        Method::PATCH => {
-            let patch: ProductPatch = parse(request)?;
-            same_id(id, patch.product_id)?;
-            patch.check().map_err(Problem::bad_request)?;
-            let patched = services.store.patch(id, patch, condition).await?;
-            // The rest of the product is for readers.
-            Ok(if access.may_read(id) { show(StatusCode::OK, &patched) } else { done(patched.version) })
-        }
-        Method::DELETE => Ok(done(services.store.delete(id, condition).await?)),
-        _ => Err(Problem::method_not_allowed("GET, HEAD, PUT, PATCH, DELETE")),
-    }
-}
-
-async fn list(services: &Services, access: &Access, query: &str) -> Result<Answer, Problem> {
-    let (after, limit) = page_of(query)?;
-    let (products, next) = readable_page(services, access, after, limit).await?;
+/// `GET /products`.
+pub(super) async fn list(call: Call<'_>) -> Result<Answer, Problem> {
+    let (after, limit) = page_of(call.head.uri().query().unwrap_or(""))?;
+    let (products, next) = readable_page(call.services, &call.access, after, limit).await?;
     let page = Page { products: products.iter().map(Shown::from).collect(), next };
     Ok(json(StatusCode::OK, &page))
+}
+
+/// `POST /products`.
+pub(super) async fn create(call: Call<'_>) -> Result<Answer, Problem> {
+    call.access.require_write()?;
+    let condition = preconditions::read(call.head.headers())?;
+    let body: ProductBody = call.body.json().await?;
+    let id = body.product_id.ok_or_else(|| Problem::bad_request("the body has no productId"))?;
+    let product = checked(body.into_product(id))?;
+    let version = call.services.store.insert(product.clone(), condition).await?;
+    let mut answer = show(StatusCode::CREATED, &Versioned { product, version });
+    let location = HeaderValue::try_from(format!("/products/{id}")).expect("digits and slashes");
+    answer.headers_mut().insert(LOCATION, location);
+    Ok(answer)
+}
+
+/// `GET /products/{id}`.
+pub(super) async fn read(call: Call<'_>) -> Result<Answer, Problem> {
+    let id = parse_id(call.segment)?;
+    call.access.require_read(id)?;
+    let condition = preconditions::read(call.head.headers())?;
+    show_if(&condition, &call.services.store.get(id).await?)
+}
+
+/// `PUT /products/{id}`.
+pub(super) async fn put(call: Call<'_>) -> Result<Answer, Problem> {
+    let id = parse_id(call.segment)?;
+    call.access.require_write()?;
+    let condition = preconditions::read(call.head.headers())?;
+    let body: ProductBody = call.body.json().await?;
+    same_id(id, body.product_id)?;
+    let product = checked(body.into_product(id))?;
+    let (put, version) = call.services.store.put(product.clone(), condition).await?;
+    let status = match put {
+        Put::Inserted => StatusCode::CREATED,
+        Put::Replaced => StatusCode::OK,
+    };
+    Ok(show(status, &Versioned { product, version }))
+}
+
+/// `PATCH /products/{id}`.
+pub(super) async fn patch(call: Call<'_>) -> Result<Answer, Problem> {
+    let id = parse_id(call.segment)?;
+    call.access.require_write()?;
+    let condition = preconditions::read(call.head.headers())?;
+    let patch: ProductPatch = call.body.json().await?;
+    same_id(id, patch.product_id)?;
+    patch.check().map_err(Problem::bad_request)?;
+    let patched = call.services.store.patch(id, patch, condition).await?;
+    // The rest of the product is for readers.
+    Ok(if call.access.may_read(id) { show(StatusCode::OK, &patched) } else { done(patched.version) })
+}
+
+/// `DELETE /products/{id}`.
+pub(super) async fn delete(call: Call<'_>) -> Result<Answer, Problem> {
+    let id = parse_id(call.segment)?;
+    call.access.require_write()?;
+    let condition = preconditions::read(call.head.headers())?;
+    Ok(done(call.services.store.delete(id, condition).await?))
 }
 
 /// The products after `after` that may be read, and where the next page begins if one follows. A page has fewer than
@@ -157,22 +154,22 @@ fn previous(id: ProductId) -> Option<ProductId> {
 /// Reads `after` and `limit` from a query string.
 fn page_of(query: &str) -> Result<(Option<ProductId>, usize), Problem> {
     let (mut after, mut limit) = (None, LIMIT_DEFAULT);
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=').unwrap_or((pair, "")) {
-            ("after", value) => {
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "after" => {
                 let id = value.parse().ok().and_then(ProductId::new);
                 after = Some(id.ok_or_else(|| {
                     Problem::bad_request(format!("after is a product id, an integer from 0 to {}", ProductId::MAX))
                 })?);
             }
-            ("limit", value) => {
+            "limit" => {
                 let given = value.parse().ok().filter(|given| (1..=LIMIT_MAX).contains(given));
                 limit =
                     given.ok_or_else(|| Problem::bad_request(format!("limit is an integer from 1 to {LIMIT_MAX}")))?;
             }
             // Whose it is, `access` has read.
-            ("token", _) => {}
-            (name, _) => {
+            "token" => {}
+            name => {
                 return Err(Problem::bad_request(format!("the list knows after and limit, not {name:?}")));
             }
         }
@@ -184,22 +181,6 @@ fn parse_id(text: &str) -> Result<ProductId, Problem> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let id = if digits { text.parse().ok().and_then(ProductId::new) } else { None };
     id.ok_or_else(|| Problem::bad_request(format!("a product id is an integer from 0 to {}", ProductId::MAX)))
-}
-
-/// Reads a body of JSON. Its type must say so: a page of another site can send anything else to this server without
-/// asking it first (<https://fetch.spec.whatwg.org/#cors-safelisted-request-header>).
-fn parse<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, Problem> {
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    if !matches!(essence.as_str(), "application/json" | "application/merge-patch+json") {
-        let detail = "send JSON, and Content-Type: application/json with it";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
-    }
-    // serde would take the fields of a struct from an array as well.
-    if request.body().trim_ascii_start().first().is_some_and(|&first| first != b'{') {
-        return Err(Problem::bad_request("the body is not a JSON object"));
-    }
-    serde_json::from_slice(request.body()).map_err(|error| Problem::bad_request(format!("the body: {error}")))
 }
 
 fn same_id(path: ProductId, body: Option<ProductId>) -> Result<(), Problem> {

@@ -1,13 +1,11 @@
 //! The plain listener beside HTTPS: every request is told where it would be answered.
 
 use std::convert::Infallible;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION};
-use hyper::http::uri::Authority;
+use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -18,8 +16,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::Answer;
 use super::problem::Problem;
+use super::{Answer, host};
 
 /// The most sockets that are answered at once; the kernel's backlog keeps the rest.
 const SOCKETS_MAX: usize = 256;
@@ -64,13 +62,8 @@ async fn serve(stream: TcpStream, https_port: u16) -> hyper::Result<()> {
 
 /// 308, so that a method and its body are kept (RFC 9110, §15.4.9).
 fn answer<B>(request: &Request<B>, https_port: u16) -> Result<Answer, Problem> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Err(Problem::bad_request("a request has one Host header (RFC 9112, §3.2)"));
-    };
-    let host = host.to_str().ok().and_then(host_name);
-    let host = host
-        .ok_or_else(|| Problem::bad_request("the Host header is not a name or an address, with or without a port"))?;
+    let host = host::of(request)?;
+    let host = host.host();
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let path = if path.starts_with('/') { path } else { "/" };
     let location = match https_port {
@@ -85,24 +78,10 @@ fn answer<B>(request: &Request<B>, https_port: u16) -> Result<Answer, Problem> {
     Ok(answer)
 }
 
-/// The host of a Host header without its port, if both are well formed: what goes into the redirect names nothing but a
-/// host. An authority (RFC 3986, §3.2) may also have a user, a host with punctuation in it, and anything between brackets.
-fn host_name(value: &str) -> Option<&str> {
-    const BYTES_MAX: usize = 255;
-    let authority: Authority = value.parse().ok()?;
-    // Fails behind a user.
-    let port = value.strip_prefix(authority.host())?;
-    let host = &value[..authority.host().len()];
-    let is_port = matches!(port, "" | ":") || authority.port().is_some();
-    let is_address = || host.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
-    let is_name = !host.starts_with('.')
-        && !host.is_empty()
-        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    (is_port && host.len() <= BYTES_MAX && (is_name || is_address().is_some())).then_some(host)
-}
-
 #[cfg(test)]
 mod tests {
+    use hyper::header::HOST;
+
     use super::*;
 
     fn location(host: &str, target: &str, port: u16) -> Result<String, Problem> {

@@ -5,50 +5,50 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::upgrade::{OnUpgrade, Parts};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use super::access::{self, Access};
+use super::core::{CoreHttp, Peer};
 use super::problem::Problem;
-use super::{Answer, Services, access};
+use super::{Answer, Services};
 use crate::auth::Grant;
 use crate::connection::{Admitted, Connections};
 use crate::metrics::Limit;
-use crate::transport::admission::{CountedSocket, Full, Place};
+use crate::transport::admission::{Full, Place};
 use crate::transport::socket::Socket;
 use crate::transport::tls::TlsStream;
 use crate::wire::websocket::handshake::{self, HandshakeError};
 
-/// Accepts a WebSocket, if its sender may open one and there is room, and hands its socket to `connections` once the
+/// The detail for a handshake in HTTP/1.0, which has no upgrades (RFC 9110, §7.8): only proxies send one.
+const OLD_HTTP: &str = "this came in HTTP/1.0, which cannot become a WebSocket: have the proxy in front pass it on in \
+    HTTP/1.1 with its headers Upgrade and Connection (nginx: proxy_http_version 1.1; proxy_set_header Upgrade \
+    $http_upgrade; proxy_set_header Connection \"upgrade\";)";
+
+/// Accepts a WebSocket from who may open one, if there is room, and hands its socket to the core's connections once the
 /// answer is sent.
-pub(super) fn upgrade(
-    services: &Services,
-    connections: &Rc<Connections>,
-    (counted, address): (Rc<CountedSocket>, IpAddr),
-    mut request: Request<Incoming>,
-) -> Result<Answer, Problem> {
-    if request.method() != Method::GET {
-        return Err(Problem::method_not_allowed("GET"));
+pub(super) fn upgrade(core: &CoreHttp, peer: Peer, mut head: Request<()>, access: Access) -> Result<Answer, Problem> {
+    let services = &core.services;
+    if head.version() < Version::HTTP_11 {
+        return Err(upgrade_required(OLD_HTTP));
     }
-    access::require_origin(services, &request)?;
-    let grant = access::admit(services, &request)?.into_grant();
-    let mut accepted = handshake::accept(&request).map_err(Problem::from)?;
-    if let Some(subprotocol) = access::subprotocol(request.headers()) {
+    let mut accepted = handshake::accept(&head).map_err(Problem::from)?;
+    if let Some(subprotocol) = access::subprotocol(head.headers()) {
         accepted.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
-    let place = admit(services, address)?;
-    let on_upgrade = hyper::upgrade::on(&mut request);
-    let open = open(on_upgrade, Rc::clone(connections), (place, counted), grant);
+    let place = take_place(services, peer.address)?;
+    let on_upgrade = hyper::upgrade::on(&mut head);
+    let open = open(on_upgrade, Rc::clone(&core.connections), (place, peer.counted), access.into_grant());
     tokio::task::spawn_local(services.shutdown.http.track_future(open));
     Ok(accepted.map(|_| Bytes::new().into()))
 }
 
 /// A place for one more WebSocket from this address, if the server goes on and no limit is met.
-pub(super) fn admit(services: &Services, address: IpAddr) -> Result<Place, Problem> {
+pub(super) fn take_place(services: &Services, address: IpAddr) -> Result<Place, Problem> {
     if services.shutdown.draining.is_cancelled() {
         return Err(Problem::unavailable("the server stops; come back soon"));
     }
@@ -86,13 +86,18 @@ async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, admitted: Adm
     connections.open(socket, &read, admitted, grant);
 }
 
+/// 426 (RFC 9110, §15.5.22).
+fn upgrade_required(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UPGRADE_REQUIRED, detail)
+        .with_header(UPGRADE, HeaderValue::from_static("websocket"))
+        .with_header(CONNECTION, HeaderValue::from_static("upgrade"))
+}
+
 impl From<HandshakeError> for Problem {
     fn from(error: HandshakeError) -> Self {
         let problem = |status| Self::new(status, error.to_string());
         match error {
-            HandshakeError::NotAnUpgrade => problem(StatusCode::UPGRADE_REQUIRED)
-                .with_header(UPGRADE, HeaderValue::from_static("websocket"))
-                .with_header(CONNECTION, HeaderValue::from_static("upgrade")),
+            HandshakeError::NotAnUpgrade => upgrade_required(error.to_string()),
             HandshakeError::Version => {
                 problem(StatusCode::UPGRADE_REQUIRED).with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
             }

@@ -96,9 +96,12 @@ async fn a_body_beyond_the_limit_is_refused_whether_or_not_it_says_so() {
     let mut http2 = Http2::connect(server.address).await;
     let mut told = request("PUT", "/products/1");
     told.headers_mut().insert("content-length", "1048577".parse().unwrap());
+    told.headers_mut().insert("content-type", "application/json".parse().unwrap());
     let (response, _stream) = http2.start(told, false).await;
     assert_eq!(patiently(response).await.unwrap().status(), 413);
-    let response = http2.send(request("PUT", "/products/1"), Some(Bytes::from(vec![b' '; 2 * 1024 * 1024]))).await;
+    let mut untold = request("PUT", "/products/1");
+    untold.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    let response = http2.send(untold, Some(Bytes::from(vec![b' '; 2 * 1024 * 1024]))).await;
     let refused = reply(patiently(response).await.unwrap()).await;
     assert_eq!((refused.status.as_u16(), refused.header("content-type")), (413, "application/problem+json"));
     assert_eq!(http2.request("GET", "/healthz", None).await.status, 200, "the connection goes on");
@@ -162,7 +165,9 @@ async fn an_answer_that_is_never_taken_is_given_up_and_an_idle_connection_ended(
 async fn a_body_that_does_not_come_holds_up_no_other() {
     let server = TestServer::embedded(&["--cores", "1"]).await;
     let mut http2 = Http2::connect(server.address).await;
-    let (response, mut stream) = http2.start(request("PUT", "/products/1"), false).await;
+    let mut put = request("PUT", "/products/1");
+    put.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    let (response, mut stream) = http2.start(put, false).await;
     stream.send_data(Bytes::from_static(b"{"), false).unwrap();
     assert_eq!(http2.request("GET", "/healthz", None).await.status, 200);
     stream.send_reset(h2::Reason::CANCEL);

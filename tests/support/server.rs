@@ -7,6 +7,7 @@ use bytes::Bytes;
 use clap::Parser;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rowcast::config::{Cli, Task};
@@ -15,7 +16,7 @@ use rowcast::store::Store;
 use rowcast::supervisor::{Failure, Fault};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -201,6 +202,16 @@ impl Drop for TestServer {
     }
 }
 
+/// Sends bytes, and returns what comes until the server closes.
+pub(crate) async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = patiently(TcpStream::connect(address)).await.expect("the server listens");
+    // A server that has enough resets the connection; what it said before is still read.
+    let _ = patiently(stream.write_all(bytes)).await;
+    let mut answer = Vec::new();
+    let _ = patiently(stream.read_to_end(&mut answer)).await;
+    String::from_utf8(answer).expect("answers are text")
+}
+
 /// An HTTP connection.
 pub(crate) struct Http {
     sender: SendRequest<Full<Bytes>>,
@@ -231,9 +242,6 @@ impl Http {
         body: Option<&str>,
     ) -> Reply {
         let mut request = Request::builder().method(method).uri(path);
-        if !headers.iter().any(|(name, _)| *name == "host") {
-            request = request.header("host", "localhost");
-        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -250,7 +258,8 @@ impl Http {
         text.lines().filter(is_named).map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Reply {
+    pub(crate) async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Reply {
+        request.headers_mut().entry("host").or_insert(HeaderValue::from_static("localhost"));
         let response = patiently(self.sender.send_request(request)).await.expect("the server answers");
         let (head, body) = response.into_parts();
         let body = patiently(body.collect()).await.expect("the answer is whole").to_bytes();

@@ -26,7 +26,7 @@ use tracing::debug;
 use self::flood::{FloodGuard, FloodSign};
 use self::request::Exchange;
 use super::HttpLimits;
-use super::listener::{CoreHttp, Peer};
+use super::core::{CoreHttp, Peer};
 use crate::metrics::Limit;
 
 /// What a client may send on a stream before it is read. A stream that is not read keeps as much, and since the

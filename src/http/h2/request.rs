@@ -16,7 +16,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::super::listener::{CoreHttp, Peer};
+use super::super::core::{CoreHttp, Peer};
 use super::super::{Answer, Services, answer, check_head, finish, metric_label};
 use super::push::{self, Promised};
 use super::{SEND_BUFFER_BYTES, is_extended_connect, websocket};
@@ -40,11 +40,11 @@ pub(super) async fn serve(core: CoreHttp, peer: Peer, exchange: Exchange) {
     let mut pushed = Promised::default();
     let mut answer = if let Err(problem) = check_head(&core.services, &request) {
         finish(problem.into())
-    } else if is_extended_connect(&request) || request.uri().path() == "/websocket" {
-        match websocket::admit(&core.services, peer.address, &request) {
-            Ok(admission) => {
+    } else if is_extended_connect(&request) {
+        match websocket::accept(&core.services, peer.address, &request) {
+            Ok(accepted) => {
                 core.services.metrics.responded(method, StatusCode::OK.as_u16());
-                return websocket::open(&core, peer, admission, request, respond);
+                return websocket::open(&core, peer, accepted, request, respond);
             }
             Err(problem) => finish(problem.into()),
         }

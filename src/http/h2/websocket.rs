@@ -9,61 +9,54 @@ use h2::RecvStream;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use tracing::debug;
 
-use super::super::listener::{CoreHttp, Peer};
+use super::super::core::{CoreHttp, Peer};
 use super::super::problem::Problem;
-use super::super::{Services, access, no_such_path, upgrade};
+use super::super::{Services, access, routes, upgrade};
 use super::request;
 use crate::auth::Grant;
 use crate::transport::admission::Place;
 use crate::transport::h2_stream::H2Stream;
-use crate::wire::websocket::handshake::{self, HandshakeError};
+use crate::wire::websocket::handshake;
 
 /// What a WebSocket is opened with.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(super) struct Accepted {
     place: Place,
     grant: Option<Rc<Grant>>,
     subprotocol: Option<HeaderValue>,
 }
 
-/// Whether a request for a WebSocket from this address is let in, or why not.
-pub(super) fn admit<B>(services: &Services, address: IpAddr, request: &Request<B>) -> Result<Admission, Problem> {
-    let path = request.uri().path();
-    if path != "/websocket" {
-        return Err(no_such_path(path));
+/// Accepts an extended CONNECT from this address, if its sender may open a WebSocket and there is room.
+///
+/// # Errors
+/// Why not.
+pub(super) fn accept<B>(services: &Services, address: IpAddr, request: &Request<B>) -> Result<Accepted, Problem> {
+    let grant = routes::find_websocket(services, request)?.into_grant();
+    if request.extensions().get::<Protocol>().is_none_or(|protocol| protocol.as_str() != "websocket") {
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "the :protocol here is websocket"));
     }
-    let protocol = request.extensions().get::<Protocol>().map(Protocol::as_str);
-    if protocol.is_none() && request.method() != Method::GET {
-        return Err(Problem::method_not_allowed("GET"));
-    }
-    access::require_origin(services, request)?;
-    let grant = access::admit(services, request)?.into_grant();
-    match protocol {
-        Some("websocket") => handshake::accept_stream(request.headers())?,
-        Some(_) => return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "the :protocol here is websocket")),
-        None => return Err(HandshakeError::NotAnUpgrade.into()),
-    }
+    handshake::accept_stream(request.headers())?;
     let subprotocol = access::subprotocol(request.headers());
-    Ok(Admission { place: upgrade::admit(services, address)?, grant, subprotocol })
+    Ok(Accepted { place: upgrade::take_place(services, address)?, grant, subprotocol })
 }
 
-/// Accepts a WebSocket, and hands its stream to this core's connections.
+/// Answers that a WebSocket is accepted, and hands its stream to this core's connections.
 pub(super) fn open(
     core: &CoreHttp,
     peer: Peer,
-    admission: Admission,
+    accepted: Accepted,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let Admission { place, grant, subprotocol } = admission;
-    let mut accepted = request::dated(Response::new(()));
+    let Accepted { place, grant, subprotocol } = accepted;
+    let mut answer = request::dated(Response::new(()));
     if let Some(subprotocol) = subprotocol {
-        accepted.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
-    match respond.send_response(accepted, false) {
+    match respond.send_response(answer, false) {
         Ok(stream) => {
             let socket = H2Stream::new(stream, request.into_body(), peer.socket);
             core.connections.open(socket.into(), &[], (place, peer.counted), grant);

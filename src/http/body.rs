@@ -1,0 +1,121 @@
+//! The body of a request, which its handler asks for, and what becomes of one that nobody asks for.
+
+use std::error::Error;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Body;
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::{Request, StatusCode};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::Services;
+use super::problem::Problem;
+use crate::metrics::Limit;
+
+/// Why a body ended early.
+pub(super) type BodyError = Box<dyn Error + Send + Sync>;
+/// A body of either HTTP version.
+pub(super) type DynBody<'a> = Pin<&'a mut (dyn Body<Data = Bytes, Error = BodyError> + 'a)>;
+
+/// How long the rest of a body that nobody asks for is read and thrown away, so that its client finds the answer.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many pieces of it are read.
+const DRAINED_PIECES_MAX: usize = 1024;
+
+/// The body of a request, not yet read.
+pub(super) struct RequestBody<'a> {
+    services: &'a Services,
+    headers: &'a HeaderMap,
+    /// Nothing where the route takes no body.
+    body: Option<DynBody<'a>>,
+}
+
+impl<'a> RequestBody<'a> {
+    pub(super) fn new(services: &'a Services, head: &'a Request<()>, body: Option<DynBody<'a>>) -> Self {
+        Self { services, headers: head.headers(), body }
+    }
+
+    /// Reads the body as a JSON object. Its type must say that it is one: a page of another site can send anything else to
+    /// this server without asking it first (<https://fetch.spec.whatwg.org/#cors-safelisted-request-header>).
+    ///
+    /// # Errors
+    /// 415, 413, 408, 400.
+    pub(super) async fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        if !matches!(essence.as_str(), "application/json" | "application/merge-patch+json") {
+            let detail = "send JSON, and Content-Type: application/json with it";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        let bytes = self.read().await?;
+        // serde would take the fields of a struct from an array as well.
+        if bytes.trim_ascii_start().first().is_some_and(|&first| first != b'{') {
+            return Err(Problem::bad_request("the body is not a JSON object"));
+        }
+        serde_json::from_slice(&bytes).map_err(|error| Problem::bad_request(format!("the body: {error}")))
+    }
+
+    /// Reads the body, which is bounded in bytes and in time.
+    async fn read(self) -> Result<Vec<u8>, Problem> {
+        let Self { services, body, .. } = self;
+        let body = body.expect("the handler of a route that takes JSON reads it");
+        if let Ok(read) = timeout(services.limits.body_timeout, read_within(services, body)).await {
+            return read;
+        }
+        services.metrics.refused(Limit::BodyTimeout);
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long"))
+    }
+}
+
+async fn read_within(services: &Services, mut body: DynBody<'_>) -> Result<Vec<u8>, Problem> {
+    let max = services.limits.body_bytes_max;
+    let too_large = || {
+        services.metrics.refused(Limit::BodyBytes);
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {max} bytes"))
+    };
+    if body.size_hint().lower() > max as u64 {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let frame = frame.map_err(|_| Problem::bad_request("the body was cut off"))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if piece.len() > max - bytes.len() {
+            return Err(too_large());
+        }
+        // A piece may be a byte of a buffer of many, so it is copied rather than kept.
+        grow(&mut bytes, piece.len(), max);
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+/// Makes room for so many more bytes: twice what there was, but never more than `max`.
+fn grow(bytes: &mut Vec<u8>, more: usize, max: usize) {
+    let wanted = bytes.len() + more;
+    if wanted > bytes.capacity() {
+        let capacity = wanted.max(2 * bytes.capacity()).min(max).max(wanted);
+        bytes.reserve_exact(capacity - bytes.len());
+    }
+}
+
+/// Reads and throws away the rest of a body, bounded in bytes, pieces and time. A socket that is closed over unread bytes is
+/// reset, and its client may not find the answer then.
+pub(super) async fn drain(mut body: impl Body<Data = Bytes> + Unpin, bytes_max: usize) {
+    let draining = async {
+        let mut bytes = 0;
+        for _ in 0..DRAINED_PIECES_MAX {
+            let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await else { return };
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > bytes_max {
+                return;
+            }
+        }
+    };
+    // What does not come in time is left; hyper ends the connection then.
+    let _ = timeout(DRAIN_TIMEOUT, draining).await;
+}

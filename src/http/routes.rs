@@ -1,0 +1,251 @@
+//! The table of routes: what is not in it does not exist, and what does not say that it is open needs a token.
+
+use std::fmt::Write;
+use std::pin::Pin;
+
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+
+use super::access::{self, Access};
+use super::body::RequestBody;
+use super::problem::Problem;
+use super::{Answer, Services, ops, page, products};
+
+/// One row of the table.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// The path. A last segment in braces stands for any one segment.
+    path: &'static str,
+    methods: &'static [Method],
+    who: Who,
+    body: WantedBody,
+    /// Whether pages of other origins may read the answers, where `--allowed-origin` names them.
+    is_shared: bool,
+    pub(super) handler: Handler,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// Everybody.
+    Anyone,
+    /// Who has a token, where the server has keys; everybody where it has none.
+    TokenHolders,
+}
+
+/// The body that a route takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WantedBody {
+    /// None; what is sent is not read.
+    None,
+    /// JSON, up to `--max-body-bytes`.
+    Json,
+}
+
+/// The function that answers a route.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Handler {
+    /// Answers at once.
+    Now(fn(&Call<'_>) -> Result<Answer, Problem>),
+    /// Answers when the store has.
+    Later(for<'a> fn(Call<'a>) -> Answering<'a>),
+    /// Opens a WebSocket, in the way of the HTTP version.
+    WebSocket,
+}
+
+/// The future of a handler's answer.
+pub(super) type Answering<'a> = Pin<Box<dyn Future<Output = Result<Answer, Problem>> + 'a>>;
+
+/// A request that may be answered, as its handler is given it.
+pub(super) struct Call<'a> {
+    pub(super) services: &'a Services,
+    pub(super) access: Access,
+    pub(super) head: &'a Request<()>,
+    /// The segment that stands for the braces of the route's path, or nothing.
+    pub(super) segment: &'a str,
+    pub(super) body: RequestBody<'a>,
+}
+
+const READ: &[Method] = &[Method::GET, Method::HEAD];
+
+static ROUTES: [Route; 12] = [
+    Route::new("/", READ, Handler::Now(|_| Ok(page::index()))).open(),
+    Route::new("/assets/{name}", READ, Handler::Now(page::asset)).open(),
+    Route::new("/healthz", READ, Handler::Now(|_| Ok(ops::healthz()))).open(),
+    Route::new("/readyz", READ, Handler::Later(|call| Box::pin(ops::readyz(call)))).open(),
+    Route::new("/metrics", READ, Handler::Now(|call| Ok(ops::metrics(call)))),
+    Route::new("/products", READ, Handler::Later(|call| Box::pin(products::list(call)))).shared(),
+    Route::new("/products", &[Method::POST], Handler::Later(|call| Box::pin(products::create(call)))).json().shared(),
+    Route::new("/products/{id}", READ, Handler::Later(|call| Box::pin(products::read(call)))).shared(),
+    Route::new("/products/{id}", &[Method::PUT], Handler::Later(|call| Box::pin(products::put(call)))).json().shared(),
+    Route::new("/products/{id}", &[Method::PATCH], Handler::Later(|call| Box::pin(products::patch(call))))
+        .json()
+        .shared(),
+    Route::new("/products/{id}", &[Method::DELETE], Handler::Later(|call| Box::pin(products::delete(call)))).shared(),
+    Route::new("/websocket", &[Method::GET], Handler::WebSocket),
+];
+
+impl Route {
+    /// A route for those who have a token, which takes no body and is shared with no other origin.
+    const fn new(path: &'static str, methods: &'static [Method], handler: Handler) -> Self {
+        Self { path, methods, who: Who::TokenHolders, body: WantedBody::None, is_shared: false, handler }
+    }
+
+    const fn open(mut self) -> Self {
+        self.who = Who::Anyone;
+        self
+    }
+
+    const fn json(mut self) -> Self {
+        self.body = WantedBody::Json;
+        self
+    }
+
+    const fn shared(mut self) -> Self {
+        self.is_shared = true;
+        self
+    }
+
+    /// The segment in place of the braces (empty where the path has none), if this path is the route's.
+    fn segment<'a>(&self, path: &'a str) -> Option<&'a str> {
+        match self.path.split_once('{') {
+            None => (path == self.path).then_some(""),
+            Some((before, _)) => path.strip_prefix(before).filter(|segment| !segment.contains('/')),
+        }
+    }
+
+    fn takes(&self, method: &Method) -> bool {
+        self.methods.contains(method)
+    }
+
+    pub(super) const fn takes_json(&self) -> bool {
+        matches!(self.body, WantedBody::Json)
+    }
+}
+
+/// The rows of a path.
+fn rows(path: &str) -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().filter(move |route| route.segment(path).is_some())
+}
+
+/// Whether a path is that of a resource which pages of allowed origins may read.
+pub(super) fn is_shared(path: &str) -> bool {
+    rows(path).any(|route| route.is_shared)
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(super) enum Way<'a> {
+    /// Nowhere: this is its answer.
+    Answered(Answer),
+    /// To the handler of this route, with what stands for its braces.
+    Route(&'static Route, &'a str, Access),
+}
+
+/// Finds the way of a request by its path, method, origin and token, in this order. Its body is not looked at.
+///
+/// # Errors
+/// 404, 405, 403, and 401 or 400 for the token.
+pub(super) fn find<'a>(services: &Services, head: &'a Request<()>) -> Result<Way<'a>, Problem> {
+    let (path, method) = (head.uri().path(), head.method());
+    if *method == Method::OPTIONS && path == "*" {
+        return Ok(Way::Answered(allowed(ROUTES.iter())));
+    }
+    let route = rows(path).find(|route| route.takes(method));
+    if rows(path).next().is_none() {
+        return Err(no_such_path(path));
+    }
+    let is_websocket = route.is_some_and(|route| matches!(route.handler, Handler::WebSocket));
+    // A page may read from anywhere; its browser keeps from it what is not its own. No browser does so for a WebSocket.
+    if is_websocket || !matches!(*method, Method::GET | Method::HEAD) {
+        access::require_origin(services, head)?;
+    }
+    if *method == Method::OPTIONS {
+        let mut answer = allowed(rows(path));
+        if is_shared(path) {
+            access::describe_sharing(answer.headers_mut());
+        }
+        return Ok(Way::Answered(answer));
+    }
+    let route = route.ok_or_else(|| Problem::method_not_allowed(&methods(rows(path))))?;
+    let segment = route.segment(path).unwrap_or_default();
+    Ok(Way::Route(route, segment, access::authorize(services, head, route.who)?))
+}
+
+/// Finds the way of an extended CONNECT (RFC 8441, §4), which is to a WebSocket or nowhere.
+///
+/// # Errors
+/// 404, 403, and 401 or 400 for the token.
+pub(super) fn find_websocket<B>(services: &Services, head: &Request<B>) -> Result<Access, Problem> {
+    let path = head.uri().path();
+    let route = rows(path).find(|route| matches!(route.handler, Handler::WebSocket));
+    let route = route.ok_or_else(|| no_such_path(path))?;
+    access::require_origin(services, head)?;
+    access::authorize(services, head, route.who)
+}
+
+/// The answer to OPTIONS (RFC 9110, §9.3.7).
+fn allowed(rows: impl Iterator<Item = &'static Route>) -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(ALLOW, HeaderValue::try_from(methods(rows)).expect("methods are text"));
+    answer
+}
+
+/// The methods of these rows, each once, and OPTIONS, which every path has.
+fn methods(rows: impl Iterator<Item = &'static Route>) -> String {
+    let mut found: Vec<&Method> = Vec::new();
+    for method in rows.flat_map(|route| route.methods) {
+        if !found.contains(&method) {
+            found.push(method);
+        }
+    }
+    found.into_iter().fold(String::new(), |mut list, method| {
+        let _ = write!(list, "{method}, ");
+        list
+    }) + "OPTIONS"
+}
+
+/// 404.
+pub(super) fn no_such_path(path: &str) -> Problem {
+    let detail = format!("there is nothing at {path}; the page is at /, the products at /products");
+    Problem::new(StatusCode::NOT_FOUND, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_the_methods_of_its_rows() {
+        for (path, wanted) in [
+            ("/", "GET, HEAD, OPTIONS"),
+            ("/assets/app.js", "GET, HEAD, OPTIONS"),
+            ("/products", "GET, HEAD, POST, OPTIONS"),
+            ("/products/1", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
+            ("/products/", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
+            ("/websocket", "GET, OPTIONS"),
+        ] {
+            assert_eq!(methods(rows(path)), wanted, "{path}");
+        }
+        for path in ["", "//", "/product", "/products/1/2", "/assets", "/assets/a/b", "/websocket/", "/metrics/x", "*"]
+        {
+            assert!(rows(path).next().is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn open_is_what_the_page_and_the_probes_need_and_nothing_else() {
+        let open = ROUTES.iter().filter(|route| route.who == Who::Anyone).map(|route| route.path);
+        assert_eq!(open.collect::<Vec<_>>(), ["/", "/assets/{name}", "/healthz", "/readyz"]);
+    }
+
+    #[test]
+    fn no_two_rows_answer_the_same_request() {
+        for (at, route) in ROUTES.iter().enumerate() {
+            for other in ROUTES[..at].iter().filter(|other| other.path == route.path) {
+                assert!(!other.methods.iter().any(|method| route.takes(method)), "{}", route.path);
+            }
+        }
+    }
+}
