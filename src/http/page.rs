@@ -16,9 +16,10 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 pub(super) const NEEDED_ASSETS: [&str; 2] = ["/assets/style.css", "/assets/app.js"];
 
 /// [`NEEDED_ASSETS`] as hints (RFC 8288; <https://html.spec.whatwg.org/#link-type-preload>). A module is asked for in CORS
-/// mode, so its hint has to say so, or the browser asks twice.
+/// mode, so its hint has to say so, or the browser asks twice. Relative to the page, since a proxy may serve it under a path
+/// of its own.
 pub(super) const NEEDED_ASSETS_LINK: HeaderValue = HeaderValue::from_static(
-    "</assets/style.css>; rel=preload; as=style, </assets/app.js>; rel=preload; as=script; crossorigin",
+    "<assets/style.css>; rel=preload; as=style, <assets/app.js>; rel=preload; as=script; crossorigin",
 );
 
 macro_rules! assets {
@@ -85,8 +86,9 @@ mod tests {
     #[test]
     fn what_the_page_needs_is_named_in_its_head_and_in_its_hints() {
         for path in NEEDED_ASSETS {
-            assert!(include_str!("page/index.html").contains(&format!("\"{path}\"")), "{path}");
-            assert!(NEEDED_ASSETS_LINK.to_str().unwrap().contains(&format!("<{path}>; rel=preload")), "{path}");
+            let relative = path.strip_prefix('/').unwrap();
+            assert!(include_str!("page/index.html").contains(&format!("\"{relative}\"")), "{path}");
+            assert!(NEEDED_ASSETS_LINK.to_str().unwrap().contains(&format!("<{relative}>; rel=preload")), "{path}");
             assert!(find(path.strip_prefix("/assets/").unwrap()).is_some(), "{path}");
         }
     }

@@ -6,7 +6,7 @@ import { connect } from 'node:http2';
 import { test } from 'node:test';
 import { makeCertificate, Server } from './support.mjs';
 
-const LINK = '</assets/style.css>; rel=preload; as=style, </assets/app.js>; rel=preload; as=script; crossorigin';
+const LINK = '<assets/style.css>; rel=preload; as=style, <assets/app.js>; rel=preload; as=script; crossorigin';
 
 const OVER = {
   'plain TCP': async (t) => ({ server: await Server.start(t) }),

@@ -6,7 +6,7 @@ use crate::support::http2::{Http2, reply, request, visit};
 use crate::support::patiently;
 use crate::support::server::TestServer;
 
-const LINK: &str = "</assets/style.css>; rel=preload; as=style, </assets/app.js>; rel=preload; as=script; crossorigin";
+const LINK: &str = "<assets/style.css>; rel=preload; as=style, <assets/app.js>; rel=preload; as=script; crossorigin";
 
 /// The `Link` of an early hint, if one comes before the answer.
 async fn hint(http2: &mut Http2, path: &str) -> Option<String> {

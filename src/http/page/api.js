@@ -1,4 +1,5 @@
-// Reading and writing products over HTTP. Every failure is an ApiError whose message can be shown as it is.
+// Reading and writing products over HTTP. Every failure is an ApiError whose message can be shown as it is. Addresses are
+// relative to the page's, since a proxy may serve it under a path of its own.
 
 const TIMEOUT_MS = 15_000;
 export const PAGE_PRODUCTS = 200;
@@ -19,23 +20,23 @@ export class ApiError extends Error {
 
 export function listProducts(after = null) {
   const query = after === null ? '' : `&after=${after}`;
-  return call('GET', `/products?limit=${PAGE_PRODUCTS}${query}`);
+  return call('GET', `products?limit=${PAGE_PRODUCTS}${query}`);
 }
 
 export function readProduct(id) {
-  return call('GET', `/products/${id}`);
+  return call('GET', `products/${id}`);
 }
 
 export function createProduct(product) {
-  return call('POST', '/products', product);
+  return call('POST', 'products', product);
 }
 
 export function patchProduct(id, fields) {
-  return call('PATCH', `/products/${id}`, fields, 'application/merge-patch+json');
+  return call('PATCH', `products/${id}`, fields, 'application/merge-patch+json');
 }
 
 export function deleteProduct(id) {
-  return call('DELETE', `/products/${id}`);
+  return call('DELETE', `products/${id}`);
 }
 
 async function call(method, path, body, contentType = 'application/json') {

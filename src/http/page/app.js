@@ -35,9 +35,10 @@ const editor = new Editor(element('editor'), {
   nextFreeId: () => (table.frontier === Infinity ? table.nextFreeId() : null),
 });
 
-const socketScheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
+const socketAddress = new URL('websocket', document.baseURI);
+socketAddress.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
 
-const connection = new LiveConnection(`${socketScheme}//${location.host}/websocket`, {
+const connection = new LiveConnection(socketAddress.href, {
   state: (state, retryAt) => {
     status.entered(state, retryAt);
     if (state === 'connecting') opened = false;
@@ -158,7 +159,7 @@ function drawSummary() {
 
 function exampleCommand() {
   const lines = JSON.stringify(SAMPLES[0]).replaceAll(',"', ',\n       "');
-  return `curl ${location.origin}/products \\\n  -H 'content-type: application/json' \\\n  -d '${lines}'`;
+  return `curl ${new URL('products', document.baseURI)} \\\n  -H 'content-type: application/json' \\\n  -d '${lines}'`;
 }
 
 element('empty-command').textContent = exampleCommand();
