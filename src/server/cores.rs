@@ -14,13 +14,13 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::StartError;
 use crate::config::Config;
-use crate::connection::{ConnectionLimits, Connections};
+use crate::connection::Connections;
 use crate::fanout::{self, Core, Hub, Inbox};
 use crate::http::Services;
 use crate::http::core::CoreHttp;
 use crate::http::listener::{self, AcceptedSocket, CoreDoor};
 use crate::ingest;
-use crate::session::close::CloseReason;
+use crate::session::SessionLimits;
 use crate::source::Source;
 use crate::supervisor::{Part, Supervisor};
 use crate::transport::tls::Tls;
@@ -74,7 +74,7 @@ pub(super) fn start(
 struct CoreStart {
     inbox: Inbox,
     hub: Hub,
-    limits: ConnectionLimits,
+    limits: SessionLimits,
     gather_max: Duration,
     /// The time over which the WebSockets are closed, and the token that the server waits for meanwhile.
     drain: Duration,
@@ -123,7 +123,7 @@ impl CoreStart {
         let connections = Connections::new(Rc::clone(&core), limits, metrics, Arc::clone(&services.metrics));
         let shutdown = services.shutdown.clone();
         tokio::task::spawn_local(fanning_out.run(fanout::run(core, inbox, gather_max)));
-        tokio::task::spawn_local(beating.run(Rc::clone(&connections).beat()));
+        tokio::task::spawn_local(beating.run(Rc::clone(&connections).run()));
         let carriers = TaskTracker::new();
         let http = CoreHttp { services, tls, connections: Rc::clone(&connections), carriers: carriers.clone() };
         tokio::task::spawn_local(serving.run(listener::serve(http, accepted)));
@@ -131,7 +131,7 @@ impl CoreStart {
         connections.drain(drain).await;
         drop(draining);
         shutdown.closing.cancelled().await;
-        connections.close_all(CloseReason::Restart).await;
+        connections.close_all().await;
         carriers.close();
         // What carried WebSockets has its last words to send; a client that does not take them is left.
         let _ = timeout(CARRIERS_TIMEOUT, carriers.wait()).await;
