@@ -7,12 +7,23 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
-/// How many such frames may come at once. A browser that closes all of its streams sends a reset for each.
-const FRAMES_AT_ONCE_MAX: u32 = 1024;
-/// How many may come each second after that.
-const FRAMES_PER_SECOND_MAX: u32 = 64;
+/// Frames that have to be answered or undo work. A browser that closes all of its streams sends a reset for each.
+const BURDENS: Rate = Rate { at_once_max: 1024, per_second: 64 };
+/// WINDOW_UPDATE frames beside those that [`SENT_BYTES_PER_UPDATE`] pays for.
+const UPDATES: Rate = Rate { at_once_max: 16 * 1024, per_second: 256 };
+/// Small DATA frames: messages of WebSockets, of which a connection may have many.
+const SMALL_DATA: Rate = Rate { at_once_max: 8 * 1024, per_second: 4096 };
+
+/// One WINDOW_UPDATE may come for so many bytes that were sent. A client that answers each DATA frame at once sends two, and
+/// the DATA frame of a change has more than a hundred bytes.
+const SENT_BYTES_PER_UPDATE: usize = 48;
+/// A DATA frame with fewer bytes than this is small, unless it ends its stream.
+const SMALL_BYTES: usize = 256;
+/// After so many frames the core looks after others first.
+const FRAMES_A_TURN: usize = 128;
 
 const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
@@ -20,13 +31,17 @@ const HEAD_BYTES: usize = 9;
 /// A client's stream, on which a flood is noticed.
 ///
 /// Counted are the frames that have to be answered (SETTINGS, PING), those that undo work that was begun (`RST_STREAM`),
-/// and those that mean nothing (PRIORITY, unknown types). HEADERS, CONTINUATION and DATA have bounds of their own in the h2
-/// crate. Once too many have come, nothing is read any more.
-#[derive(Debug)]
+/// and those that mean nothing (PRIORITY, unknown types); WINDOW_UPDATE, against what was sent; and small DATA frames, such
+/// as pings inside a WebSocket. HEADERS, CONTINUATION and other DATA have bounds of their own in the h2 crate. Once too many
+/// have come, nothing is read any more.
 pub(super) struct FloodGuard<S> {
     stream: S,
     frames: FrameCount,
     sign: FloodSign,
+    /// How many frames were read since others had their turn.
+    frames_of_turn: usize,
+    /// The turn of others.
+    turn_of_others: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 /// Says whether there is a flood. All clones are one.
@@ -47,7 +62,21 @@ impl FloodSign {
 impl<S> FloodGuard<S> {
     pub(super) fn new(stream: S) -> (Self, FloodSign) {
         let sign = FloodSign::default();
-        (Self { stream, frames: FrameCount::new(Instant::now()), sign: sign.clone() }, sign)
+        let frames = FrameCount::new(Instant::now());
+        (Self { stream, frames, sign: sign.clone(), frames_of_turn: 0, turn_of_others: None }, sign)
+    }
+
+    /// Lets others have their turn after many frames, since a connection reads as long as there is something to read.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.turn_of_others.is_none() && self.frames_of_turn >= FRAMES_A_TURN {
+            self.turn_of_others = Some(Box::pin(yield_now()));
+        }
+        if let Some(turn) = &mut self.turn_of_others {
+            ready!(turn.as_mut().poll(cx));
+            self.turn_of_others = None;
+            self.frames_of_turn = 0;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -56,9 +85,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for FloodGuard<S> {
         if self.sign.is_raised() {
             return Poll::Pending;
         }
+        ready!(self.poll_turn(cx));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if self.frames.read(&buffer.filled()[before..], Instant::now) {
+        let frames_before = self.frames.heads;
+        let is_calm = self.frames.read(&buffer.filled()[before..], Instant::now);
+        self.frames_of_turn += self.frames.heads.wrapping_sub(frames_before);
+        if is_calm {
             return Poll::Ready(Ok(()));
         }
         self.sign.0.set(true);
@@ -70,7 +103,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for FloodGuard<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for FloodGuard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.frames.sent(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -78,7 +113,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FloodGuard<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
+        self.frames.sent(written);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -101,16 +138,75 @@ struct FrameCount {
     skip: usize,
     head: [u8; HEAD_BYTES],
     head_bytes: usize,
-    /// How many more may come now.
+    /// How many heads were read.
+    heads: usize,
+    burdens: Allowance,
+    updates: Allowance,
+    small_data: Allowance,
+    /// Bytes sent that have not paid for a WINDOW_UPDATE yet.
+    sent_bytes: usize,
+}
+
+/// How many frames of a kind may come at once, and each second after that.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    at_once_max: u32,
+    per_second: u32,
+}
+
+/// How many more frames of a kind may come now.
+#[derive(Debug)]
+struct Allowance {
+    rate: Rate,
     allowed: u32,
-    /// When the allowance last grew.
+    /// When it last grew by itself.
     grown: Instant,
+}
+
+impl Allowance {
+    const fn new(rate: Rate, now: Instant) -> Self {
+        Self { rate, allowed: rate.at_once_max, grown: now }
+    }
+
+    fn grow(&mut self, frames: u32) {
+        self.allowed = self.allowed.saturating_add(frames).min(self.rate.at_once_max);
+    }
+
+    /// Takes one frame; whether it may come.
+    fn allow(&mut self, now: &impl Fn() -> Instant) -> bool {
+        if self.allowed < self.rate.at_once_max / 2 {
+            let now = now();
+            let seconds = u32::try_from((now - self.grown).as_secs()).unwrap_or(u32::MAX);
+            if seconds > 0 {
+                self.grown = now;
+                self.grow(seconds.saturating_mul(self.rate.per_second));
+            }
+        }
+        let is_allowed = self.allowed > 0;
+        self.allowed = self.allowed.saturating_sub(1);
+        is_allowed
+    }
 }
 
 impl FrameCount {
     const fn new(now: Instant) -> Self {
-        let allowed = FRAMES_AT_ONCE_MAX;
-        Self { skip: PREFACE_BYTES, head: [0; HEAD_BYTES], head_bytes: 0, allowed, grown: now }
+        Self {
+            skip: PREFACE_BYTES,
+            head: [0; HEAD_BYTES],
+            head_bytes: 0,
+            heads: 0,
+            burdens: Allowance::new(BURDENS, now),
+            updates: Allowance::new(UPDATES, now),
+            small_data: Allowance::new(SMALL_DATA, now),
+            sent_bytes: 0,
+        }
+    }
+
+    /// Takes how many bytes were sent.
+    fn sent(&mut self, bytes: usize) {
+        self.sent_bytes += bytes;
+        self.updates.grow(u32::try_from(self.sent_bytes / SENT_BYTES_PER_UPDATE).unwrap_or(u32::MAX));
+        self.sent_bytes %= SENT_BYTES_PER_UPDATE;
     }
 
     /// Takes what was read; whether no more came than may.
@@ -126,38 +222,30 @@ impl FrameCount {
             if self.head_bytes < HEAD_BYTES {
                 return true;
             }
-            let [high, middle, low, kind, ..] = self.head;
+            let [high, middle, low, kind, flags, ..] = self.head;
             self.head_bytes = 0;
             self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-            if is_counted(kind) && !self.allow(&now) {
+            self.heads = self.heads.wrapping_add(1);
+            if self.counted(kind, flags).is_some_and(|allowance| !allowance.allow(&now)) {
                 return false;
             }
         }
     }
 
-    fn allow(&mut self, now: &impl Fn() -> Instant) -> bool {
-        if self.allowed < FRAMES_AT_ONCE_MAX / 2 {
-            let now = now();
-            let seconds = u32::try_from((now - self.grown).as_secs()).unwrap_or(u32::MAX);
-            if seconds > 0 {
-                self.grown = now;
-                let more = seconds.saturating_mul(FRAMES_PER_SECOND_MAX);
-                self.allowed = self.allowed.saturating_add(more).min(FRAMES_AT_ONCE_MAX);
-            }
+    /// What a frame is counted in, by its type, its flags (RFC 9113, §6) and its length.
+    fn counted(&mut self, kind: u8, flags: u8) -> Option<&mut Allowance> {
+        const DATA: u8 = 0x0;
+        const HEADERS: u8 = 0x1;
+        const WINDOW_UPDATE: u8 = 0x8;
+        const CONTINUATION: u8 = 0x9;
+        const END_STREAM: u8 = 0x1;
+        match kind {
+            DATA if self.skip < SMALL_BYTES && flags & END_STREAM == 0 => Some(&mut self.small_data),
+            DATA | HEADERS | CONTINUATION => None,
+            WINDOW_UPDATE => Some(&mut self.updates),
+            _ => Some(&mut self.burdens),
         }
-        let is_allowed = self.allowed > 0;
-        self.allowed = self.allowed.saturating_sub(1);
-        is_allowed
     }
-}
-
-/// By the type of a frame (RFC 9113, §6).
-const fn is_counted(kind: u8) -> bool {
-    const DATA: u8 = 0x0;
-    const HEADERS: u8 = 0x1;
-    const WINDOW_UPDATE: u8 = 0x8;
-    const CONTINUATION: u8 = 0x9;
-    !matches!(kind, DATA | HEADERS | WINDOW_UPDATE | CONTINUATION)
 }
 
 #[cfg(test)]
@@ -183,7 +271,7 @@ mod tests {
         for piece in bytes.chunks(piece) {
             assert!(frames.read(piece, || now));
         }
-        FRAMES_AT_ONCE_MAX - frames.allowed
+        BURDENS.at_once_max - frames.burdens.allowed
     }
 
     #[test]
@@ -203,9 +291,45 @@ mod tests {
         // Without a payload, whose rest would be left of a frame that is one too many.
         let ping = frame(PING, 0);
         let mut come = |at: Instant| (0..10_000).take_while(|_| frames.read(&ping, || at)).count();
-        assert_eq!(come(start), FRAMES_AT_ONCE_MAX as usize);
+        assert_eq!(come(start), BURDENS.at_once_max as usize);
         assert_eq!(come(start + Duration::from_millis(999)), 0);
-        assert_eq!(come(start + Duration::from_secs(2)), 2 * FRAMES_PER_SECOND_MAX as usize);
-        assert_eq!(come(start + Duration::from_secs(10_000)), FRAMES_AT_ONCE_MAX as usize);
+        assert_eq!(come(start + Duration::from_secs(2)), 2 * BURDENS.per_second as usize);
+        assert_eq!(come(start + Duration::from_secs(10_000)), BURDENS.at_once_max as usize);
+    }
+
+    #[test]
+    fn window_updates_are_paid_for_by_what_was_sent() {
+        const WINDOW_UPDATE: u8 = 0x8;
+        let now = Instant::now();
+        let mut frames = FrameCount::new(now);
+        assert!(frames.read(&[b'x'; PREFACE_BYTES], || now));
+        let update = frame(WINDOW_UPDATE, 0);
+        let come = |frames: &mut FrameCount| (0..100_000).take_while(|_| frames.read(&update, || now)).count();
+        assert_eq!(come(&mut frames), UPDATES.at_once_max as usize);
+        for _ in 0..100 {
+            frames.sent(SENT_BYTES_PER_UPDATE / 2);
+        }
+        assert_eq!(come(&mut frames), 50);
+        // A client that answers each change, of some hundred bytes, with two of them may go on for ever.
+        frames.sent(1024 * 1024 * 1024);
+        for _ in 0..100_000 {
+            frames.sent(100);
+            assert!(frames.read(&update, || now) && frames.read(&update, || now));
+        }
+    }
+
+    #[test]
+    fn small_data_is_counted_and_other_data_is_not() {
+        let now = Instant::now();
+        let mut frames = FrameCount::new(now);
+        assert!(frames.read(&[b'x'; PREFACE_BYTES], || now));
+        let mut ending = frame(DATA, 0);
+        ending[4] = 0x1;
+        let large = [&[0, 1, 0, DATA, 0, 0, 0, 0, 0][..], &[0; 256]].concat();
+        for _ in 0..100_000 {
+            assert!(frames.read(&large, || now) && frames.read(&ending, || now));
+        }
+        let small = frame(DATA, 6);
+        assert_eq!((0..100_000).take_while(|_| frames.read(&small, || now)).count(), SMALL_DATA.at_once_max as usize);
     }
 }
