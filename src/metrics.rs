@@ -64,6 +64,10 @@ pub enum Limit {
     HeaderBytes,
     /// The size of a body.
     BodyBytes,
+    /// The bytes of all bodies that are on their way or waiting for the store.
+    BodiesBytes,
+    /// The bytes of all rows that wait until their readers take them.
+    AnswersBytes,
     /// The size of a message from a WebSocket.
     MessageBytes,
     /// Messages from a WebSocket in a second; counted once in each second in which one was made to wait.
@@ -75,7 +79,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::HttpSockets,
@@ -87,6 +91,8 @@ impl Limit {
         Self::TlsHandshake,
         Self::HeaderBytes,
         Self::BodyBytes,
+        Self::BodiesBytes,
+        Self::AnswersBytes,
         Self::MessageBytes,
         Self::Commands,
         Self::Subscriptions,
@@ -106,6 +112,8 @@ impl Limit {
             Self::TlsHandshake => "tls_handshake",
             Self::HeaderBytes => "header_bytes",
             Self::BodyBytes => "body_bytes",
+            Self::BodiesBytes => "bodies_bytes",
+            Self::AnswersBytes => "answers_bytes",
             Self::MessageBytes => "message_bytes",
             Self::Commands => "commands",
             Self::Subscriptions => "subscriptions",

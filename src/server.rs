@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use self::cores::Closed;
 use crate::config::{Config, StoreConfig, TlsConfig};
 use crate::http::listener::{self, CoreDoor};
-use crate::http::{Services, redirect};
+use crate::http::{Services, Shared, redirect};
 use crate::ingest::Hearing;
 use crate::metrics::Metrics;
 use crate::model::event::SourceEvent;
@@ -135,6 +135,7 @@ impl Server {
             None => None,
         };
         let services = Services {
+            shared: Shared::new(&config.http),
             store,
             hearing: Hearing::default(),
             metrics,

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used)] // the lint knows tests by their attribute, not their helpers
 
 mod auth;
+mod costs;
 mod fanout;
 mod hostile;
 mod http2;
 mod limits;
+mod lists;
 mod log;
 mod outage;
 mod postgres;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use rowcast::config::{Cli, Config, Task};
-use rowcast::http::Services;
+use rowcast::http::{Services, Shared};
 use rowcast::metrics::Metrics;
 use rowcast::shutdown::Shutdown;
 use rowcast::ingest::Hearing;
@@ -27,6 +27,7 @@ pub fn services(config: &Config) -> Services {
     let store = Store::Postgres(PostgresStore::new(&database), ended.handle().clone());
     drop(ended);
     Services {
+        shared: Shared::new(&config.http),
         store,
         hearing: Hearing::default(),
         metrics: Arc::new(Metrics::new()),

@@ -62,6 +62,18 @@ pub(super) struct LimitArgs {
         value_parser = clap::value_parser!(u32).range(1024..=1024 * 1024))]
     max_body_bytes: u32,
 
+    /// Bytes that all bodies hold together, from their arrival until their request is answered; one more is answered 503. An
+    /// HTTP/2 connection may hold a quarter of them
+    #[arg(long, env = "ROWCAST_MAX_BODIES_BYTES", value_name = "BYTES", default_value = "67108864",
+        value_parser = clap::value_parser!(u32).range(1024 * 1024..))]
+    max_bodies_bytes: u32,
+
+    /// Bytes of rows that all answers hold together while their readers take them (64 KiB each, or one row); one more waits,
+    /// and is answered 503 after 2 seconds. An HTTP/2 connection may hold a quarter of them
+    #[arg(long, env = "ROWCAST_MAX_ANSWERS_BYTES", value_name = "BYTES", default_value = "67108864",
+        value_parser = clap::value_parser!(u32).range(1024 * 1024..))]
+    max_answers_bytes: u32,
+
     /// Requests and WebSockets at once on one HTTP/2 connection; what is above is refused. Each may make the server keep 48 KiB
     #[arg(long, env = "ROWCAST_HTTP2_MAX_STREAMS", value_name = "N", default_value = "128",
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -107,6 +119,8 @@ impl LimitArgs {
             write_timeout: seconds(self.write_timeout_seconds),
             head_bytes_max: self.max_header_bytes as usize,
             body_bytes_max: self.max_body_bytes as usize,
+            bodies_bytes_max: self.max_bodies_bytes as usize,
+            answers_bytes_max: self.max_answers_bytes as usize,
             http2_streams_max: self.http2_max_streams,
         }
     }

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::Services;
+use super::budget::Lease;
 use super::problem::Problem;
 use crate::metrics::Limit;
 
@@ -39,28 +40,29 @@ impl<'a> RequestBody<'a> {
         Self { services, headers: head.headers(), body }
     }
 
-    /// Reads the body as a JSON object. Its type must say that it is one: a page of another site can send anything else to
+    /// Reads the body as a JSON object, and what it holds of the budget for bodies. Its type must say that it is one: a page of another site can send anything else to
     /// this server without asking it first (<https://fetch.spec.whatwg.org/#cors-safelisted-request-header>).
     ///
     /// # Errors
-    /// 415, 413, 408, 400.
-    pub(super) async fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
+    /// 415, 413, 408, 400, and 503 where the budget is held by others.
+    pub(super) async fn json<T: DeserializeOwned>(self) -> Result<(T, Lease), Problem> {
         let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         if !matches!(essence.as_str(), "application/json" | "application/merge-patch+json") {
             let detail = "send JSON, and Content-Type: application/json with it";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
-        let bytes = self.read().await?;
+        let (bytes, lease) = self.read().await?;
         // serde would take the fields of a struct from an array as well.
         if bytes.trim_ascii_start().first().is_some_and(|&first| first != b'{') {
             return Err(Problem::bad_request("the body is not a JSON object"));
         }
-        serde_json::from_slice(&bytes).map_err(|error| Problem::bad_request(format!("the body: {error}")))
+        let json = serde_json::from_slice(&bytes);
+        Ok((json.map_err(|error| Problem::bad_request(format!("the body: {error}")))?, lease))
     }
 
     /// Reads the body, which is bounded in bytes and in time.
-    async fn read(self) -> Result<Vec<u8>, Problem> {
+    async fn read(self) -> Result<(Vec<u8>, Lease), Problem> {
         let Self { services, body, .. } = self;
         let body = body.expect("the handler of a route that takes JSON reads it");
         if let Ok(read) = timeout(services.limits.body_timeout, read_within(services, body)).await {
@@ -71,7 +73,7 @@ impl<'a> RequestBody<'a> {
     }
 }
 
-async fn read_within(services: &Services, mut body: DynBody<'_>) -> Result<Vec<u8>, Problem> {
+async fn read_within(services: &Services, mut body: DynBody<'_>) -> Result<(Vec<u8>, Lease), Problem> {
     let max = services.limits.body_bytes_max;
     let too_large = || {
         services.metrics.refused(Limit::BodyBytes);
@@ -80,27 +82,34 @@ async fn read_within(services: &Services, mut body: DynBody<'_>) -> Result<Vec<u
     if body.size_hint().lower() > max as u64 {
         return Err(too_large());
     }
-    let mut bytes = Vec::new();
+    let (mut bytes, mut lease) = (Vec::new(), Lease::default());
     while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         let frame = frame.map_err(|_| Problem::bad_request("the body was cut off"))?;
         let Ok(piece) = frame.into_data() else { continue };
         if piece.len() > max - bytes.len() {
             return Err(too_large());
         }
+        lease.join(make_room(services, &mut bytes, piece.len())?);
         // A piece may be a byte of a buffer of many, so it is copied rather than kept.
-        grow(&mut bytes, piece.len(), max);
         bytes.extend_from_slice(&piece);
     }
-    Ok(bytes)
+    Ok((bytes, lease))
 }
 
-/// Makes room for so many more bytes: twice what there was, but never more than `max`.
-fn grow(bytes: &mut Vec<u8>, more: usize, max: usize) {
+/// Makes room for so many more bytes of a body: for twice as many as there was room for, but for no more than a body may
+/// have. What the buffer gains is taken from the budget first.
+fn make_room(services: &Services, bytes: &mut Vec<u8>, more: usize) -> Result<Lease, Problem> {
     let wanted = bytes.len() + more;
-    if wanted > bytes.capacity() {
-        let capacity = wanted.max(2 * bytes.capacity()).min(max).max(wanted);
-        bytes.reserve_exact(capacity - bytes.len());
+    if wanted <= bytes.capacity() {
+        return Ok(Lease::default());
     }
+    let capacity = (2 * bytes.capacity()).min(services.limits.body_bytes_max).max(wanted);
+    let lease = services.shared.budgets.bodies.try_take(capacity - bytes.capacity()).ok_or_else(|| {
+        services.metrics.refused(Limit::BodiesBytes);
+        Problem::unavailable("as many bytes of bodies are on their way as may; try again soon")
+    })?;
+    bytes.reserve_exact(capacity - bytes.len());
+    Ok(lease)
 }
 
 /// Reads and throws away the rest of a body, bounded in bytes, pieces and time. A socket that is closed over unread bytes is

@@ -6,7 +6,9 @@ pub mod origin;
 pub mod redirect;
 
 mod access;
+mod answer;
 mod body;
+mod budget;
 mod h1;
 mod h2;
 mod host;
@@ -16,7 +18,10 @@ mod preconditions;
 mod preface;
 mod problem;
 mod products;
+mod readiness;
 mod routes;
+mod rows;
+mod turns;
 mod upgrade;
 
 use std::pin::pin;
@@ -24,16 +29,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 
 use self::access::{Access, Sharing};
+pub use self::answer::{Answer, AnswerBody, Broken};
 use self::body::{BodyError, DynBody, RequestBody};
+use self::budget::Budgets;
 use self::origin::AllowedOrigins;
 use self::problem::Problem;
+use self::readiness::Readiness;
 use self::routes::{Call, Handler, Way};
+use self::turns::Turns;
 use crate::auth::Keys;
 use crate::ingest::Hearing;
 use crate::metrics::{Limit, Metrics};
@@ -41,8 +50,6 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::transport::admission::Admission;
 use crate::wire::websocket::handshake::HandshakeError;
-
-type Answer = Response<Full<Bytes>>;
 
 /// What bounds each HTTP connection.
 #[derive(Clone, Copy, Debug)]
@@ -57,13 +64,50 @@ pub struct HttpLimits {
     pub head_bytes_max: usize,
     /// The body.
     pub body_bytes_max: usize,
+    /// All bodies of the process together.
+    pub bodies_bytes_max: usize,
+    /// All rows of the process together that wait until their readers take them.
+    pub answers_bytes_max: usize,
     /// How many streams an HTTP/2 connection may have open at once.
     pub http2_streams_max: u32,
+}
+
+/// What requests share beside what they are answered with: budgets, turns, and what is known of the store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    budgets: Budgets,
+    turns: Turns,
+    readiness: Readiness,
+}
+
+impl Shared {
+    /// Nothing is held, and nothing known.
+    #[must_use]
+    pub fn new(limits: &HttpLimits) -> Self {
+        Self {
+            budgets: Budgets::new(limits.bodies_bytes_max, limits.answers_bytes_max),
+            turns: Turns::new(),
+            readiness: Readiness::default(),
+        }
+    }
+
+    /// The same for one core, whose answers take turns among themselves.
+    #[must_use]
+    pub fn for_core(&self) -> Self {
+        Self { turns: Turns::new(), ..self.clone() }
+    }
+
+    /// The same for one connection that has many requests at once, which has a part of the budgets.
+    fn for_connection(&self) -> Self {
+        Self { budgets: self.budgets.share(), ..self.clone() }
+    }
 }
 
 /// What requests are answered with. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Services {
+    /// What they share.
+    pub shared: Shared,
     /// Where products are.
     pub store: Store,
     /// Whether every change is cast.
@@ -84,7 +128,7 @@ pub struct Services {
 
 /// Answers everything but the WebSocket, whatever the version of HTTP. Public for the fuzz target of requests.
 #[doc(hidden)]
-pub async fn answer<B>(services: &Services, request: Request<B>) -> Response<Full<Bytes>>
+pub async fn answer<B>(services: &Services, request: Request<B>) -> Answer
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BodyError>,

@@ -1,7 +1,6 @@
 //! What operators ask: `/metrics`, `/healthz`, `/readyz`.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 
 use super::Answer;
@@ -23,7 +22,7 @@ pub(super) async fn readyz(Call { services, .. }: Call<'_>) -> Result<Answer, Pr
     if services.shutdown.draining.is_cancelled() {
         return Err(Problem::unavailable("not ready: the server stops"));
     }
-    if services.store.check().await.is_err() {
+    if !services.shared.readiness.of(&services.store).await {
         return Err(Problem::unavailable("not ready: the store does not answer"));
     }
     if !services.hearing.is_whole() {
@@ -33,7 +32,7 @@ pub(super) async fn readyz(Call { services, .. }: Call<'_>) -> Result<Answer, Pr
 }
 
 fn text(content_type: &'static str, text: impl Into<Bytes>) -> Answer {
-    let mut answer = Answer::new(Full::new(text.into()));
+    let mut answer = Answer::new(text.into().into());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }

@@ -1,10 +1,10 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use hyper::StatusCode;
+use bytes::Bytes;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use super::Answer;
 use crate::store::{Refusal, StoreError};
 
 /// Seconds after which a client may try again what a store could not do.
@@ -83,9 +83,9 @@ impl Problem {
     }
 }
 
-impl From<Problem> for Answer {
+impl<B: From<Bytes>> From<Problem> for Response<B> {
     fn from(problem: Problem) -> Self {
-        let mut answer = Self::new(problem.body().into());
+        let mut answer = Self::new(Bytes::from(problem.body()).into());
         *answer.status_mut() = problem.status;
         answer.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
         answer.headers_mut().extend(problem.headers);

@@ -2,59 +2,43 @@
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue, LOCATION};
-use serde::Serialize;
 
-use super::access::Access;
+use super::answer::AnswerBody;
+use super::budget::Lease;
 use super::preconditions;
 use super::problem::Problem;
 use super::routes::Call;
+use super::rows::{Listing, PIECE_BYTES, Shown, bytes_of, pieces_of_row, room_for_rows};
 use super::{Answer, Services};
 use crate::model::product::{Product, ProductBody, ProductId, ProductPatch};
 use crate::store::{Precondition, Put, StoreError, Versioned};
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;
-/// How often the store is asked for one page of a list.
-const LIST_LOOKUPS_MAX: usize = 100;
-
-/// A product as it is answered: its fields, then its version.
-#[derive(Serialize)]
-struct Shown<'a> {
-    #[serde(flatten)]
-    product: &'a Product,
-    version: u64,
-}
-
-impl<'a> From<&'a Versioned> for Shown<'a> {
-    fn from(versioned: &'a Versioned) -> Self {
-        Self { product: &versioned.product, version: versioned.version }
-    }
-}
-
-/// A page of the list. `next` is the `after` of the page that follows, or null.
-#[derive(Serialize)]
-struct Page<'a> {
-    products: Vec<Shown<'a>>,
-    next: Option<ProductId>,
-}
 
 /// `GET /products`.
 pub(super) async fn list(call: Call<'_>) -> Result<Answer, Problem> {
     let (after, limit) = page_of(call.head.uri().query().unwrap_or(""))?;
-    let (products, next) = readable_page(call.services, &call.access, after, limit).await?;
-    let page = Page { products: products.iter().map(Shown::from).collect(), next };
-    Ok(json(StatusCode::OK, &page))
+    let listing = Listing::begin(call.services, call.access, after, limit).await?;
+    let body = if listing.is_short() {
+        let (whole, lease) = listing.whole().await;
+        AnswerBody::whole(whole, lease)
+    } else {
+        AnswerBody::pieces(listing.pieces())
+    };
+    Ok(json(StatusCode::OK, body))
 }
 
 /// `POST /products`.
 pub(super) async fn create(call: Call<'_>) -> Result<Answer, Problem> {
     call.access.require_write()?;
     let condition = preconditions::read(call.head.headers())?;
-    let body: ProductBody = call.body.json().await?;
+    let (body, lease): (ProductBody, _) = call.body.json().await?;
     let id = body.product_id.ok_or_else(|| Problem::bad_request("the body has no productId"))?;
     let product = checked(body.into_product(id))?;
-    let version = call.services.store.insert(product.clone(), condition).await?;
-    let mut answer = show(StatusCode::CREATED, &Versioned { product, version });
+    let (store, inserted) = (call.services.store.clone(), product.clone());
+    let (version, lease) = to_the_end(async move { store.insert(inserted, condition).await }, lease).await?;
+    let mut answer = show(call.services, StatusCode::CREATED, Versioned { product, version }, lease);
     let location = HeaderValue::try_from(format!("/products/{id}")).expect("digits and slashes");
     answer.headers_mut().insert(LOCATION, location);
     Ok(answer)
@@ -65,7 +49,9 @@ pub(super) async fn read(call: Call<'_>) -> Result<Answer, Problem> {
     let id = parse_id(call.segment)?;
     call.access.require_read(id)?;
     let condition = preconditions::read(call.head.headers())?;
-    show_if(&condition, &call.services.store.get(id).await?)
+    let lease = room_for_rows(call.services).await?;
+    let row = call.services.store.get(id).await?;
+    show_if(call.services, &condition, row, lease)
 }
 
 /// `PUT /products/{id}`.
@@ -73,15 +59,16 @@ pub(super) async fn put(call: Call<'_>) -> Result<Answer, Problem> {
     let id = parse_id(call.segment)?;
     call.access.require_write()?;
     let condition = preconditions::read(call.head.headers())?;
-    let body: ProductBody = call.body.json().await?;
+    let (body, lease): (ProductBody, _) = call.body.json().await?;
     same_id(id, body.product_id)?;
     let product = checked(body.into_product(id))?;
-    let (put, version) = call.services.store.put(product.clone(), condition).await?;
+    let (store, written) = (call.services.store.clone(), product.clone());
+    let ((put, version), lease) = to_the_end(async move { store.put(written, condition).await }, lease).await?;
     let status = match put {
         Put::Inserted => StatusCode::CREATED,
         Put::Replaced => StatusCode::OK,
     };
-    Ok(show(status, &Versioned { product, version }))
+    Ok(show(call.services, status, Versioned { product, version }, lease))
 }
 
 /// `PATCH /products/{id}`.
@@ -89,12 +76,15 @@ pub(super) async fn patch(call: Call<'_>) -> Result<Answer, Problem> {
     let id = parse_id(call.segment)?;
     call.access.require_write()?;
     let condition = preconditions::read(call.head.headers())?;
-    let patch: ProductPatch = call.body.json().await?;
+    let (patch, lease): (ProductPatch, _) = call.body.json().await?;
     same_id(id, patch.product_id)?;
     patch.check().map_err(Problem::bad_request)?;
-    let patched = call.services.store.patch(id, patch, condition).await?;
+    let room = room_for_rows(call.services).await?;
+    let store = call.services.store.clone();
+    let (patched, _) = to_the_end(async move { store.patch(id, patch, condition).await }, lease).await?;
     // The rest of the product is for readers.
-    Ok(if call.access.may_read(id) { show(StatusCode::OK, &patched) } else { done(patched.version) })
+    let may_read = call.access.may_read(id);
+    Ok(if may_read { show(call.services, StatusCode::OK, patched, room) } else { done(patched.version) })
 }
 
 /// `DELETE /products/{id}`.
@@ -105,50 +95,14 @@ pub(super) async fn delete(call: Call<'_>) -> Result<Answer, Problem> {
     Ok(done(call.services.store.delete(id, condition).await?))
 }
 
-/// The products after `after` that may be read, and where the next page begins if one follows. A page has fewer than
-/// `limit` products also where those that may be read lie too far apart.
-async fn readable_page(
-    services: &Services,
-    access: &Access,
-    after: Option<ProductId>,
-    limit: usize,
-) -> Result<(Vec<Versioned>, Option<ProductId>), Problem> {
-    let mut products = Vec::new();
-    let mut after = after;
-    for _ in 0..LIST_LOOKUPS_MAX {
-        let Some((first, last)) = next(after).and_then(|id| access.next_readable(id)) else {
-            return Ok((products, None));
-        };
-        // One more than is shown tells whether another page follows.
-        let wanted = (limit + 1 - products.len()).min(width(first, last));
-        let found = services.store.list(previous(first), wanted).await?;
-        let is_end = found.len() < wanted;
-        // Ranges without products are passed over.
-        let passed = found.last().and_then(|found| previous(found.product.product_id));
-        products.extend(found.into_iter().take_while(|found| found.product.product_id <= last));
-        if products.len() > limit {
-            products.truncate(limit);
-            let next = products.last().map(|last| last.product.product_id);
-            return Ok((products, next));
-        }
-        if is_end {
-            return Ok((products, None));
-        }
-        after = passed.max(Some(last));
-    }
-    Ok((products, after))
-}
-
-fn next(id: Option<ProductId>) -> Option<ProductId> {
-    id.map_or_else(|| ProductId::new(0), |id| ProductId::new(id.get() + 1))
-}
-
-fn width(first: ProductId, last: ProductId) -> usize {
-    usize::try_from(last.get() - first.get() + 1).unwrap_or(usize::MAX)
-}
-
-fn previous(id: ProductId) -> Option<ProductId> {
-    id.get().checked_sub(1).and_then(ProductId::new)
+/// Carries out a write to its end, whoever leaves meanwhile: what it holds of the budget is held as long as the store holds
+/// the product.
+async fn to_the_end<T: Send + 'static>(
+    write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    lease: Lease,
+) -> Result<(T, Lease), StoreError> {
+    let writing = tokio::spawn(async move { write.await.map(|written| (written, lease)) });
+    writing.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
 }
 
 /// Reads `after` and `limit` from a query string.
@@ -197,17 +151,28 @@ fn checked(product: Product) -> Result<Product, Problem> {
     Ok(product)
 }
 
-fn show(status: StatusCode, versioned: &Versioned) -> Answer {
-    let mut answer = json(status, &Shown::from(versioned));
-    answer.headers_mut().insert(ETAG, etag(versioned.version));
+/// A product with its version, which holds the lease until it is taken.
+fn show(services: &Services, status: StatusCode, row: Versioned, mut lease: Lease) -> Answer {
+    let (etag, bytes) = (etag(row.version), bytes_of(&row));
+    let body = if bytes <= PIECE_BYTES {
+        let whole = serde_json::to_vec(&Shown::from(&row)).expect("answers have string keys");
+        lease.shrink_to(whole.capacity());
+        AnswerBody::whole(whole, lease)
+    } else {
+        lease.shrink_to(bytes);
+        AnswerBody::pieces(pieces_of_row(services.clone(), row, lease))
+    };
+    let mut answer = json(status, body);
+    answer.headers_mut().insert(ETAG, etag);
     answer
 }
 
 /// The answer of a read: 304 to a client that has this version already (RFC 9110, §13.2.2).
-fn show_if(condition: &Precondition, found: &Versioned) -> Result<Answer, Problem> {
+fn show_if(services: &Services, condition: &Precondition, found: Versioned, lease: Lease) -> Result<Answer, Problem> {
     let version = Some(found.version);
     if (Precondition { unwanted: None, ..condition.clone() }).holds(version) {
-        return Ok(if condition.holds(version) { show(StatusCode::OK, found) } else { not_modified(found.version) });
+        let is_new = condition.holds(version);
+        return Ok(if is_new { show(services, StatusCode::OK, found, lease) } else { not_modified(found.version) });
     }
     Err(StoreError::PreconditionFailed(found.product.product_id).into())
 }
@@ -230,9 +195,8 @@ fn etag(version: u64) -> HeaderValue {
     HeaderValue::try_from(format!("\"{version}\"")).expect("digits between quotes")
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-    let body = serde_json::to_vec(value).expect("answers have string keys");
-    let mut answer = Answer::new(body.into());
+fn json(status: StatusCode, body: AnswerBody) -> Answer {
+    let mut answer = Answer::new(body);
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer

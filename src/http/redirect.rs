@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,8 +17,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::host;
 use super::problem::Problem;
-use super::{Answer, host};
+
+type Answer = Response<Full<Bytes>>;
 
 /// The most sockets that are answered at once; the kernel's backlog keeps the rest.
 const SOCKETS_MAX: usize = 256;

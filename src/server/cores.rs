@@ -125,6 +125,7 @@ impl CoreStart {
         tokio::task::spawn_local(fanning_out.run(fanout::run(core, inbox, gather_max)));
         tokio::task::spawn_local(beating.run(Rc::clone(&connections).run()));
         let carriers = TaskTracker::new();
+        let services = Services { shared: services.shared.for_core(), ..services };
         let http = CoreHttp { services, tls, connections: Rc::clone(&connections), carriers: carriers.clone() };
         tokio::task::spawn_local(serving.run(listener::serve(http, accepted)));
         shutdown.draining.cancelled().await;

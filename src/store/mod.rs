@@ -23,6 +23,15 @@ pub struct Versioned {
     pub version: u64,
 }
 
+/// Rows of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In the order of their ids.
+    pub products: Vec<Versioned>,
+    /// Whether the store has products after the last of them.
+    pub more: bool,
+}
+
 /// What [`Store::put`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -93,16 +102,17 @@ async fn on_control<T: Send + 'static>(
 }
 
 impl Store {
-    /// Up to `limit` products, ordered by id, from the first above `after`.
+    /// Up to `limit` products, ordered by id, from the first above `after`: as many as have `bytes_max` bytes of text together,
+    /// but at least one. They are as they were at one moment.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn list(&self, after: Option<ProductId>, limit: usize) -> Result<Vec<Versioned>, StoreError> {
+    pub async fn list(&self, after: Option<ProductId>, limit: usize, bytes_max: usize) -> Result<Page, StoreError> {
         match self {
-            Self::Embedded(store) => store.list(after, limit).await,
+            Self::Embedded(store) => store.list(after, limit, bytes_max).await,
             Self::Postgres(store, control) => {
                 let store = store.clone();
-                on_control(control, async move { store.list(after, limit).await }).await
+                on_control(control, async move { store.list(after, limit, bytes_max).await }).await
             }
         }
     }

@@ -26,7 +26,7 @@ async fn requests_fail_while_it_is_down_and_work_after() {
         changes.gap().await;
         assert_unavailable(&store.check().await);
         assert_unavailable(&store.get(id(1)).await);
-        assert_unavailable(&store.list(None, 1).await);
+        assert_unavailable(&store.list(None, 1, 1).await);
         assert_unavailable(&store.insert(macbook(2), Precondition::default()).await);
         assert_unavailable(&store.put(macbook(2), Precondition::default()).await);
         assert_unavailable(

@@ -1,7 +1,7 @@
 //! What the store answers, and that it is what subscribers are told.
 
 use rowcast::model::product::{Product, ProductPatch};
-use rowcast::store::{Precondition, Put, StoreError, Versioned};
+use rowcast::store::{Page, Precondition, Put, StoreError, Versioned};
 
 use super::{Fixture, id, insert_sql, macbook};
 
@@ -60,12 +60,30 @@ async fn the_list_is_paged_by_id() {
     for number in [5, 3, 9, 0] {
         client.batch_execute(&insert_sql(number)).await.unwrap();
     }
-    let numbers = |page: Vec<Versioned>| page.iter().map(|row| row.product.product_id.get()).collect::<Vec<_>>();
-    assert_eq!(numbers(store.list(None, 2).await.unwrap()), [0, 3]);
-    assert_eq!(numbers(store.list(Some(id(3)), 2).await.unwrap()), [5, 9]);
-    assert_eq!(numbers(store.list(Some(id(4)), usize::MAX).await.unwrap()), [5, 9]);
-    assert!(store.list(Some(id(9)), 2).await.unwrap().is_empty());
-    assert!(store.list(None, 0).await.unwrap().is_empty());
+    let numbers = |page: &Page| page.products.iter().map(|row| row.product.product_id.get()).collect::<Vec<_>>();
+    for (after, limit, bytes_max, wanted, more) in [
+        (None, 2, usize::MAX, &[0, 3][..], true),
+        (Some(3), 2, usize::MAX, &[5, 9], false),
+        (Some(4), usize::MAX, usize::MAX, &[5, 9], false),
+        (Some(9), 2, usize::MAX, &[], false),
+        (None, 0, usize::MAX, &[], false),
+        (None, 9, 0, &[0], true),
+        (Some(5), 9, 0, &[9], false),
+    ] {
+        let page = store.list(after.map(id), limit, bytes_max).await.unwrap();
+        assert_eq!((numbers(&page), page.more), (wanted.to_vec(), more), "{after:?} {limit} {bytes_max}");
+    }
+    // By the bytes of the texts, wherever Postgres keeps them.
+    let large = |number| Product { manufacturer: "x".repeat(100_000), ..macbook(number) };
+    for number in [10, 11, 12] {
+        store.put(large(number), Precondition::default()).await.unwrap();
+    }
+    let bytes = large(10).manufacturer.len() + large(10).price_per_unit.len() + large(10).product_name.len();
+    for (bytes_max, wanted) in [(2 * bytes, &[10, 11][..]), (2 * bytes - 1, &[10]), (3 * bytes, &[10, 11, 12])] {
+        let page = store.list(Some(id(9)), 9, bytes_max).await.unwrap();
+        assert_eq!((numbers(&page), page.more), (wanted.to_vec(), wanted.len() < 3), "{bytes_max}");
+        assert!(page.products.iter().all(|row| row.product.manufacturer.len() == 100_000));
+    }
 }
 
 #[tokio::test]

@@ -12,12 +12,12 @@ use tokio::time::Instant;
 
 /// Frames that have to be answered or undo work. A browser that closes all of its streams sends a reset for each.
 const BURDENS: Rate = Rate { at_once_max: 1024, per_second: 64 };
-/// WINDOW_UPDATE frames beside those that [`SENT_BYTES_PER_UPDATE`] pays for.
+/// `WINDOW_UPDATE` frames beside those that [`SENT_BYTES_PER_UPDATE`] pays for.
 const UPDATES: Rate = Rate { at_once_max: 16 * 1024, per_second: 256 };
 /// Small DATA frames: messages of WebSockets, of which a connection may have many.
 const SMALL_DATA: Rate = Rate { at_once_max: 8 * 1024, per_second: 4096 };
 
-/// One WINDOW_UPDATE may come for so many bytes that were sent. A client that answers each DATA frame at once sends two, and
+/// One `WINDOW_UPDATE` may come for so many bytes that were sent. A client that answers each DATA frame at once sends two, and
 /// the DATA frame of a change has more than a hundred bytes.
 const SENT_BYTES_PER_UPDATE: usize = 48;
 /// A DATA frame with fewer bytes than this is small, unless it ends its stream.
@@ -31,7 +31,7 @@ const HEAD_BYTES: usize = 9;
 /// A client's stream, on which a flood is noticed.
 ///
 /// Counted are the frames that have to be answered (SETTINGS, PING), those that undo work that was begun (`RST_STREAM`),
-/// and those that mean nothing (PRIORITY, unknown types); WINDOW_UPDATE, against what was sent; and small DATA frames, such
+/// and those that mean nothing (PRIORITY, unknown types); `WINDOW_UPDATE`, against what was sent; and small DATA frames, such
 /// as pings inside a WebSocket. HEADERS, CONTINUATION and other DATA have bounds of their own in the h2 crate. Once too many
 /// have come, nothing is read any more.
 pub(super) struct FloodGuard<S> {
@@ -143,7 +143,7 @@ struct FrameCount {
     burdens: Allowance,
     updates: Allowance,
     small_data: Allowance,
-    /// Bytes sent that have not paid for a WINDOW_UPDATE yet.
+    /// Bytes sent that have not paid for a `WINDOW_UPDATE` yet.
     sent_bytes: usize,
 }
 

@@ -53,10 +53,11 @@ const _: () = assert!(STREAMS_MAX as u64 * (STREAM_WINDOW_BYTES as u64) < 1 << 3
 ///
 /// # Errors
 /// Why it ended early.
-pub(super) async fn serve<S>(core: CoreHttp, peer: Peer, stream: S) -> io::Result<()>
+pub(super) async fn serve<S>(mut core: CoreHttp, peer: Peer, stream: S) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    core.services.shared = core.services.shared.for_connection();
     let (stream, flood) = FloodGuard::new(stream);
     let limits = core.services.limits;
     let handshake = timeout(limits.head_timeout, builder(&limits).handshake(stream)).await;

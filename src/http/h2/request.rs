@@ -1,6 +1,5 @@
 //! One request on an HTTP/2 connection: to the same handler as those of HTTP/1, and its answer back.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,7 +16,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::super::core::{CoreHttp, Peer};
-use super::super::{Answer, Services, answer, check_head, finish, metric_label};
+use super::super::{Answer, AnswerBody, Services, answer, check_head, finish, metric_label};
 use super::push::{self, Promised};
 use super::{SEND_BUFFER_BYTES, is_extended_connect, websocket};
 use crate::metrics::Limit;
@@ -77,29 +76,39 @@ fn name_host(request: &mut Request<RecvStream>) {
     }
 }
 
-/// Sends an answer as far as the client takes it, without its body where that is not wanted.
+/// Sends an answer as far as the client takes it, without its body where that is not wanted. A body that breaks off resets
+/// the stream.
 pub(super) async fn send(
     services: &Services,
     send_head: impl FnOnce(Response<()>, bool) -> Result<SendStream<Bytes>, h2::Error>,
     answer: Answer,
     is_head: bool,
 ) -> Result<(), h2::Error> {
-    let (head, body) = answer.into_parts();
-    let body = body.collect().await.unwrap_or_else(|never: Infallible| match never {}).to_bytes();
-    let head = head_of(Response::from_parts(head, ()), body.len());
-    let is_end = is_head || body.is_empty();
+    let (head, mut body) = answer.into_parts();
+    let head = head_of(Response::from_parts(head, ()), body.size_hint().exact());
+    let is_end = is_head || body.is_end_stream();
     let mut stream = send_head(head, is_end)?;
-    if is_end { Ok(()) } else { send_body(services, &mut stream, body).await }
+    if is_end {
+        return Ok(());
+    }
+    let sent = send_body(services, &mut stream, &mut body).await;
+    if let Err(Unsent::Reset(reason)) = sent {
+        stream.send_reset(reason);
+    }
+    match sent {
+        Err(Unsent::Lost(error)) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Adds what hyper adds to an answer of HTTP/1, and takes what only HTTP/1 may say (RFC 9113, §8.2.2).
-fn head_of(mut response: Response<()>, body_bytes: usize) -> Response<()> {
+fn head_of(mut response: Response<()>, body_bytes: Option<u64>) -> Response<()> {
     let has_body = response.status() != StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.remove(CONNECTION);
     headers.remove(UPGRADE);
-    if has_body {
-        headers.insert(CONTENT_LENGTH, body_bytes.into());
+    if let Some(bytes) = body_bytes.filter(|_| has_body) {
+        headers.insert(CONTENT_LENGTH, bytes.into());
     }
     dated(response)
 }
@@ -111,26 +120,57 @@ pub(super) fn dated(mut response: Response<()>) -> Response<()> {
     response
 }
 
-/// Gives the stream what fits in its buffer, and waits for the client to take it.
-async fn send_body(services: &Services, stream: &mut SendStream<Bytes>, mut body: Bytes) -> Result<(), h2::Error> {
-    while !body.is_empty() {
-        stream.reserve_capacity(body.len().min(SEND_BUFFER_BYTES));
-        let capacity = match stream.capacity() {
-            0 => match timeout(services.limits.write_timeout, poll_fn(|cx| stream.poll_capacity(cx))).await {
-                Ok(Some(capacity)) => capacity?,
-                Ok(None) => return Ok(()),
-                Err(_) => {
-                    services.metrics.refused(Limit::WriteTimeout);
-                    stream.send_reset(Reason::CANCEL);
-                    return Ok(());
-                }
-            },
-            capacity => capacity,
-        };
-        let part = body.split_to(capacity.min(body.len()));
-        stream.send_data(part, body.is_empty())?;
+/// Why a body was not sent whole.
+enum Unsent {
+    /// The client has reset the stream, or the connection has ended.
+    Lost(h2::Error),
+    /// The stream is to be reset.
+    Reset(Reason),
+}
+
+impl From<h2::Error> for Unsent {
+    fn from(error: h2::Error) -> Self {
+        Self::Lost(error)
     }
-    Ok(())
+}
+
+/// Sends the pieces of a body, each of which is made when the stream has room.
+async fn send_body(services: &Services, stream: &mut SendStream<Bytes>, body: &mut AnswerBody) -> Result<(), Unsent> {
+    loop {
+        wait_for_room(services, stream, 1).await?;
+        // While a piece is made, other streams have the connection's window.
+        stream.reserve_capacity(0);
+        let Some(frame) = body.frame().await else {
+            return Ok(stream.send_data(Bytes::new(), true)?);
+        };
+        let mut piece = frame.map_err(|_| Unsent::Reset(Reason::INTERNAL_ERROR))?.into_data().unwrap_or_default();
+        while !piece.is_empty() {
+            let room = wait_for_room(services, stream, piece.len()).await?;
+            let part = piece.split_to(room.min(piece.len()));
+            let is_end = piece.is_empty() && body.is_end_stream();
+            stream.send_data(part, is_end)?;
+            if is_end {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Waits until the client takes some of so many bytes; how many.
+async fn wait_for_room(services: &Services, stream: &mut SendStream<Bytes>, bytes: usize) -> Result<usize, Unsent> {
+    stream.reserve_capacity(bytes.min(SEND_BUFFER_BYTES));
+    match stream.capacity() {
+        0 => match timeout(services.limits.write_timeout, poll_fn(|cx| stream.poll_capacity(cx))).await {
+            Ok(Some(capacity)) => Ok(capacity?),
+            // The stream has ended.
+            Ok(None) => Err(Unsent::Reset(Reason::CANCEL)),
+            Err(_) => {
+                services.metrics.refused(Limit::WriteTimeout);
+                Err(Unsent::Reset(Reason::CANCEL))
+            }
+        },
+        capacity => Ok(capacity),
+    }
 }
 
 /// The body of a request. Its window grows again by what is read of it.

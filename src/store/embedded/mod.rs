@@ -25,7 +25,7 @@ use self::data_file::{DataFile, PRODUCTS};
 use self::lock::DirectoryLock;
 use self::readers::Readers;
 use self::writer::{Done, Request, Write};
-use super::{Precondition, Put, StoreError, Versioned};
+use super::{Page, Precondition, Put, StoreError, Versioned};
 use crate::model::event::SourceEvent;
 use crate::model::product::{Product, ProductId, ProductPatch};
 use crate::supervisor::Part;
@@ -139,17 +139,29 @@ impl EmbeddedStore {
         Ok((Self { readers, writes, failed }, EmbeddedWriter { thread, _lock: lock }))
     }
 
-    /// Up to `limit` products, ordered by id, from the first above `after`.
+    /// Up to `limit` products, ordered by id, from the first above `after`: as many as have `bytes_max` bytes of text together,
+    /// but at least one.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn list(&self, after: Option<ProductId>, limit: usize) -> Result<Vec<Versioned>, StoreError> {
+    pub async fn list(&self, after: Option<ProductId>, limit: usize, bytes_max: usize) -> Result<Page, StoreError> {
         self.readers
             .read(move |database| {
                 let table = database.begin_read()?.open_table(PRODUCTS)?;
                 let first = after.map_or(0, |after| after.get() + 1);
-                let rows = table.range(first..)?.take(limit);
-                rows.map(|row| row.map(|(key, row)| versioned(key.value(), row.value())).map_err(Into::into)).collect()
+                let (mut page, mut bytes) = (Page::default(), 0);
+                for entry in table.range(first..)? {
+                    let (key, row) = entry?;
+                    let (_, manufacturer, price_per_unit, _, product_name) = row.value();
+                    bytes += manufacturer.len() + price_per_unit.len() + product_name.len();
+                    let is_first = page.products.is_empty() && limit > 0;
+                    page.more = page.products.len() >= limit || (bytes > bytes_max && !is_first);
+                    if page.more {
+                        break;
+                    }
+                    page.products.push(versioned(key.value(), row.value()));
+                }
+                Ok(page)
             })
             .await
     }

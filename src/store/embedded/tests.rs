@@ -97,10 +97,39 @@ async fn the_list_is_ordered_and_paged() {
     for number in [5, 1, ProductId::MAX.get(), 3] {
         store.insert(product(number, "x"), Precondition::default()).await.unwrap();
     }
-    let ids = |page: Vec<Versioned>| page.into_iter().map(|row| row.product.product_id.get()).collect::<Vec<_>>();
-    assert_eq!(ids(store.list(None, 3).await.unwrap()), [1, 3, 5]);
-    assert_eq!(ids(store.list(Some(id(3)), 3).await.unwrap()), [5, ProductId::MAX.get()]);
-    assert_eq!(ids(store.list(Some(ProductId::MAX), 3).await.unwrap()), [0u64; 0]);
+    let ids = |page: Page| page.products.iter().map(|row| row.product.product_id.get()).collect::<Vec<_>>();
+    let list = async |after, limit| ids(store.list(after, limit, usize::MAX).await.unwrap());
+    assert_eq!(list(None, 3).await, [1, 3, 5]);
+    assert_eq!(list(Some(id(3)), 3).await, [5, ProductId::MAX.get()]);
+    assert_eq!(list(Some(ProductId::MAX), 3).await, [0u64; 0]);
+    stop(store, writer).await;
+}
+
+#[tokio::test]
+async fn a_page_of_the_list_has_so_many_bytes_or_one_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, writer, _source) = open(dir.path());
+    for number in 1..=4 {
+        store.insert(product(number, &"x".repeat(1000)), Precondition::default()).await.unwrap();
+    }
+    let others = store.get(id(1)).await.unwrap().product;
+    let bytes = others.manufacturer.len() + others.price_per_unit.len() + others.product_name.len();
+    let list = async |after, limit, bytes_max| {
+        let page = store.list(after, limit, bytes_max).await.unwrap();
+        (page.products.len(), page.more)
+    };
+    for (after, limit, bytes_max, wanted) in [
+        (None, 9, 3 * bytes, (3, true)),
+        (None, 9, 3 * bytes - 1, (2, true)),
+        (None, 9, 4 * bytes, (4, false)),
+        (None, 2, 4 * bytes, (2, true)),
+        (None, 4, 4 * bytes, (4, false)),
+        (None, 9, 0, (1, true)),
+        (Some(id(3)), 9, 0, (1, false)),
+        (Some(id(4)), 9, 0, (0, false)),
+    ] {
+        assert_eq!(list(after, limit, bytes_max).await, wanted, "{after:?} {limit} {bytes_max}");
+    }
     stop(store, writer).await;
 }
 
@@ -197,7 +226,8 @@ async fn assert_refused_or_whole(dir: &Path, what: &str) -> bool {
             return false;
         }
     };
-    let rows = store.list(None, 1000).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let page = store.list(None, 1000, usize::MAX).await;
+    let rows = page.unwrap_or_else(|error| panic!("{what}: {error}")).products;
     let names: Vec<_> = rows.iter().map(|row| row.product.product_name.clone()).collect();
     assert_eq!(names, (0..ROWS).map(|number| format!("Name {number:03}")).collect::<Vec<_>>(), "{what}");
     store
@@ -262,7 +292,7 @@ async fn text_that_is_damaged_while_the_store_runs_fails_its_reads_and_nothing_e
     let any = Precondition::default;
     for _ in 0..3 * readers::THREADS {
         assert!(matches!(store.get(id(7)).await, Err(StoreError::Fault(_))));
-        let listed = store.list(None, 1000).await;
+        let listed = store.list(None, 1000, usize::MAX).await;
         assert!(matches!(listed, Err(StoreError::Fault(_))), "never an empty list: {listed:?}");
         let (damaged, other) =
             tokio::join!(store.patch(id(7), ProductPatch::default(), any()), store.put(product(8, "b"), any()));

@@ -23,7 +23,7 @@ use self::config::PostgresConfig;
 use self::failure::Failure;
 pub(crate) use self::failure::chain;
 use crate::model::product::{Product, ProductId, ProductPatch};
-use crate::store::{Precondition, Put, StoreError, Versioned, Versions};
+use crate::store::{Page, Precondition, Put, StoreError, Versioned, Versions};
 
 /// How many connections the requests share; those that find none free wait 2 s.
 pub const POOL_CONNECTIONS_MAX: usize = 16;
@@ -37,10 +37,15 @@ const _: () = assert!(ANSWER_TIMEOUT.as_millis() > STATEMENT_TIMEOUT.as_millis()
 /// How often a write is tried that the database rolled back for the sake of another transaction.
 const TRIES_MAX: u32 = 5;
 
-const LIST: &str = "SELECT product_id, manufacturer, price_per_unit, units_available, product_name, version \
-     FROM products ORDER BY product_id LIMIT $1";
-const LIST_AFTER: &str = "SELECT product_id, manufacturer, price_per_unit, units_available, product_name, version \
-     FROM products WHERE product_id > $2 ORDER BY product_id LIMIT $1";
+/// A page of the list, by the sizes of its texts, which Postgres knows without reading them where they are stored apart
+/// (<https://www.postgresql.org/docs/15/storage-toast.html>): only those of rows that are returned are read.
+const LIST: &str = "SELECT product_id, manufacturer, price_per_unit, units_available, product_name, version, is_followed \
+     FROM (SELECT *, row_number() OVER listed AS number, lead(product_id) OVER listed IS NOT NULL AS is_followed, \
+         sum(octet_length(manufacturer) + octet_length(price_per_unit) + octet_length(product_name)) OVER listed AS bytes \
+         FROM (SELECT product_id, manufacturer, price_per_unit, units_available, product_name, version FROM products \
+             WHERE product_id > $1::bigint ORDER BY product_id LIMIT $2::bigint + 1) AS page \
+         WINDOW listed AS (ORDER BY product_id)) AS sized \
+     WHERE number <= $2::bigint AND (number = 1 OR bytes <= $3::bigint) ORDER BY product_id";
 const GET: &str = "SELECT product_id, manufacturer, price_per_unit, units_available, product_name, version \
      FROM products WHERE product_id = $1";
 const INSERT: &str = "SELECT product_insert($1, $2, $3, $4, $5)";
@@ -90,17 +95,19 @@ impl PostgresStore {
         Self { pool, database: config.to_string() }
     }
 
-    /// At most `limit` products by id, from the first one after `after`.
+    /// At most `limit` products by id, from the first one after `after`: as many as have `bytes_max` bytes of text together,
+    /// but at least one.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn list(&self, after: Option<ProductId>, limit: usize) -> Result<Vec<Versioned>, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = match after {
-            None => self.query(LIST, &[&limit]).await?,
-            Some(after) => self.query(LIST_AFTER, &[&limit, &key(after)]).await?,
-        };
-        self.told(rows.iter().map(versioned).collect())
+    pub async fn list(&self, after: Option<ProductId>, limit: usize, bytes_max: usize) -> Result<Page, StoreError> {
+        let after = after.map_or(-1, key);
+        // One more is looked at.
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX).min(i64::MAX - 1);
+        let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+        let rows = self.query(LIST, &[&after, &limit, &bytes_max]).await?;
+        let more = rows.last().is_some_and(|row| row.get("is_followed"));
+        Ok(Page { products: self.told(rows.iter().map(versioned).collect())?, more })
     }
 
     /// The product with this id.

@@ -1,0 +1,161 @@
+//! Bodies of requests.
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{MIB, forget_peak, peak_bytes, resident_bytes};
+use crate::process::Running;
+use crate::support::http2::{Http2, request};
+use crate::support::patiently;
+use crate::support::server::{Http, product_json};
+
+/// All of a body of 1 MiB but its last byte.
+fn unfinished() -> Bytes {
+    let mut body = vec![b' '; MIB - 1];
+    body[0] = b'{';
+    body.into()
+}
+
+/// Sends the head of a request and what there is of its body, to be taken as far as there is a window.
+async fn begin(http2: &mut Http2, path: &str, body: &Bytes) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+    let mut head = request("POST", path);
+    head.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    let (response, mut stream) = http2.start(head, false).await;
+    // Fails where it is answered already.
+    let _ = stream.send_data(body.clone(), false);
+    (response, stream)
+}
+
+#[tokio::test]
+async fn bodies_that_nobody_asks_for_hold_nothing() {
+    const CONNECTIONS: usize = 20;
+    const STREAMS: usize = 128;
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Running::start(dir.path(), &["--cores", "1"]).await;
+    server.ignore_log();
+    let (before, body) = (resident_bytes(&server), unfinished());
+    forget_peak(&server);
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut http2 = Http2::connect(server.address).await;
+        let mut asked = Vec::new();
+        for stream in 0..STREAMS {
+            asked.push(begin(&mut http2, if stream % 2 == 0 { "/x" } else { "/readyz" }, &body).await);
+        }
+        connections.push((http2, asked));
+    }
+    for (_, asked) in &mut connections {
+        for (stream, (response, _)) in asked.iter_mut().enumerate() {
+            let status = patiently(response).await.unwrap().status();
+            assert_eq!(status, if stream % 2 == 0 { 404 } else { 405 });
+        }
+    }
+    let cost = peak_bytes(&server).saturating_sub(before);
+    // 128 KiB for each 1 MiB that was offered, of which most is what HTTP/2 keeps of a stream.
+    assert!(cost <= CONNECTIONS * STREAMS * MIB / 32, "{} MiB", cost / MIB);
+}
+
+#[tokio::test]
+async fn all_bodies_together_have_a_budget_which_is_given_back() {
+    const BUDGET_MIB: usize = 16;
+    let dir = tempfile::tempdir().unwrap();
+    let budget = (BUDGET_MIB * MIB).to_string();
+    let mut server = Running::start(dir.path(), &["--cores", "1", "--max-bodies-bytes", &budget]).await;
+    server.ignore_log();
+    let (before, body) = (resident_bytes(&server), unfinished());
+    forget_peak(&server);
+    let mut connections = Vec::new();
+    // Each may hold a quarter.
+    for _ in 0..10 {
+        let mut http2 = Http2::connect(server.address).await;
+        let mut asked = Vec::new();
+        for _ in 0..16 {
+            asked.push(begin(&mut http2, "/products", &body).await);
+        }
+        connections.push((http2, asked));
+    }
+    let mut http = Http::connect(server.address).await;
+    let refused = "rowcast_refused_total{limit=\"bodies_bytes\"}";
+    // More come than fit; the others are refused and hold nothing.
+    let all_others = async { while http.metric(refused).await < 10 * 16 - BUDGET_MIB as u64 {} };
+    patiently(all_others).await;
+    let cost = peak_bytes(&server).saturating_sub(before);
+    assert!(cost <= (BUDGET_MIB + 24) * MIB, "{} MiB", cost / MIB);
+    let mut large = product_json(1, 1);
+    large.push_str(&" ".repeat(MIB - large.len()));
+    let reply = http.request("PUT", "/products/1", Some(&large)).await;
+    assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (503, "2"), "{reply:?}");
+    // Whether a body ends, is reset or goes with its connection, it gives back what it held.
+    let (_, mut first) = connections.remove(0);
+    for (_, stream) in &mut first {
+        stream.send_reset(h2::Reason::CANCEL);
+    }
+    let written = async { while http.request("PUT", "/products/1", Some(&large)).await.status == 503 {} };
+    patiently(written).await;
+    for (http2, _) in connections {
+        http2.abort();
+    }
+    let held = async {
+        let mut all = Vec::new();
+        while all.len() < BUDGET_MIB - 1 {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            let head = format!(
+                "PUT /products/1 HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {MIB}\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&body).await.unwrap();
+            all.push(stream);
+        }
+        // All have room at once.
+        for stream in &mut all {
+            stream.write_all(b" ").await.unwrap();
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.unwrap();
+            if &status != b"HTTP/1.1 400" {
+                return false;
+            }
+        }
+        true
+    };
+    // The connections that were cut may end a moment later.
+    let mut held = Box::pin(held);
+    assert!(patiently(&mut held).await, "the budget came back");
+}
+
+#[tokio::test]
+async fn a_body_in_many_pieces_costs_what_it_has() {
+    const BODIES: usize = 8;
+    const BYTES: usize = MIB / 16;
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Running::start(dir.path(), &["--cores", "1", "--body-timeout-seconds", "600"]).await;
+    server.ignore_log();
+    let head =
+        "PUT /products/1 HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    let before = resident_bytes(&server);
+    forget_peak(&server);
+    let sending: Vec<_> = (0..BODIES)
+        .map(|_| {
+            let address = server.address;
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(head.as_bytes()).await.unwrap();
+                stream.write_all("1\r\n{\r\n".repeat(BYTES).as_bytes()).await.unwrap();
+                stream
+            })
+        })
+        .collect();
+    let mut streams = Vec::new();
+    for stream in sending {
+        streams.push(patiently(stream).await.unwrap());
+    }
+    for stream in &mut streams {
+        patiently(stream.write_all(b"0\r\n\r\n")).await.unwrap();
+        let mut status = [0; 12];
+        patiently(stream.read_exact(&mut status)).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 400");
+    }
+    let cost = peak_bytes(&server).saturating_sub(before);
+    // Twice the bodies, and some for the sockets.
+    assert!(cost <= 2 * BODIES * BYTES + 4 * MIB, "{} KiB", cost / 1024);
+}
