@@ -80,7 +80,7 @@ async fn read_all(socket: &mut Socket, changes: u64) -> u64 {
 async fn a_stalled_reader_is_told_exactly_what_it_lost(policy: &str) {
     const PRODUCTS: u64 = 10;
     const CHANGES: u64 = 3000;
-    let options = ["--cores", "2", "--slow-consumer", policy, "--send-queue-frames", "16"];
+    let options = ["--cores", "2", "--slow-consumer", policy, "--send-queue-frames", "16", "--ping-seconds", "120"];
     let server = TestServer::embedded(&options).await;
     let mut stalled = Socket::over(narrow(server.address).await).await;
     stalled.subscribe(0..PRODUCTS).await;
@@ -106,7 +106,8 @@ async fn a_stalled_reader_is_told_exactly_what_it_lost_when_dropping() {
 #[tokio::test]
 async fn who_takes_no_answer_is_cut_and_a_stalled_reader_is_not() {
     const CHANGES: u64 = 3000;
-    let options = ["--cores", "1", "--send-queue-frames", "16", "--write-timeout-seconds", "1"];
+    let options =
+        ["--cores", "1", "--send-queue-frames", "16", "--write-timeout-seconds", "1", "--ping-seconds", "120"];
     let server = TestServer::embedded(&options).await;
     let mut stalled = Socket::over(narrow(server.address).await).await;
     stalled.subscribe(0..10).await;
@@ -121,7 +122,7 @@ async fn who_takes_no_answer_is_cut_and_a_stalled_reader_is_not() {
 
 #[tokio::test]
 async fn conflating_keeps_the_newest_of_every_product() {
-    let server = TestServer::embedded(&["--cores", "1", "--send-queue-frames", "16"]).await;
+    let server = TestServer::embedded(&["--cores", "1", "--send-queue-frames", "16", "--ping-seconds", "120"]).await;
     let mut stalled = Socket::over(narrow(server.address).await).await;
     stalled.subscribe(0..10).await;
     write(server.address, 10, 4, 3000).await;
