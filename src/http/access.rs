@@ -1,4 +1,4 @@
-//! Who may: the token of a request, the origin of its page, and what browsers are told of both (CORS,
+//! Access: the token of a request, the origin of its page, and the headers that tell browsers of both (CORS,
 //! <https://fetch.spec.whatwg.org/#http-cors-protocol>).
 //!
 //! A token never gets into an answer, but for the one that its sender offered as the only subprotocol.
@@ -25,17 +25,17 @@ use crate::model::product::ProductId;
 
 /// The subprotocol that a client offers beside the one that carries its token, and is answered with.
 const SUBPROTOCOL: &str = "rowcast";
-/// What stands before a token that is offered as a subprotocol, the only header of a handshake that a page can choose.
+/// The prefix of a token that is offered as a subprotocol, the only header of a handshake that a page can choose.
 const TOKEN_SUBPROTOCOL: &str = "bearer.";
-/// For how many seconds a browser need not ask again.
+/// The seconds for which a browser need not ask again.
 const PREFLIGHT_SECONDS: &str = "600";
 
-/// What a request may do: what its token grants, and everything where the server has no keys.
+/// The rights of a request: those that its token grants, and all rights where the server has no keys.
 #[derive(Clone, Debug)]
 pub(super) struct Access(Option<Rc<Grant>>);
 
 impl Access {
-    /// Lets only those on who may read this product.
+    /// Lets a request on if it may read this product.
     ///
     /// # Errors
     /// 403.
@@ -43,7 +43,7 @@ impl Access {
         if self.may_read(id) { Ok(()) } else { Err(forbidden(format!("the token does not let you read product {id}"))) }
     }
 
-    /// Lets only those on who may write.
+    /// Lets a request on if it may write.
     ///
     /// # Errors
     /// 403.
@@ -52,23 +52,24 @@ impl Access {
         if may { Ok(()) } else { Err(forbidden("the token does not let you write")) }
     }
 
-    /// Whether this product may be shown.
+    /// Returns true if this product may be shown.
     pub(super) fn may_read(&self, id: ProductId) -> bool {
         self.0.as_ref().is_none_or(|grant| grant.may_read(id))
     }
 
-    /// The first range of products from `id` on that may be read.
+    /// Returns the first range of products from `id` on that may be read.
     pub(super) fn next_readable(&self, id: ProductId) -> Option<(ProductId, ProductId)> {
         self.0.as_ref().map_or(Some((id, ProductId::MAX)), |grant| grant.next_readable(id))
     }
 
-    /// What a connection keeps of it.
+    /// Returns the part that a connection keeps.
     pub(super) fn into_grant(self) -> Option<Rc<Grant>> {
         self.0
     }
 }
 
-/// What a request may do, by its token. Without keys nobody is asked for one, and what is open to everybody asks nobody.
+/// Returns the rights of a request, by its token. Without keys no token is asked for, nor on a route that is open to
+/// everybody.
 ///
 /// # Errors
 /// 401 and 400, as RFC 6750, §3, has them.
@@ -91,7 +92,7 @@ fn now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The token of a request, from wherever it stands.
+/// Returns the token of a request, from wherever it stands.
 fn token<B>(request: &Request<B>) -> Result<Option<String>, Problem> {
     let mut tokens = bearer_tokens(request.headers());
     tokens.extend(subprotocols(request.headers()).filter_map(|offered| offered.strip_prefix(TOKEN_SUBPROTOCOL)));
@@ -107,7 +108,8 @@ fn token<B>(request: &Request<B>) -> Result<Option<String>, Problem> {
     Ok(tokens.pop())
 }
 
-/// What stands after `Bearer`, whose case does not matter (RFC 9110, §11.1). A header that is not text has no token.
+/// Returns the tokens after `Bearer`, whose case does not matter (RFC 9110, §11.1). A header that is not text has no
+/// token.
 fn bearer_tokens(headers: &HeaderMap) -> Vec<&str> {
     let texts = headers.get_all(AUTHORIZATION).iter().filter_map(|value| value.to_str().ok());
     texts
@@ -122,8 +124,9 @@ fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     texts.flat_map(|text| text.split(',')).map(str::trim)
 }
 
-/// The subprotocol to answer a handshake with, one of those that were offered (RFC 6455, §4.2.2). A browser gives up a
-/// WebSocket that is answered with none of them, so the one with the token is answered where there is no other.
+/// Returns the subprotocol to answer a handshake with, one of those that were offered (RFC 6455, §4.2.2). A browser
+/// gives up a WebSocket that is answered with none of them, so the one with the token is answered where there is no
+/// other.
 pub(super) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     if subprotocols(headers).any(|offered| offered == SUBPROTOCOL) {
         return Some(HeaderValue::from_static(SUBPROTOCOL));
@@ -146,7 +149,7 @@ fn forbidden(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, detail).with_header(WWW_AUTHENTICATE, challenge)
 }
 
-/// Refuses what comes from a page of another origin. What no page sent has no origin.
+/// Refuses a request from a page of another origin. A request that no page sent has no origin.
 ///
 /// # Errors
 /// 403.
@@ -170,7 +173,7 @@ fn tell_refused(origin: &HeaderValue) {
     }
 }
 
-/// An origin as the log may show it: short, and without what is no visible ASCII.
+/// Writes an origin as the log may show it: short, and without characters that are no visible ASCII.
 fn shown(origin: &HeaderValue) -> String {
     const CHARACTERS_MAX: usize = 128;
     let visible = |&byte: &u8| if byte.is_ascii_graphic() { char::from(byte) } else { '?' };
@@ -188,10 +191,10 @@ fn is_allowed<B>(allowed: &AllowedOrigins, origin: &HeaderValue, request: &Reque
     origin.to_str().is_ok_and(|origin| allowed.allows(origin, host))
 }
 
-/// What a browser is told about letting its page read an answer.
+/// The headers that tell a browser to let its page read an answer.
 #[derive(Debug)]
 pub(super) struct Sharing {
-    /// Whether the answer is one of the resource: only that is shared.
+    /// True if the answer is one of the resource: only that is shared.
     applies: bool,
     with: Option<HeaderValue>,
 }
@@ -216,8 +219,8 @@ impl Sharing {
     }
 }
 
-/// Tells a browser that asks before its page sends something (a preflight) what the page may send. It asks without the
-/// page's token.
+/// Tells a browser that asks before its page sends something (a preflight) which requests the page may send. It asks
+/// without the page's token.
 pub(super) fn describe_sharing(headers: &mut HeaderMap) {
     for (name, value) in [
         (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PUT, PATCH, DELETE"),

@@ -1,4 +1,4 @@
-//! What a request is answered with: [`Answer`], whose body is there whole or is made as the client takes it.
+//! The answer to a request: [`Answer`], whose body is there whole or is made as the client takes it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,18 +23,18 @@ enum Content {
     Pieces(Pin<Box<dyn Stream<Item = Result<Bytes, Broken>>>>),
 }
 
-/// What comes next of an answer could not be had; its client must see that it is not whole.
+/// The next part of an answer could not be had; its client must see that it is not whole.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer ends early")]
 pub struct Broken;
 
 impl AnswerBody {
-    /// A body that is there, and what it holds of the budget for answers.
+    /// Makes a body that is there, with its lease from the budget for answers.
     pub(super) fn whole(bytes: impl Into<Bytes>, lease: Lease) -> Self {
         Self(Content::Whole { bytes: bytes.into(), _held: lease })
     }
 
-    /// A body whose pieces are made as the client takes them.
+    /// Makes a body whose pieces are made as the client takes them.
     pub(super) fn pieces(pieces: impl Stream<Item = Result<Bytes, Broken>> + 'static) -> Self {
         Self(Content::Pieces(Box::pin(pieces)))
     }

@@ -1,4 +1,4 @@
-//! The body of a request, which its handler asks for, and what becomes of one that nobody asks for.
+//! The body of a request, which its handler asks for, and the end of one that nobody asks for.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -17,14 +17,15 @@ use super::budget::Lease;
 use super::problem::Problem;
 use crate::metrics::Limit;
 
-/// Why a body ended early.
+/// The reason for which a body ended early.
 pub(super) type BodyError = Box<dyn Error + Send + Sync>;
 /// A body of either HTTP version.
 pub(super) type DynBody<'a> = Pin<&'a mut (dyn Body<Data = Bytes, Error = BodyError> + 'a)>;
 
-/// How long the rest of a body that nobody asks for is read and thrown away, so that its client finds the answer.
+/// The time for which the rest of a body that nobody asks for is read and thrown away, so that its client finds the
+/// answer.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many pieces of it are read.
+/// The most pieces of it that are read.
 const DRAINED_PIECES_MAX: usize = 1024;
 
 /// The body of a request, not yet read.
@@ -40,8 +41,9 @@ impl<'a> RequestBody<'a> {
         Self { services, headers: head.headers(), body }
     }
 
-    /// Reads the body as a JSON object, and what it holds of the budget for bodies. Its type must say that it is one: a page of another site can send anything else to
-    /// this server without asking it first (<https://fetch.spec.whatwg.org/#cors-safelisted-request-header>).
+    /// Reads the body as a JSON object, with its lease from the budget for bodies. Its type must say that it is one: a
+    /// page of another site can send anything else to this server without asking it first
+    /// (<https://fetch.spec.whatwg.org/#cors-safelisted-request-header>).
     ///
     /// # Errors
     /// 415, 413, 408, 400, and 503 where the budget is held by others.
@@ -96,8 +98,8 @@ async fn read_within(services: &Services, mut body: DynBody<'_>) -> Result<(Vec<
     Ok((bytes, lease))
 }
 
-/// Makes room for so many more bytes of a body: for twice as many as there was room for, but for no more than a body may
-/// have. What the buffer gains is taken from the budget first.
+/// Makes room for so many more bytes of a body: for twice as many as there was room for, but for no more than a body
+/// may have. What the buffer gains is taken from the budget first.
 fn make_room(services: &Services, bytes: &mut Vec<u8>, more: usize) -> Result<Lease, Problem> {
     let wanted = bytes.len() + more;
     if wanted <= bytes.capacity() {
@@ -112,8 +114,8 @@ fn make_room(services: &Services, bytes: &mut Vec<u8>, more: usize) -> Result<Le
     Ok(lease)
 }
 
-/// Reads and throws away the rest of a body, bounded in bytes, pieces and time. A socket that is closed over unread bytes is
-/// reset, and its client may not find the answer then.
+/// Reads and throws away the rest of a body, bounded in bytes, pieces and time. A socket that is closed over unread
+/// bytes is reset, and its client may not find the answer then.
 pub(super) async fn drain(mut body: impl Body<Data = Bytes> + Unpin, bytes_max: usize) {
     let draining = async {
         let mut bytes = 0;
@@ -125,6 +127,6 @@ pub(super) async fn drain(mut body: impl Body<Data = Bytes> + Unpin, bytes_max: 
             }
         }
     };
-    // What does not come in time is left; hyper ends the connection then.
+    // The part that does not come in time is left; hyper ends the connection then.
     let _ = timeout(DRAIN_TIMEOUT, draining).await;
 }

@@ -9,7 +9,7 @@ const SHARES: usize = 4;
 /// The least that one connection may hold: a whole body, or the largest row.
 const SHARE_BYTES_MIN: usize = 1024 * 1024;
 
-/// What bounds the bytes that requests hold.
+/// The bounds on the bytes that requests hold.
 #[derive(Clone, Debug)]
 pub(super) struct Budgets {
     /// Bodies of requests, from their first byte until their request is answered.
@@ -23,7 +23,7 @@ impl Budgets {
         Self { bodies: Budget::new(bodies_bytes_max), answers: Budget::new(answers_bytes_max) }
     }
 
-    /// The parts of one connection that has many requests at once.
+    /// Returns the parts of one connection that has many requests at once.
     pub(super) fn share(&self) -> Self {
         Self { bodies: self.bodies.share(), answers: self.answers.share() }
     }
@@ -33,7 +33,7 @@ impl Budgets {
 #[derive(Clone, Debug)]
 pub(super) struct Budget {
     process: Arc<Semaphore>,
-    /// In which `process` is counted as well.
+    /// The part of the connection, whose bytes `process` counts as well.
     connection: Option<Arc<Semaphore>>,
     bytes_max: u32,
 }
@@ -56,7 +56,7 @@ impl Budget {
         Self { connection: Some(Arc::new(Semaphore::new(share))), bytes_max: clamped(share, u32::MAX), ..self.clone() }
     }
 
-    /// So many bytes, if they are free.
+    /// Takes so many bytes, if they are free.
     pub(super) fn try_take(&self, bytes: usize) -> Option<Lease> {
         let bytes = clamped(bytes, self.bytes_max);
         let take = |from: &Arc<Semaphore>| Arc::clone(from).try_acquire_many_owned(bytes).ok();
@@ -67,7 +67,8 @@ impl Budget {
         Some(Lease { process: Some(take(&self.process)?), connection })
     }
 
-    /// So many bytes, once they are free; who comes first is served first. More than the whole budget is the whole budget.
+    /// Takes so many bytes, once they are free; who comes first is served first. More than the whole budget is the
+    /// whole budget.
     pub(super) async fn take(&self, bytes: usize) -> Lease {
         let bytes = clamped(bytes, self.bytes_max);
         let take = async |from: &Arc<Semaphore>| Arc::clone(from).acquire_many_owned(bytes).await.ok();
@@ -78,7 +79,7 @@ impl Budget {
         Lease { process: take(&self.process).await, connection }
     }
 
-    /// The bytes that nobody holds.
+    /// Returns the bytes that nobody holds.
     #[cfg(test)]
     pub(super) fn free(&self) -> usize {
         self.process.available_permits()
@@ -90,7 +91,7 @@ fn clamped(bytes: usize, max: u32) -> u32 {
 }
 
 impl Lease {
-    /// Holds what another lease of the same budget holds as well.
+    /// Holds the bytes of another lease of the same budget as well.
     pub(super) fn join(&mut self, other: Self) {
         for (mine, other) in [(&mut self.process, other.process), (&mut self.connection, other.connection)] {
             match (mine.as_mut(), other) {

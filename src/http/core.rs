@@ -1,4 +1,4 @@
-//! What a core answers requests with, and who asks.
+//! The means by which a core answers requests, and the peer that asks.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -11,12 +11,12 @@ use crate::connection::Connections;
 use crate::transport::admission::CountedSocket;
 use crate::transport::tls::Tls;
 
-/// What a core answers requests with.
+/// The means by which a core answers requests.
 #[derive(Clone)]
 pub struct CoreHttp {
-    /// What all cores share.
+    /// The parts that all cores share.
     pub services: Services,
-    /// How sockets are encrypted, if they are.
+    /// The encryption of sockets, if they are encrypted.
     pub tls: Option<Arc<Tls>>,
     /// This core's WebSockets.
     pub connections: Rc<Connections>,
@@ -24,21 +24,21 @@ pub struct CoreHttp {
     pub carriers: TaskTracker,
 }
 
-/// Who is at the other end of a connection.
+/// The other end of a connection.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     /// Its place in the core's count. Whatever the connection serves holds one of these too.
     pub(super) counted: Rc<CountedSocket>,
-    /// By which it is counted.
+    /// The address by which it is counted.
     pub(super) address: IpAddr,
-    /// What the log says.
+    /// The address that the log shows.
     pub(super) socket: Option<SocketAddr>,
-    /// Whether nobody between can read what is sent.
+    /// True if nobody between can read what is sent.
     pub(super) is_secure: bool,
 }
 
 impl Peer {
-    /// Whether a request or a WebSocket of its connection is being served.
+    /// Returns true while a request or a WebSocket of its connection is being served.
     pub(super) fn is_busy(&self) -> bool {
         Rc::strong_count(&self.counted) > 1
     }

@@ -24,7 +24,8 @@ use crate::transport::admission::Place;
 /// hyper reads a head into a buffer that it does not let be smaller.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
 
-/// Serves a connection until its client ends it or the server stops. `place` is given back where it becomes a WebSocket.
+/// Serves a connection until its client ends it or the server stops. `place` is given back where it becomes a
+/// WebSocket.
 pub(super) async fn serve(
     core: CoreHttp,
     peer: Peer,
@@ -59,7 +60,7 @@ pub(super) async fn serve(
     Err(error.into())
 }
 
-/// Whether TCP gave up on a client that took nothing.
+/// Returns true if TCP gave up on a client that took nothing.
 fn is_of_tcp_timeout(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
@@ -70,7 +71,7 @@ async fn serve_request(core: &CoreHttp, peer: Peer, request: Request<Incoming>) 
     let method = metric_label(request.method());
     let (head, body) = request.into_parts();
     let head = Request::from_parts(head, ());
-    // Who waits to be asked for a body has not sent it.
+    // A client that waits to be asked for a body has not sent it.
     let is_sent = !head.headers().contains_key(EXPECT);
     let mut body = body.map_err(BodyError::from);
     let answer = match check_head(services, &head).and_then(|()| host::require(&head)) {

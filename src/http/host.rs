@@ -23,7 +23,7 @@ pub(super) fn require<B>(request: &Request<B>) -> Result<(), Problem> {
     }
 }
 
-/// The one host that a request names, which is not empty.
+/// Returns the one host that a request names, which is not empty.
 ///
 /// # Errors
 /// 400.
@@ -39,7 +39,7 @@ fn malformed() -> Problem {
     Problem::bad_request("the Host header is not a name or an address, with or without a port")
 }
 
-/// A name or an address, with or without a port, and nothing else.
+/// Reads a name or an address, with or without a port, and nothing else.
 fn parse(value: &str) -> Option<Authority> {
     const BYTES_MAX: usize = 255;
     let authority: Authority = value.parse().ok()?;

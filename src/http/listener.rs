@@ -1,4 +1,4 @@
-//! From the listening socket to requests: one acceptor for all cores, and what each core does with its sockets.
+//! From the listening socket to requests: one acceptor for all cores, and the work of each core on its sockets.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown};
@@ -20,9 +20,10 @@ use crate::transport::admission::{CoreLoad, CountedSocket, Full, Place};
 use crate::transport::socket;
 use crate::transport::tls;
 
-/// How many accepted sockets may wait for their core; the acceptor waits then, and the kernel's backlog keeps the rest.
+/// The most accepted sockets that wait for their core; the acceptor waits then, and the kernel's backlog keeps the
+/// rest.
 const SOCKETS_WAITING_MAX: usize = 1024;
-/// How long the acceptor waits after the process ran out of file descriptors or memory.
+/// The time that the acceptor waits after the process ran out of file descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// A socket on its way to a core.
@@ -43,7 +44,7 @@ pub struct CoreDoor {
 }
 
 impl CoreDoor {
-    /// A door, and where the sockets come out. The core takes them until the door is dropped.
+    /// Returns a door, and the receiver at which the sockets come out. The core takes them until the door is dropped.
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<AcceptedSocket>) {
         let (sockets, accepted) = mpsc::channel(SOCKETS_WAITING_MAX);
@@ -52,7 +53,7 @@ impl CoreDoor {
 }
 
 /// Accepts sockets until the server drains, and hands each to the core that serves the fewest. Survives a lack of file
-/// descriptors: what is open goes on, and what waits in the backlog is accepted when there are some.
+/// descriptors: open sockets go on, and those that wait in the backlog are accepted when there are some.
 pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, services: Services, is_tls: bool) {
     let mut short = false;
     while let Some(accepted) = services.shutdown.draining.run_until_cancelled(listener.accept()).await {
@@ -90,9 +91,9 @@ async fn hand_over(stream: TcpStream, address: IpAddr, place: Place, doors: &[Co
     Ok(())
 }
 
-/// Answers a socket beyond the bound with 503 and closes it. Nothing is waited for, so what it asks is not known; a peer
-/// that sends its request afterwards may be told of a reset instead.
-/// Under TLS, where an answer would take a handshake, it is an alert.
+/// Answers a socket beyond the bound with 503 and closes it. Nothing is waited for, so what it asks is not known; a
+/// peer that sends its request afterwards may be told of a reset instead. Under TLS, where an answer would take a
+/// handshake, it is an alert.
 fn turn_away(stream: TcpStream, full: Full, metrics: &Metrics, is_tls: bool) -> io::Result<()> {
     let problem = match full {
         Full::InAll(max) => {
@@ -105,8 +106,8 @@ fn turn_away(stream: TcpStream, full: Full, metrics: &Metrics, is_tls: bool) -> 
         }
     };
     let mut stream = stream.into_std()?;
-    // What has come is read, since a socket that is closed over unread bytes takes its last answer back. A new socket has
-    // room for the answer; neither call waits.
+    // Reads the bytes that have come, since a socket that is closed over unread bytes takes its last answer back. A new
+    // socket has room for the answer; neither call waits.
     let _ = stream.read(&mut [0; 4096]);
     let _ = if is_tls { stream.write(&tls::NO_ROOM) } else { stream.write(&problem.into_last_response()) };
     let _ = stream.shutdown(Shutdown::Write);
@@ -166,11 +167,11 @@ async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<
     h1::serve(core, peer(true), stream, place).await
 }
 
-/// Serves an HTTP/2 connection on a stream that is no socket, with what runs on this thread. Public for the fuzz target of
-/// HTTP/2, which has no other way to its frames: a socket would be slow, and its time could not be made to pass.
+/// Serves an HTTP/2 connection on a stream that is no socket, with tasks on this thread. Public for the fuzz target
+/// of HTTP/2, which has no other way to its frames: a socket would be slow, and its time could not be made to pass.
 ///
 /// # Errors
-/// Why it ended early.
+/// The reason for which it ended early.
 #[doc(hidden)]
 pub async fn serve_http2_stream<S>(core: CoreHttp, counted: CountedSocket, stream: S) -> io::Result<()>
 where

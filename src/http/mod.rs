@@ -1,4 +1,4 @@
-//! The HTTP surface: which path answers what ([`routes`] is the table). Status codes are chosen here, and nowhere else.
+//! The HTTP surface: paths and their answers ([`routes`] is the table). Status codes are chosen here, and nowhere else.
 
 pub mod core;
 pub mod listener;
@@ -51,14 +51,14 @@ use crate::store::Store;
 use crate::transport::admission::Admission;
 use crate::wire::websocket::handshake::HandshakeError;
 
-/// What bounds each HTTP connection.
+/// The bounds of each HTTP connection.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
-    /// How long a client has for the head of a request, and how long it may be silent between two.
+    /// The time that a client has for the head of a request, and the time for which it may be silent between two.
     pub head_timeout: Duration,
-    /// How long it has for the body.
+    /// The time that it has for the body.
     pub body_timeout: Duration,
-    /// How long it may take nothing of an answer.
+    /// The time for which it may take nothing of an answer.
     pub write_timeout: Duration,
     /// The request line and the headers.
     pub head_bytes_max: usize,
@@ -68,11 +68,11 @@ pub struct HttpLimits {
     pub bodies_bytes_max: usize,
     /// All rows of the process together that wait until their readers take them.
     pub answers_bytes_max: usize,
-    /// How many streams an HTTP/2 connection may have open at once.
+    /// The most streams that an HTTP/2 connection may have open at once.
     pub http2_streams_max: u32,
 }
 
-/// What requests share beside what they are answered with: budgets, turns, and what is known of the store. Cheap to clone.
+/// The state that requests share: budgets, turns, and the known state of the store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Shared {
     budgets: Budgets,
@@ -81,7 +81,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Nothing is held, and nothing known.
+    /// Makes the state of a server that holds nothing and knows nothing yet.
     #[must_use]
     pub fn new(limits: &HttpLimits) -> Self {
         Self {
@@ -91,38 +91,38 @@ impl Shared {
         }
     }
 
-    /// The same for one core, whose answers take turns among themselves.
+    /// Returns the same for one core, whose answers take turns among themselves.
     #[must_use]
     pub fn for_core(&self) -> Self {
         Self { turns: Turns::new(), ..self.clone() }
     }
 
-    /// The same for one connection that has many requests at once, which has a part of the budgets.
+    /// Returns the same for one connection that has many requests at once, which has a part of the budgets.
     fn for_connection(&self) -> Self {
         Self { budgets: self.budgets.share(), ..self.clone() }
     }
 }
 
-/// What requests are answered with. Cheap to clone.
+/// The means by which requests are answered. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Services {
-    /// What they share.
+    /// The state that they share.
     pub shared: Shared,
-    /// Where products are.
+    /// The store of the products.
     pub store: Store,
-    /// Whether every change is cast.
+    /// Tells if every change is cast.
     pub hearing: Hearing,
-    /// What `/metrics` shows.
+    /// The figures that `/metrics` shows.
     pub metrics: Arc<Metrics>,
-    /// Who may come in.
+    /// The admission of connections.
     pub admission: Arc<Admission>,
-    /// What bounds a request.
+    /// The bounds of a request.
     pub limits: HttpLimits,
-    /// Whether the server stops.
+    /// Tells if the server stops.
     pub shutdown: Shutdown,
-    /// What tokens are checked with; without keys everybody may do everything.
+    /// The keys that tokens are checked with; without keys everybody may do everything.
     pub keys: Option<Arc<Keys>>,
-    /// Whose pages may use this server.
+    /// The origins whose pages may use this server.
     pub allowed_origins: Arc<AllowedOrigins>,
 }
 
@@ -138,7 +138,7 @@ where
     respond(services, Request::from_parts(head, ()), body, not_an_upgrade).await
 }
 
-/// Answers a request by its row in the table of routes. `open_websocket` answers who may open a WebSocket.
+/// Answers a request by its row in the table of routes. `open_websocket` answers a request that may open a WebSocket.
 async fn respond(
     services: &Services,
     head: Request<()>,
@@ -163,12 +163,12 @@ async fn respond(
     answer
 }
 
-/// What an ordinary request for the WebSocket is answered.
+/// Answers an ordinary request for the WebSocket.
 fn not_an_upgrade(_: Request<()>, _: Access) -> Result<Answer, Problem> {
     Err(HandshakeError::NotAnUpgrade.into())
 }
 
-/// Adds what every answer says.
+/// Adds the headers of every answer.
 fn finish(mut answer: Answer) -> Answer {
     let headers = answer.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -176,7 +176,7 @@ fn finish(mut answer: Answer) -> Answer {
     answer
 }
 
-/// A method that anybody could invent is not a label of a metric.
+/// Returns the label of a method. A method that anybody could invent is not a label of a metric.
 fn metric_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -193,7 +193,8 @@ fn metric_label(method: &Method) -> &'static str {
 
 /// Refuses a head above the limit. hyper stops reading at twice the limit, and answers 431 without a body then.
 fn check_head<B>(services: &Services, request: &Request<B>) -> Result<(), Problem> {
-    // What stands around a header: a colon, a space, the end of the line; in the request line, two spaces and the version.
+    // The bytes around a header: a colon, a space, the end of the line; in the request line, two spaces and the
+    // version.
     const AROUND_HEADER: usize = 4;
     const AROUND_REQUEST_LINE: usize = 12;
     let target = request.uri();

@@ -1,4 +1,4 @@
-//! What operators ask: `/metrics`, `/healthz`, `/readyz`.
+//! The routes for operators: `/metrics`, `/healthz`, `/readyz`.
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -12,12 +12,12 @@ pub(super) fn metrics(call: &Call<'_>) -> Answer {
     text(metrics::CONTENT_TYPE, call.services.metrics.encode())
 }
 
-/// The process is alive.
+/// Answers that the process is alive.
 pub(super) fn healthz() -> Answer {
     text("text/plain; charset=utf-8", "alive\n")
 }
 
-/// The process can do its work: the store answers, changes arrive, and it does not stop.
+/// Answers that the process can do its work, if it can: the store answers, changes arrive, and it does not stop.
 pub(super) async fn readyz(Call { services, .. }: Call<'_>) -> Result<Answer, Problem> {
     if services.shutdown.draining.is_cancelled() {
         return Err(Problem::unavailable("not ready: the server stops"));

@@ -2,12 +2,12 @@
 
 use hyper::http::uri::{Authority, Scheme};
 
-/// The origins of pages that have no host, as they are sent: by sandboxed frames and local files (RFC 6454, §7.3), and by
-/// clients on small devices. Nobody can tell one of these from another, so they are allowed only by name.
+/// The origins of pages that have no host, as they are sent: by sandboxed frames and local files (RFC 6454, §7.3), and
+/// by clients on small devices. Nobody can tell one of these from another, so they are allowed only by name.
 const WITHOUT_HOST: [&str; 2] = ["null", "file://"];
 
-/// The origins (RFC 6454) whose pages may open WebSockets, write, and read what they ask for. The server's own is always
-/// among them.
+/// The origins (RFC 6454) whose pages may open WebSockets, write, and read what they ask for. The server's own is
+/// always among them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedOrigins {
     any: bool,
@@ -22,15 +22,15 @@ enum Origin {
 }
 
 impl Origin {
-    /// A scheme, a host, and a port where it is not the usual one: what browsers send, so without a path; or one of
-    /// [`WITHOUT_HOST`] to the letter.
+    /// Reads a scheme, a host, and a port where it is not the usual one, as browsers send them, so without a path; or
+    /// one of [`WITHOUT_HOST`] to the letter.
     fn parse(text: &str) -> Option<Self> {
         if WITHOUT_HOST.contains(&text) {
             return Some(Self::WithoutHost(text.to_owned()));
         }
         let (scheme, authority) = text.split_once("://")?;
-        // http::uri takes a scheme without a letter. An authority may have both of these characters; the one is no part of an
-        // origin, the other would be taken for a wildcard.
+        // http::uri takes a scheme without a letter. An authority may have both of these characters; the one is no part
+        // of an origin, the other would be taken for a wildcard.
         if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || authority.contains(['@', '*']) {
             return None;
         }
@@ -49,7 +49,7 @@ impl Origin {
 }
 
 impl AllowedOrigins {
-    /// These and the server's own; `*` are all.
+    /// Allows these and the server's own; `*` are all.
     ///
     /// # Errors
     /// The first that is no origin.

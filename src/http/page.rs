@@ -12,12 +12,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// What a browser needs to show the page, and asks for as soon as it has read its head.
+/// The assets that a browser needs to show the page, and asks for as soon as it has read its head.
 pub(super) const NEEDED_ASSETS: [&str; 2] = ["/assets/style.css", "/assets/app.js"];
 
-/// [`NEEDED_ASSETS`] as hints (RFC 8288; <https://html.spec.whatwg.org/#link-type-preload>). A module is asked for in CORS
-/// mode, so its hint has to say so, or the browser asks twice. Relative to the page, since a proxy may serve it under a path
-/// of its own.
+/// [`NEEDED_ASSETS`] as hints (RFC 8288; <https://html.spec.whatwg.org/#link-type-preload>). A module is asked for in
+/// CORS mode, so its hint has to say so, or the browser asks twice. Relative to the page, since a proxy may serve it
+/// under a path of its own.
 pub(super) const NEEDED_ASSETS_LINK: HeaderValue = HeaderValue::from_static(
     "<assets/style.css>; rel=preload; as=style, <assets/app.js>; rel=preload; as=script; crossorigin",
 );

@@ -8,7 +8,7 @@ use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use super::problem::Problem;
 use crate::store::{Precondition, Versions};
 
-/// How two tags are compared (RFC 9110, §8.8.3.2).
+/// The kind of comparison of two tags (RFC 9110, §8.8.3.2).
 #[derive(Clone, Copy)]
 enum Comparison {
     /// A weak tag equals none.
@@ -17,7 +17,7 @@ enum Comparison {
     Weak,
 }
 
-/// Reads what a request demands of the row.
+/// Reads the conditions that a request sets for the row.
 ///
 /// # Errors
 /// 400 where a header is neither `*` nor a list of tags.
@@ -28,7 +28,7 @@ pub(super) fn read(headers: &HeaderMap) -> Result<Precondition, Problem> {
     })
 }
 
-/// The versions that all lines of a header name together, or `None` where there is no such header.
+/// Returns the versions that all lines of a header name together, or `None` where there is no such header.
 fn versions(headers: &HeaderMap, name: &HeaderName, comparison: Comparison) -> Result<Option<Versions>, Problem> {
     let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|value| value.as_bytes().trim_ascii()).collect();
     match lines[..] {
@@ -42,8 +42,8 @@ fn versions(headers: &HeaderMap, name: &HeaderName, comparison: Comparison) -> R
     }
 }
 
-/// The versions in a list of tags; those that are no version's are left out. `None` where it is no such list, or an
-/// empty one. Empty elements are passed over (RFC 9110, §5.6.1.2).
+/// Returns the versions in a list of tags; those that are no version's are left out. `None` where it is no such list,
+/// or an empty one. Empty elements are passed over (RFC 9110, §5.6.1.2).
 fn tags(list: &[u8], comparison: Comparison) -> Option<Vec<u64>> {
     let (mut versions, mut rest, mut count) = (Vec::new(), list, 0);
     loop {
@@ -68,7 +68,7 @@ fn tags(list: &[u8], comparison: Comparison) -> Option<Vec<u64>> {
     }
 }
 
-/// What stands between the quotes that `text` begins with, and what follows them (`opaque-tag`, RFC 9110, §8.8.3).
+/// Splits `text` into the content of the quotes that it begins with and the rest (`opaque-tag`, RFC 9110, §8.8.3).
 fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = text.strip_prefix(b"\"")?;
     let end = text.iter().position(|&byte| byte == b'"')?;
@@ -76,7 +76,7 @@ fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
     opaque.iter().all(|&byte| byte == 0x21 || (0x23..=0x7e).contains(&byte) || byte >= 0x80).then_some((opaque, after))
 }
 
-/// The version whose tag this is: exactly its digits.
+/// Returns the version whose tag this is: exactly its digits.
 fn version(opaque: &[u8]) -> Option<u64> {
     let version: u64 = std::str::from_utf8(opaque).ok()?.parse().ok()?;
     (version.to_string().as_bytes() == opaque).then_some(version)

@@ -1,4 +1,4 @@
-//! Which version of HTTP a client speaks on plain TCP, from its first bytes.
+//! The version of HTTP that a client speaks on plain TCP, from its first bytes.
 
 use std::io;
 
@@ -14,7 +14,8 @@ pub(super) enum Version {
     Http2,
 }
 
-/// How the preface of HTTP/2 begins (RFC 9113, §3.4). No method of HTTP/1 does: `PRI` is reserved for this.
+/// The first bytes of the preface of HTTP/2 (RFC 9113, §3.4). No method of HTTP/1 begins so: `PRI` is reserved for
+/// this.
 const BEGINNING: &[u8; 4] = b"PRI ";
 
 /// Looks at the first bytes that a client sends, and leaves them where they are. Waits for them; the deadline is the
@@ -28,17 +29,17 @@ pub(super) async fn version(stream: &TcpStream) -> io::Result<Version> {
             return Ok(version);
         }
         if seen == seen_before {
-            // The client has ended what it sends.
+            // The client has ended its sending side.
             return Ok(Version::Http1);
         }
         seen_before = seen;
-        // What was looked at is still there, and would be looked at again at once: say that there is nothing, and wait
-        // for what comes after it.
+        // The bytes that were looked at are still there, and would be looked at again at once: say that there is
+        // nothing, and wait for those that come after them.
         let _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }
 
-/// `None` while it could be either.
+/// Returns the version that these first bytes show, or `None` while it could be either.
 fn version_of(first: &[u8]) -> Option<Version> {
     if first == BEGINNING {
         return Some(Version::Http2);

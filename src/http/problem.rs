@@ -7,11 +7,11 @@ use serde_json::json;
 
 use crate::store::{Refusal, StoreError};
 
-/// Seconds after which a client may try again what a store could not do.
+/// Seconds after which a client may repeat a request that a store could not do.
 const RETRY_AFTER_SECONDS: u16 = 2;
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Why a request was not done, told to whoever sent it.
+/// The reason for which a request was not done, told to whoever sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     status: StatusCode,
@@ -20,45 +20,45 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem with this status; `detail` says what to do about it.
+    /// Makes a problem with this status; `detail` names the remedy.
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), headers: Vec::new() }
     }
 
-    /// This problem, answered with one header more.
+    /// Adds one header to the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// 400.
+    /// Makes a 400.
     #[must_use]
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// 405, with the methods that the path allows.
+    /// Makes a 405, with the methods that the path allows.
     #[must_use]
     pub fn method_not_allowed(allowed: &str) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path allows {allowed}"))
             .with_header(ALLOW, HeaderValue::try_from(allowed).expect("methods are text"))
     }
 
-    /// 503, to be tried again soon.
+    /// Makes a 503, to be tried again soon.
     #[must_use]
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::unavailable_for(RETRY_AFTER_SECONDS.into(), detail)
     }
 
-    /// 503, to be tried again after so many seconds.
+    /// Makes a 503, to be tried again after so many seconds.
     #[must_use]
     pub fn unavailable_for(seconds: u64, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(RETRY_AFTER, seconds.into())
     }
 
-    /// The bytes of an HTTP/1.1 response that is sent without having read a request, and ends the connection.
+    /// Returns the bytes of an HTTP/1.1 response that is sent without having read a request, and ends the connection.
     #[must_use]
     pub fn into_last_response(self) -> Vec<u8> {
         let body = self.body();

@@ -16,7 +16,7 @@ use crate::store::{Precondition, Put, StoreError, Versioned};
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;
 
-/// `GET /products`.
+/// Answers `GET /products`.
 pub(super) async fn list(call: Call<'_>) -> Result<Answer, Problem> {
     let (after, limit) = page_of(call.head.uri().query().unwrap_or(""))?;
     let listing = Listing::begin(call.services, call.access, after, limit).await?;
@@ -29,7 +29,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<Answer, Problem> {
     Ok(json(StatusCode::OK, body))
 }
 
-/// `POST /products`.
+/// Answers `POST /products`.
 pub(super) async fn create(call: Call<'_>) -> Result<Answer, Problem> {
     call.access.require_write()?;
     let condition = preconditions::read(call.head.headers())?;
@@ -44,7 +44,7 @@ pub(super) async fn create(call: Call<'_>) -> Result<Answer, Problem> {
     Ok(answer)
 }
 
-/// `GET /products/{id}`.
+/// Answers `GET /products/{id}`.
 pub(super) async fn read(call: Call<'_>) -> Result<Answer, Problem> {
     let id = parse_id(call.segment)?;
     call.access.require_read(id)?;
@@ -54,7 +54,7 @@ pub(super) async fn read(call: Call<'_>) -> Result<Answer, Problem> {
     show_if(call.services, &condition, row, lease)
 }
 
-/// `PUT /products/{id}`.
+/// Answers `PUT /products/{id}`.
 pub(super) async fn put(call: Call<'_>) -> Result<Answer, Problem> {
     let id = parse_id(call.segment)?;
     call.access.require_write()?;
@@ -71,7 +71,7 @@ pub(super) async fn put(call: Call<'_>) -> Result<Answer, Problem> {
     Ok(show(call.services, status, Versioned { product, version }, lease))
 }
 
-/// `PATCH /products/{id}`.
+/// Answers `PATCH /products/{id}`.
 pub(super) async fn patch(call: Call<'_>) -> Result<Answer, Problem> {
     let id = parse_id(call.segment)?;
     call.access.require_write()?;
@@ -87,7 +87,7 @@ pub(super) async fn patch(call: Call<'_>) -> Result<Answer, Problem> {
     Ok(if may_read { show(call.services, StatusCode::OK, patched, room) } else { done(patched.version) })
 }
 
-/// `DELETE /products/{id}`.
+/// Answers `DELETE /products/{id}`.
 pub(super) async fn delete(call: Call<'_>) -> Result<Answer, Problem> {
     let id = parse_id(call.segment)?;
     call.access.require_write()?;
@@ -95,7 +95,7 @@ pub(super) async fn delete(call: Call<'_>) -> Result<Answer, Problem> {
     Ok(done(call.services.store.delete(id, condition).await?))
 }
 
-/// Carries out a write to its end, whoever leaves meanwhile: what it holds of the budget is held as long as the store holds
+/// Carries out a write to its end, whoever leaves meanwhile: its part of the budget is held as long as the store holds
 /// the product.
 async fn to_the_end<T: Send + 'static>(
     write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -121,7 +121,7 @@ fn page_of(query: &str) -> Result<(Option<ProductId>, usize), Problem> {
                 limit =
                     given.ok_or_else(|| Problem::bad_request(format!("limit is an integer from 1 to {LIMIT_MAX}")))?;
             }
-            // Whose it is, `access` has read.
+            // `access` has read it, and its holder.
             "token" => {}
             name => {
                 return Err(Problem::bad_request(format!("the list knows after and limit, not {name:?}")));
@@ -151,7 +151,7 @@ fn checked(product: Product) -> Result<Product, Problem> {
     Ok(product)
 }
 
-/// A product with its version, which holds the lease until it is taken.
+/// Shows a product with its version, which holds the lease until it is taken.
 fn show(services: &Services, status: StatusCode, row: Versioned, mut lease: Lease) -> Answer {
     let (etag, bytes) = (etag(row.version), bytes_of(&row));
     let body = if bytes <= PIECE_BYTES {
@@ -167,7 +167,7 @@ fn show(services: &Services, status: StatusCode, row: Versioned, mut lease: Leas
     answer
 }
 
-/// The answer of a read: 304 to a client that has this version already (RFC 9110, §13.2.2).
+/// Returns the answer of a read: 304 to a client that has this version already (RFC 9110, §13.2.2).
 fn show_if(services: &Services, condition: &Precondition, found: Versioned, lease: Lease) -> Result<Answer, Problem> {
     let version = Some(found.version);
     if (Precondition { unwanted: None, ..condition.clone() }).holds(version) {
@@ -183,7 +183,7 @@ fn not_modified(version: u64) -> Answer {
     answer
 }
 
-/// The answer of a write that shows nothing but its version.
+/// Returns the answer of a write that shows nothing but its version.
 fn done(version: u64) -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = StatusCode::NO_CONTENT;

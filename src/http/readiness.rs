@@ -1,4 +1,4 @@
-//! Whether the store answers: asked at most once a second, for all who ask.
+//! The store's readiness: asked for at most once a second, for all who ask.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::store::Store;
 
-/// For how long an answer of the store counts.
+/// The time for which an answer of the store counts.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// The last question to the store and its answer. All clones are one.
@@ -23,7 +23,8 @@ struct Question {
 }
 
 impl Readiness {
-    /// Whether the store can be used, as it said within the last second or says to a question that is under way.
+    /// Returns true if the store can be used, as it said within the last second or says to a question that is under
+    /// way.
     pub(super) async fn of(&self, store: &Store) -> bool {
         self.ask(|| {
             let store = store.clone();
@@ -42,8 +43,8 @@ impl Readiness {
         answered.is_ok_and(|answer| *answer == Some(true))
     }
 
-    /// The question that counts, which is begun where there is none. A task of its own asks it, so that it is answered even if
-    /// whoever began it leaves.
+    /// Returns the question that counts, which is begun where there is none. A task of its own asks it, so that it is
+    /// answered even if whoever began it leaves.
     fn question<F>(&self, check: impl FnOnce() -> F) -> Question
     where
         F: Future<Output = bool> + Send + 'static,
@@ -60,7 +61,7 @@ impl Readiness {
 }
 
 impl Question {
-    /// Whether its answer is new enough or still to come.
+    /// Returns true if its answer is new enough or still to come.
     fn counts(&self) -> bool {
         let is_under_way = self.answer.borrow().is_none() && self.answer.has_changed().is_ok();
         is_under_way || self.asked.elapsed() < ANSWER_TIME

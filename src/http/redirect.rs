@@ -63,7 +63,7 @@ async fn serve(stream: TcpStream, https_port: u16) -> hyper::Result<()> {
     builder.serve_connection(TokioIo::new(stream), service).await
 }
 
-/// 308, so that a method and its body are kept (RFC 9110, §15.4.9).
+/// Answers 308, so that a method and its body are kept (RFC 9110, §15.4.9).
 fn answer<B>(request: &Request<B>, https_port: u16) -> Result<Answer, Problem> {
     let host = host::of(request)?;
     let host = host.host();

@@ -1,4 +1,5 @@
-//! The table of routes: what is not in it does not exist, and what does not say that it is open needs a token.
+//! The table of routes: a path that is not in it does not exist, and a route that does not say that it is open needs a
+//! token.
 
 use std::fmt::Write;
 use std::pin::Pin;
@@ -19,24 +20,24 @@ pub(super) struct Route {
     methods: &'static [Method],
     who: Who,
     body: WantedBody,
-    /// Whether pages of other origins may read the answers, where `--allowed-origin` names them.
+    /// True if pages of other origins may read the answers, where `--allowed-origin` names them.
     is_shared: bool,
     pub(super) handler: Handler,
 }
 
-/// Who may use a route.
+/// The requests that may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     /// Everybody.
     Anyone,
-    /// Who has a token, where the server has keys; everybody where it has none.
+    /// Those with a token, where the server has keys; all where it has none.
     TokenHolders,
 }
 
 /// The body that a route takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WantedBody {
-    /// None; what is sent is not read.
+    /// None; a body that is sent is not read.
     None,
     /// JSON, up to `--max-body-bytes`.
     Json,
@@ -86,7 +87,7 @@ static ROUTES: [Route; 12] = [
 ];
 
 impl Route {
-    /// A route for those who have a token, which takes no body and is shared with no other origin.
+    /// Makes a route for those who have a token, which takes no body and is shared with no other origin.
     const fn new(path: &'static str, methods: &'static [Method], handler: Handler) -> Self {
         Self { path, methods, who: Who::TokenHolders, body: WantedBody::None, is_shared: false, handler }
     }
@@ -106,7 +107,7 @@ impl Route {
         self
     }
 
-    /// The segment in place of the braces (empty where the path has none), if this path is the route's.
+    /// Returns the segment in place of the braces (empty where the path has none), if this path is the route's.
     fn segment<'a>(&self, path: &'a str) -> Option<&'a str> {
         match self.path.split_once('{') {
             None => (path == self.path).then_some(""),
@@ -123,22 +124,22 @@ impl Route {
     }
 }
 
-/// The rows of a path.
+/// Returns the rows of a path.
 fn rows(path: &str) -> impl Iterator<Item = &'static Route> {
     ROUTES.iter().filter(move |route| route.segment(path).is_some())
 }
 
-/// Whether a path is that of a resource which pages of allowed origins may read.
+/// Returns true if a path is that of a resource which pages of allowed origins may read.
 pub(super) fn is_shared(path: &str) -> bool {
     rows(path).any(|route| route.is_shared)
 }
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Debug)]
 pub(super) enum Way<'a> {
     /// Nowhere: this is its answer.
     Answered(Answer),
-    /// To the handler of this route, with what stands for its braces.
+    /// To the handler of this route, with the segment in place of its braces.
     Route(&'static Route, &'a str, Access),
 }
 
@@ -156,7 +157,8 @@ pub(super) fn find<'a>(services: &Services, head: &'a Request<()>) -> Result<Way
         return Err(no_such_path(path));
     }
     let is_websocket = route.is_some_and(|route| matches!(route.handler, Handler::WebSocket));
-    // A page may read from anywhere; its browser keeps from it what is not its own. No browser does so for a WebSocket.
+    // A page may read from anywhere; its browser keeps from it the answers that are not its own. No browser does so for
+    // a WebSocket.
     if is_websocket || !matches!(*method, Method::GET | Method::HEAD) {
         access::require_origin(services, head)?;
     }
@@ -184,7 +186,7 @@ pub(super) fn find_websocket<B>(services: &Services, head: &Request<B>) -> Resul
     access::authorize(services, head, route.who)
 }
 
-/// The answer to OPTIONS (RFC 9110, §9.3.7).
+/// Returns the answer to OPTIONS (RFC 9110, §9.3.7).
 fn allowed(rows: impl Iterator<Item = &'static Route>) -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = StatusCode::NO_CONTENT;
@@ -192,7 +194,7 @@ fn allowed(rows: impl Iterator<Item = &'static Route>) -> Answer {
     answer
 }
 
-/// The methods of these rows, each once, and OPTIONS, which every path has.
+/// Returns the methods of these rows, each once, and OPTIONS, which every path has.
 fn methods(rows: impl Iterator<Item = &'static Route>) -> String {
     let mut found: Vec<&Method> = Vec::new();
     for method in rows.flat_map(|route| route.methods) {
@@ -206,7 +208,7 @@ fn methods(rows: impl Iterator<Item = &'static Route>) -> String {
     }) + "OPTIONS"
 }
 
-/// 404.
+/// Makes a 404.
 pub(super) fn no_such_path(path: &str) -> Problem {
     let detail = format!("there is nothing at {path}; the page is at /, the products at /products");
     Problem::new(StatusCode::NOT_FOUND, detail)

@@ -19,19 +19,19 @@ use crate::metrics::Limit;
 use crate::model::product::{Product, ProductId};
 use crate::store::{StoreError, Versioned};
 
-/// About how many bytes of rows one piece has; escapes make it six times as long at most (RFC 8259, §7). An answer that is no
-/// longer is made whole.
+/// The bytes of rows that one piece has, about; escapes make it six times as long at most (RFC 8259, §7). An answer
+/// that is no longer is made whole.
 pub(super) const PIECE_BYTES: usize = 16 * 1024;
-/// How many bytes of rows a list reads from the store at once; a row that is longer comes alone.
+/// The bytes of rows that a list reads from the store at once; a row that is longer comes alone.
 const PAGE_BYTES: usize = 64 * 1024;
-/// What a row holds at most while nobody knows its size: one that only SQL can write may be longer.
+/// The most bytes of a row, as long as nobody knows its size: one that only SQL can write may be longer.
 const ROW_BYTES_MAX: usize = Product::JSON_BYTES_MAX;
-/// How long an answer waits for room until it is refused.
+/// The time for which an answer waits for room until it is refused.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often the store is asked for one answer, but for the times when a page was full.
+/// The most look-ups in the store for one answer, not counting those that filled a page.
 const LOOKUPS_MAX: usize = 100;
 
-/// Room for the first rows of an answer, in the budget for answers.
+/// Takes room for the first rows of an answer, in the budget for answers.
 ///
 /// # Errors
 /// [`NoRoom`] after [`ROOM_TIMEOUT`].
@@ -56,7 +56,7 @@ impl From<NoRoom> for Problem {
     }
 }
 
-/// The bytes that a row holds.
+/// Returns the bytes that a row holds.
 pub(super) fn bytes_of(row: &Versioned) -> usize {
     let Product { manufacturer, price_per_unit, product_name, .. } = &row.product;
     size_of::<Versioned>() + manufacturer.capacity() + price_per_unit.capacity() + product_name.capacity()
@@ -79,9 +79,9 @@ impl<'a> From<&'a Versioned> for Shown<'a> {
 /// Writes a row as [`Shown`] is, in pieces.
 pub(super) struct RowText {
     row: Versioned,
-    /// How many of its parts are written.
+    /// The parts that are written.
     parts: usize,
-    /// How many bytes of the text that is the next part are written.
+    /// The bytes of the next part's text that are written.
     text_bytes: usize,
 }
 
@@ -110,7 +110,7 @@ impl RowText {
         })
     }
 
-    /// Writes until the piece is long enough or the row ends; whether it has ended.
+    /// Writes until the piece is long enough or the row ends; returns true if it has ended.
     pub(super) fn write(&mut self, piece: &mut Vec<u8>) -> bool {
         while piece.len() < PIECE_BYTES {
             let Some(part) = self.part() else { return true };
@@ -139,7 +139,8 @@ impl RowText {
     }
 }
 
-/// Writes a part of a string without the quotes around it: a character's escape does not depend on what stands beside it.
+/// Writes a part of a string without the quotes around it: a character's escape does not depend on what stands beside
+/// it.
 fn write_escaped(piece: &mut Vec<u8>, text: &str) {
     let start = piece.len();
     serde_json::to_writer(&mut *piece, text).expect("a Vec takes all");
@@ -147,7 +148,7 @@ fn write_escaped(piece: &mut Vec<u8>, text: &str) {
     piece.truncate(piece.len() - 2);
 }
 
-/// The pieces of one row, which holds `lease` until the last is made.
+/// Returns the pieces of one row, which holds `lease` until the last is made.
 pub(super) fn pieces_of_row(
     services: Services,
     row: Versioned,
@@ -170,7 +171,7 @@ pub(super) fn pieces_of_row(
     })
 }
 
-/// What follows the rows that were read.
+/// The continuation after the rows that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
     /// More rows, perhaps.
@@ -179,8 +180,8 @@ enum Rest {
     Next(Option<ProductId>),
 }
 
-/// A page of the list on its way: `{"products":[…],"next":…}`, whose `next` is the `after` of the page that follows, or null.
-/// What it holds are the rows that it read last.
+/// A page of the list on its way: `{"products":[…],"next":…}`, whose `next` is the `after` of the page that follows, or
+/// null. It holds the rows that it read last.
 pub(super) struct Listing {
     services: Services,
     access: Access,
@@ -188,16 +189,16 @@ pub(super) struct Listing {
     after: Option<ProductId>,
     /// The id that was listed last.
     listed: Option<ProductId>,
-    /// How many products may still be listed.
+    /// The products that may still be listed.
     left: usize,
-    /// How many products the store is asked for at most: about as many as fit in a page.
+    /// The most products that the store is asked for: about as many as fit in a page.
     lookahead: usize,
     lookups_left: usize,
     rows: vec::IntoIter<Versioned>,
     lease: Lease,
     /// The row that is being written.
     row: Option<RowText>,
-    /// What stands before the next row.
+    /// The text before the next row.
     before: &'static str,
     rest: Rest,
     is_over: bool,
@@ -234,12 +235,12 @@ impl Listing {
         Ok(listing)
     }
 
-    /// Whether all of it is read, and short.
+    /// Returns true if all of it is read, and short.
     pub(super) fn is_short(&self) -> bool {
         self.rest != Rest::Unread && self.rows.as_slice().iter().map(bytes_of).sum::<usize>() <= PIECE_BYTES
     }
 
-    /// All of a short one.
+    /// Returns all of a short one.
     pub(super) async fn whole(mut self) -> (Bytes, Lease) {
         let turns = self.services.shared.turns.clone();
         let whole = turns.take(|| {
@@ -256,7 +257,7 @@ impl Listing {
         (whole.into(), self.lease)
     }
 
-    /// Its pieces.
+    /// Returns its pieces.
     pub(super) fn pieces(self) -> impl Stream<Item = Result<Bytes, Broken>> {
         stream::unfold(Some(self), |listing| async {
             let mut listing = listing?;
@@ -312,8 +313,8 @@ impl Listing {
         }
     }
 
-    /// Reads the next rows, or finds that there are none. Each page is a consistent read; two of them may differ by what was
-    /// committed between them.
+    /// Reads the next rows, or finds that there are none. Each page is a consistent read; two of them may differ by
+    /// what was committed between them.
     async fn read_rows(&mut self, lease: Lease) -> Result<(), StoreError> {
         self.lease = lease;
         let mut rows = Vec::new();
@@ -343,8 +344,8 @@ impl Listing {
         Ok(())
     }
 
-    /// Keeps what is listed of the rows that the store has after `after`: those up to `last`, the end of a range that may be
-    /// read. Says whether there are more.
+    /// Keeps the rows that are listed, of those that the store has after `after`: those up to `last`, the end of a
+    /// range that may be read. Records if there are more.
     fn pass(&mut self, rows: &mut Vec<Versioned>, last: ProductId, more: bool) {
         let id_of = |row: &Versioned| row.product.product_id;
         let readable = rows.iter().take_while(|row| id_of(row) <= last).count();

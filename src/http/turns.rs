@@ -1,4 +1,5 @@
-//! Who of a core's answers makes its next piece: one at a time, and none before the core has looked at its sockets.
+//! The turns of a core's answers: one makes its next piece at a time, and none before the core has looked at its
+//! sockets.
 
 use std::sync::Arc;
 
@@ -14,9 +15,9 @@ impl Turns {
         Self(Arc::new(Semaphore::new(1)))
     }
 
-    /// Does a small piece of work when it is its turn, first come, first served. Whoever comes next waits until the core has
-    /// polled its sockets and run what they woke (`yield_now` wakes a task only after that), so that many answers at once
-    /// delay a change by one piece, not by one of each.
+    /// Does a small piece of work when it is its turn, first come, first served. Whoever comes next waits until the
+    /// core has polled its sockets and run what they woke (`yield_now` wakes a task only after that), so that many
+    /// answers at once delay a change by one piece, not by one of each.
     pub(super) async fn take<T>(&self, work: impl FnOnce() -> T) -> T {
         let turn = self.0.acquire().await;
         let done = work();

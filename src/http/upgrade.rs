@@ -29,8 +29,8 @@ const OLD_HTTP: &str = "this came in HTTP/1.0, which cannot become a WebSocket: 
     HTTP/1.1 with its headers Upgrade and Connection (nginx: proxy_http_version 1.1; proxy_set_header Upgrade \
     $http_upgrade; proxy_set_header Connection \"upgrade\";)";
 
-/// Accepts a WebSocket from who may open one, if there is room, and hands its socket to the core's connections once the
-/// answer is sent.
+/// Accepts a WebSocket from a client that may open one, if there is room, and hands its socket to the core's
+/// connections once the answer is sent.
 pub(super) fn upgrade(core: &CoreHttp, peer: Peer, mut head: Request<()>, access: Access) -> Result<Answer, Problem> {
     let services = &core.services;
     if head.version() < Version::HTTP_11 {
@@ -47,7 +47,7 @@ pub(super) fn upgrade(core: &CoreHttp, peer: Peer, mut head: Request<()>, access
     Ok(accepted.map(|_| Bytes::new().into()))
 }
 
-/// A place for one more WebSocket from this address, if the server goes on and no limit is met.
+/// Takes a place for one more WebSocket from this address, if the server goes on and no limit is met.
 pub(super) fn take_place(services: &Services, address: IpAddr) -> Result<Place, Problem> {
     if services.shutdown.draining.is_cancelled() {
         return Err(Problem::unavailable("the server stops; come back soon"));
@@ -86,7 +86,7 @@ async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, admitted: Adm
     connections.open(socket, &read, admitted, grant);
 }
 
-/// 426 (RFC 9110, §15.5.22).
+/// Makes a 426 (RFC 9110, §15.5.22).
 fn upgrade_required(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UPGRADE_REQUIRED, detail)
         .with_header(UPGRADE, HeaderValue::from_static("websocket"))

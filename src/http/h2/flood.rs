@@ -17,8 +17,8 @@ const UPDATES: Rate = Rate { at_once_max: 16 * 1024, per_second: 256 };
 /// Small DATA frames: messages of WebSockets, of which a connection may have many.
 const SMALL_DATA: Rate = Rate { at_once_max: 8 * 1024, per_second: 4096 };
 
-/// One `WINDOW_UPDATE` may come for so many bytes that were sent. A client that answers each DATA frame at once sends two, and
-/// the DATA frame of a change has more than a hundred bytes.
+/// One `WINDOW_UPDATE` may come for so many bytes that were sent. A client that answers each DATA frame at once sends
+/// two, and the DATA frame of a change has more than a hundred bytes.
 const SENT_BYTES_PER_UPDATE: usize = 48;
 /// A DATA frame with fewer bytes than this is small, unless it ends its stream.
 const SMALL_BYTES: usize = 256;
@@ -30,21 +30,21 @@ const HEAD_BYTES: usize = 9;
 
 /// A client's stream, on which a flood is noticed.
 ///
-/// Counted are the frames that have to be answered (SETTINGS, PING), those that undo work that was begun (`RST_STREAM`),
-/// and those that mean nothing (PRIORITY, unknown types); `WINDOW_UPDATE`, against what was sent; and small DATA frames, such
-/// as pings inside a WebSocket. HEADERS, CONTINUATION and other DATA have bounds of their own in the h2 crate. Once too many
-/// have come, nothing is read any more.
+/// Counted are the frames that have to be answered (SETTINGS, PING), those that undo work that was begun
+/// (`RST_STREAM`), and those that mean nothing (PRIORITY, unknown types); `WINDOW_UPDATE`, against the bytes that were
+/// sent; and small DATA frames, such as pings inside a WebSocket. HEADERS, CONTINUATION and other DATA have bounds of
+/// their own in the h2 crate. Once too many have come, nothing is read any more.
 pub(super) struct FloodGuard<S> {
     stream: S,
     frames: FrameCount,
     sign: FloodSign,
-    /// How many frames were read since others had their turn.
+    /// Frames read since others had their turn.
     frames_of_turn: usize,
     /// The turn of others.
     turn_of_others: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
-/// Says whether there is a flood. All clones are one.
+/// Tells if there is a flood. All clones are one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FloodSign(Rc<Cell<bool>>);
 
@@ -131,14 +131,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FloodGuard<S> {
     }
 }
 
-/// Finds the heads of frames (RFC 9113, §4.1) in what is read, however it is cut, and counts those that matter.
+/// Finds the heads of frames (RFC 9113, §4.1) in the bytes that are read, however they are cut, and counts those that
+/// matter.
 #[derive(Debug)]
 struct FrameCount {
-    /// Bytes that are no part of a head: what is left of the preface or of a payload.
+    /// Bytes that are no part of a head: the rest of the preface or of a payload.
     skip: usize,
     head: [u8; HEAD_BYTES],
     head_bytes: usize,
-    /// How many heads were read.
+    /// Heads read.
     heads: usize,
     burdens: Allowance,
     updates: Allowance,
@@ -147,19 +148,19 @@ struct FrameCount {
     sent_bytes: usize,
 }
 
-/// How many frames of a kind may come at once, and each second after that.
+/// The most frames of a kind that may come at once, and each second after that.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
     at_once_max: u32,
     per_second: u32,
 }
 
-/// How many more frames of a kind may come now.
+/// The frames of a kind that may still come now.
 #[derive(Debug)]
 struct Allowance {
     rate: Rate,
     allowed: u32,
-    /// When it last grew by itself.
+    /// The time at which it last grew by itself.
     grown: Instant,
 }
 
@@ -172,7 +173,7 @@ impl Allowance {
         self.allowed = self.allowed.saturating_add(frames).min(self.rate.at_once_max);
     }
 
-    /// Takes one frame; whether it may come.
+    /// Takes one frame; returns true if it may come.
     fn allow(&mut self, now: &impl Fn() -> Instant) -> bool {
         if self.allowed < self.rate.at_once_max / 2 {
             let now = now();
@@ -209,7 +210,7 @@ impl FrameCount {
         self.sent_bytes %= SENT_BYTES_PER_UPDATE;
     }
 
-    /// Takes what was read; whether no more came than may.
+    /// Takes the bytes that were read; returns true if no more came than may.
     fn read(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> bool {
         loop {
             let skipped = self.skip.min(bytes.len());
@@ -232,7 +233,7 @@ impl FrameCount {
         }
     }
 
-    /// What a frame is counted in, by its type, its flags (RFC 9113, §6) and its length.
+    /// Returns the allowance that a frame counts against, by its type, its flags (RFC 9113, §6) and its length.
     fn counted(&mut self, kind: u8, flags: u8) -> Option<&mut Allowance> {
         const DATA: u8 = 0x0;
         const HEADERS: u8 = 0x1;

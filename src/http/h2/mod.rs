@@ -1,8 +1,8 @@
-//! HTTP/2 (RFC 9113): one connection, its requests, and what bounds them.
+//! HTTP/2 (RFC 9113): one connection, its requests, and their bounds.
 //!
 //! A connection is one task, which alone reads and writes its stream; each request is another, so that a slow one holds
-//! up no other. What a client can make this side keep is bounded by [`STREAM_WINDOW_BYTES`] and [`SEND_BUFFER_BYTES`] for
-//! each stream, and by [`HttpLimits`] for its head. Frames that cost more to answer than to send are counted by
+//! up no other. What a client can make this side keep is bounded by [`STREAM_WINDOW_BYTES`] and [`SEND_BUFFER_BYTES`]
+//! for each stream, and by [`HttpLimits`] for its head. Frames that cost more to answer than to send are counted by
 //! [`FloodGuard`].
 
 mod flood;
@@ -29,30 +29,30 @@ use super::HttpLimits;
 use super::core::{CoreHttp, Peer};
 use crate::metrics::Limit;
 
-/// What a client may send on a stream before it is read. A stream that is not read keeps as much, and since the
-/// connection's window is that of all its streams together, it takes nothing from the others.
+/// The most bytes that a client may send on a stream before it is read. A stream that is not read keeps as much, and
+/// since the connection's window is that of all its streams together, it takes nothing from the others.
 const STREAM_WINDOW_BYTES: u32 = 32 * 1024;
-/// What may wait on a stream for the client's window, or for TCP. What does not fit stays with whoever sends: a WebSocket's
-/// changes in its send queue, under its policy.
+/// The most bytes that may wait on a stream for the client's window, or for TCP. The rest stays with whoever sends: a
+/// WebSocket's changes in its send queue, under its policy.
 const SEND_BUFFER_BYTES: usize = 16 * 1024;
-/// How many streams may have been reset by the client before anybody looked at them.
+/// The most streams that the client may have reset before anybody looked at them.
 const RESETS_UNSEEN_MAX: usize = 64;
-/// How many streams this side may have had to reset because the client broke a rule, or opened more than it may.
+/// The most streams that this side may have had to reset because the client broke a rule, or opened more than it may.
 const ERRORS_MAX: usize = 256;
-/// How many streams are remembered after this side reset them, so that what was on its way is ignored.
+/// The most streams that are remembered after this side reset them, so that what was on its way is ignored.
 const RESETS_REMEMBERED_MAX: usize = 64;
-/// How long a client has to end a connection that has nothing more to do.
+/// The time that a client has to end a connection that has nothing more to do.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The most that `--http2-max-streams` allows: the window of a connection has 31 bits.
 pub(super) const STREAMS_MAX: u32 = 10_000;
 const _: () = assert!(STREAMS_MAX as u64 * (STREAM_WINDOW_BYTES as u64) < 1 << 31);
 
-/// Serves a connection until its client ends it, breaks the protocol or floods it, or until the server stops and what is in
-/// flight on it has ended.
+/// Serves a connection until its client ends it, breaks the protocol or floods it, or until the server stops and what
+/// is in flight on it has ended.
 ///
 /// # Errors
-/// Why it ended early.
+/// The reason for which it ended early.
 pub(super) async fn serve<S>(mut core: CoreHttp, peer: Peer, stream: S) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -144,7 +144,7 @@ where
     }
 }
 
-/// How far a connection is.
+/// The stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
@@ -155,7 +155,7 @@ enum Phase {
 }
 
 impl Phase {
-    /// How long nothing may happen.
+    /// Returns the longest time in which nothing may happen.
     const fn patience(self, idle_timeout: Duration) -> Duration {
         match self {
             Self::Open => idle_timeout,
@@ -174,7 +174,7 @@ fn start(core: &CoreHttp, peer: &Peer, exchange: Exchange) {
     tokio::task::spawn_local(core.services.shutdown.http.track_future(serving));
 }
 
-/// Whether a request asks for a WebSocket, or for another protocol that nobody speaks here (RFC 8441, §4).
+/// Returns true if a request asks for a WebSocket, or for another protocol that nobody speaks here (RFC 8441, §4).
 fn is_extended_connect(request: &Request<RecvStream>) -> bool {
     request.extensions().get::<h2::ext::Protocol>().is_some()
 }

@@ -1,7 +1,7 @@
-//! What the page needs, before its client asks: pushed (RFC 9113, §8.4) to a client that allows it, named in 103 Early
-//! Hints (RFC 8297) to one that does not.
+//! The assets of the page, before its client asks: pushed (RFC 9113, §8.4) to a client that allows it, named in 103
+//! Early Hints (RFC 8297) to one that does not.
 //!
-//! A cookie remembers for as long as the client may keep what was pushed, so that it is not pushed again.
+//! A cookie remembers for as long as the client may keep the pushed assets, so that they are not pushed again.
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -17,18 +17,18 @@ use super::super::{Answer, Services, answer};
 use super::request;
 
 const COOKIE_NAME: &str = "assetspushed";
-/// How long a client may keep what was pushed, and its cookie: the two go together.
+/// The time for which a client may keep the pushed assets, and its cookie: the two go together.
 const KEPT: HeaderValue = HeaderValue::from_static("max-age=3600");
 const SET: HeaderValue = HeaderValue::from_static("assetspushed=1; Max-Age=3600; Path=/; HttpOnly; SameSite=Lax");
 const SET_SECURE: HeaderValue =
     HeaderValue::from_static("assetspushed=1; Max-Age=3600; Path=/; HttpOnly; SameSite=Lax; Secure");
 
-/// What was promised together with the page.
+/// The assets that were promised together with the page.
 #[derive(Debug, Default)]
 pub(super) struct Promised(Vec<(Uri, SendPushedResponse<Bytes>)>);
 
-/// Promises what the page needs, if this request is for the page; or hints at it, to a client that refuses pushes. Has to
-/// come before the page, which names the same things (RFC 9113, §8.4.1).
+/// Promises the assets of the page, if this request is for the page; or hints at them, to a client that refuses pushes.
+/// Has to come before the page, which names the same things (RFC 9113, §8.4.1).
 pub(super) fn promise(respond: &mut SendResponse<Bytes>, request: &Request<RecvStream>, pushes_max: usize) -> Promised {
     let mut promised = Promised::default();
     if request.method() != Method::GET || request.uri().path() != "/" {
@@ -71,7 +71,7 @@ fn has_cookie<B>(request: &Request<B>) -> bool {
     names.any(|(name, _)| name.trim() == COOKIE_NAME)
 }
 
-/// The request that a client would make for `path` of the page at `page`.
+/// Returns the request that a client would make for `path` of the page at `page`.
 fn request_for(page: &Uri, path: &'static str) -> Option<Request<()>> {
     let mut parts = page.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::from_static(path));
@@ -82,14 +82,14 @@ fn request_for(page: &Uri, path: &'static str) -> Option<Request<()>> {
 }
 
 impl Promised {
-    /// Has the client remember that it was pushed what the page needs.
+    /// Has the client remember that the page's assets were pushed to it.
     pub(super) fn mark(&self, page: &mut Answer, is_secure: bool) {
         if !self.0.is_empty() {
             page.headers_mut().append(SET_COOKIE, if is_secure { SET_SECURE } else { SET });
         }
     }
 
-    /// Sends what was promised, one after the other.
+    /// Sends the promised assets, one after the other.
     pub(super) async fn send(self, services: &Services) {
         for (uri, mut response) in self.0 {
             let mut request = Request::new(Empty::new());

@@ -26,7 +26,7 @@ use crate::metrics::Limit;
 pub(super) struct Exchange {
     pub(super) request: Request<RecvStream>,
     pub(super) respond: SendResponse<Bytes>,
-    /// How many streams the client lets this side open.
+    /// The most streams that the client lets this side open.
     pub(super) pushes_max: usize,
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn serve(core: CoreHttp, peer: Peer, exchange: Exchange) {
     }
 }
 
-/// The authority of a request is its host, wherever the client wrote it (RFC 9113, §8.3.1).
+/// Makes the authority of a request its host, wherever the client wrote it (RFC 9113, §8.3.1).
 fn name_host(request: &mut Request<RecvStream>) {
     if let Some(authority) = request.uri().authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
@@ -76,8 +76,8 @@ fn name_host(request: &mut Request<RecvStream>) {
     }
 }
 
-/// Sends an answer as far as the client takes it, without its body where that is not wanted. A body that breaks off resets
-/// the stream.
+/// Sends an answer as far as the client takes it, without its body where that is not wanted. A body that breaks off
+/// resets the stream.
 pub(super) async fn send(
     services: &Services,
     send_head: impl FnOnce(Response<()>, bool) -> Result<SendStream<Bytes>, h2::Error>,
@@ -101,7 +101,8 @@ pub(super) async fn send(
     }
 }
 
-/// Adds what hyper adds to an answer of HTTP/1, and takes what only HTTP/1 may say (RFC 9113, §8.2.2).
+/// Adds the headers that hyper adds to an answer of HTTP/1, and removes those that only HTTP/1 may have (RFC 9113,
+/// §8.2.2).
 fn head_of(mut response: Response<()>, body_bytes: Option<u64>) -> Response<()> {
     let has_body = response.status() != StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
@@ -120,7 +121,7 @@ pub(super) fn dated(mut response: Response<()>) -> Response<()> {
     response
 }
 
-/// Why a body was not sent whole.
+/// The reason for which a body was not sent whole.
 enum Unsent {
     /// The client has reset the stream, or the connection has ended.
     Lost(h2::Error),
@@ -156,7 +157,7 @@ async fn send_body(services: &Services, stream: &mut SendStream<Bytes>, body: &m
     }
 }
 
-/// Waits until the client takes some of so many bytes; how many.
+/// Waits until the client takes some of so many bytes; returns their number.
 async fn wait_for_room(services: &Services, stream: &mut SendStream<Bytes>, bytes: usize) -> Result<usize, Unsent> {
     stream.reserve_capacity(bytes.min(SEND_BUFFER_BYTES));
     match stream.capacity() {
@@ -173,7 +174,7 @@ async fn wait_for_room(services: &Services, stream: &mut SendStream<Bytes>, byte
     }
 }
 
-/// The body of a request. Its window grows again by what is read of it.
+/// The body of a request. Its window grows again by the bytes that are read of it.
 struct RequestBody {
     stream: RecvStream,
     /// Its `Content-Length`.

@@ -21,7 +21,7 @@ use crate::transport::admission::Place;
 use crate::transport::h2_stream::H2Stream;
 use crate::wire::websocket::handshake;
 
-/// What a WebSocket is opened with.
+/// The parts of a WebSocket's opening.
 #[derive(Debug)]
 pub(super) struct Accepted {
     place: Place,
@@ -32,7 +32,7 @@ pub(super) struct Accepted {
 /// Accepts an extended CONNECT from this address, if its sender may open a WebSocket and there is room.
 ///
 /// # Errors
-/// Why not.
+/// The reason for the refusal.
 pub(super) fn accept<B>(services: &Services, address: IpAddr, request: &Request<B>) -> Result<Accepted, Problem> {
     let grant = routes::find_websocket(services, request)?.into_grant();
     if request.extensions().get::<Protocol>().is_none_or(|protocol| protocol.as_str() != "websocket") {

@@ -1,12 +1,12 @@
-// Reading and writing products over HTTP. Every failure is an ApiError whose message can be shown as it is. Addresses are
-// relative to the page's, since a proxy may serve it under a path of its own.
+// Reading and writing products over HTTP. Every failure is an ApiError whose message can be shown as it is. Addresses
+// are relative to the page's, since a proxy may serve it under a path of its own.
 
 const TIMEOUT_MS = 15_000;
 export const PAGE_PRODUCTS = 200;
 
 let token = null;
 
-// What every call is sent with from now on; null for nothing.
+// Sets the token that every call is sent with from now on; null for nothing.
 export function useToken(given) {
   token = given;
 }

@@ -85,7 +85,7 @@ async function askForToken() {
   }
 }
 
-// Runs what keeps the table current. If it fails, the way back is the one after a lost connection.
+// Keeps the table current. If it fails, the way back is the one after a lost connection.
 async function follow(run) {
   const current = sync;
   try {

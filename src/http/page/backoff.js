@@ -1,4 +1,4 @@
-// How long to wait before the next attempt to connect. Chance is an argument: 0 ≤ random < 1.
+// The wait before the next attempt to connect. Chance is an argument: 0 ≤ random < 1.
 
 const FIRST_MS = 500;
 const LONGEST_MS = 10_000;

@@ -34,11 +34,11 @@ export class LiveConnection {
   #nextId = 1;
   #repliesById = new Map();
 
-  // What the next socket offers the server to speak.
+  // The subprotocols that the next socket offers the server.
   subprotocols = [];
 
   // `on`: state(state, retryAtMs), open(), change(change), skipped(count), error(text).
-  // `platform`: what a test replaces.
+  // `platform`: the parts that a test replaces.
   constructor(url, on, platform = browserPlatform()) {
     this.#url = url;
     this.#on = on;
@@ -61,7 +61,7 @@ export class LiveConnection {
     socket.onclose = ({ code }) => this.#lose(socket, code);
   }
 
-  // What was missed has been caught up with: what is shown is live.
+  // Enters the state `live`: all that was missed has been caught up with, and what is shown is live.
   ready() {
     if (this.#state !== 'syncing') return;
     this.#attempt = 0;

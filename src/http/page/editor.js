@@ -46,7 +46,7 @@ export class Editor {
       this.#note('This product was deleted elsewhere.');
       return;
     }
-    // What was just saved comes back as a change, and is none of elsewhere's.
+    // A row that was just saved comes back as a change, and is none of elsewhere's.
     const untouched = KEYS.filter((key) =>
       [this.#editing[key], row[key]].map(String).includes(this.#fields[key].value),
     );
@@ -97,7 +97,7 @@ export class Editor {
     );
   }
 
-  // Only what JSON's numbers cannot carry is refused here; the rest is the server's to judge.
+  // Only values that JSON's numbers cannot carry are refused here; the rest is the server's to judge.
   #check() {
     for (const key of NUMBERS) {
       const field = this.#fields[key];

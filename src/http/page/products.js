@@ -73,7 +73,7 @@ export class ProductTable {
     this.#drop(id);
   }
 
-  // What a list must not contradict: take it before asking for the list.
+  // Returns the versions that a list must not contradict: take them before asking for the list.
   versions() {
     return new Map([...this.#rowsById].map(([id, row]) => [id, row.version]));
   }

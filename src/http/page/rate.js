@@ -1,4 +1,4 @@
-// How many changes a second, over a sliding window. It counts in slots of a ring, so that its memory does not grow with
+// The changes per second, over a sliding window. It counts in slots of a ring, so that its memory does not grow with
 // the rate.
 
 const SLOT_MS = 250;

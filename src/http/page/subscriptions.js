@@ -1,4 +1,4 @@
-// Which product ids to subscribe to: those that are shown, and free ids where others may add products, so that these
+// The product ids to subscribe to: those that are shown, and free ids where others may add products, so that these
 // appear: a window after the greatest, and the lowest gaps before it.
 
 import { PRODUCT_ID_MAX } from './products.js';
@@ -15,7 +15,7 @@ export function missingIds(table, subscribed) {
   return [...table.ids(), ...gapIds(table), ...windowIds(table)].filter((id) => !subscribed.has(id));
 }
 
-// Whether what it lacks is worth a command.
+// Returns true if the missing ids are worth a command.
 export function lacksIds(table, subscribed) {
   const window = windowIds(table);
   const left = window.filter((id) => subscribed.has(id)).length;

@@ -1,4 +1,5 @@
-// What one open connection does so that the table misses nothing: subscribe, wait for the reply, and only then list.
+// The steps of one open connection by which the table misses nothing: subscribe, wait for the reply, and only then
+// list.
 
 import { CommandRefused } from './connection.js';
 import { commandChunks, lacksIds, missingIds } from './subscriptions.js';

@@ -1,5 +1,5 @@
-// The token with which this page asks, where the server wants one. It comes in the address's fragment, which is never sent
-// (`/#token=…`), or is typed in, and is kept as long as the tab.
+// The token with which this page asks, where the server wants one. It comes in the address's fragment, which is never
+// sent (`/#token=…`), or is typed in, and is kept as long as the tab.
 
 const KEY = 'rowcast-token';
 
@@ -12,7 +12,7 @@ export function takeToken({ location, history, sessionStorage } = globalThis) {
   return token;
 }
 
-// What a WebSocket offers. The server chooses `rowcast`, so that the token is not sent back.
+// Returns the subprotocols that a WebSocket offers. The server chooses `rowcast`, so that the token is not sent back.
 export function subprotocols(token) {
   return token ? ['rowcast', `bearer.${token}`] : [];
 }
@@ -21,7 +21,7 @@ export function subprotocols(token) {
 export class TokenDialog {
   #dialog;
 
-  // `given(token)` is told of what was typed in.
+  // `given(token)` gets the text that was typed in.
   constructor(dialog, given) {
     this.#dialog = dialog;
     const field = dialog.querySelector('input');
