@@ -1,7 +1,8 @@
-//! Where products are read and written: [`Store`], embedded or Postgres.
+//! The place where products are read and written: [`Store`], embedded or Postgres.
 //!
-//! A write is done in one transaction, and only if its [`Precondition`] holds of the row then. A store acknowledges it after it is durable, with the version that the change got. The change itself reaches
-//! subscribers as an event of the source ([`SourceEvent`](crate::model::event::SourceEvent)), never from here.
+//! A write is done in one transaction, and only if its [`Precondition`] holds of the row then. A store acknowledges it
+//! after it is durable, with the version that the change got. The change itself reaches subscribers as an event of the
+//! source ([`SourceEvent`](crate::model::event::SourceEvent)), never from here.
 
 pub mod embedded;
 pub mod postgres;
@@ -28,11 +29,11 @@ pub struct Versioned {
 pub struct Page {
     /// In the order of their ids.
     pub products: Vec<Versioned>,
-    /// Whether the store has products after the last of them.
+    /// True if the store has products after the last of them.
     pub more: bool,
 }
 
-/// What [`Store::put`] did.
+/// The outcome of [`Store::put`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
     /// There was no such product; there is now.
@@ -41,7 +42,7 @@ pub enum Put {
     Replaced,
 }
 
-/// What a store's refusal is about.
+/// The subject of a store's refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Another row stands in the way; the same write may be done once that row is another.
@@ -54,7 +55,7 @@ pub enum Refusal {
     Denied,
 }
 
-/// Why a store did not do what it was asked.
+/// The reason for which a store refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// An insert of an id that is taken.
@@ -69,9 +70,9 @@ pub enum StoreError {
     /// A rule of the store forbids it, and asking again will not help.
     #[error("the store refuses it: {reason}")]
     Refused {
-        /// What the refusal is about.
+        /// The subject of the refusal.
         refusal: Refusal,
-        /// What the store says that whoever asked may know: names no host, no statement, and nothing of other rows.
+        /// The store's reason, as whoever asked may know it: names no host, no statement, and nothing of other rows.
         reason: String,
     },
     /// The store is not as this program expects it, and asking again will not help.
@@ -84,7 +85,7 @@ pub enum StoreError {
     Unavailable(String),
 }
 
-/// Where products are read and written. Cheap to clone.
+/// The place where products are read and written. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Store {
     /// In a file of this process.
@@ -102,8 +103,8 @@ async fn on_control<T: Send + 'static>(
 }
 
 impl Store {
-    /// Up to `limit` products, ordered by id, from the first above `after`: as many as have `bytes_max` bytes of text together,
-    /// but at least one. They are as they were at one moment.
+    /// Returns up to `limit` products, ordered by id, from the first above `after`: as many as have `bytes_max` bytes
+    /// of text together, but at least one. They are as they were at one moment.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -117,7 +118,7 @@ impl Store {
         }
     }
 
-    /// One product.
+    /// Returns one product.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -192,7 +193,7 @@ impl Store {
         }
     }
 
-    /// Whether the store can be used now.
+    /// Checks that the store can be used now.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

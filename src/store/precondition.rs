@@ -1,4 +1,4 @@
-//! What must hold of a row for a write of it to be done: [`Precondition`]. Pure.
+//! The conditions under which a write of a row is done: [`Precondition`]. Pure.
 
 /// The versions that a condition names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub enum Versions {
 }
 
 impl Versions {
-    /// Whether a row with this version, or none, is among them.
+    /// Returns true if a row with this version, or none, is among them.
     fn contain(&self, version: Option<u64>) -> bool {
         match (self, version) {
             (_, None) => false,
@@ -30,13 +30,13 @@ pub struct Precondition {
 }
 
 impl Precondition {
-    /// Whether nothing is demanded.
+    /// Returns true if nothing is demanded.
     #[must_use]
     pub const fn is_none(&self) -> bool {
         self.wanted.is_none() && self.unwanted.is_none()
     }
 
-    /// Whether it holds of a row with this version, or of a row that is not there.
+    /// Returns true if it holds of a row with this version, or of a row that is not there.
     #[must_use]
     pub fn holds(&self, version: Option<u64>) -> bool {
         self.wanted.as_ref().is_none_or(|wanted| wanted.contain(version))

@@ -31,7 +31,7 @@ pub(super) struct DataFile {
 }
 
 impl DataFile {
-    /// Opens the file in `dir`, or makes it. The checksum of every page is verified, so that what was damaged is refused
+    /// Opens the file in `dir`, or makes it. The checksum of every page is verified, so that a damaged file is refused
     /// here and not met later; that reads the whole file once.
     pub(super) fn open(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join("products.redb");
@@ -46,7 +46,7 @@ impl DataFile {
         Ok(Self::of(path, database))
     }
 
-    /// An open file.
+    /// Wraps an open file.
     pub(super) const fn of(path: PathBuf, database: Database) -> Self {
         Self { path, database: RwLock::new(Some(database)) }
     }

@@ -1,4 +1,4 @@
-//! What redb does on data that was damaged behind its back may be a panic; here it becomes an error: [`guarded`].
+//! Panics of redb, which may be its response to data that was damaged behind its back, become errors: [`guarded`].
 
 use std::any::Any;
 use std::cell::Cell;
@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether a panic of this thread is caught and told by who asked for the work.
+    /// True while a panic of this thread is caught and told by who asked for the work.
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 

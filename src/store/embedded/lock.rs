@@ -11,7 +11,7 @@ use super::OpenError;
 pub(super) struct DirectoryLock(#[expect(dead_code, reason = "the lock lasts as long as the open file")] File);
 
 impl DirectoryLock {
-    /// Takes the directory, which is made if it does not exist, and writes down for others who has it.
+    /// Takes the directory, which is made if it does not exist, and writes down its holder for others.
     pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
         let failed = |error| OpenError::Directory { dir: dir.to_owned(), error };
         fs::create_dir_all(dir).map_err(failed)?;

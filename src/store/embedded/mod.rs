@@ -30,12 +30,12 @@ use crate::model::event::SourceEvent;
 use crate::model::product::{Product, ProductId, ProductPatch};
 use crate::supervisor::Part;
 
-/// How many writes may wait for the next commit; those that find no room wait for it.
+/// The most writes that wait for the next commit; those that find no room wait for it.
 const WRITES_WAITING_MAX: usize = 1024;
-/// How long [`EmbeddedStore::check`] waits for a commit.
+/// The time for which [`EmbeddedStore::check`] waits for a commit.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a data directory could not be opened.
+/// The reason for which a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory cannot be made, read or written.
@@ -43,7 +43,7 @@ pub enum OpenError {
     Directory {
         /// The directory.
         dir: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         error: io::Error,
     },
     /// Another process has it.
@@ -51,7 +51,7 @@ pub enum OpenError {
     Held {
         /// The directory.
         dir: PathBuf,
-        /// Who holds it: the process, and since when.
+        /// The holder: the process, and since when.
         holder: String,
     },
     /// The file is empty, which no file of a store ever is: its data is lost.
@@ -63,12 +63,12 @@ pub enum OpenError {
         /// The file.
         file: PathBuf,
     },
-    /// The file is not what was written.
+    /// The file differs from the one that was written.
     #[error("the data file {} is damaged ({reason}); restore it from a backup", file.display())]
     Damaged {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         reason: String,
     },
     /// The file is not one of this program's, or cannot be read.
@@ -76,7 +76,7 @@ pub enum OpenError {
     File {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         error: redb::Error,
     },
     /// A newer program wrote it.
@@ -117,7 +117,7 @@ impl EmbeddedStore {
     /// thread is this part of the server.
     ///
     /// # Errors
-    /// A sentence that says what is in the way.
+    /// A sentence that names the obstacle.
     pub fn open(dir: &Path, feed: mpsc::Sender<SourceEvent>, part: Part) -> Result<(Self, EmbeddedWriter), OpenError> {
         let lock = DirectoryLock::take(dir)?;
         let file = DataFile::open(dir)?;
@@ -139,8 +139,8 @@ impl EmbeddedStore {
         Ok((Self { readers, writes, failed }, EmbeddedWriter { thread, _lock: lock }))
     }
 
-    /// Up to `limit` products, ordered by id, from the first above `after`: as many as have `bytes_max` bytes of text together,
-    /// but at least one.
+    /// Returns up to `limit` products, ordered by id, from the first above `after`: as many as have `bytes_max` bytes
+    /// of text together, but at least one.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -166,7 +166,7 @@ impl EmbeddedStore {
             .await
     }
 
-    /// One product.
+    /// Returns one product.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
@@ -219,7 +219,7 @@ impl EmbeddedStore {
         self.write(Write::Delete(id), condition).await.map(|done| done.version)
     }
 
-    /// Whether the store can be written. After a commit has failed, tries another.
+    /// Checks that the store can be written. After a commit has failed, tries another.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] where that one fails too.
@@ -241,8 +241,8 @@ impl EmbeddedStore {
         self.writes.closed().await;
     }
 
-    /// Ends the writing thread after it has committed what waits, and with it the feed and the open file. Reads and
-    /// writes that come later are refused.
+    /// Ends the writing thread after it has committed the waiting writes, and with it the feed and the open file. Reads
+    /// and writes that come later are refused.
     pub async fn stop(&self) {
         let _ = self.writes.send(Request::Stop).await;
     }
@@ -258,7 +258,7 @@ fn unwritable() -> StoreError {
     StoreError::Unavailable("the data file cannot be written; see the log".into())
 }
 
-/// What is told of an error of the file: damage is not mended by asking again.
+/// Returns the error to tell for an error of the file: damage is not mended by asking again.
 fn told(error: &redb::Error) -> StoreError {
     match error {
         redb::Error::Corrupted(_) => StoreError::Fault(format!("the data file is damaged: {error}")),

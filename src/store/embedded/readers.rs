@@ -1,5 +1,5 @@
-//! The threads that read: [`Readers`]. Few of them, however many ask: a read of a file waits for a disk or for a core, and
-//! more threads make neither faster.
+//! The threads that read: [`Readers`]. Few of them, however many ask: a read of a file waits for a disk or for a core,
+//! and more threads make neither faster.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,11 +14,11 @@ use super::data_file::DataFile;
 use super::told;
 use crate::store::StoreError;
 
-/// How many threads read.
+/// The number of threads that read.
 pub(super) const THREADS: usize = 4;
-/// How many reads may wait for a thread; those that find no room wait for it.
+/// The most reads that wait for a thread; those that find no room wait for it.
 const READS_WAITING_MAX: usize = 1024;
-/// How long a read may take, its waiting included.
+/// The longest time that a read may take, its waiting included.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Read = Box<dyn FnOnce(&DataFile) + Send>;

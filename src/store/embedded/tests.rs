@@ -202,7 +202,7 @@ async fn a_start_that_was_cut_off_while_it_made_the_file_is_made_again() {
 }
 
 const ROWS: u64 = 40;
-/// What turns a hang into a failure.
+/// The time after which a hang is a failure.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A store of some rows, closed; its file's bytes.
@@ -215,7 +215,7 @@ async fn written(dir: &Path) -> Vec<u8> {
     std::fs::read(dir.join("products.redb")).unwrap()
 }
 
-/// Opens what was damaged: it is refused with a sentence, or nothing of it is missing and it can be written.
+/// Opens a damaged file: it is refused with a sentence, or nothing of it is missing and it can be written.
 async fn assert_refused_or_whole(dir: &Path, what: &str) -> bool {
     let (feed, _source) = Source::new();
     let (store, writer) = match EmbeddedStore::open(dir, feed, part()) {

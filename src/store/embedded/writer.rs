@@ -18,10 +18,10 @@ use crate::model::product::{Product, ProductId, ProductPatch};
 use crate::store::{Precondition, StoreError};
 use crate::supervisor::Part;
 
-/// How many writes share a commit at most: what bounds the memory of a transaction.
+/// The most writes that share a commit: it bounds the memory of a transaction.
 const COMMIT_WRITES_MAX: usize = 1024;
 
-/// What to write.
+/// A write to make.
 #[derive(Debug)]
 pub(super) enum Write {
     Insert(Product),
@@ -30,7 +30,7 @@ pub(super) enum Write {
     Delete(ProductId),
 }
 
-/// What was written.
+/// A write that was made.
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) inserted: bool,
@@ -39,7 +39,7 @@ pub(super) struct Done {
     pub(super) version: u64,
 }
 
-/// Where the events of the source are told; one that is gone has no subscribers left to miss them.
+/// The channel for the events of the source; one that is gone has no subscribers left to miss them.
 type Feed = mpsc::Sender<SourceEvent>;
 
 type Answer = oneshot::Sender<Result<Done, StoreError>>;
@@ -52,7 +52,7 @@ pub(super) enum Request {
     Stop,
 }
 
-/// What is done together.
+/// The requests that are done together.
 #[derive(Default)]
 struct Batch {
     writes: Vec<(Write, Precondition, Answer)>,

@@ -60,7 +60,7 @@ impl PostgresConfig {
     /// (<https://www.postgresql.org/docs/15/libpq-connect.html#LIBPQ-CONNSTRING>).
     ///
     /// # Errors
-    /// A sentence that says what is wrong with the URL or the certificates that it names.
+    /// A sentence that names the fault of the URL or of the certificates that it names.
     pub fn parse(url: &str) -> Result<Self, ConfigError> {
         let (url, tls) = take_tls_options(url)?;
         let mut config: Config = url.parse().map_err(|_| ConfigError::Unreadable)?;
@@ -78,19 +78,19 @@ impl PostgresConfig {
         self.config.connect(self.connector.clone()).await
     }
 
-    /// The role to connect as.
+    /// Returns the role to connect as.
     pub(super) fn role(&self) -> String {
         self.config.get_user().unwrap_or("the_server").to_owned()
     }
 
-    /// What a pool connects with.
+    /// Returns the settings and the TLS that a pool connects with.
     pub(super) fn for_pool(&self) -> (Config, MakeRustlsConnect) {
         (self.config.clone(), self.connector.clone())
     }
 
-    /// What a connection of the pool is told first: that every statement ends after `statement_timeout`, unless the URL
-    /// says otherwise. A startup parameter would say the same, but `PgBouncer` refuses those that it does not know
-    /// (<https://www.pgbouncer.org/config.html#ignore_startup_parameters>).
+    /// Returns the statement that a connection of the pool is given first: it ends every statement after
+    /// `statement_timeout`, unless the URL says otherwise. A startup parameter would say the same, but `PgBouncer`
+    /// refuses those that it does not know (<https://www.pgbouncer.org/config.html#ignore_startup_parameters>).
     pub(super) fn settings(&self, statement_timeout: Duration) -> String {
         let is_given = self.config.get_options().is_some_and(|options| options.contains("statement_timeout"));
         if is_given { String::new() } else { format!("SET statement_timeout = {}", statement_timeout.as_millis()) }

@@ -1,4 +1,4 @@
-//! Why a statement had no result, and what of it is told to whom: [`Failure`].
+//! The reasons for which a statement had no result, and the part of each that is told, and to whom: [`Failure`].
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
@@ -9,12 +9,12 @@ use super::ANSWER_TIMEOUT;
 use super::sqlstate::Kind;
 use crate::store::{Refusal, StoreError};
 
-/// How many characters of the database's message are told; a trigger may raise any.
+/// The most characters of the database's message that are told; a trigger may raise any.
 const MESSAGE_TOLD_MAX: usize = 500;
-/// The constraint that a taken product id violates: what `migrations/0001_products.sql` has Postgres call it.
+/// The constraint that a taken product id violates, as `migrations/0001_products.sql` has Postgres call it.
 const KEY_CONSTRAINT: &str = "products_pkey";
 
-/// Why a statement had no result.
+/// The reason for which a statement had no result.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// No connection was free, or none could be made.
@@ -35,28 +35,29 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether a product's key was taken.
+    /// Returns true if a product's key was taken.
     pub(super) fn is_taken_key(&self) -> bool {
         let error = self.database().filter(|error| *error.code() == SqlState::UNIQUE_VIOLATION);
         error.is_some_and(|error| error.constraint() == Some(KEY_CONSTRAINT))
     }
 
-    /// Whether the same statement may well succeed when tried at once: the database rolled it back only because of what
-    /// others did at that moment (<https://www.postgresql.org/docs/15/mvcc-serialization-failure-handling.html>), or it was
-    /// prepared before the tables were changed.
+    /// Returns true if the same statement may well succeed when tried at once: the database rolled it back only because
+    /// of what others did at that moment
+    /// (<https://www.postgresql.org/docs/15/mvcc-serialization-failure-handling.html>), or it was prepared before the
+    /// tables were changed.
     pub(super) fn may_pass(&self) -> bool {
         let for_another = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
         self.database().is_some_and(|error| for_another.contains(error.code())) || self.is_stale_statement()
     }
 
-    /// Whether the connection's prepared statement cannot be used any more: its table was changed
-    /// ("cached plan must not change result type"), or somebody deallocated it.
+    /// Returns true if the connection's prepared statement cannot be used any more: its table was changed ("cached plan
+    /// must not change result type"), or somebody deallocated it.
     pub(super) fn is_stale_statement(&self) -> bool {
         let stale = [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME];
         self.database().is_some_and(|error| stale.contains(error.code()))
     }
 
-    /// What the store answers. A connection that cannot be had is an outage, whatever the reason.
+    /// Returns the store's error. A connection that cannot be had is an outage, whatever the reason.
     pub(super) fn into_store_error(self, database: &str) -> StoreError {
         let kind = match &self {
             Self::Pool(_) | Self::Silence => Kind::Unavailable,
@@ -80,7 +81,7 @@ impl Failure {
         }
     }
 
-    /// The database's own words.
+    /// Returns the database's own words.
     fn database(&self) -> Option<&DbError> {
         match self {
             Self::Database(error) => error.as_db_error(),
@@ -89,13 +90,13 @@ impl Failure {
     }
 }
 
-/// Whether a value is of another type than this server knows the column by.
+/// Returns true if a value is of another type than this server knows the column by.
 fn is_unreadable(error: &Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<WrongType>() || source.is::<WasNull>())
 }
 
-/// What a writer may know: the message, and the names of the constraint and the column. Not the detail, which quotes
-/// other rows, and not the context, which quotes statements.
+/// Returns the part that a writer may know: the message, and the names of the constraint and the column. Not the
+/// detail, which quotes other rows, and not the context, which quotes statements.
 fn told(error: &DbError) -> String {
     let mut told: String = error.message().chars().take(MESSAGE_TOLD_MAX).collect();
     for (kind, name) in [("constraint", error.constraint()), ("column", error.column())] {
@@ -106,7 +107,7 @@ fn told(error: &DbError) -> String {
     told
 }
 
-/// The error and its causes, in one line. tokio-postgres names the database's own words only as a cause.
+/// Returns the error and its causes, in one line. tokio-postgres names the database's own words only as a cause.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))

@@ -12,7 +12,7 @@ pub struct Migration {
     pub version: i32,
     /// The name of its file.
     pub name: &'static str,
-    /// What it does; more than one statement, but none that ends the transaction.
+    /// Its statements, of which there may be several, but none that ends the transaction.
     pub sql: &'static str,
 }
 
@@ -29,17 +29,17 @@ pub const MIGRATIONS: &[Migration] = &[
 /// One server migrates a database at a time; those that start with it wait here. The bytes of "rowcast".
 const ADVISORY_LOCK: i64 = 0x72_6f_77_63_61_73_74;
 
-/// Why a database could not be brought to this build's shape. The text never contains a password.
+/// The reason for which a database could not be brought to this build's shape. The text never contains a password.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
-    /// The database did not do what was asked.
+    /// The database did not do the step.
     #[error("migrate {database}: {doing}")]
     Database {
-        /// Which database.
+        /// The database.
         database: String,
-        /// What was tried: `connect`, or the name of a migration.
+        /// The attempt: `connect`, or the name of a migration.
         doing: String,
-        /// What the database said.
+        /// The database's error.
         #[source]
         source: tokio_postgres::Error,
     },
@@ -50,11 +50,11 @@ pub enum MigrateError {
         grants(role)
     )]
     NotAllowed {
-        /// Which database.
+        /// The database.
         database: String,
-        /// What was tried.
+        /// The attempt.
         doing: String,
-        /// What the database said.
+        /// The database's reason.
         reason: String,
         /// The server's role.
         role: String,
@@ -65,14 +65,14 @@ pub enum MigrateError {
          CREATE SCHEMA rowcast, and ?options=-c%20search_path%3Drowcast at the end of the database URL"
     )]
     Occupied {
-        /// Which database.
+        /// The database.
         database: String,
         /// The migration.
         doing: String,
-        /// What the database said.
+        /// The database's reason.
         reason: String,
     },
-    /// A file differs from what was applied under its number.
+    /// A file differs from the one that was applied under its number.
     #[error(
         "{name} was changed after it had been applied to this database; restore it and put the change into a new \
          migration"
@@ -93,12 +93,12 @@ pub enum MigrateError {
 /// servers may do so at once.
 ///
 /// # Errors
-/// See [`MigrateError`]; what was applied before the error stays.
+/// See [`MigrateError`]; the migrations that were applied before the error stay.
 pub async fn migrate(config: &PostgresConfig) -> Result<Vec<&'static str>, MigrateError> {
     apply(config, MIGRATIONS).await
 }
 
-/// [`migrate`] with a given list.
+/// Does as [`migrate`], with a given list.
 ///
 /// # Errors
 /// As [`migrate`].
@@ -200,7 +200,7 @@ fn failed(config: &PostgresConfig, doing: &str, source: tokio_postgres::Error) -
     }
 }
 
-/// The rights that a server's role needs once all is applied.
+/// Returns the rights that a server's role needs once all is applied.
 fn grants(role: &str) -> String {
     let role = if role.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
         role.to_owned()

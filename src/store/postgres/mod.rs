@@ -1,6 +1,6 @@
 //! Products in Postgres: [`PostgresStore`]. Versions and notifications are the triggers' work
-//! (`migrations/0001_products.sql`), so that writers with plain SQL get them too. A write with a precondition is one call of
-//! a function that locks the row, looks at its version and writes (`migrations/0002_conditional_writes.sql`).
+//! (`migrations/0001_products.sql`), so that writers with plain SQL get them too. A write with a precondition is one
+//! call of a function that locks the row, looks at its version and writes (`migrations/0002_conditional_writes.sql`).
 
 pub mod config;
 mod failure;
@@ -25,16 +25,16 @@ pub(crate) use self::failure::chain;
 use crate::model::product::{Product, ProductId, ProductPatch};
 use crate::store::{Page, Precondition, Put, StoreError, Versioned, Versions};
 
-/// How many connections the requests share; those that find none free wait 2 s.
+/// The number of connections that the requests share; those that find none free wait 2 s.
 pub const POOL_CONNECTIONS_MAX: usize = 16;
 const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// When no answer comes, not even the one that the statement took too long, the connection is given up.
+/// The time after which a connection is given up if no answer comes, not even the one that the statement took too long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 const _: () = assert!(ANSWER_TIMEOUT.as_millis() > STATEMENT_TIMEOUT.as_millis());
 
-/// How often a write is tried that the database rolled back for the sake of another transaction.
+/// The most tries of a write that the database rolled back for the sake of another transaction.
 const TRIES_MAX: u32 = 5;
 
 /// A page of the list, by the sizes of its texts, which Postgres knows without reading them where they are stored apart
@@ -72,7 +72,7 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// A store that connects when it is first used.
+    /// Makes a store that connects when it is first used.
     #[must_use]
     pub fn new(config: &PostgresConfig) -> Self {
         let (pg_config, connector) = config.for_pool();
@@ -95,8 +95,8 @@ impl PostgresStore {
         Self { pool, database: config.to_string() }
     }
 
-    /// At most `limit` products by id, from the first one after `after`: as many as have `bytes_max` bytes of text together,
-    /// but at least one.
+    /// Returns at most `limit` products by id, from the first one after `after`: as many as have `bytes_max` bytes of
+    /// text together, but at least one.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -110,7 +110,7 @@ impl PostgresStore {
         Ok(Page { products: self.told(rows.iter().map(versioned).collect())?, more })
     }
 
-    /// The product with this id.
+    /// Returns the product with this id.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
@@ -136,7 +136,7 @@ impl PostgresStore {
         }
     }
 
-    /// Writes a whole product, whether it was there or not, and answers which with its version.
+    /// Writes a whole product, new or not, and answers which with its version.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -195,7 +195,7 @@ impl PostgresStore {
         version.map(i64::cast_unsigned).ok_or(StoreError::NotFound(id))
     }
 
-    /// One round trip.
+    /// Makes one round trip.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -203,13 +203,14 @@ impl PostgresStore {
         self.query(CHECK, &[]).await.map(|_| ())
     }
 
-    /// The message of a change that was too long for its notification, unless it was removed since.
+    /// Returns the message of a change that was too long for its notification, unless it was removed since.
     pub(crate) async fn oversize_message(&self, version: u64) -> Result<Option<String>, StoreError> {
         let rows = self.query(OVERSIZE_MESSAGE, &[&version.cast_signed()]).await?;
         self.told(rows.first().map(|row| column(row, "message")).transpose())
     }
 
-    /// Why a product is not inserted under its condition. Nothing is written, so that it may be looked at afterwards.
+    /// Returns the reason for which a product is not inserted under its condition. Nothing is written, so that it may
+    /// be looked at afterwards.
     async fn not_inserted(&self, id: ProductId, condition: &Precondition) -> StoreError {
         if condition.is_none() {
             return StoreError::Exists(id);
@@ -222,7 +223,7 @@ impl PostgresStore {
         if condition.holds(version) { StoreError::Exists(id) } else { StoreError::PreconditionFailed(id) }
     }
 
-    /// Whether the row that a conditional write locked was there and met the condition.
+    /// Checks that the row that a conditional write locked was there and met the condition.
     fn met(&self, row: &Row, id: ProductId) -> Result<(), StoreError> {
         match self.told(column(row, "met"))? {
             Some(true) => Ok(()),
@@ -271,7 +272,7 @@ impl PostgresStore {
     }
 }
 
-/// What a statement takes in place of `$1` and so on.
+/// The values that a statement takes in place of `$1` and so on.
 type Arguments<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// A precondition as the functions take it (`migrations/0002_conditional_writes.sql`).
@@ -296,7 +297,7 @@ impl From<Precondition> for Condition {
     }
 }
 
-/// The versions of a list that a row can have at all.
+/// Returns the versions of a list that a row can have at all.
 fn numbers(versions: Option<Versions>) -> Option<Vec<i64>> {
     match versions {
         None | Some(Versions::Any) => None,
@@ -329,17 +330,17 @@ fn versioned(row: &Row) -> Result<Versioned, Failure> {
     })
 }
 
-/// A column of what was written.
+/// Reads a column of the written row.
 fn written<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Result<T, Failure> {
     column::<Option<T>>(row, name)?.ok_or(Failure::LeftOut)
 }
 
-/// A column that is never negative.
+/// Reads a column that is never negative.
 fn number(row: &Row, name: &str) -> Result<u64, Failure> {
     column::<i64>(row, name).map(i64::cast_unsigned)
 }
 
-/// A column, whose type somebody may have changed since the migration.
+/// Reads a column, whose type somebody may have changed since the migration.
 fn column<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Result<T, Failure> {
     Ok(row.try_get(name)?)
 }

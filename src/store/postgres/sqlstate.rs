@@ -1,16 +1,16 @@
-//! What a database's *no* means to whoever asked: [`Kind::of`], from its SQLSTATE. Pure.
+//! The meaning of a database's *no* to whoever asked: [`Kind::of`], from its SQLSTATE. Pure.
 //! <https://www.postgresql.org/docs/15/errcodes-appendix.html>
 
 use self::Kind::{Fault, Refused, Unavailable};
 use crate::store::Refusal;
 use crate::store::Refusal::{Conflict, Denied, Invalid, Unrepresentable};
 
-/// What an error of the database means to whoever asked.
+/// The meaning of a database's error to whoever asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// It will not be done as it was asked.
     Refused(Refusal),
-    /// Asking again may help: nothing is wrong with what was asked.
+    /// Asking again may help: nothing is wrong with the request.
     Unavailable,
     /// The database is not as this server expects it. Only its operator can help.
     Fault,
@@ -32,7 +32,7 @@ const BY_CODE: [(&str, Kind); 12] = [
     ("P0004", Refused(Invalid)),         // assert_failure, likewise
 ];
 
-/// What the other codes of a class mean; those of a class that is not here are [`Fault`].
+/// The meaning of the other codes of a class; those of a class that is not here are [`Fault`].
 const BY_CLASS: [(&str, Kind); 6] = [
     ("08", Unavailable),       // connection exception
     ("22", Refused(Invalid)),  // data exception
@@ -43,7 +43,7 @@ const BY_CLASS: [(&str, Kind); 6] = [
 ];
 
 impl Kind {
-    /// The meaning of an SQLSTATE.
+    /// Returns the meaning of an SQLSTATE.
     pub(super) fn of(code: &str) -> Self {
         let is_code = |(known, _): &&(&str, Self)| code == *known;
         let is_class = |(class, _): &&(&str, Self)| code.len() == 5 && code.starts_with(class);

@@ -16,7 +16,8 @@ use crate::transport::tls::AnyNameVerifier;
 /// The stream of a connection that may be encrypted.
 pub(crate) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
-/// How much of the server's identity is verified; `prefer` falls back to plain text, the others after it do not.
+/// The extent to which the server's identity is verified; `prefer` falls back to plain text, the others after it do
+/// not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TlsMode {
     Disable,
@@ -38,7 +39,7 @@ impl TlsMode {
         })
     }
 
-    /// What tokio-postgres has to know: whether to ask for TLS and whether to insist.
+    /// Returns the mode for tokio-postgres: it asks for TLS or not, and insists or not.
     pub(super) const fn negotiation(self) -> SslMode {
         match self {
             Self::Disable => SslMode::Disable,
@@ -97,7 +98,7 @@ fn load_file(path: &str) -> Result<RootCertStore, String> {
     if roots.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(roots) }
 }
 
-/// What opens the TLS of a connection in this mode.
+/// Returns the connector that opens the TLS of a connection in this mode.
 pub(super) fn connector(mode: TlsMode, roots: &Roots) -> Result<MakeRustlsConnect, ConfigError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -110,12 +111,14 @@ pub(super) fn connector(mode: TlsMode, roots: &Roots) -> Result<MakeRustlsConnec
         let verifier = Arc::new(AnyNameVerifier::new(roots, provider));
         builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
     };
-    // What a server from 17 on asks for when TLS comes first: https://www.postgresql.org/docs/17/protocol-flow.html
+    // The protocol that a server from 17 on asks for when TLS comes first:
+    // https://www.postgresql.org/docs/17/protocol-flow.html
     config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// `verify-ca` does, and so does `require` where certificates to trust are given, as in libpq.
+/// Returns true if the mode verifies the chain: `verify-ca` does, and so does `require` where certificates to trust are
+/// given, as in libpq.
 fn verifies_chain(mode: TlsMode, roots: &Roots) -> bool {
     mode == TlsMode::VerifyCa || mode == TlsMode::Require && matches!(roots, Roots::File(_))
 }

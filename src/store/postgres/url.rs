@@ -1,7 +1,7 @@
 //! The options about TLS in a database URL, which are taken out of it because tokio-postgres knows only some of their
 //! values: [`take_tls_options`].
 //!
-//! Taken out by hand, since what is a URL to libpq is none to RFC 3986: several hosts with a port each, a question mark
+//! Taken out by hand, since a URL of libpq may be none of RFC 3986: several hosts with a port each, a question mark
 //! in a password, a plus sign that is no space.
 
 use std::borrow::Cow;
@@ -32,7 +32,7 @@ impl TlsOptions {
     }
 }
 
-/// Splits a URL, in either form, into the rest of it and what it says about TLS.
+/// Splits a URL, in either form, into the rest of it and its options for TLS.
 pub(super) fn take_tls_options(url: &str) -> Result<(String, TlsOptions), ConfigError> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         take_from_url(url)
@@ -75,7 +75,7 @@ fn take_from_pairs(text: &str) -> Result<(String, TlsOptions), ConfigError> {
     Ok((kept, tls))
 }
 
-/// The end of the value that `text` begins with: behind its closing quote, or before white space.
+/// Returns the end of the value that `text` begins with: behind its closing quote, or before white space.
 fn value_end(text: &str) -> Option<usize> {
     let is_quoted = text.starts_with('\'');
     let mut is_escaped = false;
