@@ -1,4 +1,4 @@
-//! What Postgres' tables hold only for a while, and how it is removed: [`keep_house`].
+//! The removal of the rows that Postgres' tables hold only for a while: [`keep_house`].
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use tokio_postgres::{Client, Error};
 
 use crate::store::postgres::chain;
 
-/// How long one statement may take; what is left then is left for the next time.
+/// The time that one statement may take; the rows that are left then are left for the next time.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
-/// How many statements [`keep_house`] makes.
+/// The number of statements that [`keep_house`] makes.
 pub(super) const STATEMENTS: u32 = 4;
 
 /// Messages too long for a notification, once every server has had the time to read them.
@@ -30,9 +30,9 @@ const MARK_TOMBSTONES: &str = "UPDATE product_tombstones SET horizon = pg_curren
      (SELECT product_id FROM product_tombstones WHERE horizon IS NULL AND version <= $1 LIMIT 100000 \
      FOR UPDATE SKIP LOCKED)";
 
-/// Removes what nobody needs any more. What the database refuses is logged and left for the next time; an error is one
-/// of the connection. A tombstone takes two calls: one that marks it, and a later one that finds the transactions of
-/// that time over.
+/// Removes the rows that nobody needs any more. A refusal of the database is logged and its rows are left for the next
+/// time; an error is one of the connection. A tombstone takes two calls: one that marks it, and a later one that finds
+/// the transactions of that time over.
 pub(super) async fn keep_house(client: &Client) -> Result<(), Error> {
     match remove_and_mark(client).await {
         Err(error) if error.as_db_error().is_some() => {

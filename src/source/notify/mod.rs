@@ -32,23 +32,23 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
-/// How often the message of an oversize change is asked for.
+/// The most times that the message of an oversize change is asked for.
 const OVERSIZE_TRIES: u32 = 3;
 
-/// Of a payload that is not ours, how many characters the log shows.
+/// The most characters of a foreign payload that the log shows.
 const FOREIGN_SHOWN_MAX: usize = 80;
 
-/// When a connection that says nothing is taken for dead.
+/// The times after which a connection that says nothing is taken for dead.
 #[derive(Clone, Copy, Debug)]
 pub struct Vigilance {
-    /// How often the connection has to prove itself alive, which it does by keeping house.
+    /// The interval at which the connection has to prove itself alive, which it does by keeping house.
     pub proof_interval: Duration,
-    /// How long the database may say nothing at all while an answer is due.
+    /// The longest time for which the database may say nothing at all while an answer is due.
     pub silence_max: Duration,
 }
 
 impl Vigilance {
-    /// What a server uses: within 90 s of silence it knows.
+    /// A server's times: within 90 s of silence it knows.
     pub const DEFAULT: Self = Self { proof_interval: Duration::from_mins(1), silence_max: Duration::from_secs(20) };
 }
 
@@ -59,17 +59,17 @@ const _: () = {
     assert!(silence_max.as_secs() > housekeeping::STATEMENTS as u64 * housekeeping::STATEMENT_TIMEOUT.as_secs());
 };
 
-/// What is fed, and in which order.
+/// The channel of the source's events, which keeps their order.
 type Feed = mpsc::Sender<SourceEvent>;
 
 /// Feeds every change that the database notifies, until nobody takes them any more: a barrier once `LISTEN` was
-/// answered, then the changes, and a gap when the connection is lost. It is opened again; the changes that were committed
-/// between the gap and the next barrier are not fed.
+/// answered, then the changes, and a gap when the connection is lost. It is opened again; the changes that were
+/// committed between the gap and the next barrier are not fed.
 pub async fn listen(config: PostgresConfig, store: PostgresStore, feed: Feed) {
     listen_with(config, store, feed, Vigilance::DEFAULT).await;
 }
 
-/// [`listen`] with another vigilance.
+/// Does as [`listen`], with another vigilance.
 pub async fn listen_with(config: PostgresConfig, store: PostgresStore, feed: Feed, vigilance: Vigilance) {
     let random = RandomState::new();
     let mut failures = 0;
@@ -91,7 +91,7 @@ pub async fn listen_with(config: PostgresConfig, store: PostgresStore, feed: Fee
     }
 }
 
-/// Why a session ended before its time.
+/// The reason for which a session ended before its time.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
     #[error("{}", chain(.0))]
@@ -104,8 +104,8 @@ enum Lost {
     Closed,
 }
 
-/// One connection, from its opening until it is lost, or until the feed's receiver is gone. Sets `hears` with its
-/// barrier: what is lost then is a gap.
+/// Serves one connection, from its opening until it is lost, or until the feed's receiver is gone. Sets `hears` with
+/// its barrier: every loss after that is a gap.
 async fn session(
     config: &PostgresConfig,
     store: &PostgresStore,
@@ -165,7 +165,7 @@ async fn answer(statement: &mut Option<Statement<'_>>) -> Result<(), Error> {
     }
 }
 
-/// The payload of the next notification, or `None` for a message of another kind.
+/// Returns the payload of the next notification, or `None` for a message of another kind.
 async fn next_message(connection: &mut Connection<Socket, TlsStream>) -> Result<Option<String>, Lost> {
     match poll_fn(|context| connection.poll_message(context)).await {
         Some(Ok(AsyncMessage::Notification(notification))) => Ok(Some(notification.payload().to_owned())),
@@ -175,7 +175,7 @@ async fn next_message(connection: &mut Connection<Socket, TlsStream>) -> Result<
     }
 }
 
-/// Feeds the change that a payload tells of, and answers whether changes are wanted.
+/// Feeds the change that a payload tells of, and returns true while changes are wanted.
 async fn forward(payload: String, store: &PostgresStore, feed: &Feed) -> bool {
     let Some(notification) = parse(&payload) else {
         let payload: String = payload.chars().take(FOREIGN_SHOWN_MAX).collect();
@@ -195,7 +195,8 @@ async fn forward(payload: String, store: &PostgresStore, feed: &Feed) -> bool {
     feed.send(SourceEvent::Change(change)).await.is_ok()
 }
 
-/// The message of an oversize change, or, where it cannot be had, one that tells at least which product changed.
+/// Returns the message of an oversize change, or, where it cannot be had, one that tells at least which product
+/// changed.
 async fn oversize_message(notification: Notification, payload: &str, store: &PostgresStore) -> String {
     for _ in 0..OVERSIZE_TRIES {
         match store.oversize_message(notification.version).await {
@@ -210,12 +211,12 @@ async fn oversize_message(notification: Notification, payload: &str, store: &Pos
     with_id_alone(payload)
 }
 
-/// `{…,"productId":1}` as `{…,"product":{"productId":1}}`.
+/// Rewrites `{…,"productId":1}` as `{…,"product":{"productId":1}}`.
 fn with_id_alone(short: &str) -> String {
     short.replace(r#""productId":"#, r#""product":{"productId":"#) + "}"
 }
 
-/// How long to wait after so many failures in a row: twice as long each time, less a random part of up to a quarter.
+/// Returns the wait after so many failures in a row: twice as long each time, less a random part of up to a quarter.
 fn backoff(failures: u32, random: u64) -> Duration {
     let doublings = failures.saturating_sub(1).min(8);
     let most = (BACKOFF_FIRST * 2_u32.pow(doublings)).min(BACKOFF_MAX);

@@ -1,19 +1,19 @@
-//! What a notification says, read from its first bytes: [`parse`]. Pure.
+//! The content of a notification, read from its first bytes: [`parse`]. Pure.
 
 use crate::model::product::ProductId;
 
 /// A payload that one of the products' triggers built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notification {
-    /// Which product changed.
+    /// The product that changed.
     pub product_id: ProductId,
     /// The version of the change.
     pub version: u64,
-    /// Where the message for subscribers is.
+    /// The place of the message for subscribers.
     pub message: MessageAt,
 }
 
-/// Where the message of a change is.
+/// The place of the message of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageAt {
     /// The payload is the message.
@@ -47,7 +47,7 @@ fn notification(id: u64, version: u64, message: MessageAt, is_whole: bool) -> Op
     is_whole.then_some(Notification { product_id, version, message })
 }
 
-/// The digits that `text` begins with as a number that a bigint holds, and what follows them.
+/// Splits `text` into the digits that it begins with, as a number that a bigint holds, and the rest.
 fn number(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
