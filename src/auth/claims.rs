@@ -22,7 +22,7 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// The grant of these claims at `now`, since 1970.
+    /// Returns the grant of these claims at `now`, since 1970.
     pub(super) fn grant(&self, now: Duration) -> Result<Grant, TokenError> {
         let expires_at = time(self.exp.as_ref())?.ok_or(TokenError::Times)?;
         let not_before = time(self.nbf.as_ref())?.unwrap_or_default();
@@ -37,13 +37,13 @@ impl Claims {
     }
 }
 
-/// A `NumericDate`: seconds since 1970, which may have a fraction (RFC 7519, §2).
+/// Reads a `NumericDate`: seconds since 1970, which may have a fraction (RFC 7519, §2).
 fn time(claim: Option<&Value>) -> Result<Option<Duration>, TokenError> {
     let seconds = |value: &Value| Duration::try_from_secs_f64(value.as_f64()?).ok();
     claim.map(|value| seconds(value).ok_or(TokenError::Times)).transpose()
 }
 
-/// The rights in the claim `rowcast`; none where it, or a member of it, is missing.
+/// Returns the rights in the claim `rowcast`; none where it, or a member of it, is missing.
 fn rights(claim: Option<&Value>) -> Option<(Read, bool)> {
     let Some(claim) = claim else { return Some((Read::ranges(Vec::new()), false)) };
     let claim = claim.as_object()?;
@@ -56,7 +56,7 @@ fn rights(claim: Option<&Value>) -> Option<(Read, bool)> {
     Some((read, write))
 }
 
-/// `7`, or `"7-9"` with both ends.
+/// Reads `7`, or `"7-9"` with both ends.
 fn range(value: &Value) -> Option<(ProductId, ProductId)> {
     if let Some(number) = value.as_u64() {
         let id = ProductId::new(number)?;

@@ -12,7 +12,7 @@ pub struct Grant {
     expires_at: Duration,
 }
 
-/// Which products may be read.
+/// The products that may be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Read {
     All,
@@ -21,7 +21,7 @@ pub(super) enum Read {
 }
 
 impl Read {
-    /// All that these ranges cover; they may overlap.
+    /// Returns all that these ranges cover; they may overlap.
     pub(super) fn ranges(mut ranges: Vec<(ProductId, ProductId)>) -> Self {
         ranges.sort_unstable();
         ranges.dedup_by(|next, merged| {
@@ -40,19 +40,19 @@ impl Grant {
         Self { read, write, expires_at }
     }
 
-    /// Tells whether this product may be read and subscribed to.
+    /// Returns true if this product may be read and subscribed to.
     #[must_use]
     pub fn may_read(&self, id: ProductId) -> bool {
         self.next_readable(id).is_some_and(|(first, _)| first == id)
     }
 
-    /// Tells whether products may be written.
+    /// Returns true if products may be written.
     #[must_use]
     pub const fn may_write(&self) -> bool {
         self.write
     }
 
-    /// The first range of products from `id` on that may be read: its first and its last.
+    /// Returns the first range of products from `id` on that may be read: its first and its last.
     #[must_use]
     pub fn next_readable(&self, id: ProductId) -> Option<(ProductId, ProductId)> {
         match &self.read {
@@ -64,7 +64,7 @@ impl Grant {
         }
     }
 
-    /// The time for which it is valid from `now` on, both since 1970; zero when it has expired.
+    /// Returns the time for which it is valid from `now` on, both since 1970; zero when it has expired.
     #[must_use]
     pub const fn remaining(&self, now: Duration) -> Duration {
         self.expires_at.saturating_sub(now)

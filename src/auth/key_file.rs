@@ -22,7 +22,7 @@ const SECRET_BYTES_MIN: usize = 32;
 /// The lengths of an RSA modulus: at least 2048 bits (RFC 7518, §3.3), and at most what ring checks signatures with.
 const RSA_BYTES: RangeInclusive<usize> = 2048 / 8..=8192 / 8;
 
-/// A key, and the one algorithm that it is for: what a token says of its algorithm never chooses how it is checked.
+/// A key, and the one algorithm that it is for: the algorithm that a token names never decides the check.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     pub(super) id: KeyId,
@@ -35,7 +35,7 @@ pub(super) struct Key {
 pub(super) enum KeyId {
     /// The `kid` in a set of keys.
     Given(String),
-    /// A key without a `kid`: the name of its file, without what follows the last dot.
+    /// A key without a `kid`: the name of its file, without the part after the last dot.
     File(String),
 }
 
@@ -47,7 +47,7 @@ impl KeyId {
     }
 }
 
-/// The reason for which a file of keys cannot be used; its text says what to do about it.
+/// The reason for which a file of keys cannot be used; its text names the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The operating system.
@@ -98,7 +98,7 @@ pub enum KeyError {
     EmptySet,
 }
 
-/// The keys in a file; at least one.
+/// Reads the keys in a file; at least one.
 pub(super) fn read(path: &Path) -> Result<Vec<Key>, KeyError> {
     let content = pem::read(path)?;
     let id = KeyId::File(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
@@ -188,7 +188,7 @@ fn key_set(json: &[u8], file: &KeyId) -> Result<Vec<Key>, KeyError> {
     if keys.is_empty() { Err(KeyError::EmptySet) } else { Ok(keys) }
 }
 
-/// The algorithm of a key: that of its kind; an RSA key, which several fit, may name one.
+/// Returns the algorithm of a key: that of its kind; an RSA key, which several fit, may name one.
 fn algorithm_of(jwk: &Jwk) -> Option<Algorithm> {
     if jwk.common.public_key_use.as_ref().is_some_and(|usage| *usage != PublicKeyUse::Signature) {
         return None;

@@ -63,7 +63,7 @@ impl Keys {
         Ok(Self { keys, expected })
     }
 
-    /// The grant of a token at `now`, since 1970.
+    /// Returns the grant of a token at `now`, since 1970.
     ///
     /// # Errors
     /// The reason for which it is not accepted.
@@ -87,8 +87,8 @@ impl Keys {
         Err(TokenError::Signature)
     }
 
-    /// The keys that may have signed a token: those that its `kid` names, or all where it has none; and of these the
-    /// ones for its algorithm. A single key that has no `kid` of its own is one whatever the token calls it.
+    /// Returns the keys that may have signed a token: those that its `kid` names, or all where it has none; and of
+    /// these the ones for its algorithm. A single key that has no `kid` of its own is one whatever the token calls it.
     fn candidates(&self, header: &Header) -> impl Iterator<Item = &Key> {
         let is_only = matches!(&self.keys[..], [Key { id: KeyId::File(_), .. }]);
         self.keys.iter().filter(move |key| {
@@ -97,7 +97,7 @@ impl Keys {
         })
     }
 
-    /// The claims of a token that this key has signed.
+    /// Returns the claims of a token that this key has signed.
     fn claims(&self, token: &str, key: &Key) -> Result<Claims, TokenError> {
         let mut validation = Validation::new(key.algorithm);
         // The times are checked with the claims, under the clock that the caller reads.

@@ -1,7 +1,7 @@
 //! Access: tokens, the keys that they are checked with, and the rights that they give. Pure: no HTTP, no clock.
 //!
 //! A token is a JWT (RFC 7519) in the compact form of a JWS (RFC 7515). Its `exp` is required, and its claim `rowcast`
-//! says what it grants:
+//! lists its rights:
 //!
 //! ```json
 //! {"exp": 1789000000, "rowcast": {"read": [1, 2, "100-199"], "write": false}}
@@ -41,10 +41,10 @@ pub enum TokenError {
     /// Before `nbf`.
     #[error("the token is not valid yet")]
     NotYet,
-    /// `aud` is not what `--jwt-audience` says.
+    /// `aud` is not the value of `--jwt-audience`.
     #[error("the token is for another audience")]
     Audience,
-    /// `iss` is not what `--jwt-issuer` says.
+    /// `iss` is not the value of `--jwt-issuer`.
     #[error("the token is from another issuer")]
     Issuer,
     /// A time is missing or is none.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::model::product::{Product, ProductId};
 
-/// What was done to the row.
+/// The kind of change to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// The product came into being.
@@ -16,7 +16,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The word that subscribers read.
+    /// Returns the word that subscribers read.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -30,17 +30,17 @@ impl Action {
 /// One committed insert, update or delete of one product.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Which product changed.
+    /// The product that changed.
     pub product_id: ProductId,
     /// A number that only grows for one product, deletes included.
     pub version: u64,
-    /// What subscribers are told.
+    /// The content for subscribers.
     pub body: ChangeBody,
-    /// When this process learned that the change is committed.
+    /// The time at which this process learned that the change is committed.
     pub committed_at: Instant,
 }
 
-/// What a change tells, in the form in which its source has it.
+/// The content of a change, in the form in which its source has it.
 #[derive(Clone, Debug)]
 pub enum ChangeBody {
     /// The row, yet to be encoded.
@@ -50,7 +50,7 @@ pub enum ChangeBody {
 }
 
 impl Change {
-    /// A change that was committed just now, with the row as it is (for a delete: as it was).
+    /// Makes a change that was committed just now, with the row as it is (for a delete: as it was).
     #[must_use]
     pub fn of_row(action: Action, version: u64, product: Product) -> Self {
         Self {

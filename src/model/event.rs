@@ -1,9 +1,9 @@
-//! What a source tells, in one order: [`SourceEvent`].
+//! The events of a source, in one order: [`SourceEvent`].
 
 use crate::model::change::Change;
 
-/// One thing that a source tells. What counts is the order in which it is told: an event says something of what came
-/// before it and of what comes after it.
+/// One thing that a source tells. The order of events counts: an event says something of all that came before it and of
+/// all that comes after it.
 #[derive(Clone, Debug)]
 pub enum SourceEvent {
     /// A change was committed.

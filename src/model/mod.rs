@@ -1,4 +1,4 @@
-//! The nouns: [`product`], the row, [`change`], what happened to it, and [`event`], what a source tells of it. No I/O.
+//! The nouns: [`product`], the row, [`change`], a change to it, and [`event`], an event of a source. No I/O.
 
 pub mod change;
 pub mod event;

@@ -1,4 +1,4 @@
-//! The row that Rowcast casts: [`Product`], its key [`ProductId`], and what a writer may send.
+//! The row that Rowcast casts: [`Product`], its key [`ProductId`], and the bodies that a writer may send.
 
 use std::fmt;
 
@@ -14,13 +14,13 @@ impl ProductId {
     /// The greatest id, `Number.MAX_SAFE_INTEGER` in JavaScript (ECMA-262, §21.1.2.6).
     pub const MAX: Self = Self((1 << 53) - 1);
 
-    /// The id with this number, or `None` above [`ProductId::MAX`].
+    /// Returns the id with this number, or `None` above [`ProductId::MAX`].
     #[must_use]
     pub const fn new(number: u64) -> Option<Self> {
         if number <= Self::MAX.0 { Some(Self(number)) } else { None }
     }
 
-    /// The id as a number.
+    /// Returns the id as a number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -49,11 +49,11 @@ impl<'de> Deserialize<'de> for ProductId {
 pub struct Product {
     /// The key.
     pub product_id: ProductId,
-    /// Who makes it.
+    /// The maker.
     pub manufacturer: String,
     /// The price with its currency, as the writer gave it: `"500EUR"`.
     pub price_per_unit: String,
-    /// How many there are.
+    /// The number of units that there are.
     pub units_available: i64,
     /// Its name.
     pub product_name: String,
@@ -64,7 +64,7 @@ impl Product {
     /// (which only SQL can write) is cast with its id alone.
     pub const JSON_BYTES_MAX: usize = 1024 * 1024;
 
-    /// Refuses what one of the stores could not hold.
+    /// Refuses a product that one of the stores could not hold.
     ///
     /// # Errors
     /// The sentence to tell the writer.
@@ -103,7 +103,7 @@ pub struct ProductBody {
 }
 
 impl ProductBody {
-    /// The product that this body describes, under `product_id`.
+    /// Returns the product that this body describes, under `product_id`.
     #[must_use]
     pub fn into_product(self, product_id: ProductId) -> Product {
         Product {
@@ -141,7 +141,7 @@ pub struct ProductPatch {
 }
 
 impl ProductPatch {
-    /// Refuses what [`Product::check`] would refuse.
+    /// Refuses a patch that [`Product::check`] would refuse.
     ///
     /// # Errors
     /// The sentence to tell the writer.
@@ -153,7 +153,7 @@ impl ProductPatch {
         ])
     }
 
-    /// `product` with the fields of this patch.
+    /// Returns `product` with the fields of this patch.
     #[must_use]
     pub fn apply(self, product: Product) -> Product {
         Product {
