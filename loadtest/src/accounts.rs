@@ -1,5 +1,5 @@
-//! Whether every change arrived, once and in order: what the publishers were answered ([`Published`]) against what each
-//! socket received ([`Accounts`]). Pure.
+//! Proof that every change arrived, once and in order: the answers to the publishers ([`Published`]) against the
+//! changes that each socket received ([`Accounts`]). Pure.
 //!
 //! A subscription keeps four numbers, whatever it receives: first, last, count and sum of the versions. Growing
 //! versions of which count and sum agree with those that were published are the same versions.
@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::workload::Workload;
 
-/// What one subscription received.
+/// The changes that one subscription received.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     first: u64,
@@ -17,7 +17,7 @@ struct Tally {
     sum: u64,
 }
 
-/// What is wrong.
+/// A fault of one subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) socket: usize,
@@ -36,9 +36,9 @@ impl fmt::Display for Fault {
 pub(crate) struct Published {
     lanes: u32,
     versions: Vec<Vec<u64>>,
-    /// How many changes.
+    /// The number of changes.
     pub(crate) changes: u64,
-    /// How many deliveries they make.
+    /// The number of deliveries that they make.
     pub(crate) deliveries: u64,
 }
 
@@ -48,7 +48,7 @@ impl Published {
         Self { lanes, versions, changes: 0, deliveries: 0 }
     }
 
-    /// A change was answered for.
+    /// Counts a change that was answered for.
     pub(crate) fn add(&mut self, product: u32, version: u64, subscribers: u32) {
         let lane = (version % u64::from(self.lanes)) as usize;
         self.versions[product as usize * self.lanes as usize + lane].push(version);
@@ -68,7 +68,7 @@ impl Published {
     }
 }
 
-/// What all sockets received.
+/// The changes that all sockets received.
 pub(crate) struct Accounts {
     lanes: usize,
     tallies: Vec<Tally>,
@@ -78,15 +78,15 @@ pub(crate) struct Accounts {
     /// Changes that notices named.
     pub(crate) skipped: u64,
     faults: Vec<Fault>,
-    /// How many faults there are, those that are not kept included.
+    /// The number of faults, those that are not kept included.
     pub(crate) faults_count: u64,
     /// Sockets that were opened again, which do not know all changes.
     reopened: Vec<bool>,
-    /// What they received before.
+    /// The changes that they received before.
     closed: Vec<Life>,
 }
 
-/// What a socket received from its opening to its end.
+/// The changes that a socket received from its opening to its end.
 struct Life {
     socket: usize,
     tallies: Vec<Tally>,
@@ -95,7 +95,7 @@ struct Life {
     is_whole: bool,
 }
 
-/// How many faults are told apart; one is enough to fail.
+/// The most faults that are told apart; one is enough to fail.
 const FAULTS_KEPT: usize = 10;
 
 impl Accounts {
@@ -113,7 +113,7 @@ impl Accounts {
         }
     }
 
-    /// A socket received a change. `place` is that of its subscription.
+    /// Counts a change that a socket received. `place` is that of its subscription.
     #[inline]
     pub(crate) fn receive(&mut self, socket: usize, place: Option<usize>, product: u32, version: u64) {
         self.received += 1;
@@ -134,13 +134,13 @@ impl Accounts {
         }
     }
 
-    /// A socket was told that it does not get `count` changes.
+    /// Counts `count` changes that a socket was told that it does not get.
     pub(crate) fn skip(&mut self, socket: usize, count: u64) {
         self.skipped += count;
         self.skipped_by_socket[socket] += count;
     }
 
-    /// Something else is wrong with a socket.
+    /// Records another fault of a socket.
     pub(crate) fn fault(&mut self, socket: usize, product: u32, what: String) {
         self.faults_count += 1;
         if self.faults.len() < FAULTS_KEPT {
@@ -148,8 +148,8 @@ impl Accounts {
         }
     }
 
-    /// A socket was closed and is opened again: it begins anew, and what it had is checked with the rest, since the
-    /// publishers may not have heard of all of it yet.
+    /// Begins a socket anew that was closed and is opened again; the changes that it had are checked with the rest,
+    /// since the publishers may not have heard of all of them yet.
     pub(crate) fn reopen(&mut self, socket: usize, workload: &Workload) {
         let per_socket = workload.ids_per_connection * self.lanes;
         let tallies = &mut self.tallies[socket * per_socket..(socket + 1) * per_socket];
@@ -186,7 +186,7 @@ impl Accounts {
                 faults.extend(missing.map(|missing| (product, missing.what)));
             }
         }
-        // Which of several are named in a notice cannot be told, but how many can.
+        // A notice does not tell which of several it names, but it tells their number.
         let only_missing = faults.iter().all(|(_, what)| what.starts_with(MISSING));
         let named = skipped.cast_signed();
         let all_named = if life.is_whole { missing_count == named } else { missing_count <= named };
@@ -204,8 +204,8 @@ impl Accounts {
 
 const MISSING: &str = "missing ";
 
-/// The versions that this subscription had to see. A socket that was opened during the run is held to what lies between
-/// its first and its last.
+/// Returns the versions that this subscription had to see. A socket that was opened during the run is held to what lies
+/// between its first and its last.
 fn expected<'a>(versions: &'a [u64], tally: &Tally, is_whole: bool) -> &'a [u64] {
     if is_whole {
         return versions;
@@ -223,7 +223,7 @@ struct Missing {
     what: String,
 }
 
-/// What a subscription lacks of `expected`, said as exactly as four numbers allow.
+/// Returns the part of `expected` that a subscription lacks, said as exactly as four numbers allow.
 fn compare(tally: &Tally, expected: &[u64]) -> Option<Missing> {
     let sum = expected.iter().fold(0u64, |sum, version| sum.wrapping_add(*version));
     if tally.count == expected.len() as u64 && tally.sum == sum {

@@ -46,7 +46,7 @@ const EXAMPLES: &str = "Examples:
 The server has to be on this machine, and fanout writes its products 1 to P: use one of its own. On two processors, keep the two apart: taskset -c 0 rowcast …, and
 taskset -c 1 rowcast-load …. Exit code 1 means that a change was lost, repeated or out of order, and says which.";
 
-/// What it can do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Readers that subscribe, publishers that change products: latencies, throughput, and whether all arrived
@@ -88,7 +88,7 @@ pub(crate) struct ReadersArgs {
     pub(crate) http2: Option<u32>,
 }
 
-/// What `fanout` is told.
+/// The arguments of `fanout`.
 #[derive(Clone, Debug, Args, Serialize)]
 pub(crate) struct FanoutArgs {
     #[command(flatten)]
@@ -157,7 +157,7 @@ pub(crate) struct FanoutArgs {
     pub(crate) svg: Option<PathBuf>,
 }
 
-/// How changes are made.
+/// The way in which changes are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PublisherKind {
@@ -169,7 +169,7 @@ pub(crate) enum PublisherKind {
     Notify,
 }
 
-/// What `memory` is told.
+/// The arguments of `memory`.
 #[derive(Clone, Debug, Args, Serialize)]
 pub(crate) struct MemoryArgs {
     #[command(flatten)]
@@ -178,7 +178,7 @@ pub(crate) struct MemoryArgs {
     pub(crate) readers: ReadersArgs,
 }
 
-/// What `subscribe` is told.
+/// The arguments of `subscribe`.
 #[derive(Clone, Debug, Args, Serialize)]
 pub(crate) struct SubscribeArgs {
     #[command(flatten)]
@@ -187,7 +187,7 @@ pub(crate) struct SubscribeArgs {
     pub(crate) readers: ReadersArgs,
 }
 
-/// What `notify` is told.
+/// The arguments of `notify`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NotifyArgs {
     #[command(flatten)]
@@ -215,7 +215,7 @@ impl NotifyArgs {
     }
 }
 
-/// What `handshakes` is told.
+/// The arguments of `handshakes`.
 #[derive(Clone, Debug, Args, Serialize)]
 pub(crate) struct HandshakesArgs {
     #[command(flatten)]
@@ -231,7 +231,7 @@ pub(crate) struct HandshakesArgs {
     pub(crate) duration: f64,
 }
 
-/// What `noisy-neighbour` is told.
+/// The arguments of `noisy-neighbour`.
 #[derive(Clone, Debug, Args, Serialize)]
 pub(crate) struct NoisyNeighbourArgs {
     /// The server that is started for each attack, and ended with it [default: rowcast beside this binary]
@@ -287,7 +287,7 @@ pub(crate) struct NoisyNeighbourArgs {
 }
 
 impl NoisyNeighbourArgs {
-    /// Where data directories are made.
+    /// Returns the directory in which data directories are made.
     pub(crate) fn directory(&self) -> PathBuf {
         self.data_parent.clone().unwrap_or_else(std::env::temp_dir)
     }
@@ -302,7 +302,7 @@ impl NoisyNeighbourArgs {
     }
 }
 
-/// What `floor` is told.
+/// The arguments of `floor`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FloorArgs {
     /// Address and port to listen on, on this machine
@@ -316,19 +316,19 @@ pub(crate) struct FloorArgs {
 }
 
 impl FanoutArgs {
-    /// How many connections publish.
+    /// Returns the number of connections that publish.
     pub(crate) fn publishers(&self) -> u32 {
         let by_rate = |rate: f64| ((rate / 50.0).ceil() as u32).clamp(1, 64);
         self.publishers.unwrap_or_else(|| self.rate.map_or(64, by_rate))
     }
 
-    /// How many readers are slow.
+    /// Returns the number of slow readers.
     pub(crate) fn slow(&self) -> usize {
         let by_percent = |percent: f64| (self.readers.connections as f64 * percent / 100.0).round() as usize;
         self.slow.unwrap_or_else(|| self.slow_percent.map_or(0, by_percent)).min(self.readers.connections)
     }
 
-    /// Whether there is something to lose: the other servers keep no products.
+    /// Returns true if there is something to lose: the other servers keep no products.
     fn writes_products(&self) -> bool {
         self.target.peer == Peer::Rowcast || self.publisher != PublisherKind::Rest
     }

@@ -16,13 +16,13 @@ use crate::target::{Stream, Target};
 /// Nothing on this machine takes longer; a server that does has hung.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// How many sockets leave from one source address: half of the ports that Linux gives out by default.
+/// The most sockets that leave from one source address: half of the ports that Linux gives out by default.
 const SOCKETS_PER_SOURCE: usize = 14_000;
 
 /// A WebSocket while it is being set up.
 pub(crate) struct Client {
     pub(crate) stream: Stream,
-    /// What was read and not yet understood.
+    /// The bytes that were read and not yet understood.
     pub(crate) unread: Vec<u8>,
 }
 
@@ -60,7 +60,7 @@ async fn handshake(server: &Target, number: usize, path: &str) -> anyhow::Result
     Ok(Client { stream, unread })
 }
 
-/// The TCP connection with this number to a server.
+/// Opens the TCP connection with this number to a server.
 pub(crate) async fn tcp(server: SocketAddr, number: usize) -> std::io::Result<TcpStream> {
     let socket = match server.ip() {
         IpAddr::V4(_) => {

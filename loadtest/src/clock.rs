@@ -18,7 +18,7 @@ impl Clock {
         Self(Instant::now())
     }
 
-    /// Now.
+    /// Returns the current time.
     #[inline]
     pub(crate) fn now_ns(self) -> u64 {
         u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)

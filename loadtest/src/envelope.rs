@@ -9,10 +9,10 @@ pub(crate) fn lines(payload: &[u8], each: impl FnMut(&[u8])) {
     payload.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(each);
 }
 
-/// What the NATS operations of a connection ask for.
+/// The demands of the NATS operations of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Walked {
-    /// How many bytes were whole operations.
+    /// The bytes that were whole operations.
     pub(crate) bytes: usize,
     /// The server wants a `PONG`.
     pub(crate) pinged: bool,

@@ -23,9 +23,9 @@ use crate::report::{Outcome, Server};
 use crate::target::Target;
 use crate::workload::Workload;
 
-/// How long one point of the chart is.
+/// The length of one point of the chart.
 const INTERVAL_NS: u64 = 250_000_000;
-/// How often the end of the deliveries is looked for.
+/// The interval at which the end of the deliveries is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A server that sends nothing for so long has no more to send.
 const SILENCE: Duration = Duration::from_secs(2);

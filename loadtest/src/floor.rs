@@ -1,7 +1,7 @@
-//! `floor`: a server that does nothing but send, on one thread: what no server on the same machine can be cheaper than.
+//! `floor`: a server that does nothing but send, on one thread: no server on the same machine can be cheaper.
 //!
-//! Every WebSocket gets every change. A change is the body of `PUT /products/{id}`; it becomes one frame, and each socket
-//! gets one `send` of it, or of a batch of frames that were prepared together. What clients say is ignored.
+//! Every WebSocket gets every change. A change is the body of `PUT /products/{id}`; it becomes one frame, and each
+//! socket gets one `send` of it, or of a batch of frames that were prepared together. What clients say is ignored.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -153,7 +153,7 @@ impl Floor {
         Ok(())
     }
 
-    /// One `send` to each WebSocket.
+    /// Makes one `send` to each WebSocket.
     fn send(&mut self) {
         for place in &mut self.peers {
             if let Some(peer) = place
@@ -194,7 +194,7 @@ fn content_length(head: &[u8]) -> usize {
     length.map_or(0, |(_, value)| usize::try_from(leading_number(value)).unwrap_or(REQUEST_BYTES_MAX))
 }
 
-/// The answer that accepts a WebSocket, if that is what the request asks for.
+/// Returns the answer that accepts a WebSocket, if the request asks for one.
 fn upgrade(head: &[u8]) -> Option<Vec<u8>> {
     let mut request = Request::new(());
     for (name, value) in header_lines(head) {

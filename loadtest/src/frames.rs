@@ -6,9 +6,9 @@
 pub(crate) struct ServerFrame<'a> {
     /// The low four bits of the first byte.
     pub(crate) opcode: u8,
-    /// What it carries.
+    /// The bytes that it carries.
     pub(crate) payload: &'a [u8],
-    /// How many bytes the frame takes, its head included.
+    /// The size of the frame, its head included.
     pub(crate) bytes: usize,
 }
 
@@ -21,13 +21,13 @@ pub(crate) const PING: u8 = 0x9;
 /// The answer to it.
 pub(crate) const PONG: u8 = 0xA;
 
-/// What stands for a length that follows in two bytes.
+/// The value that stands for a length that follows in two bytes.
 const LENGTH_IN_2: u8 = 0x7E;
-/// What stands for a length that follows in eight.
+/// The value that stands for a length that follows in eight.
 const LENGTH_IN_8: u8 = 0x7F;
 
-/// The frame that `bytes` begin with, if all of it is there. A server does not mask, so that the payload is read where
-/// it lies.
+/// Returns the frame that `bytes` begin with, if all of it is there. A server does not mask, so that the payload is
+/// read where it lies.
 #[inline]
 pub(crate) fn next_frame(bytes: &[u8]) -> Option<ServerFrame<'_>> {
     let (&[first, second], rest) = bytes.split_first_chunk()?;
@@ -43,7 +43,7 @@ pub(crate) fn next_frame(bytes: &[u8]) -> Option<ServerFrame<'_>> {
 /// The mask that this client uses: a load generator hides nothing from proxies, and a fixed mask costs no chance.
 const MASK: [u8; 4] = [0x5A, 0xC3, 0x0F, 0x96];
 
-/// A whole frame of a client.
+/// Returns a whole frame of a client.
 pub(crate) fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = head(opcode, payload.len(), 0x80);
     frame.extend_from_slice(&MASK);
@@ -51,14 +51,14 @@ pub(crate) fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A whole text frame of a server.
+/// Returns a whole text frame of a server.
 pub(crate) fn server_frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = head(TEXT, payload.len(), 0);
     frame.extend_from_slice(payload);
     frame
 }
 
-/// How many bytes a server's frame has around a payload of this many.
+/// Returns the bytes that a server's frame has around a payload of this many.
 pub(crate) fn head_bytes(payload_bytes: usize) -> usize {
     match payload_bytes {
         0..=125 => 2,

@@ -1,5 +1,5 @@
-//! `handshakes`: TLS handshakes one after the other on several connections, each followed by one request, and what they
-//! cost the server.
+//! `handshakes`: TLS handshakes one after the other on several connections, each followed by one request, and their
+//! cost to the server.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -21,14 +21,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A new session's tickets come with the answer, and the server ends the connection after it.
 const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// What one kind of handshake took.
+/// The cost of one kind of handshake.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Phase {
     name: &'static str,
     handshakes: u64,
     seconds: f64,
     handshakes_per_s: f64,
-    /// Where the server's process is known; with the request that follows each handshake.
+    /// With the request that follows each handshake; `None` unless the server's process is known.
     server_cpu_us_per_handshake: Option<f64>,
 }
 
@@ -50,7 +50,7 @@ impl Outcome {
     }
 }
 
-/// Full handshakes, then resumed ones.
+/// Makes full handshakes, then resumed ones.
 pub(crate) async fn run(args: &HandshakesArgs) -> anyhow::Result<Outcome> {
     let server = args.target.server()?;
     ensure!(server.is_tls(), "handshakes needs a server that speaks TLS: --url wss://127.0.0.1:8443 --insecure");
@@ -83,7 +83,7 @@ async fn phase(args: &HandshakesArgs, name: &'static str, lanes: &[Target], is_r
     Ok(Phase { name, handshakes, seconds, handshakes_per_s: handshakes as f64 / seconds, server_cpu_us_per_handshake })
 }
 
-/// One connection from its beginning to its end; whether its session was an earlier one.
+/// Makes one connection from its beginning to its end; returns true if its session was an earlier one.
 async fn handshake(server: &Target) -> anyhow::Result<bool> {
     let tcp = TcpStream::connect(server.address).await.with_context(|| format!("connect to {}", server.address))?;
     tcp.set_nodelay(true)?;
@@ -91,7 +91,7 @@ async fn handshake(server: &Target) -> anyhow::Result<bool> {
     let is_resumed = stream.is_resumed();
     stream.write_all(REQUEST).await?;
     stream.flush().await?;
-    // Whether the server ends TLS before TCP does not matter here.
+    // It does not matter here if the server ends TLS before TCP.
     let _ = stream.read_to_end(&mut Vec::new()).await;
     Ok(is_resumed)
 }

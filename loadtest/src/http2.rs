@@ -1,7 +1,7 @@
 //! WebSockets on the streams of HTTP/2 connections (RFC 8441): [`connect`], [`Connection::open`], [`Http2Stream`].
 //!
-//! A task reads and writes a connection. Whoever reads a stream is woken for it alone, and gives back at once the window
-//! that it took.
+//! A task reads and writes a connection. Whoever reads a stream is woken for it alone, and gives back at once the
+//! window that it took.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, Write};
@@ -73,7 +73,7 @@ async fn handshake(stream: Stream) -> anyhow::Result<SendRequest<Bytes>> {
         Poll::Pending => Poll::Pending,
     })
     .await?;
-    // How it ends is seen on each of its streams.
+    // Its end is seen on each of its streams.
     spawn_local(async move { drop(connection.await) });
     Ok(sender)
 }
@@ -110,17 +110,17 @@ impl Connection {
 pub(crate) struct Http2Stream {
     send: SendStream<Bytes>,
     receive: RecvStream,
-    /// What [`AsyncRead`] had no room for.
+    /// The bytes that [`AsyncRead`] had no room for.
     rest: Bytes,
 }
 
 impl Http2Stream {
-    /// What was read and not yet taken.
+    /// Returns the bytes that were read and not yet taken.
     pub(crate) fn take_rest(&mut self) -> Bytes {
         std::mem::take(&mut self.rest)
     }
 
-    /// The next bytes; `None` at the end of the stream. The server may send as many more.
+    /// Returns the next bytes; `None` at the end of the stream. The server may send as many more.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
         let Some(data) = ready!(self.receive.poll_data(cx)) else { return Poll::Ready(None) };
         Poll::Ready(Some(data.and_then(|data| {

@@ -34,13 +34,13 @@ impl Recorder {
         Self { interval: histogram(), total: histogram(), points: Vec::new(), interval_began_s: 0.0 }
     }
 
-    /// One delivery.
+    /// Records one delivery.
     #[inline]
     pub(crate) fn record(&mut self, latency_ns: u64) {
         self.interval.saturating_record(latency_ns.max(1));
     }
 
-    /// The interval ends at this time, in seconds since measuring began.
+    /// Ends the interval at this time, in seconds since measuring began.
     pub(crate) fn end_interval(&mut self, at_s: f64) {
         let length_s = at_s - self.interval_began_s;
         if length_s > 1e-3 {
@@ -55,7 +55,7 @@ impl Recorder {
         self.interval_began_s = at_s;
     }
 
-    /// What was recorded, once the last interval has ended.
+    /// Returns the recorded latencies, once the last interval has ended.
     pub(crate) fn summary(&self) -> Latencies {
         let at = |percentile: f64| us(self.total.value_at_quantile(percentile / 100.0));
         Latencies {
@@ -70,7 +70,7 @@ impl Recorder {
 
 const CURVE_STEPS: u32 = 50;
 
-/// From 0 to 99.999 %, each tenth of the rest as long as the one before.
+/// Returns a percentile from 0 to 99.999 %, each tenth of the rest as long as the one before.
 fn curve_percentile(step: u32) -> f64 {
     100.0 * (1.0 - 10f64.powf(-f64::from(step) / 10.0))
 }
@@ -79,7 +79,7 @@ fn us(ns: u64) -> f64 {
     ns as f64 / 1000.0
 }
 
-/// What was recorded.
+/// The recorded latencies.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Latencies {
     /// Deliveries with a latency.
@@ -95,7 +95,7 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    /// The latency at one of [`PERCENTILES`].
+    /// Returns the latency at one of [`PERCENTILES`].
     pub(crate) fn at(&self, percentile: f64) -> f64 {
         self.percentiles_us.iter().find(|(at, _)| (at - percentile).abs() < 1e-9).map_or(0.0, |(_, latency)| *latency)
     }

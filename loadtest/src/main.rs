@@ -2,12 +2,12 @@
 //!
 //! The modules, in the order of a run:
 //!
-//! 1. [`cli`]: what is asked for. [`workload`]: who subscribes to what. [`peer`]: what differs between servers.
+//! 1. [`cli`]: the arguments. [`workload`]: the subscriptions. [`peer`]: the differences between servers.
 //! 2. [`target`] and [`token`]: the way there. [`opening`], [`client`] and [`http2`]: WebSockets, opened and subscribed.
 //! 3. [`publish`]: writes changes. [`readers`]: receives them ([`frames`], [`envelope`], [`message`]).
-//! 4. [`accounts`]: whether all arrived. [`latency`] and [`process`]: how fast, and at what cost.
+//! 4. [`accounts`]: the check that all arrived. [`latency`] and [`process`]: the speed and the cost.
 //! 5. [`noisy_neighbour`]: the same under attacks, on servers of its own.
-//! 6. [`report`] and [`chart`]: what is told. [`floor`]: the server that others are measured against.
+//! 6. [`report`] and [`chart`]: the results. [`floor`]: the server that others are measured against.
 
 // Counts and times become numbers for people.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]

@@ -1,4 +1,4 @@
-//! What the generator writes into a product and finds again in the message of its change: pure functions.
+//! The text that the generator writes into a product and finds again in the message of its change: pure functions.
 //!
 //! Every server gets the same text, so that all of them carry the same bytes:
 //!
@@ -12,16 +12,16 @@ use memchr::memmem::Finder;
 
 use crate::frames::head_bytes;
 
-/// What one change says.
+/// The content of one change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) product: u32,
     pub(crate) version: u64,
-    /// When it had to be sent, in nanoseconds of the run.
+    /// The time at which it had to be sent, in nanoseconds of the run.
     pub(crate) due_ns: u64,
 }
 
-/// The product's JSON, as a writer sends it over REST.
+/// Returns the product's JSON, as a writer sends it over REST.
 pub(crate) fn product_json(message: &Message, padding: usize) -> String {
     let Message { product, due_ns, .. } = message;
     format!(
@@ -30,18 +30,18 @@ pub(crate) fn product_json(message: &Message, padding: usize) -> String {
     )
 }
 
-/// The name that carries the time.
+/// Returns the name that carries the time.
 pub(crate) fn product_name(due_ns: u64, padding: usize) -> String {
     format!("t{due_ns:015}{}", "~".repeat(padding))
 }
 
-/// The whole message, for servers that forward what they are given.
+/// Returns the whole message, for servers that forward what they are given.
 pub(crate) fn change_json(message: &Message, padding: usize) -> String {
     let product = product_json(message, padding);
     format!(r#"{{"action":"UPDATE","version":{},"product":{product}}}"#, message.version)
 }
 
-/// How much padding makes a frame of `frame_bytes`, if that many are enough.
+/// Returns the padding that makes a frame of `frame_bytes`, if that many are enough.
 pub(crate) fn padding(message: &Message, frame_bytes: usize) -> Option<usize> {
     let bare = change_json(message, 0).len();
     (2..=10).map(|extra| frame_bytes.saturating_sub(extra)).find_map(|payload| {
@@ -66,7 +66,7 @@ impl MessageFinder {
         }
     }
 
-    /// The change that `text` tells, if it tells one. One of another writer has no time, and gets the time 0.
+    /// Returns the change that `text` tells, if it tells one. One of another writer has no time, and gets the time 0.
     #[inline]
     pub(crate) fn find(&mut self, text: &[u8]) -> Option<Message> {
         let version = self.version.number(text)?;
@@ -98,14 +98,14 @@ impl Key {
     }
 }
 
-/// The number in decimal digits that `text` begins with; 0 if it begins with none.
+/// Returns the number in decimal digits that `text` begins with; 0 if it begins with none.
 #[inline]
 pub(crate) fn leading_number(text: &[u8]) -> u64 {
     let digits = text.iter().map(|byte| byte.wrapping_sub(b'0')).take_while(|digit| *digit < 10);
     digits.fold(0, |number: u64, digit| number.wrapping_mul(10).wrapping_add(u64::from(digit)))
 }
 
-/// How many changes a notice says were skipped, if `text` is one.
+/// Returns the number of changes that were skipped as a notice says, if `text` is one.
 #[inline]
 pub(crate) fn skipped(text: &[u8]) -> Option<u64> {
     text.strip_prefix(br#"{"skipped":"#).map(leading_number)

@@ -1,4 +1,4 @@
-//! How much later than a bare `LISTEN` client a WebSocket has what was notified: [`run`].
+//! The delay of a notification at a WebSocket against a bare `LISTEN` client: [`run`].
 //!
 //! One notification at a time, so that nothing waits for anything else: both ways are measured from the moment before
 //! the statement is sent to the moment at which the generator has read it.
@@ -76,7 +76,7 @@ pub(crate) async fn run(args: &NotifyArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome { listen: by_listen.summary(), socket: by_socket.summary() })
 }
 
-/// The times at which a client that only listens has read a notification of [`PRODUCT`].
+/// Returns the times at which a client that only listens has read a notification of [`PRODUCT`].
 async fn listen(url: &str, clock: Clock) -> anyhow::Result<mpsc::Receiver<u64>> {
     let (client, mut connection) = database::open(url).await?;
     let (arrivals, received) = mpsc::channel(16);
@@ -100,7 +100,7 @@ async fn listen(url: &str, clock: Clock) -> anyhow::Result<mpsc::Receiver<u64>> 
     Ok(received)
 }
 
-/// The time at which the next change was read.
+/// Returns the time at which the next change was read.
 async fn arrival(client: &mut Client, clock: Clock) -> anyhow::Result<u64> {
     loop {
         let mut bytes = [0; 4096];

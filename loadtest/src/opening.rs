@@ -1,4 +1,4 @@
-//! Opening many WebSockets at once, and what that did to the server's memory.
+//! Opening many WebSockets at once, and the effect on the server's memory.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,9 @@ use crate::progress::Progress;
 use crate::target::Target;
 use crate::workload::Workload;
 
-/// How many handshakes are under way at once; fewer than a usual backlog of connections holds.
+/// The number of handshakes that are under way at once; fewer than a usual backlog of connections holds.
 const AT_ONCE: usize = 64;
-/// What a server may still do after the last answer, before its memory is read.
+/// The time that a server has after the last answer, before its memory is read.
 const SETTLING: Duration = Duration::from_millis(500);
 
 /// The server's memory, before and after.
@@ -30,7 +30,7 @@ pub(crate) struct Memory {
 pub(crate) struct Opened {
     pub(crate) clients: Vec<(usize, Client)>,
     pub(crate) seconds: f64,
-    /// Where the server's process is known.
+    /// `None` unless the server's process is known.
     pub(crate) memory: Option<Memory>,
 }
 

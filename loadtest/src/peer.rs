@@ -1,4 +1,4 @@
-//! What differs between the servers that are compared: paths, subscribing, publishing ([`Peer`]). Pure.
+//! The differences between the servers that are compared: paths, subscribing, publishing ([`Peer`]). Pure.
 
 use std::fmt::Write;
 
@@ -28,7 +28,7 @@ pub(crate) enum Peer {
     Centrifugo,
 }
 
-/// How messages lie in frames.
+/// The layout of messages in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Envelope {
     /// One message a frame.
@@ -39,18 +39,18 @@ pub(crate) enum Envelope {
     Nats,
 }
 
-/// What a client sends to subscribe, and how often it is answered with what.
+/// The messages by which a client subscribes, the text of an answer, and the number of answers.
 pub(crate) struct Subscribing {
     pub(crate) messages: Vec<String>,
     pub(crate) answer: &'static str,
     pub(crate) answers: usize,
 }
 
-/// How many ids a command lists at most, which keeps it far below the 256 KiB that a message may have.
+/// The most ids that a command lists, which keeps it far below the 256 KiB that a message may have.
 pub(crate) const IDS_PER_COMMAND: usize = 1024;
 
 impl Peer {
-    /// The path under which this client opens its WebSocket.
+    /// Returns the path under which this client opens its WebSocket.
     pub(crate) fn path(self, ids: &[u32]) -> String {
         match self {
             Self::Nats => "/".to_owned(),
@@ -60,7 +60,7 @@ impl Peer {
         }
     }
 
-    /// How its messages lie in frames.
+    /// Returns the layout of its messages in frames.
     pub(crate) fn envelope(self) -> Envelope {
         match self {
             Self::Nats => Envelope::Nats,
@@ -69,7 +69,7 @@ impl Peer {
         }
     }
 
-    /// How a client subscribes to these products.
+    /// Returns the messages by which a client subscribes to these products.
     pub(crate) fn subscribe(self, ids: &[u32]) -> Subscribing {
         match self {
             // Subscribed by the handshake itself.
@@ -80,12 +80,12 @@ impl Peer {
         }
     }
 
-    /// Whether the server gives changes their versions; otherwise the publisher does.
+    /// Returns true if the server gives changes their versions; otherwise the publisher does.
     pub(crate) fn draws_versions(self) -> bool {
         self == Self::Rowcast
     }
 
-    /// The HTTP request that publishes this change.
+    /// Returns the HTTP request that publishes this change.
     pub(crate) fn publish_request(self, message: &Message, padding: usize, token: &Token) -> Vec<u8> {
         let request = |method, path: &str, body: &str| request(method, path, token, body);
         let product = message.product;
@@ -107,7 +107,7 @@ fn joined(ids: &[u32]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Rowcast's own commands, each with an id, so that it is answered.
+/// Returns Rowcast's own commands, each with an id, so that it is answered.
 pub(crate) fn commands(command: &str, ids: &[u32]) -> Subscribing {
     let message = |ids: &[u32]| format!(r#"{{"command":"{command}","productIDs":[{}],"id":1}}"#, joined(ids));
     let messages: Vec<String> = ids.chunks(IDS_PER_COMMAND).map(message).collect();
@@ -115,7 +115,7 @@ pub(crate) fn commands(command: &str, ids: &[u32]) -> Subscribing {
     Subscribing { messages, answer: r#""ok":true"#, answers }
 }
 
-/// A ping at the end is answered once all before it is done.
+/// Returns the operations of NATS that subscribe: a ping at the end is answered once all before it is done.
 fn nats_subscribe(ids: &[u32]) -> Subscribing {
     let mut text = "CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1}\r\n".to_owned();
     for (number, id) in ids.iter().enumerate() {

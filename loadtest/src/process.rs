@@ -1,4 +1,4 @@
-//! What the kernel says about a process: its processor time and its memory.
+//! The kernel's figures on a process: its processor time and its memory.
 
 use std::fs;
 use std::path::Path;
@@ -16,12 +16,12 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    /// The processor time of these processes.
+    /// Reads the processor time of these processes.
     pub(crate) fn of(pids: &[u32]) -> anyhow::Result<Self> {
         pids.iter().try_fold(Self::default(), |sum, pid| Ok(sum.plus(&Self::read(&format!("/proc/{pid}"))?)))
     }
 
-    /// That of this process.
+    /// Reads that of this process.
     pub(crate) fn own() -> anyhow::Result<Self> {
         Self::read("/proc/self")
     }
@@ -46,7 +46,7 @@ impl Cpu {
         }
     }
 
-    /// What was used since `before`.
+    /// Returns the time that was used since `before`.
     pub(crate) fn since(&self, before: &Self) -> CpuUsed {
         let user = self.user_ticks.saturating_sub(before.user_ticks) as f64;
         let system = self.system_ticks.saturating_sub(before.system_ticks) as f64;
@@ -65,7 +65,7 @@ pub(crate) struct CpuUsed {
     pub(crate) system_us: f64,
 }
 
-/// Resident memory of these processes, in KiB.
+/// Reads the resident memory of these processes, in KiB.
 pub(crate) fn rss_kib(pids: &[u32]) -> anyhow::Result<u64> {
     pids.iter().try_fold(0, |sum, pid| {
         let status =
@@ -82,7 +82,7 @@ fn on_cpu_ns(schedstat: &str) -> u64 {
     schedstat.split_whitespace().next().and_then(|field| field.parse().ok()).unwrap_or(0)
 }
 
-/// `utime` and `stime`, counted from the end of the name, which may contain anything.
+/// Returns `utime` and `stime`, counted from the end of the name, which may contain anything.
 fn ticks(stat: &str) -> Option<(u64, u64)> {
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().skip(11);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))

@@ -1,4 +1,4 @@
-//! What is said while a run goes on: a bar on a terminal, else a line now and then.
+//! The progress that is shown while a run goes on: a bar on a terminal, else a line now and then.
 
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often a line is written where there is no terminal.
+/// The interval between lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(3);
 
 /// A part of the run.
@@ -18,13 +18,13 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A part with this name and, if that is known, so many steps.
+    /// Begins a part with this name and, if that is known, so many steps.
     pub(crate) fn new(what: &'static str, steps: Option<u64>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| bar(what, steps));
         Self { bar, what, done: Cell::new(0), last_line: Cell::new(Instant::now()) }
     }
 
-    /// So many more steps are done.
+    /// Counts so many more steps as done.
     pub(crate) fn add(&self, steps: u64) {
         self.done.set(self.done.get() + steps);
         match &self.bar {
@@ -52,7 +52,7 @@ impl Progress {
         }
     }
 
-    /// This part is over.
+    /// Ends this part.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,8 +1,8 @@
 //! The receiving side: all sockets behind one epoll, one buffer for all of them, frames read where they lie.
 //!
 //! No socket costs a task or a buffer; a socket keeps bytes only while a frame is incomplete. That is what lets one
-//! thread take several million messages a second. Only the streams of HTTP/2 connections, which share a TCP socket, have a
-//! task each ([`read_stream`]); what they receive goes the same way.
+//! thread take several million messages a second. Only the streams of HTTP/2 connections, which share a TCP socket,
+//! have a task each ([`read_stream`]); what they receive goes the same way.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -26,9 +26,9 @@ use crate::peer::Envelope;
 use crate::target::ReadyStream;
 use crate::workload::Workload;
 
-/// What one read takes at most: several hundred messages.
+/// The most bytes that one read takes: several hundred messages.
 const SCRATCH_BYTES: usize = 256 * 1024;
-/// What one look at the epoll takes.
+/// The most events that one look at the epoll takes.
 const EVENTS_MAX: usize = 512;
 
 /// One socket.
@@ -53,7 +53,7 @@ pub(crate) struct Readers {
     slow: usize,
 }
 
-/// Where messages go: accounts, and latencies while they are measured.
+/// The destination of messages: accounts, and latencies while they are measured.
 pub(crate) struct Sink {
     pub(crate) workload: Workload,
     pub(crate) accounts: Accounts,
@@ -93,7 +93,7 @@ impl Readers {
         })
     }
 
-    /// A second handle of the epoll, which is readable while some socket is.
+    /// Returns a second handle of the epoll, which is readable while some socket is.
     pub(crate) fn readiness(&self) -> anyhow::Result<OwnedFd> {
         self.epoll.try_clone().context("duplicate the epoll")
     }
@@ -120,7 +120,7 @@ impl Readers {
         if let Some(file) = socket.stream.file() {
             epoll::add(&self.epoll, file, EventData::new_u64(number as u64), EventFlags::IN)?;
         }
-        // What came together with the answer to the subscription makes no socket readable.
+        // The bytes that came together with the answer to the subscription make no socket readable.
         let early = std::mem::take(&mut socket.unread);
         let rest = early.len() - self.sink.walk(number, socket, &early);
         socket.unread = early[early.len() - rest..].to_vec();
@@ -150,7 +150,7 @@ impl Readers {
         Ok(self.events.len())
     }
 
-    /// The server closed a socket, which is held to what it saw before.
+    /// Counts a socket that the server closed, which is held to what it saw before.
     fn lose(&mut self, number: usize) {
         self.remove(number);
         self.closed += 1;
@@ -257,7 +257,7 @@ impl Sink {
         socket.unread_operation = stream[walked.bytes..].to_vec();
     }
 
-    /// One message.
+    /// Takes one message.
     #[inline]
     fn take(&mut self, number: usize, text: &[u8], now_ns: u64) {
         if let Some(message) = self.finder.find(text) {
@@ -274,7 +274,8 @@ impl Sink {
     }
 }
 
-/// Answers a ping. A socket so full that it takes no few bytes is closed by the server sooner or later, which is counted.
+/// Answers a ping. A socket so full that it takes no few bytes is closed by the server sooner or later, which is
+/// counted.
 fn reply(stream: &mut ReadyStream, opcode: u8, payload: &[u8]) {
     let _ = stream.write(&client_frame(opcode, payload));
 }

@@ -1,4 +1,4 @@
-//! What came of a run: [`Outcome`], as a table and as JSON.
+//! The results of a run: [`Outcome`], as a table and as JSON.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,9 +17,9 @@ const BOTTLENECK_SHARE: f64 = 0.95;
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Outcome {
-    /// What was asked for.
+    /// The arguments of the run.
     pub(crate) parameters: FanoutArgs,
-    /// How many connections published.
+    /// The number of connections that published.
     pub(crate) publishers: u32,
     pub(crate) opening_seconds: f64,
     pub(crate) memory: Option<Memory>,
@@ -33,7 +33,7 @@ pub(crate) struct Outcome {
     pub(crate) closed: u64,
     pub(crate) latencies: Latencies,
     pub(crate) server: Option<Server>,
-    /// Of one processor.
+    /// As a share of one processor.
     pub(crate) load_cpu_share: f64,
     pub(crate) publish_failures: u64,
     pub(crate) first_failure: Option<String>,
@@ -41,13 +41,13 @@ pub(crate) struct Outcome {
     pub(crate) faults: Vec<String>,
 }
 
-/// What the server used in the measured span.
+/// The server's use in the measured span.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Server {
     pub(crate) cpu_us_per_delivery: f64,
     pub(crate) user_us_per_delivery: f64,
     pub(crate) system_us_per_delivery: f64,
-    /// Of one processor.
+    /// As a share of one processor.
     pub(crate) cpu_share: f64,
     pub(crate) rss_end_kib: u64,
 }
@@ -88,17 +88,17 @@ impl Outcome {
         }
     }
 
-    /// Whether everything arrived.
+    /// Returns true if everything arrived.
     pub(crate) fn is_good(&self) -> bool {
         self.faults_count == 0 && self.publish_failures == 0
     }
 
-    /// Whether the generator was busier than a measurement bears.
+    /// Returns true if the generator was busier than a measurement bears.
     pub(crate) fn is_load_bound(&self) -> bool {
         self.load_cpu_share >= BOTTLENECK_SHARE
     }
 
-    /// The table for people.
+    /// Returns the table for people.
     pub(crate) fn table(&self) -> String {
         let mut rows = Rows::default();
         rows.add("deliveries", format!("{} in {:.1} s", self.deliveries, self.seconds));
@@ -160,7 +160,7 @@ impl Rows {
     }
 }
 
-/// A latency in the unit that suits it.
+/// Writes a latency in the unit that suits it.
 pub(crate) fn duration(us: f64) -> String {
     if us < 1000.0 {
         format!("{us:.0} µs")

@@ -1,4 +1,4 @@
-//! `subscribe` and `memory`: connections that receive no changes, and what they cost the server.
+//! `subscribe` and `memory`: connections that receive no changes, and their cost to the server.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ pub(crate) struct Phase {
     ids: u64,
     seconds: f64,
     ids_per_s: f64,
-    /// Where the server's process is known.
+    /// `None` unless the server's process is known.
     server_cpu_us_per_id: Option<f64>,
 }
 
@@ -107,7 +107,7 @@ impl Storming<'_> {
         self.end_phase(name, began, &cpu)
     }
 
-    /// Closing is over when the server holds no subscription any more.
+    /// Closes the clients; that is over when the server holds no subscription any more.
     async fn close(&mut self, clients: Vec<Client>) -> anyhow::Result<()> {
         let mut http = Http::connect(&self.server).await?;
         let (began, cpu) = (Instant::now(), Cpu::of(self.pids)?);
@@ -139,7 +139,7 @@ async fn subscriptions(http: &mut Http) -> anyhow::Result<u64> {
     sum_of("rowcast_subscriptions{", &String::from_utf8_lossy(&answer.body))
 }
 
-/// The sum of a metric over its labels.
+/// Returns the sum of a metric over its labels.
 fn sum_of(metric: &str, text: &str) -> anyhow::Result<u64> {
     let mut values = text.lines().filter(|line| line.starts_with(metric)).map(|line| line.rsplit(' ').next());
     let Some(first) = values.next() else { bail!("/metrics has no {metric}") };

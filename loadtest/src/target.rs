@@ -23,19 +23,19 @@ use tokio_rustls::client::TlsStream;
 use crate::http2::Http2Stream;
 use crate::token::Token;
 
-/// What one read of a TLS socket takes at least, where there is so much.
+/// The least bytes that one read of a TLS socket takes, where there are so many.
 const TLS_READ_BYTES: usize = 32 * 1024;
 
-/// Where the server is, and how it is spoken to.
+/// The server's address, and the way to speak to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    /// What every request and handshake carries.
+    /// The token that every request and handshake carries.
     pub(crate) token: Token,
 }
 
-/// Which certificates are trusted.
+/// The certificates that are trusted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Trust<'a> {
     /// Any.
@@ -49,7 +49,7 @@ impl Target {
         Self { address, tls: None, token }
     }
 
-    /// A server that has a certificate for `host`.
+    /// Returns a server that has a certificate for `host`.
     pub(crate) fn tls(address: SocketAddr, host: &str, trust: Trust<'_>, token: Token) -> anyhow::Result<Self> {
         let name = ServerName::try_from(host.to_owned()).with_context(|| format!("{host} is no name"))?;
         let provider = Arc::new(ring::default_provider());
@@ -70,17 +70,17 @@ impl Target {
         self.tls.is_some()
     }
 
-    /// The same server, to which every handshake is a new one.
+    /// Returns the same server, to which every handshake is a new one.
     pub(crate) fn without_sessions(&self) -> Self {
         self.with(Resumption::disabled())
     }
 
-    /// The same server, with a memory of sessions that nobody else takes from.
+    /// Returns the same server, with a memory of sessions that nobody else takes from.
     pub(crate) fn with_own_sessions(&self) -> Self {
         self.with(Resumption::in_memory_sessions(1))
     }
 
-    /// The same server, spoken to in HTTP/2: under TLS by ALPN, on plain TCP by prior knowledge.
+    /// Returns the same server, spoken to in HTTP/2: under TLS by ALPN, on plain TCP by prior knowledge.
     pub(crate) fn in_http2(&self) -> Self {
         let mut target = self.clone();
         if let Some((config, _)) = &mut target.tls {
@@ -125,12 +125,12 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Whether TLS took up an earlier session.
+    /// Returns true if TLS took up an earlier session.
     pub(crate) fn is_resumed(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
-    /// The stream outside of the runtime; what it had read and decrypted goes to `unread`.
+    /// Returns the stream outside of the runtime; the bytes that it had read and decrypted go to `unread`.
     pub(crate) fn into_ready(self, unread: &mut Vec<u8>) -> io::Result<ReadyStream> {
         match self {
             Self::Plain(stream) => Ok(ReadyStream::Plain(stream.into_std()?)),
@@ -186,8 +186,8 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// A stream that is read when an epoll says so: nothing that it had is left behind after a read, so that the epoll tells
-/// all. One of an HTTP/2 connection has no file of its own, and wakes the task that polls it.
+/// A stream that is read when an epoll says so: nothing that it had is left behind after a read, so that the epoll
+/// tells all. One of an HTTP/2 connection has no file of its own, and wakes the task that polls it.
 pub(crate) enum ReadyStream {
     Plain(std::net::TcpStream),
     Tls(Box<(std::net::TcpStream, ClientConnection)>),
@@ -195,7 +195,7 @@ pub(crate) enum ReadyStream {
 }
 
 impl ReadyStream {
-    /// What an epoll watches, if there is such a thing.
+    /// Returns the file that an epoll watches, if there is such a thing.
     pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Plain(stream) => Some(stream.as_fd()),
@@ -206,7 +206,8 @@ impl ReadyStream {
 }
 
 impl Read for ReadyStream {
-    /// `buffer` has room for more than [`TLS_READ_BYTES`] and a record. Streams of HTTP/2 are polled instead.
+    /// Reads into `buffer`, which has room for more than [`TLS_READ_BYTES`] and a record. Streams of HTTP/2 are polled
+    /// instead.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (tcp, tls) = match self {
             Self::Plain(stream) => return stream.read(buffer),

@@ -9,7 +9,7 @@ use anyhow::ensure;
 pub(crate) struct Token(Option<String>);
 
 impl Token {
-    /// What the command line gave.
+    /// Reads the token that the command line gave.
     ///
     /// # Errors
     ///
@@ -24,12 +24,12 @@ impl Token {
         Ok(Self(Some(text.clone())))
     }
 
-    /// The value of `Authorization`, if there is a token.
+    /// Returns the value of `Authorization`, if there is a token.
     pub(crate) fn value(&self) -> Option<String> {
         self.0.as_ref().map(|token| format!("Bearer {token}"))
     }
 
-    /// The line of `Authorization` in a head of HTTP/1.1; nothing where there is no token.
+    /// Returns the line of `Authorization` in a head of HTTP/1.1; nothing where there is no token.
     pub(crate) fn line(&self) -> String {
         self.value().map_or_else(String::new, |value| format!("Authorization: {value}\r\n"))
     }

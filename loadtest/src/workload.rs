@@ -1,4 +1,4 @@
-//! Who subscribes to what: [`Workload`]. Pure, and the same in every run.
+//! The subscriptions of each connection: [`Workload`]. Pure, and the same in every run.
 
 /// The subscriptions of a run. Products have the ids 1 … `products`.
 pub(crate) struct Workload {
@@ -25,13 +25,13 @@ impl Workload {
         Self { connections, ids_per_connection, ids, subscribers_by_product }
     }
 
-    /// What this connection subscribes to.
+    /// Returns the products that this connection subscribes to.
     pub(crate) fn ids(&self, connection: usize) -> &[u32] {
         let start = connection * self.ids_per_connection;
         &self.ids[start..start + self.ids_per_connection]
     }
 
-    /// The place of a subscription among all of them, if there is one.
+    /// Returns the place of a subscription among all of them, if there is one.
     #[inline]
     pub(crate) fn place(&self, connection: usize, product: u32) -> Option<usize> {
         let within = match self.ids(connection) {
@@ -41,12 +41,12 @@ impl Workload {
         within.map(|within| connection * self.ids_per_connection + within)
     }
 
-    /// How many subscribe to this product.
+    /// Returns the number of subscribers to this product.
     pub(crate) fn subscribers(&self, product: u32) -> u32 {
         self.subscribers_by_product[product as usize]
     }
 
-    /// How many subscriptions there are.
+    /// Returns the number of subscriptions.
     pub(crate) fn subscriptions(&self) -> usize {
         self.ids.len()
     }
@@ -83,7 +83,7 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of 0 … `bound` − 1.
+    /// Returns one of 0 … `bound` − 1.
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         let scaled = (self.next() >> 32) * u64::from(bound);
         u32::try_from(scaled >> 32).expect("less than the bound")

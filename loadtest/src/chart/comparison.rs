@@ -18,7 +18,7 @@ const NAMES: u32 = 150;
 /// The part of the bars' width that is left for the value behind the longest.
 const VALUE_SHARE: f64 = 0.22;
 
-/// What is drawn.
+/// The comparison that is drawn.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Comparison {
     title: String,
@@ -45,7 +45,7 @@ struct Bar {
     label: String,
 }
 
-/// What is compared.
+/// The kind of server that is compared.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
@@ -64,7 +64,7 @@ impl Kind {
     }
 }
 
-/// The picture: bars of the medians, whiskers from least to most.
+/// Draws the picture: bars of the medians, whiskers from least to most.
 ///
 /// # Errors
 ///

@@ -21,7 +21,7 @@ const RED: RGBColor = RGBColor(0xd4, 0x57, 0x2a);
 const GREY: RGBColor = RGBColor(0x8c, 0x95, 0x9f);
 const YELLOW: RGBColor = RGBColor(0xd4, 0xa7, 0x2c);
 
-/// The SVG of what is drawn on a white sheet of this many pixels.
+/// Returns the SVG of what is drawn on a white sheet of this many pixels.
 fn svg(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> anyhow::Result<()>) -> anyhow::Result<String> {
     let mut text = String::new();
     {
@@ -33,12 +33,12 @@ fn svg(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> anyhow::Result<()>) -> 
     Ok(text)
 }
 
-/// Text of so many pixels, centred in height at the place where it is put, and beginning there.
+/// Returns the style of text of so many pixels, centred in height at the place where it is put, and beginning there.
 fn text(size: u32, colour: RGBColor) -> TextStyle<'static> {
     style((FAMILY, size).into_font(), colour)
 }
 
-/// Likewise, in bold.
+/// Does likewise, in bold.
 fn bold(size: u32) -> TextStyle<'static> {
     style((FAMILY, size).into_font().style(FontStyle::Bold), INK)
 }

@@ -18,7 +18,7 @@ const NINES: f64 = 5.0;
 /// Room above the lines, in which the legend stands.
 const HEADROOM: f64 = 1.25;
 
-/// The picture.
+/// Draws the picture.
 pub(crate) fn draw(outcome: &Outcome) -> anyhow::Result<String> {
     svg(SIZE, |sheet| {
         sheet.draw(&Text::new(title(outcome), (20, 24), bold(16)))?;
@@ -84,7 +84,7 @@ fn percentiles(area: &Area<'_>, outcome: &Outcome) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The percentile with so many nines.
+/// Returns the percentile with so many nines.
 fn percentile(nines: f64) -> String {
     let decimals = (nines - 2.0).max(0.0) as usize;
     format!("{:.decimals$}", 100.0 - 100.0 / 10f64.powf(nines))
@@ -152,12 +152,12 @@ fn lines(chart: &mut TwoAxes<'_>, points: &[Point]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The stroke that stands for a line in the legend.
+/// Returns the stroke that stands for a line in the legend.
 fn key((x, y): (i32, i32), colour: RGBColor) -> PathElement<(i32, i32)> {
     PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2))
 }
 
-/// A large number in few characters.
+/// Writes a large number in few characters.
 fn short(number: f64) -> String {
     match number {
         ..1e3 => format!("{number:.0}"),

@@ -46,7 +46,7 @@ pub(crate) struct TargetArgs {
 }
 
 impl TargetArgs {
-    /// The server in `--url`, which has to be on this machine.
+    /// Returns the server in `--url`, which has to be on this machine.
     pub(crate) fn server(&self) -> anyhow::Result<Target> {
         let (is_tls, rest) = match self.url.split_once("://") {
             Some(("ws" | "http", rest)) => (false, rest),
@@ -68,7 +68,7 @@ impl TargetArgs {
     }
 }
 
-/// Reads an address and refuses any that is not this machine: what is done here would be an attack elsewhere.
+/// Reads an address and refuses any that is not this machine: the runs made here would be an attack elsewhere.
 pub(crate) fn loopback(text: &str) -> anyhow::Result<SocketAddr> {
     let mut found = text.to_socket_addrs().context("not an address and a port, such as 127.0.0.1:8080")?;
     let address = found.next().context("not an address")?;

@@ -1,9 +1,11 @@
-//! `noisy-neighbour`: what one heavy or hostile client costs the others, attack by attack ([`run`]).
+//! `noisy-neighbour`: the cost of one heavy or hostile client to the others, attack by attack ([`run`]).
 //!
-//! 1. [`trials`]: the attacks, as a table. [`server`]: a server for each, ended with it. [`proxy`]: a slow way to its database.
+//! 1. [`trials`]: the attacks, as a table. [`server`]: a server for each, ended with it. [`proxy`]: a slow way to its
+//!    database.
 //! 2. [`probe`]: readers and a steady writer, whose latencies are taken in rounds, with and without the attack in turn.
-//! 3. [`attacks`]: what the attackers do, on a thread of their own. [`watch`]: the server's memory and threads meanwhile.
-//! 4. [`percentiles`] and [`table`]: what is told.
+//! 3. [`attacks`]: the actions of the attackers, on a thread of their own. [`watch`]: the server's memory and threads
+//!    meanwhile.
+//! 4. [`percentiles`] and [`table`]: the results.
 
 mod attacks;
 mod percentiles;
@@ -42,8 +44,8 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// After an attack, a round that does not count: all of its changes come before the next round begins.
 const RECOVERY_SECONDS: f64 = 0.5;
 
-/// Runs every trial that is asked for, and prints its row when it is known. One that cannot be finished is named, and the
-/// next begins.
+/// Runs every trial that is asked for, and prints its row when it is known. One that cannot be finished is named, and
+/// the next begins.
 pub(crate) async fn run(args: &NoisyNeighbourArgs) -> anyhow::Result<Outcome> {
     args.check()?;
     let binary = args.server.clone().map_or_else(beside_this_binary, Ok)?;
@@ -71,7 +73,7 @@ fn beside_this_binary() -> anyhow::Result<PathBuf> {
     Ok(own.with_file_name("rowcast"))
 }
 
-/// What rounds with or without the attack showed.
+/// The results of rounds with or without the attack.
 #[derive(Default)]
 struct Rounds {
     each: Vec<Round>,

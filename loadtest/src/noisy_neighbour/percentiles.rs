@@ -13,7 +13,7 @@ pub(super) struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of latencies in nanoseconds; all zero if there are none.
+    /// Computes the percentiles of latencies in nanoseconds; all zero if there are none.
     pub(super) fn of(mut latencies_ns: Vec<u64>) -> Self {
         latencies_ns.sort_unstable();
         // The nearest rank.
@@ -24,7 +24,7 @@ impl Percentiles {
         Self { p50_us: at(0.50), p95_us: at(0.95), p99_us: at(0.99), max_us: at(1.0) }
     }
 
-    /// The median of each over rounds.
+    /// Returns the median of each over rounds.
     pub(super) fn medians<'a>(rounds: impl Iterator<Item = &'a Self>) -> Self {
         let rounds: Vec<_> = rounds.collect();
         let of = |field: fn(&Self) -> f64| median(rounds.iter().map(|round| field(round)).collect());
@@ -32,7 +32,7 @@ impl Percentiles {
     }
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// Returns the middle one, or the mean of the two in the middle.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match (values.len() / 2, values.len() % 2) {

@@ -25,9 +25,10 @@ pub(super) const PRODUCT: u32 = 4_000_000_007;
 /// Connections that write in turn. While a write waits for its answer, the next are not late: at 50 changes per second
 /// there are as many as fall due in 1.3 s.
 const WRITERS: u64 = 64;
-/// How long changes may take that were written in a round. What has not come then counts as having taken this long.
+/// The longest time that changes written in a round may take. Those that have not come then count as having taken this
+/// long.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often an incomplete round is looked at again.
+/// The interval at which an incomplete round is looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Readers and writers, at work until it is dropped.
@@ -49,12 +50,12 @@ struct Seen {
     failures: Vec<String>,
 }
 
-/// What one round showed.
+/// The results of one round.
 #[derive(Clone, Debug)]
 pub(super) struct Round {
-    /// From when a write was due until a reader had its change.
+    /// The time from when a write was due until a reader had its change.
     pub(super) delivery: Percentiles,
-    /// From when a write was due until it was answered.
+    /// The time from when a write was due until it was answered.
     pub(super) write: Percentiles,
     /// Changes that had not come ten seconds later.
     pub(super) missing: u64,
@@ -139,7 +140,7 @@ impl Seen {
     }
 }
 
-/// Of what was due in a round, how long it took.
+/// Returns the time that each entry took that was due in a round.
 fn latencies(times: &[(u64, u64)], due_ns: &Range<u64>) -> impl Iterator<Item = u64> {
     times.iter().filter(|(due, _)| due_ns.contains(due)).map(|(due, there)| there.saturating_sub(*due))
 }

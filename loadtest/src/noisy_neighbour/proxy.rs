@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
-/// What a client sends arrives this much later.
+/// The delay of everything that a client sends.
 const DELAY: Duration = Duration::from_millis(10);
 /// Pieces that are on their way at once; what is more waits in the socket.
 const PIECES_MAX: usize = 1024;
@@ -45,7 +45,7 @@ pub(super) async fn delaying(url: &str) -> anyhow::Result<Proxy> {
     Ok(Proxy { url, accepting: accepting.abort_handle() })
 }
 
-/// What precedes host and port, these, and what follows.
+/// Splits a URL into the part before host and port, these, and the part after them.
 fn parts(url: &str) -> Option<(&str, &str, &str)> {
     let scheme_end = url.find("://")? + 3;
     let end = url[scheme_end..].find(['/', '?']).map_or(url.len(), |at| scheme_end + at);

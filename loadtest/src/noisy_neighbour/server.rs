@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 
 use crate::cli::loopback;
 
-/// What precedes the address in the first line that the server prints.
+/// The text before the address in the first line that the server prints.
 const LIVE: &str = "Rowcast is live at http://";
 /// A server that takes longer to start has hung.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -33,7 +33,7 @@ impl Server {
         let directory = parent.join(format!("rowcast-noisy-neighbour-{}-{number}", std::process::id()));
         fs::create_dir(&directory).with_context(|| format!("make {}", directory.display()))?;
         let mut command = Command::new(binary);
-        // What is set for a server that somebody runs, its database above all, is not for this one.
+        // The variables that are set for a server that somebody runs, its database above all, are not for this one.
         for (name, _) in env::vars_os() {
             if name == "DATABASE_URL" || name.to_string_lossy().starts_with("ROWCAST_") {
                 command.env_remove(name);

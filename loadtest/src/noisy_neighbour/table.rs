@@ -1,4 +1,4 @@
-//! What came of the trials, as a table and as JSON: [`Row`], [`Outcome`]. Pure.
+//! The results of the trials, as a table and as JSON: [`Row`], [`Outcome`]. Pure.
 
 use std::fmt::Write;
 use std::fs;
@@ -30,13 +30,13 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Whether every trial was finished.
+    /// Returns true if every trial was finished.
     pub(crate) fn is_complete(&self) -> bool {
         self.failures.is_empty()
     }
 }
 
-/// Name, clients and what is counted.
+/// Returns the name, the clients and the unit that is counted.
 pub(super) fn title(trial: &Trial) -> String {
     title_of(trial.name, trial.clients, trial.what)
 }
@@ -46,7 +46,7 @@ fn title_of(attack: AttackName, clients: usize, what: &str) -> String {
     format!("{name}, {clients} × {what}")
 }
 
-/// The server's resident memory; and how many threads it had at most.
+/// The server's resident memory, and the most threads that it had.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory {
     pub(super) before_kib: u64,
@@ -59,7 +59,7 @@ pub(super) struct Memory {
 struct Others {
     delivery: Percentiles,
     write: Percentiles,
-    /// Of one processor.
+    /// As a share of one processor.
     server_cpu_share: f64,
     /// Over all rounds: changes that had not come after ten seconds, and those that gave way to newer ones.
     missing: u64,
@@ -84,16 +84,16 @@ pub(super) struct Row {
     /// Since the attacks began, also before and after the rounds.
     done: u64,
     done_per_s: f64,
-    /// What the server used more with the attack than without, for each that was done.
+    /// The server's additional use with the attack, against that without, for each that was done.
     server_cpu_us_each: f64,
-    /// From one to the next of a client.
+    /// The time from one to the next of a client.
     us_each: f64,
-    /// How often the server ended or refused the attackers' connections or streams.
+    /// The number of times that the server ended or refused the attackers' connections or streams.
     cut: u64,
-    /// The first of what else went wrong, and how much did.
+    /// The first of the other failures, and their number.
     failures: usize,
     first_failure: Option<String>,
-    /// Of the machine at the end (`/proc/loadavg`): what else ran raises latencies.
+    /// The machine's, at the end (`/proc/loadavg`): whatever else ran raises latencies.
     load_average: String,
 }
 
@@ -133,7 +133,7 @@ impl Row {
         }
     }
 
-    /// The row as a line of Markdown.
+    /// Returns the row as a line of Markdown.
     pub(super) fn line(&self) -> String {
         let (title, cores) = (title_of(self.attack, self.clients, self.what), self.cores);
         let postgres = if self.is_on_postgres { ", Postgres" } else { "" };

@@ -1,4 +1,5 @@
-//! The attacks that there are, as one table ([`TRIALS`]): who does what, how often, and to what kind of server. Pure.
+//! The attacks that there are, as one table ([`TRIALS`]): the clients, their actions and rates, and the kind of server.
+//! Pure.
 
 use clap::ValueEnum;
 use hyper::Method;
@@ -36,7 +37,7 @@ pub(crate) enum AttackName {
     Closing,
 }
 
-/// What each client of an attack does.
+/// The action of each client of an attack.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     LargeCommands,
@@ -60,10 +61,10 @@ pub(super) enum Kind {
 pub(super) struct Trial {
     pub(super) name: AttackName,
     pub(super) kind: Kind,
-    /// Of the server.
+    /// The server's.
     pub(super) cores: u16,
     pub(super) clients: usize,
-    /// What the clients are, and what is counted of them.
+    /// A description of the clients, and of the unit that is counted.
     pub(super) what: &'static str,
     /// Further options of the server.
     pub(super) options: &'static [&'static str],
@@ -89,7 +90,7 @@ impl Trial {
 
 /// Commands that are packed are to be measured, and not how many may come in a second.
 const AS_MANY_AS_COME: &[&str] = &["--commands-per-second", "0"];
-/// How long a gigabyte takes to be sent or listed.
+/// The time that a gigabyte takes to be sent or listed.
 const LONG: f64 = 6.0;
 
 /// All of them.

@@ -1,5 +1,5 @@
-//! Memory and threads of the server, looked at again and again: [`Watch`]. A server that takes too much is ended before the
-//! machine is out of memory.
+//! Memory and threads of the server, looked at again and again: [`Watch`]. A server that takes too much is ended before
+//! the machine is out of memory.
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::server::Server;
 use crate::process::rss_kib;
 
-/// How often they are looked at.
+/// The interval at which they are looked at.
 const EVERY: Duration = Duration::from_millis(10);
 
 /// The most that was seen.
@@ -51,7 +51,7 @@ impl Watch {
         Self { most, task }
     }
 
-    /// The most that was resident.
+    /// Returns the most memory that was resident, as text.
     pub(super) fn text(&self) -> String {
         format!("with {} MiB resident at most", self.most.get().rss_kib / 1024)
     }

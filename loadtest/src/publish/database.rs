@@ -20,7 +20,7 @@ pub(crate) async fn open(url: &str) -> anyhow::Result<(Client, Connection<Socket
 pub(super) async fn connect(url: &str) -> anyhow::Result<Client> {
     let (client, connection) = open(url).await?;
     tokio::spawn(async move {
-        // How it ended is told to whoever uses the client.
+        // Its end is told to whoever uses the client.
         let _ = connection.await;
     });
     Ok(client)

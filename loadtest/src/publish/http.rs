@@ -34,12 +34,12 @@ impl HttpPublisher {
 /// A connection of HTTP/1.1.
 pub(crate) struct Http {
     stream: Stream,
-    /// What every request has to carry.
+    /// The token that every request has to carry.
     pub(crate) token: Token,
     buffer: Vec<u8>,
 }
 
-/// What is read of an answer.
+/// The parts of an answer that are read.
 pub(crate) struct Answer {
     /// The number in its `ETag`.
     version: Option<u64>,

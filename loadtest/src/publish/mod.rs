@@ -52,7 +52,7 @@ impl Publisher {
     }
 }
 
-/// How publishers are reached.
+/// The way by which publishers are reached.
 #[derive(Clone, Debug)]
 pub(crate) enum Way {
     Http(Peer, Target),
@@ -86,18 +86,18 @@ impl Way {
     }
 }
 
-/// What all publishers share.
+/// The state that all publishers share.
 pub(crate) struct Publishing {
     pub(crate) clock: Clock,
     pub(crate) products: u32,
     pub(crate) publishers: u32,
     /// Changes per second, or as fast as they are answered.
     pub(crate) rate: Option<f64>,
-    /// How many changes a publisher makes at once.
+    /// The number of changes that a publisher makes at once.
     batch: u32,
     pub(crate) frame_bytes: usize,
     pub(crate) lanes: u32,
-    /// How many sockets get a change of a product.
+    /// Returns the number of sockets that get a change of a product.
     pub(crate) subscribers: Box<dyn Fn(u32) -> u32>,
     pub(crate) published: RefCell<Published>,
     pub(crate) stop: Cell<bool>,
@@ -132,13 +132,13 @@ impl Publishing {
         }
     }
 
-    /// How many lanes keep every lane's versions in order. Where there are enough products each belongs to one
-    /// publisher; otherwise several publish the same one, in no order among them.
+    /// Returns the number of lanes that keep every lane's versions in order. Where there are enough products each
+    /// belongs to one publisher; otherwise several publish the same one, in no order among them.
     pub(crate) fn lanes(draws_versions: bool, products: u32, publishers: u32) -> u32 {
         if draws_versions || products >= publishers { 1 } else { publishers }
     }
 
-    /// Which product the publisher with this number changes next.
+    /// Returns the product that the publisher with this number changes next.
     fn product(&self, publisher: u32, chance: &mut Chance) -> u32 {
         if self.products < self.publishers {
             return chance.below(self.products) + 1;

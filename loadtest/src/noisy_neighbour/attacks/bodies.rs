@@ -17,7 +17,7 @@ const BODY_BYTES: usize = 1024 * 1024;
 /// As many as a server allows on a connection by default.
 const STREAMS: usize = 128;
 
-/// Every client has 128 streams on its HTTP/2 connection, each with a body of 1 MiB but its last byte.
+/// Gives every client 128 streams on its HTTP/2 connection, each with a body of 1 MiB but its last byte.
 pub(super) async fn on_streams(scene: &Scene, method: &Method, path: &str) -> anyhow::Result<()> {
     let body = &Bytes::from(vec![b' '; BODY_BYTES - 1]);
     scene.begin();
@@ -51,7 +51,7 @@ pub(super) async fn on_streams(scene: &Scene, method: &Method, path: &str) -> an
     pending().await
 }
 
-/// Every client has one body of 1 MiB in chunks of one byte, which never ends (RFC 9112, §7.1).
+/// Gives every client one body of 1 MiB in chunks of one byte, which never ends (RFC 9112, §7.1).
 pub(super) async fn in_chunks(scene: &Scene) -> anyhow::Result<()> {
     const CHUNKS_AT_ONCE: usize = 4096;
     let chunks = &b"1\r\n \r\n".repeat(CHUNKS_AT_ONCE);

@@ -22,7 +22,7 @@ const PADDING_BYTES: usize = 4_000;
 /// Handshakes that are under way at once.
 const AT_ONCE: usize = 8;
 
-/// All clients subscribe to 100,000 products each, and then close.
+/// Has all clients subscribe to 100,000 products each, and then close.
 pub(super) async fn of_many_subscriptions(scene: &Scene) -> anyhow::Result<()> {
     let clients = subscribed(scene, PRODUCTS_MANY).await?;
     scene.add(clients.len() as u64);
@@ -30,7 +30,7 @@ pub(super) async fn of_many_subscriptions(scene: &Scene) -> anyhow::Result<()> {
     pending().await
 }
 
-/// All clients subscribe to 20,000 products each, never read, and are closed at the end of the round.
+/// Has all clients subscribe to 20,000 products each, never read, and be closed at the end of the round.
 pub(super) async fn of_readers_that_never_read(scene: &Scene) -> anyhow::Result<()> {
     let _clients = subscribed(scene, PRODUCTS_UNREAD).await?;
     let mut http = Http::connect(&scene.server).await?;

@@ -29,14 +29,14 @@ pub(super) async fn large(scene: &Scene, is_listed: impl Fn(u64) -> bool) -> any
         .await
 }
 
-/// What an attacker knows of a server that spreads products over its shards by multiplication with a constant and without
-/// a seed: the shard of each product.
+/// Returns true if this product falls into the first of two shards, as an attacker knows of a server that spreads
+/// products over its shards by multiplication with a constant and without a seed.
 pub(super) fn falls_into_the_first_of_two_shards(id: u64) -> bool {
     const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
     (id.wrapping_mul(MULTIPLIER) >> 32).is_multiple_of(2)
 }
 
-/// Many commands of one product in one write; the next once all are answered.
+/// Sends many commands of one product in one write; the next once all are answered.
 pub(super) async fn packed(scene: &Scene) -> anyhow::Result<()> {
     let mut packed = Vec::new();
     for number in 0..COMMANDS_TOGETHER {

@@ -16,13 +16,13 @@ use super::websocket::{Flood, stream_with};
 use crate::client::tcp;
 use crate::frames::{PING, client_frame};
 
-/// What a connection begins with, and SETTINGS without a setting (RFC 9113, §3.4 and §6.5).
+/// The beginning of a connection, and SETTINGS without a setting (RFC 9113, §3.4 and §6.5).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// A window that grows by one byte: of the connection (RFC 9113, §6.9).
 const WINDOW_UPDATE: &[u8] = b"\0\0\x04\x08\0\0\0\0\0\0\0\0\x01";
 const FRAMES_AT_ONCE: usize = 5_000;
 
-/// `WINDOW_UPDATE` at full speed.
+/// Sends `WINDOW_UPDATE` at full speed.
 pub(super) async fn window_updates(scene: &Scene) -> anyhow::Result<()> {
     let then = vec![WINDOW_UPDATE.repeat(FRAMES_AT_ONCE)];
     let flood = &Flood { first: PREFACE.to_vec(), then, counts: FRAMES_AT_ONCE as u64 };
@@ -65,13 +65,13 @@ pub(super) async fn stream_pings(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A connection whose streams' windows begin with this many bytes.
+/// Opens a connection whose streams' windows begin with this many bytes.
 pub(super) async fn connect(scene: &Scene, number: usize, window_bytes: u32) -> anyhow::Result<SendRequest<Bytes>> {
     let stream = scene.server.over(tcp(scene.server.address, number).await?).await?;
     let mut builder = Builder::new();
     builder.enable_push(false).initial_window_size(window_bytes);
     let (sender, connection) = builder.handshake(stream).await.context("set up HTTP/2")?;
-    // How it ends is seen on each of its streams.
+    // Its end is seen on each of its streams.
     spawn_local(async move { drop(connection.await) });
     Ok(sender)
 }

@@ -21,7 +21,7 @@ const ROWS: usize = 1_000;
 const NAME_BYTES: usize = 1_000_000;
 /// Connections that write the rows.
 const WRITERS: usize = 4;
-/// What is read of an answer each time, and how long a reader waits before it reads again.
+/// The bytes that are read of an answer each time, and the wait of a reader before it reads again.
 const READ_BYTES: usize = 64 * 1024;
 const READ_EVERY: Duration = Duration::from_millis(50);
 
@@ -46,7 +46,7 @@ pub(in crate::noisy_neighbour) async fn write_rows(server: &Target) -> anyhow::R
     Ok(())
 }
 
-/// Every client asks for all rows over HTTP/1, and reads a little at a time.
+/// Has every client ask for all rows over HTTP/1, and read a little at a time.
 pub(super) async fn slow_readers(scene: &Scene) -> anyhow::Result<()> {
     let request = format!("GET /products?limit={ROWS} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let client = |number| {
@@ -66,7 +66,7 @@ pub(super) async fn slow_readers(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As many streams on one HTTP/2 connection ask for all rows, and allow the server to send none of them.
+/// Has as many streams on one HTTP/2 connection ask for all rows, and allow the server to send none of them.
 pub(super) async fn streams_without_window(scene: &Scene) -> anyhow::Result<()> {
     let mut connection = connect(scene, 0, 0).await?;
     let mut responses = Vec::new();

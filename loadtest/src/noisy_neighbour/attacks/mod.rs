@@ -1,4 +1,4 @@
-//! The attacks: what each client does ([`run`]), and how often ([`Tally`]).
+//! The attacks: the actions of each client ([`run`]), and their number ([`Tally`]).
 
 mod bodies;
 mod closing;
@@ -23,12 +23,12 @@ use tokio::time::{sleep, timeout};
 use super::trials::Kind;
 use crate::target::Target;
 
-/// How long an attack may take to prepare.
+/// The longest time that an attack may take to prepare.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// How long a client waits that was cut, before it comes again.
+/// The wait of a client that was cut, before it comes again.
 const COME_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// What an attack did.
+/// The counts of an attack.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     done: AtomicU64,
@@ -41,13 +41,13 @@ impl Tally {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// How often the server ended a connection or a stream, or refused one.
+    /// Returns the number of times that the server ended a connection or a stream, or refused one.
     pub(super) fn cut(&self) -> u64 {
         self.cut.load(Ordering::Relaxed)
     }
 }
 
-/// What an attack is given.
+/// The means of an attack.
 #[derive(Clone)]
 struct Scene {
     server: Target,
@@ -57,7 +57,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// All is prepared; latencies may be taken. Whatever is done or cut says so too.
+    /// Tells that all is prepared: latencies may be taken. Whatever is done or cut says so too.
     fn begin(&self) {
         self.begun.notify_one();
     }
@@ -67,7 +67,7 @@ impl Scene {
         self.begin();
     }
 
-    /// The server ended or refused something.
+    /// Counts that the server ended or refused something.
     fn cut(&self) {
         self.tally.cut.fetch_add(1, Ordering::Relaxed);
         self.begin();
@@ -76,7 +76,7 @@ impl Scene {
     /// Makes an attempt after the other. Each ends when the server ends it.
     async fn again<F: Future<Output = anyhow::Result<()>>>(&self, mut attempt: impl FnMut() -> F) {
         loop {
-            // Why does not matter: it was cut, and comes again.
+            // The reason does not matter: it was cut, and comes again.
             let _ = attempt().await;
             self.cut();
             sleep(COME_AGAIN_AFTER).await;

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use super::Scene;
 use crate::publish::Http;
 
-/// Every client asks for this path, again as soon as it is answered.
+/// Has every client ask for this path, again as soon as it is answered.
 pub(super) async fn loops(scene: &Scene, path: &str) -> anyhow::Result<()> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let client = |_| {

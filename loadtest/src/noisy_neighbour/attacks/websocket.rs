@@ -19,15 +19,15 @@ const CONTINUATION: u8 = 0x0;
 /// Frames in one ready piece of a flood: far fewer than the bytes that a message may have.
 const FRAMES_AT_ONCE: usize = 60_000;
 
-/// What a flood sends: once, then in turn.
+/// The bytes of a flood: those sent once, then those sent in turn.
 pub(super) struct Flood {
     pub(super) first: Vec<u8>,
     pub(super) then: Vec<Vec<u8>>,
-    /// What each of `then` counts as.
+    /// The count of each of `then`.
     pub(super) counts: u64,
 }
 
-/// Continuation frames of this many bytes, 0 or 1.
+/// Sends continuation frames of this many bytes, 0 or 1.
 pub(super) async fn continuations(scene: &Scene, payload_bytes: usize) -> anyhow::Result<()> {
     let part = |opcode: u8, is_last: bool| {
         let mut frame = client_frame(opcode, &[b'x'][..payload_bytes]);
@@ -47,7 +47,7 @@ pub(super) async fn continuations(scene: &Scene, payload_bytes: usize) -> anyhow
     sockets(scene, &flood).await
 }
 
-/// JSON that is read to its end before it turns out to be no command.
+/// Sends JSON that is read to its end before it turns out to be no command.
 pub(super) async fn not_commands(scene: &Scene) -> anyhow::Result<()> {
     let text = format!("[1{}]", ",1".repeat(MESSAGE_BYTES / 2 - 2));
     let flood = Flood { first: Vec::new(), then: vec![client_frame(TEXT, text.as_bytes())], counts: 1 };
