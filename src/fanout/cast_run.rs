@@ -1,4 +1,4 @@
-//! Joins what one batch casts of one product: [`CastRuns`].
+//! The casts of one batch, joined by product: [`CastRuns`].
 //!
 //! Changes of a hot product pile up while a core delivers the ones before. Joined into one buffer they cost each
 //! subscriber one push and one piece of a write, however many they are.
@@ -10,8 +10,8 @@ use super::message::{Cast, CastPermit, CastRun, Delivery};
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
 
-/// How many frames, and about how many bytes, one run has at most: a reader that takes a part of a run keeps the rest
-/// of its buffer.
+/// The most frames, and about the most bytes, of one run: a reader that takes a part of a run keeps the rest of its
+/// buffer.
 const RUN_FRAMES_MAX: usize = 256;
 const RUN_BYTES_MAX: usize = 64 * 1024;
 
@@ -19,7 +19,7 @@ const RUN_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct CastRuns {
     open: Vec<OpenRun>,
-    /// The run of each product that takes more.
+    /// The place of the run of each product, if that run takes more.
     places_by_product: HashMap<ProductId, usize>,
 }
 
@@ -49,7 +49,7 @@ impl CastRuns {
         self.open.push(OpenRun { product, frames, bytes, permits });
     }
 
-    /// All runs, each joined; none is left.
+    /// Takes out all runs, each joined; none is left.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Delivery> {
         self.places_by_product.clear();
         self.open.drain(..).map(|OpenRun { product, frames, permits, .. }| {
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::wire::websocket::Opcode;
 
-    /// The hub's casts of these products and payloads, with versions from 1.
+    /// Returns the hub's casts of these products and payloads, with versions from 1.
     fn casts(changes: &[(u64, &[u8])]) -> Vec<(Cast, CastPermit)> {
         let (hub, mut inboxes) = Hub::new(1, 1);
         let cast = |(&(product, payload), version): (&(u64, &[u8]), u64)| {

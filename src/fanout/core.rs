@@ -19,22 +19,23 @@ use super::{ConnectionId, CoreId, SlotKey, SubscriptionIndex};
 use crate::metrics::CoreMetrics;
 use crate::model::product::ProductId;
 
-/// The most that a slice of work costs, where one product costs 1: about 50 µs (`cargo bench --bench timings -- index`).
+/// The most that a slice of work costs, where one product costs 1: about 50 µs
+/// (`cargo bench --bench timings -- index`).
 const SLICE_COST: usize = 256;
 
-/// What a core delivers to. All of it is called on the core's own thread.
+/// The receiver of a core's deliveries. All its methods are called on the core's own thread.
 pub trait Subscriber {
     /// Takes changes of one product, to be sent at the next flush.
     fn push(&mut self, run: &CastRun);
-    /// Sends what waits, as far as it can be without blocking.
+    /// Sends the waiting bytes, as far as they can be sent without blocking.
     fn flush(&mut self);
     /// Takes changes of one product and sends them at once: for those that came alone.
     fn push_and_flush(&mut self, run: &CastRun) {
         self.push(run);
         self.flush();
     }
-    /// Learns that its command with this number is carried out in all shards, and how many of the products were new, had
-    /// been subscribed to, or were counted.
+    /// Learns that its command with this number is carried out in all shards, and the number of the products that were
+    /// new, had been subscribed to, or were counted.
     fn applied(&mut self, number: u32, products: usize);
 }
 
@@ -47,33 +48,33 @@ pub struct Core<S> {
     shards: Vec<SubscriptionIndex>,
     /// Boxed, so that a growing table moves pointers and reserves no room for connections that do not exist.
     seats: SlotMap<SlotKey, Box<Seat<S>>>,
-    /// What this batch casts, until it is delivered.
+    /// The casts of this batch, until they are delivered.
     casts: CastRuns,
-    /// Whether this batch is one message, whose frames are written as they are pushed.
+    /// True if this batch is one message, whose frames are written as they are pushed.
     is_alone: bool,
-    /// How many frames this batch has brought to connections, and with how many flushes at once.
+    /// The number of frames that this batch has brought to connections, and the number of flushes at once that it took.
     frames: usize,
     flushes: usize,
-    /// Who got a frame in this batch and is to be flushed.
+    /// The connections that got a frame in this batch and are to be flushed.
     touched: Vec<SlotKey>,
-    /// When the changes of this batch were committed.
+    /// The times at which the changes of this batch were committed.
     committed: Vec<Instant>,
-    /// What the shards of this core are still to do.
+    /// The work that the shards of this core are still to do.
     work: WorkQueue<Job>,
     /// The commands of this core's connections that other cores have parts of.
     under_way: UnderWay,
-    /// What waits to be sent to each core.
+    /// The messages that wait to be sent to each core.
     outgoing: Vec<Outgoing>,
     /// The most that is done in one turn: a slice of the work, and as much again at once.
     slice_cost: usize,
-    /// How much more is done at once before the next turn.
+    /// The cost of the work that is still done at once before the next turn.
     at_once_cost: usize,
-    /// Whether a turn has begun, or the message that brings it is on its way.
+    /// True if a turn has begun, or the message that brings it is on its way.
     is_turn_asked: bool,
     metrics: CoreMetrics,
 }
 
-/// What one turn has for another core, in one message of each kind.
+/// The output of one turn for another core, in one message of each kind.
 #[derive(Debug, Default)]
 struct Outgoing {
     orders: Vec<Order>,
@@ -87,17 +88,17 @@ struct Outgoing {
 struct Seat<S> {
     subscriber: S,
     touched: bool,
-    /// Whether another core was ever given a part of its commands.
+    /// True if another core was ever given a part of its commands.
     is_known_elsewhere: bool,
 }
 
 impl<S> Core<S> {
-    /// What a connection's place takes.
+    /// The bytes that a connection's place takes.
     pub const SEAT_BYTES: usize = size_of::<Seat<S>>();
 }
 
 impl<S: Subscriber> Core<S> {
-    /// The core with this id, without connections.
+    /// Returns the core with this id, without connections.
     #[must_use]
     pub fn new(id: CoreId, hub: Hub, metrics: CoreMetrics) -> Self {
         let shards = (0..hub.shards()).filter(|&shard| hub.core_of(shard) == id).map(|_| SubscriptionIndex::new());
@@ -131,23 +132,23 @@ impl<S: Subscriber> Core<S> {
             .insert_with_key(|key| Box::new(Seat { subscriber: build(key), touched: false, is_known_elsewhere: false }))
     }
 
-    /// A connection, if it still lives.
+    /// Returns a connection, if it still lives.
     pub fn get_mut(&mut self, key: SlotKey) -> Option<&mut S> {
         self.seats.get_mut(key).map(|seat| &mut seat.subscriber)
     }
 
-    /// All connections.
+    /// Returns all connections.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (SlotKey, &mut S)> {
         self.seats.iter_mut().map(|(key, seat)| (key, &mut seat.subscriber))
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     #[must_use]
     pub fn len(&self) -> usize {
         self.seats.len()
     }
 
-    /// Whether there are no connections.
+    /// Returns whether there are no connections.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.seats.is_empty()
@@ -161,10 +162,10 @@ impl<S: Subscriber> Core<S> {
         Some(seat.subscriber)
     }
 
-    /// Carries out all messages of a batch, then flushes each connection that got a frame, once. How many frames went out
-    /// with each flush.
+    /// Carries out all messages of a batch, then flushes each connection that got a frame, once. Returns the number of
+    /// frames that went out with each flush.
     pub(super) fn process(&mut self, batch: &mut Vec<Message>) -> usize {
-        // The turn goes on until the work of it is done.
+        // The turn goes on until its work is done.
         self.is_turn_asked = true;
         self.is_alone = batch.len() == 1;
         (self.frames, self.flushes) = (0, 0);
@@ -176,7 +177,7 @@ impl<S: Subscriber> Core<S> {
                 }
                 message => message,
             };
-            // What was cast before a command is for who was subscribed before it.
+            // Changes cast before a command are for those who were subscribed before it.
             self.deliver_casts();
             match message {
                 Message::Cast(..) => unreachable!("it was taken"),
@@ -208,7 +209,7 @@ impl<S: Subscriber> Core<S> {
         }
     }
 
-    /// Gives what this batch has cast to its subscribers: here at once, elsewhere with one message per core.
+    /// Gives the casts of this batch to their subscribers: here at once, elsewhere with one message per core.
     fn deliver_casts(&mut self) {
         let mut casts = std::mem::take(&mut self.casts);
         for delivery in casts.drain() {

@@ -9,8 +9,8 @@ use super::CoreId;
 use super::message::{Cast, CastPermit, Message};
 use crate::model::product::ProductId;
 
-/// How many changes may be between ingest and the last core that delivers them, counted in units of [`UNIT_BYTES`]: it
-/// bounds the cores' inboxes at 16 MiB of frames, beside the commands that their connections have under way.
+/// The most changes between ingest and the last core that delivers them, counted in units of [`UNIT_BYTES`]: it bounds
+/// the cores' inboxes at 16 MiB of frames, beside the commands that their connections have under way.
 const CAST_UNITS_MAX: u32 = 4096;
 const UNIT_BYTES: usize = 4096;
 
@@ -25,7 +25,7 @@ struct Inner {
     cast_units: Arc<Semaphore>,
 }
 
-/// Where one core's messages arrive.
+/// The receiving end of one core's messages.
 #[derive(Debug)]
 pub struct Inbox {
     /// The core that takes them.
@@ -34,7 +34,7 @@ pub struct Inbox {
 }
 
 impl Hub {
-    /// A hub over this many cores and shards, both at least 1, with the inbox of each core.
+    /// Returns a hub over this many cores and shards, both at least 1, with the inbox of each core.
     #[must_use]
     pub fn new(cores: u16, shards: usize) -> (Self, Vec<Inbox>) {
         assert!(cores > 0 && shards > 0, "there is at least one core and one shard");
@@ -51,7 +51,7 @@ impl Hub {
         (Self(Arc::new(Inner { inboxes, shards, cast_units })), receivers)
     }
 
-    /// Sends a change to everybody who subscribed to its product; waits while too many changes are under way.
+    /// Sends a change to all subscribers of its product; waits while too many changes are under way.
     pub async fn cast(&self, cast: Cast) {
         let units = u32::try_from(1 + cast.frame.len() / UNIT_BYTES).unwrap_or(u32::MAX).min(CAST_UNITS_MAX);
         let units = Arc::clone(&self.0.cast_units).acquire_many_owned(units).await;
@@ -66,32 +66,32 @@ impl Hub {
         drop(all.expect("the semaphore is never closed"));
     }
 
-    /// How many cores there are.
+    /// Returns the number of cores.
     #[must_use]
     pub fn cores(&self) -> usize {
         self.0.inboxes.len()
     }
 
-    /// How many shards there are.
+    /// Returns the number of shards.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.0.shards
     }
 
-    /// The shard that owns a product's subscriptions. Multiplying by 2^64 / φ spreads ids that stand in a row and ids
-    /// that share a factor (Knuth, The Art of Computer Programming, vol. 3, §6.4).
+    /// Returns the shard that owns a product's subscriptions. Multiplying by 2^64 / φ spreads ids that stand in a row
+    /// and ids that share a factor (Knuth, The Art of Computer Programming, vol. 3, §6.4).
     pub(super) fn shard_of(&self, product: ProductId) -> usize {
         const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
         let spread = product.get().wrapping_mul(MULTIPLIER) >> 32;
         usize::try_from(spread).expect("32 bits fit") % self.0.shards
     }
 
-    /// The core that owns a shard.
+    /// Returns the core that owns a shard.
     pub(super) fn core_of(&self, shard: usize) -> CoreId {
         CoreId(u16::try_from(shard % self.cores()).expect("a core's number has 16 bits"))
     }
 
-    /// A core that has ended takes no messages, and nobody waits for its answers then.
+    /// Sends a message to a core. A core that has ended takes none, and nobody waits for its answers then.
     pub(super) fn send(&self, core: CoreId, message: Message) {
         let _ = self.0.inboxes[usize::from(core.0)].send(message);
     }

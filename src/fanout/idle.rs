@@ -1,5 +1,5 @@
-//! How long this thread has had nothing to do: what its runtime tells when it parks, a count that anything on the thread
-//! reads.
+//! The time for which this thread has had nothing to do: its runtime counts it when it parks, and anything on the
+//! thread reads the count.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ thread_local! {
     static IDLE: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// Has a runtime of one thread count how long it rests.
+/// Makes a runtime of one thread count its time of rest.
 pub fn count_idle(runtime: &mut Builder) -> &mut Builder {
     runtime.on_thread_park(|| PARKED_AT.set(Some(Instant::now()))).on_thread_unpark(|| {
         if let Some(parked_at) = PARKED_AT.take() {
@@ -20,7 +20,7 @@ pub fn count_idle(runtime: &mut Builder) -> &mut Builder {
     })
 }
 
-/// How long this thread has rested since it started. Zero on a thread whose runtime does not count it.
+/// Returns the time that this thread has rested since it started; zero on a thread whose runtime does not count it.
 pub(super) fn idle_time() -> Duration {
     IDLE.get()
 }

@@ -1,4 +1,4 @@
-//! Who subscribed to what, in one shard: [`SubscriptionIndex`], pure data.
+//! The subscriptions of one shard, by product and by connection: [`SubscriptionIndex`], pure data.
 //!
 //! Two maps say the same from both sides. Each subscription knows its position in the other side's list, so that
 //! adding and removing one costs the same whatever the number of products, of subscribers, or of other connections.
@@ -23,12 +23,14 @@ pub struct CoreSubscribers {
     pub keys: Arc<Keys>,
 }
 
-/// The connections of one core that subscribe to one product. A few of them stand in the list itself: most products have
-/// few subscribers, and what counts in a large index is how many places in memory a change or a close touches.
+/// The connections of one core that subscribe to one product. A few of them stand in the list itself: most products
+/// have few subscribers, and the cost of a large index is the number of places in memory that a change or a close
+/// touches.
 pub type Keys = SmallVec<[SlotKey; 4]>;
 
-/// The subscriptions of a shard's slice of the products. Strangers choose the product IDs: the hash is to be one whose
-/// collisions they cannot choose with them, as [`SubscriptionIndex::new`] takes; a fixed one is for counting instructions.
+/// The subscriptions of a shard's slice of the products. Strangers choose the product IDs, so the hash has to be one
+/// whose collisions they cannot choose with them, as [`SubscriptionIndex::new`] takes; a fixed one is for counting
+/// instructions.
 #[derive(Debug, Default)]
 pub struct SubscriptionIndex<S = DefaultHashBuilder> {
     connections_by_product: HashMap<ProductId, SmallVec<[CoreSubscribers; 1]>, S>,
@@ -37,7 +39,7 @@ pub struct SubscriptionIndex<S = DefaultHashBuilder> {
     ending: Vec<Subscription>,
 }
 
-/// What one connection subscribed to, by the hash of the product.
+/// The subscriptions of one connection, by the hash of the product.
 type Subscriptions = HashTable<Subscription>;
 
 /// A product, with the connection's position in its core's list of that product's subscribers.
@@ -47,7 +49,7 @@ struct Subscription {
     position: u32,
 }
 
-/// How far the close of a connection has come.
+/// The progress of the close of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Closing {
     /// Every place of the connection's table before this one is empty.
@@ -55,7 +57,7 @@ pub struct Closing {
 }
 
 impl SubscriptionIndex {
-    /// An index without subscriptions.
+    /// Returns an index without subscriptions.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -63,7 +65,7 @@ impl SubscriptionIndex {
 }
 
 impl<S: BuildHasher + Default> SubscriptionIndex<S> {
-    /// Subscribes a connection to a product; whether it was not subscribed before.
+    /// Subscribes a connection to a product; returns whether it was not subscribed before.
     pub fn subscribe(&mut self, connection: ConnectionId, product: ProductId) -> bool {
         let hasher = self.connections_by_product.hasher();
         let products = self.products_by_connection.entry(connection).or_default();
@@ -86,7 +88,7 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         true
     }
 
-    /// Ends one subscription of a connection; whether there was one.
+    /// Ends one subscription of a connection; returns whether there was one.
     pub fn unsubscribe(&mut self, connection: ConnectionId, product: ProductId) -> bool {
         let hasher = self.connections_by_product.hasher();
         let Some(products) = self.products_by_connection.get_mut(&connection) else { return false };
@@ -99,15 +101,16 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
             products.shrink_to(2 * products.len(), |subscription| hasher.hash_one(subscription.product));
         }
         self.forget_subscriber(connection, product, position);
-        // Now and then is enough, and costs nothing that could be measured.
+        // A check now and then is enough, and costs nothing that could be measured.
         if self.connections_by_product.len().is_multiple_of(256) {
             self.give_room_back();
         }
         true
     }
 
-    /// Ends up to `max` subscriptions of a connection that is gone; how many. To be called until the connection
-    /// [is subscribed](Self::is_subscribed) to nothing, with the same `closing` and no subscription in between.
+    /// Ends up to `max` subscriptions of a connection that is gone; returns their number. To be called until the
+    /// connection [is subscribed](Self::is_subscribed) to nothing, with the same `closing` and no subscription in
+    /// between.
     pub fn close(&mut self, connection: ConnectionId, closing: &mut Closing, max: usize) -> usize {
         let Some(products) = self.products_by_connection.get_mut(&connection) else { return 0 };
         let mut ending = std::mem::take(&mut self.ending);
@@ -131,7 +134,7 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         ended
     }
 
-    /// Whether this connection is subscribed to this product.
+    /// Returns whether this connection is subscribed to this product.
     #[must_use]
     pub fn contains(&self, connection: ConnectionId, product: ProductId) -> bool {
         self.products_by_connection
@@ -139,32 +142,32 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
             .is_some_and(|products| products.find(self.hash(product), |it| it.product == product).is_some())
     }
 
-    /// Whether this connection is subscribed to anything.
+    /// Returns whether this connection is subscribed to anything.
     #[must_use]
     pub fn is_subscribed(&self, connection: ConnectionId) -> bool {
         self.products_by_connection.contains_key(&connection)
     }
 
-    /// The subscribers of a product, core by core: one look-up, and nothing more where there are none.
+    /// Returns the subscribers of a product, core by core: one look-up, and nothing more if there are none.
     #[must_use]
     pub fn subscribers(&self, product: ProductId) -> &[CoreSubscribers] {
         self.connections_by_product.get(&product).map_or(&[], SmallVec::as_slice)
     }
 
-    /// How many products have a subscriber.
+    /// Returns the number of products that have a subscriber.
     #[must_use]
     pub fn products_len(&self) -> usize {
         self.connections_by_product.len()
     }
 
-    /// How many connections have a subscription.
+    /// Returns the number of connections that have a subscription.
     #[must_use]
     pub fn connections_len(&self) -> usize {
         self.products_by_connection.len()
     }
 
-    /// Makes the maps smaller where they are nearly empty: what a flood of subscriptions made them is not kept. It happens
-    /// after most of what was there has gone, so that each removal pays a part of it.
+    /// Makes the maps smaller if they are nearly empty, so that the room for a flood of subscriptions is not kept. It
+    /// happens after most of the entries have gone, so that each removal pays a part of it.
     fn give_room_back(&mut self) {
         shrink(&mut self.connections_by_product);
         shrink(&mut self.products_by_connection);
@@ -174,7 +177,7 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         self.connections_by_product.hasher().hash_one(product)
     }
 
-    /// Takes the subscriber at `position` out of its list and tells the one that moves there.
+    /// Takes the subscriber at `position` out of its list, and records the new position of the one that moves there.
     fn forget_subscriber(&mut self, connection: ConnectionId, product: ProductId, position: u32) {
         let hash = self.hash(product);
         let Entry::Occupied(mut entry) = self.connections_by_product.entry(product) else {
@@ -206,7 +209,7 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         }
     }
 
-    /// Panics where the two maps disagree.
+    /// Panics if the two maps disagree.
     #[cfg(test)]
     fn check(&self) {
         let mut listed = 0;
@@ -228,10 +231,10 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
     }
 }
 
-/// How many ended subscriptions at once leave their room behind for the next.
+/// The most subscriptions ended at once whose room is kept for the next close.
 const ENDING_KEPT: usize = 1024;
 
-/// Makes a map smaller where it is nearly empty.
+/// Makes a map smaller if it is nearly empty.
 pub(super) fn shrink<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
     if is_nearly_empty(map.len(), map.capacity()) {
         map.shrink_to(2 * map.len());
@@ -256,7 +259,7 @@ mod tests {
     enum Step {
         Subscribe(u8, u64),
         Unsubscribe(u8, u64),
-        /// So many subscriptions at a time.
+        /// The end of a connection, so many subscriptions at a time.
         Close(u8, usize),
         /// A message in flight takes the lists of a product.
         Hold(u64),
@@ -274,18 +277,18 @@ mod tests {
         proptest::collection::vec(step, 0..200)
     }
 
-    /// Three cores, and two generations of each slot.
+    /// Returns a connection of one of three cores, in one of two generations of its slot.
     fn connection(number: u8) -> ConnectionId {
         let key = key(u32::from(number / 6), u32::from(number % 2));
         ConnectionId { core: CoreId(u16::from(number % 6 / 2)), key }
     }
 
-    /// The key of the slot's connection after so many others.
+    /// Returns the key of the slot's connection after so many others.
     fn key(slot: u32, others: u32) -> SlotKey {
         KeyData::from_ffi(u64::from(others * 2 + 1) << 32 | u64::from(slot)).into()
     }
 
-    /// Closes a connection, so many subscriptions at a time; how many there were.
+    /// Closes a connection, so many subscriptions at a time; returns the number of them.
     fn close(index: &mut SubscriptionIndex, connection: ConnectionId, max: usize) -> usize {
         let (mut closing, mut ended) = (Closing::default(), 0);
         while index.is_subscribed(connection) {

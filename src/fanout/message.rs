@@ -1,4 +1,4 @@
-//! What goes between ingest and the cores, and from core to core.
+//! The messages between ingest and the cores, and from core to core.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use super::{ConnectionId, Keys, SlotKey};
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
 
-/// One change, encoded, for everybody who subscribed to its product.
+/// One change, encoded, for all subscribers of its product.
 #[derive(Clone, Debug)]
 pub struct Cast {
     /// The product that changed.
@@ -20,7 +20,7 @@ pub struct Cast {
     pub version: u64,
     /// The change as subscribers get it.
     pub frame: Frame,
-    /// When this process learned that the change is committed.
+    /// The time at which this process learned that the change is committed.
     pub committed_at: Instant,
 }
 
@@ -34,14 +34,14 @@ pub struct CastRun {
 }
 
 impl CastRun {
-    /// The version of each change, oldest first.
+    /// Returns the version of each change, oldest first.
     #[must_use]
     pub fn versions(&self) -> &[u64] {
         self.frames.versions()
     }
 }
 
-/// What a command does with each of its products.
+/// The action of a command on each of its products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Subscribe to it.
@@ -52,18 +52,19 @@ pub enum Operation {
     Count,
 }
 
-/// What a connection asks the shards for.
+/// A connection's request to the shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     /// Its number: the answer carries it, and no other command of the connection that is under way has it.
     pub number: u32,
-    /// What to do with each product.
+    /// The action on each product.
     pub operation: Operation,
     /// The products; one that is repeated counts once where it makes a difference.
     pub products: Vec<ProductId>,
 }
 
-/// A change's right to be under way between ingest and the last core that delivers it; dropping it gives its units back.
+/// A change's right to be under way between ingest and the last core that delivers it; dropping it gives its units
+/// back.
 #[derive(Debug)]
 pub(super) struct CastPermit {
     pub(super) committed_at: Instant,
@@ -77,10 +78,11 @@ pub(super) struct Delivery {
     pub(super) permits: SmallVec<[CastPermit; 1]>,
 }
 
-/// What a core's shards are to do for a connection, as far as it is still to be done.
+/// The work that a core's shards are still to do for a connection.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// A command, from its `next` product on; `changed` is how many products before that were new, ended or counted here.
+    /// A command, from its `next` product on; `changed` is how many products before that were new, ended or counted
+    /// here.
     Command { command: Command, next: usize, changed: usize },
     /// The end of all its subscriptions, from this shard of the core on.
     Close { shard: usize, closing: Closing },
@@ -103,7 +105,7 @@ pub(super) struct Order {
     pub(super) job: Job,
 }
 
-/// What became of a command's part: how many of its products were new, ended or counted.
+/// The result of a command's part: the number of its products that were new, ended or counted.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) key: SlotKey,
@@ -111,7 +113,7 @@ pub(super) struct Answer {
     pub(super) products: usize,
 }
 
-/// What reaches a core's inbox.
+/// A message in a core's inbox.
 #[derive(Debug)]
 pub(super) enum Message {
     /// To the core of the product's shard: find the subscribers.
@@ -122,6 +124,6 @@ pub(super) enum Message {
     Orders(Vec<Order>),
     /// To the connections' core.
     Answers(Vec<Answer>),
-    /// To the core itself: something waits for its next turn.
+    /// To the core itself: some work waits for its next turn.
     Turn,
 }

@@ -1,9 +1,8 @@
-//! From one change to the sockets of everybody who subscribed to its product.
+//! The path from one change to the sockets of all subscribers of its product.
 //!
 //! The [`Hub`] routes a change to the core that owns the product's shard; the shard's [`SubscriptionIndex`] names the
 //! subscribers of each core; every such core gets one message, pushes the frame to its subscribers, and then flushes
-//! each of them once. Nothing here knows sockets, HTTP, JSON or a database: what a core delivers to is a
-//! [`Subscriber`].
+//! each of them once. Nothing here knows sockets, HTTP, JSON or a database: a core delivers to a [`Subscriber`].
 
 mod cast_run;
 mod core;
@@ -28,7 +27,7 @@ pub use self::run::run;
 pub struct CoreId(pub u16);
 
 slotmap::new_key_type! {
-    /// A connection on its core: the slot that it lives in, and how often that slot was used before, so that a message
+    /// A connection on its core: its slot, and the number of times that the slot was used before, so that a message
     /// meant for an earlier connection never reaches a later one.
     pub struct SlotKey;
 }

@@ -1,22 +1,24 @@
-//! When a core that is busy all the time lets changes gather before it delivers them: [`Pace`], pure data.
+//! The time for which a core that is busy all the time lets changes gather before it delivers them: [`Pace`], pure
+//! data.
 
 use std::time::{Duration, Instant};
 
 /// Deliveries shorter than this are not worth waiting for: a timer is no finer than a millisecond.
 const TOOK_MIN: Duration = Duration::from_millis(2);
 
-/// So many frames in a write cost as much as the write itself.
+/// The number of frames in a write that cost as much as the write itself.
 const FRAMES_LIKE_A_WRITE: u32 = 160;
 
 /// The last delivery of a core, from which the wait before the next one follows.
 ///
 /// A core that has no time left waits as long as the writes took, without the frames in them: its changes come in fewer
-/// and larger writes, and where these are large already it waits little. A core that was idle in between delivers at once.
+/// and larger writes, and where these are large already it waits little. A core that was idle in between delivers at
+/// once.
 #[derive(Debug)]
 pub(super) struct Pace {
     ended: Instant,
     took: Duration,
-    /// What of it the writes took.
+    /// The part of it that the writes took.
     writes_took: Duration,
     gather_max: Duration,
 }
@@ -26,7 +28,7 @@ impl Pace {
         Self { ended: now, took: Duration::ZERO, writes_took: Duration::ZERO, gather_max }
     }
 
-    /// How long to let changes gather at most, when the first of them is there at `now`.
+    /// Returns the longest time to let changes gather, when the first of them is there at `now`.
     pub(super) fn gather(&self, now: Instant) -> Duration {
         let is_busy = self.took >= TOOK_MIN && now.saturating_duration_since(self.ended) < self.took;
         if is_busy { self.writes_took.min(self.gather_max) } else { Duration::ZERO }
@@ -41,13 +43,13 @@ impl Pace {
     }
 }
 
-/// How long to gather before looking whether it is of use.
+/// Returns the time to gather before a look at whether it is of use.
 pub(super) fn gather_step(longest: Duration) -> Duration {
     (longest / 4).max(Duration::from_millis(1))
 }
 
-/// Whether a core has rested so much while changes gathered that it should rather deliver them: it is not busy all the
-/// time, it has only caught up. Some rest is normal: the writers wait for each other.
+/// Returns whether a core has rested so much while changes gathered that it should rather deliver them: it is not busy
+/// all the time, it has only caught up. Some rest is normal: the writers wait for each other.
 pub(super) fn is_waste(rested: Duration, gathered: Duration) -> bool {
     rested > gathered / 4
 }
@@ -56,7 +58,8 @@ pub(super) fn is_waste(rested: Duration, gathered: Duration) -> bool {
 mod tests {
     use super::*;
 
-    /// How many milliseconds a core may wait that delivered for `took_ms` and got its next change `idle_ms` later.
+    /// Returns the milliseconds that a core may wait if it delivered for `took_ms` and got its next change `idle_ms`
+    /// later.
     fn gather_ms(took_ms: u64, frames_per_write: usize, idle_ms: u64) -> u128 {
         let started = Instant::now();
         let ended = started + Duration::from_millis(took_ms);

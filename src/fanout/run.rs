@@ -12,16 +12,17 @@ use super::message::Message;
 use super::pace::{Pace, gather_step, is_waste};
 use super::{Core, Subscriber};
 
-/// How many messages a core takes before it flushes: enough to join the writes of a burst, few enough that sockets
+/// The most messages that a core takes before it flushes: enough to join the writes of a burst, few enough that sockets
 /// are read between bursts.
 const BATCH_MAX: usize = 2048;
 
-/// Carries a core's messages out as they come, and between two batches one slice of what its connections asked for.
+/// Carries a core's messages out as they come, and between two batches one slice of the work that its connections asked
+/// for.
 ///
-/// A batch is taken twice: once more after everybody who is about to add to it had a turn, the tasks of this thread (they
-/// read the requests that write) and the threads that share this processor (they commit and cast). It costs a change that
-/// comes alone some microseconds before its first write; a change that does not come alone is spared a write of its own
-/// to every subscriber. A core that is busy all the time gives them longer, at most `gather_max`.
+/// A batch is taken twice: once more after everybody who is about to add to it had a turn, the tasks of this thread
+/// (they read the requests that write) and the threads that share this processor (they commit and cast). It costs a
+/// change that comes alone some microseconds before its first write; a change that does not come alone is spared a
+/// write of its own to every subscriber. A core that is busy all the time gives them longer, at most `gather_max`.
 pub async fn run<S: Subscriber>(core: Rc<RefCell<Core<S>>>, mut inbox: Inbox, gather_max: Duration) {
     let mut batch = Vec::new();
     let mut pace = Pace::new(gather_max, Instant::now());
@@ -33,7 +34,7 @@ pub async fn run<S: Subscriber>(core: Rc<RefCell<Core<S>>>, mut inbox: Inbox, ga
             if inbox.messages.recv_many(&mut batch, BATCH_MAX).await == 0 {
                 return;
             }
-            // Other cores can begin with their parts of what woke this one.
+            // Other cores can begin with their parts of the work that woke this one.
             core.borrow_mut().send_waiting();
             let_others_run().await;
             std::thread::yield_now();
@@ -53,14 +54,14 @@ pub async fn run<S: Subscriber>(core: Rc<RefCell<Core<S>>>, mut inbox: Inbox, ga
     }
 }
 
-/// Lets every task of this thread that can go on do so, and the sockets be looked at: Tokio puts a task that yields back
-/// into its queue after both. One that wakes itself is put back at once, and a queue that is never empty keeps sockets
-/// unread for 61 turns.
+/// Lets every task of this thread that can go on do so, and lets the runtime look at the sockets: Tokio puts a task
+/// that yields back into its queue after both. One that wakes itself is put back at once, and a queue that is never
+/// empty keeps sockets unread for 61 turns.
 async fn let_others_run() {
     tokio::task::yield_now().await;
 }
 
-/// Adds to a batch what is there now.
+/// Adds the messages that are there to a batch.
 fn take_waiting(inbox: &mut Inbox, batch: &mut Vec<Message>) {
     while batch.len() < BATCH_MAX
         && let Ok(message) = inbox.messages.try_recv()
@@ -69,7 +70,7 @@ fn take_waiting(inbox: &mut Inbox, batch: &mut Vec<Message>) {
     }
 }
 
-/// Adds to a batch what comes in a time, while the core has other things to do: one that rests would only wait.
+/// Adds to a batch the messages of a time, while the core has other things to do: one that rests would only wait.
 async fn gather<S: Subscriber>(
     longest: Duration,
     core: &RefCell<Core<S>>,
@@ -85,7 +86,7 @@ async fn gather<S: Subscriber>(
             take_waiting(inbox, batch);
             continue;
         }
-        // Its end is the usual case; what has come by then is in the batch.
+        // The end of the time is the usual case; the messages that came in it are in the batch.
         let is_full = timeout(step, fill(inbox, batch)).await.is_ok();
         if is_full || is_waste(idle_time().saturating_sub(idle_before), started.elapsed()) {
             return;
@@ -93,7 +94,7 @@ async fn gather<S: Subscriber>(
     }
 }
 
-/// Adds to a batch what comes, until it is full or the inbox has closed. Cancel-safe.
+/// Adds messages to a batch as they come, until it is full or the inbox has closed. Cancel-safe.
 async fn fill(inbox: &mut Inbox, batch: &mut Vec<Message>) {
     while batch.len() < BATCH_MAX {
         let room = BATCH_MAX - batch.len();

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::SlotKey;
 use super::index::shrink;
 
-/// What is known of each command that awaits answers.
+/// The state of each command that awaits answers.
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
     /// Never an empty list. Most connections have one command under way, if any.
@@ -18,12 +18,12 @@ struct Awaiting {
     number: u32,
     answers: u32,
     products: usize,
-    /// Whether all of it was given to the shards, so that the last answer ends it.
+    /// True if all of it was given to the shards, so that the last answer ends it.
     is_given: bool,
 }
 
 impl UnderWay {
-    /// One more part of this command was given to another core.
+    /// Records that one more part of this command was given to another core.
     pub(super) fn part_given(&mut self, key: SlotKey, number: u32) {
         let commands = self.commands_by_connection.entry(key).or_default();
         if let Some(command) = commands.iter_mut().find(|command| command.number == number) {
@@ -33,8 +33,8 @@ impl UnderWay {
         }
     }
 
-    /// All of this command was given; so many products were changed or counted here. The number of all products, if no
-    /// answer is awaited.
+    /// Records that all of this command was given, and that so many products were changed or counted here. Returns the
+    /// number of all products, if no answer is awaited.
     pub(super) fn all_given(&mut self, key: SlotKey, number: u32, products: usize) -> Option<usize> {
         let is_awaited = |command: &Awaiting| command.number == number;
         let awaited = self.commands_by_connection.get(&key).is_some_and(|commands| commands.iter().any(is_awaited));
@@ -47,7 +47,7 @@ impl UnderWay {
         })
     }
 
-    /// A part was carried out. The number of all products, if it was the last part.
+    /// Records that a part was carried out. Returns the number of all products, if it was the last part.
     pub(super) fn answered(&mut self, key: SlotKey, number: u32, products: usize) -> Option<usize> {
         self.advance(key, number, |command| {
             command.answers -= 1;

@@ -1,4 +1,5 @@
-//! What waits for a core's shards: first in first out within a connection, in turns between connections. Pure data.
+//! The jobs that wait for a core's shards: first in first out within a connection, in turns between connections. Pure
+//! data.
 
 use std::collections::VecDeque;
 
@@ -25,7 +26,7 @@ impl<J> WorkQueue<J> {
         self.turns.is_empty()
     }
 
-    /// Whether a connection has jobs that wait.
+    /// Returns whether a connection has jobs that wait.
     pub(super) fn has(&self, connection: ConnectionId) -> bool {
         !self.is_empty() && self.jobs_by_connection.contains_key(&connection)
     }
@@ -49,8 +50,8 @@ impl<J> WorkQueue<J> {
         }
     }
 
-    /// Takes the first job of the connection whose turn it is. What is left of it is to be given to [`Self::go_on`] before
-    /// anything else is done with the queue.
+    /// Takes the first job of the connection whose turn it is. The unfinished part of it is to be given to
+    /// [`Self::go_on`] before anything else is done with the queue.
     pub(super) fn take(&mut self) -> Option<(ConnectionId, J)> {
         let connection = self.turns.pop_front()?;
         let jobs = self.jobs_by_connection.get_mut(&connection).expect("who has a turn has jobs");
@@ -86,7 +87,7 @@ mod tests {
         ConnectionId { core: CoreId(0), key: KeyData::from_ffi(number).into() }
     }
 
-    /// Takes all jobs, of which each is done in so many turns; the order in which they had them.
+    /// Takes all jobs, each of which is done in so many turns; returns the order in which they had their turns.
     fn turns(queue: &mut WorkQueue<(&'static str, u32)>) -> Vec<&'static str> {
         let mut taken = Vec::new();
         while let Some((connection, (name, left))) = queue.take() {

@@ -1,34 +1,34 @@
-//! What a core's shards do for connections: their commands and their ends.
+//! The work of a core's shards for connections: their commands and their ends.
 //!
-//! Everything that costs per product is cut into slices. A [`Core::work`] call does one; what is small, and has nothing of
-//! its connection before it, is done at once as far as the turn's budget goes. The core of the connection hands a
-//! command's products out slice by slice, those of its own shards to itself and the others to their cores, so that a part
-//! is never larger than a slice, and all parts of a connection reach a shard in the order of its commands.
+//! Everything that costs per product is cut into slices. A [`Core::work`] call does one; a small job that has nothing
+//! of its connection before it is done at once, as far as the turn's budget goes. The core of the connection hands a
+//! command's products out slice by slice, those of its own shards to itself and the others to their cores, so that a
+//! part is never larger than a slice, and all parts of a connection reach a shard in the order of its commands.
 
 use super::super::index::Closing;
 use super::super::message::{Answer, Command, Job, Message, Operation, Order};
 use super::super::{ConnectionId, CoreId, Hub, SlotKey};
 use super::{Core, Outgoing, Subscriber};
 
-/// What a job costs beside its products: so many products of a command take as long.
+/// The cost of a job beside its products: so many products of a command take as long.
 pub(super) const JOB_COST: usize = 4;
 const _: () = assert!(super::SLICE_COST > JOB_COST, "each slice has room for a product");
 
 impl<S: Subscriber> Core<S> {
-    /// Has the shards carry a connection's command out, after all that it gave before. [`Subscriber::applied`] tells once
-    /// when they have, if the connection still lives: perhaps before this returns.
+    /// Makes the shards carry out a connection's command, after all that it gave before. [`Subscriber::applied`] tells
+    /// once when they have, if the connection still lives: perhaps before this returns.
     pub fn command(&mut self, key: SlotKey, command: Command) {
         if self.seats.contains_key(key) {
             self.take_up(Order { connection: self.connection(key), job: Job::command(command) });
         }
     }
 
-    /// Whether something waits for [`Core::work`].
+    /// Returns whether something waits for [`Core::work`].
     pub(in super::super) fn has_work(&self) -> bool {
         !self.work.is_empty()
     }
 
-    /// Begins a turn: does one slice of the work that waits, and sends on what is due to other cores.
+    /// Begins a turn: does one slice of the waiting work, and sends other cores the messages that are due to them.
     pub(in super::super) fn work(&mut self) {
         self.is_turn_asked = true;
         self.at_once_cost = self.slice_cost;
@@ -43,14 +43,14 @@ impl<S: Subscriber> Core<S> {
         self.is_turn_asked = false;
     }
 
-    /// Does a job at once if it may be, and has it wait for its turn otherwise.
+    /// Does a job at once if it may be, and lets it wait for its turn otherwise.
     pub(super) fn take_up(&mut self, Order { connection, job }: Order) {
         let is_next = match &job {
             Job::Command { command, .. } => {
                 !self.work.has(connection) && JOB_COST + command.products.len() <= self.at_once_cost
             }
             Job::Close { .. } => {
-                // It undoes whatever else waits.
+                // A close undoes all else that waits.
                 if self.work.has(connection) {
                     self.work.replace(connection, job);
                     return;
@@ -88,7 +88,7 @@ impl<S: Subscriber> Core<S> {
         }
     }
 
-    /// Sends on what waits for other cores: one message of each kind to a core.
+    /// Sends the messages that wait for other cores: one message of each kind to a core.
     pub(in super::super) fn send_waiting(&mut self) {
         for (outgoing, core) in self.outgoing.iter_mut().zip((0..).map(CoreId)) {
             outgoing.send_answers(&self.hub, core);
@@ -106,7 +106,8 @@ impl<S: Subscriber> Core<S> {
         }
     }
 
-    /// Goes on with a job as far as `cost` allows, which becomes what is left of it; what is left of the job.
+    /// Goes on with a job as far as `cost` allows, and leaves the rest of it there; returns the unfinished part of the
+    /// job.
     fn carry_on(&mut self, connection: ConnectionId, job: Job, cost: &mut usize) -> Option<Job> {
         *cost = cost.saturating_sub(JOB_COST);
         match job {
@@ -141,8 +142,8 @@ impl<S: Subscriber> Core<S> {
         None
     }
 
-    /// Carries a part of a command out in this core's shards, and gives other cores what their shards have of it; how many
-    /// products it changed or counted here.
+    /// Carries a part of a command out in this core's shards, and gives other cores the products of their shards;
+    /// returns the number of products that it changed or counted here.
     fn hand_out(&mut self, connection: ConnectionId, command: &Command, part: std::ops::Range<usize>) -> usize {
         let (mut changed, mut is_for_others) = (0, false);
         for &product in &command.products[part] {
