@@ -1,26 +1,27 @@
-//! How much a peer may send: [`Allowance`], a bucket of units that fills evenly, pure data.
+//! The amount that a peer may send: [`Allowance`], a bucket of units that fills evenly, pure data.
 //!
-//! A unit stands for a bounded piece of work, not for a message: the decoder counts one for each frame, and one for each
-//! further 4 KiB of a message. A bucket holds the units of one second. Each reader's bucket fills by itself, so readers
-//! that were held go on at different moments.
+//! A unit stands for a bounded piece of work, not for a message: the decoder counts one for each frame, and one for
+//! each further 4 KiB of a message. A bucket holds the units of one second. Each reader's bucket fills by itself, so
+//! readers that were held go on at different moments.
 
 use std::time::Duration;
 
-/// How long a held reader waits at least, so that it goes on with several units at once.
+/// The least time for which a held reader waits, so that it goes on with several units at once.
 const HOLD_MIN: Duration = Duration::from_millis(60);
-/// What a full bucket lasts for.
+/// The time for which a full bucket lasts.
 const BUCKET: Duration = Duration::from_secs(1);
 
-/// What a peer has paid for.
+/// The work that a peer has paid for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Allowance {
-    /// The time, since the core began, at which the bucket is full again if nothing more is taken from it, in nanoseconds.
+    /// The time, since the core began, at which the bucket is full again if nothing more is taken from it, in
+    /// nanoseconds.
     full_at_ns: u64,
 }
 
 impl Allowance {
-    /// Takes `units` out of a bucket that gets `per_second` of them, which is not zero; the time for which its owner is
-    /// held where none is left. A bucket may be overdrawn by its last taker.
+    /// Takes `units` out of a bucket that gets `per_second` of them, which is not zero; returns the time for which its
+    /// owner is held if none is left. A bucket may be overdrawn by its last taker.
     pub fn take(&mut self, units: u32, per_second: u32, now: Duration) -> Option<Duration> {
         let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let now = ns(now);
@@ -68,7 +69,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever goes on only when not held gets at most the bucket, its last piece, and what fills it meanwhile.
+        /// A peer that goes on only when not held gets at most the bucket, its last piece, and the units that fill it
+        /// meanwhile.
         #[test]
         fn nobody_gets_more_than_the_rate(
             per_second in 1..5_000_u32,

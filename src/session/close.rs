@@ -1,11 +1,11 @@
-//! Why a WebSocket ended: [`CloseReason`], from which follow its code, its metric label, its log level, and whether
-//! the reader does well to come back.
+//! The reason for which a WebSocket ended: [`CloseReason`], from which follow its code, its metric label, its log
+//! level, and the advice to the reader to come back or not.
 
 use crate::wire::frame::Frame;
 use crate::wire::websocket::CodecError;
 use crate::wire::websocket::Opcode;
 
-/// Why a WebSocket ended.
+/// The reason for which a WebSocket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The peer closed, with this code if it gave one.
@@ -22,7 +22,8 @@ pub enum CloseReason {
     MessageTooBig,
     /// The reader was too slow, under the policy `disconnect`.
     SlowConsumer,
-    /// Nothing was heard from the peer for as long as [`silence_seconds_max`](super::heartbeat::silence_seconds_max) says.
+    /// Nothing was heard from the peer for as long as [`silence_seconds_max`](super::heartbeat::silence_seconds_max)
+    /// says.
     Silence,
     /// This server stops.
     Restart,
@@ -31,8 +32,8 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// The status code of the close frame (RFC 6455, §7.4.1, and the IANA registry of WebSocket close codes); `None`
-    /// where there is nobody to tell, or nothing to say.
+    /// Returns the status code of the close frame (RFC 6455, §7.4.1, and the IANA registry of WebSocket close codes);
+    /// `None` if there is nobody to tell, or nothing to say.
     #[must_use]
     pub const fn code(self) -> Option<u16> {
         match self {
@@ -45,12 +46,12 @@ impl CloseReason {
             Self::MessageTooBig => Some(1009),
             Self::Restart => Some(1012),
             Self::SlowConsumer => Some(1013),
-            // Of the range for applications: HTTP's 401, after the upgrade.
+            // From the range for applications: HTTP's 401, after the upgrade.
             Self::TokenExpired => Some(4401),
         }
     }
 
-    /// The sentence in the close frame; at most 123 bytes (RFC 6455, §5.5).
+    /// Returns the sentence in the close frame; at most 123 bytes (RFC 6455, §5.5).
     const fn sentence(self) -> &'static str {
         match self {
             Self::Peer(_) | Self::Vanished => "",
@@ -65,7 +66,7 @@ impl CloseReason {
         }
     }
 
-    /// The value of the label `reason` in `/metrics`.
+    /// Returns the value of the label `reason` in `/metrics`.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -82,13 +83,13 @@ impl CloseReason {
         }
     }
 
-    /// Whether operators see it at info.
+    /// Returns whether operators see it at info.
     #[must_use]
     pub const fn is_noteworthy(self) -> bool {
         matches!(self, Self::Protocol(_) | Self::SlowConsumer)
     }
 
-    /// The close frame that says so.
+    /// Returns the close frame with this reason.
     #[must_use]
     pub fn frame(self) -> Frame {
         let mut payload = Vec::new();

@@ -1,4 +1,4 @@
-//! What clients say and what they are told, in JSON: pure functions.
+//! The commands of clients and the answers to them, in JSON: pure functions.
 //!
 //! ```json
 //! {"command":"subscribe","productIDs":[1,2,3],"id":"optional, comes back in the reply"}
@@ -20,14 +20,14 @@ use crate::model::product::ProductId;
 use crate::wire::frame::Frame;
 use crate::wire::websocket::Opcode;
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Command {
     /// If present, the client wants a reply that carries it.
     pub reply: Option<ReplyId>,
     /// Subscribe or unsubscribe.
     pub operation: Operation,
-    /// To or from what, as listed, repetitions included.
+    /// The products, as listed, repetitions included.
     pub products: Vec<ProductId>,
 }
 
@@ -55,16 +55,16 @@ impl ReplyId {
     }
 }
 
-/// A command that cannot be carried out, with what its sender is told.
+/// A command that cannot be carried out, with the answer to its sender.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
     /// The command's name for itself, if it could be read.
     pub reply: Option<ReplyId>,
-    /// Why.
+    /// The reason.
     pub why: Why,
 }
 
-/// Why a command cannot be carried out.
+/// The reason for which a command cannot be carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Why {
     /// The message is not JSON, or not an object.
@@ -79,14 +79,14 @@ pub enum Why {
     BadId,
     /// There would be more subscriptions than this connection may have.
     TooManySubscriptions {
-        /// How many it may have.
+        /// The most that it may have.
         limit: usize,
     },
     /// The token does not let its bearer read these; the command's other products are subscribed to.
     Forbidden {
         /// The first of them.
         products: Vec<ProductId>,
-        /// How many more there are.
+        /// The number of the others.
         more: usize,
     },
 }
@@ -133,10 +133,11 @@ impl fmt::Display for Why {
     }
 }
 
-/// How many products an answer names that may not be read.
+/// The most products that an answer names of those that may not be read.
 const FORBIDDEN_NAMED_MAX: usize = 10;
 
-/// Takes what `grant` does not let its bearer read out of a command that subscribes; `None` where that is nothing.
+/// Takes the products that `grant` does not let its bearer read out of a command that subscribes; returns `None` if
+/// there are none.
 pub fn withhold(command: &mut Command, grant: &Grant) -> Option<Why> {
     if command.operation != Operation::Subscribe {
         return None;
@@ -153,7 +154,7 @@ pub fn withhold(command: &mut Command, grant: &Grant) -> Option<Why> {
 /// Reads one text message, which it uses as working space. `buffers` are reused from message to message.
 ///
 /// # Errors
-/// What to tell the sender; the connection stays.
+/// The refusal to send to the sender; the connection stays.
 pub fn parse(text: &mut [u8], buffers: &mut Buffers) -> Result<Command, Refusal> {
     let unread = |_| Refusal { reply: None, why: Why::NotAnObject };
     let tape = simd_json::to_tape_with_buffers(text, buffers).map_err(unread)?;
@@ -180,7 +181,7 @@ pub fn parse(text: &mut [u8], buffers: &mut Buffers) -> Result<Command, Refusal>
 struct Fields<'t, 'i> {
     command: Option<&'t Node<'i>>,
     id: Option<&'t Node<'i>>,
-    /// The elements of `productIDs`, where it is an array.
+    /// The elements of `productIDs`, if it is an array.
     products: Option<&'t [Node<'i>]>,
 }
 
@@ -228,14 +229,14 @@ fn product_id(node: &Node<'_>) -> Option<ProductId> {
     }
 }
 
-/// The reply to a command that was carried out and has an id.
+/// Returns the reply to a command that was carried out and has an id.
 #[must_use]
 pub fn accepted(reply: &ReplyId, subscriptions: usize) -> Frame {
     let reply = reply.to_json();
     text(&format!(r#"{{"reply":{reply},"ok":true,"subscribed":{subscriptions}}}"#))
 }
 
-/// The answer to a command that cannot be carried out.
+/// Returns the answer to a command that cannot be carried out.
 #[must_use]
 pub fn refused(refusal: &Refusal) -> Frame {
     let error = json!(refusal.why.to_string());
@@ -249,13 +250,13 @@ pub fn refused(refusal: &Refusal) -> Frame {
     }
 }
 
-/// What a reader is told that lost this many frames since it was last told.
+/// Returns the message to a reader that lost this many frames since it was last told.
 #[must_use]
 pub fn skipped(frames: u64) -> Frame {
     text(&format!(r#"{{"skipped":{frames}}}"#))
 }
 
-/// What a reader is told whose connection is about to be closed and that does well to come back after that time.
+/// Returns the message to a reader whose connection is about to be closed and that should come back after that time.
 #[must_use]
 pub fn reconnect(after_ms: u64) -> Frame {
     text(&format!(r#"{{"reconnect":{{"afterMs":{after_ms}}}}}"#))

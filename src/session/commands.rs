@@ -3,8 +3,9 @@
 //! Up to [`COMMANDS_MAX`] of them are with the shards at once. The shards carry them out in the order in which they are
 //! given, but tell in any order that they have; answers go out in the order of the commands.
 //!
-//! A subscription that may exceed the limit waits until everything before it is done, since only then is it known how much
-//! the reader has. If it may exceed it even then, the shards first count which of its products are subscribed to already.
+//! A subscription that may exceed the limit waits until everything before it is done, since only then is the number of
+//! the reader's subscriptions known. If it may exceed it even then, the shards first count which of its products are
+//! subscribed to already.
 
 use std::collections::VecDeque;
 
@@ -23,11 +24,11 @@ pub struct Commands {
     entries: VecDeque<Entry>,
     /// The number of the first of them.
     first: u32,
-    /// How many product ids they hold.
+    /// The number of product ids that they hold.
     ids: usize,
 }
 
-/// A command and what it still needs.
+/// A command and the work that it still needs.
 #[derive(Debug)]
 enum Entry {
     /// To be given to the shards.
@@ -46,18 +47,18 @@ enum Entry {
 struct Waiting {
     command: Command,
     withheld: Option<Why>,
-    /// Whether it is known to stay within the limit.
+    /// True if it is known to stay within the limit.
     fits: bool,
 }
 
-/// What its sender is told of a command that was carried out.
+/// The answer to the sender of a command that was carried out.
 #[derive(Debug)]
 struct Answer {
     reply: Option<ReplyId>,
     withheld: Option<Why>,
 }
 
-/// What the shards have said of a command, as far as its sender is concerned.
+/// The shards' verdict on a command, as far as its sender is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
     /// It goes on.
@@ -67,33 +68,33 @@ pub enum Counted {
 }
 
 impl Commands {
-    /// Whether no command is in progress.
+    /// Returns whether no command is in progress.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether no further command is to be read.
+    /// Returns whether no further command is to be read.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.entries.len() >= COMMANDS_MAX || self.ids >= COMMANDS_IDS_MAX
     }
 
-    /// Adds a command, with what was withheld of it.
+    /// Adds a command, with the part of it that was withheld.
     pub fn push(&mut self, command: Command, withheld: Option<Why>) {
         self.ids += command.products.len();
         self.entries.push_back(Entry::Waiting(Waiting { command, withheld, fits: false }));
     }
 
-    /// Adds the answer to what was no command; it waits for those before it.
+    /// Adds the answer to a message that was no command; it waits for those before it.
     pub fn push_refused(&mut self, answer: Frame) {
         self.entries.push_back(Entry::Refused(answer));
     }
 
-    /// The next command for the shards, of a reader that has so many subscriptions and may have `limit`.
+    /// Returns the next command for the shards, of a reader that has so many subscriptions and may have `limit`.
     pub fn next(&mut self, subscriptions: usize, limit: usize) -> Option<fanout::Command> {
         let place = self.entries.iter().position(|entry| matches!(entry, Entry::Waiting(_)))?;
-        // Only the first can be with the shards to be counted, and what follows it is not to overtake it.
+        // Only the first can be with the shards to be counted, and those behind it are not to overtake it.
         if matches!(self.entries[0], Entry::Counting(_)) {
             return None;
         }
@@ -130,7 +131,8 @@ impl Commands {
         fanout::Command { number, operation, products }
     }
 
-    /// Learns that all shards have done their part of a command, and how many products were new, ended, or counted.
+    /// Learns that all shards have done their part of a command, and the number of products that were new, ended, or
+    /// counted.
     pub fn applied(&mut self, number: u32, products: usize, subscriptions: usize, limit: usize) -> Counted {
         let place = number.wrapping_sub(self.first) as usize;
         let Some(entry) = self.entries.get_mut(place) else { return Counted::GoesOn };
@@ -159,8 +161,8 @@ impl Commands {
         Counted::GoesOn
     }
 
-    /// Takes the first command off if it is done: its answer, if its sender wants one. Changes how many subscriptions
-    /// there are.
+    /// Takes the first command off if it is done, and returns its answer, if its sender wants one. Changes the number
+    /// of subscriptions.
     pub fn pop_done(&mut self, subscriptions: &mut usize) -> Option<Option<Frame>> {
         if !matches!(self.entries.front()?, Entry::Applied { .. } | Entry::Refused(_)) {
             return None;
@@ -182,7 +184,7 @@ impl Commands {
 }
 
 impl Entry {
-    /// How many subscriptions it may add.
+    /// Returns the most subscriptions that it may add.
     fn subscriptions_max(&self) -> usize {
         match self {
             Self::Applying { operation: Operation::Subscribe, ids, .. } => *ids,

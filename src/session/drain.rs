@@ -1,24 +1,24 @@
-//! How a server that stops sends its readers away: neither do they all go at once, nor do they all come back at once.
-//! Pure functions of time and chance.
+//! The schedule by which a server that stops sends its readers away: neither do they all go at once, nor do they all
+//! come back at once. Pure functions of time and chance.
 
 use std::time::Duration;
 
-/// How often a core looks which of its connections are to be closed.
+/// The interval at which a core looks for the connections that are to be closed.
 pub const TICK: Duration = Duration::from_millis(50);
-/// No reader comes back sooner: what takes this server's place may have to be found first.
+/// The least time before a reader comes back: the server that takes this one's place may have to be found first.
 const RECONNECT_AFTER_MS_MIN: u64 = 100;
-/// Over how long they come back if all are closed at once.
+/// The time over which they come back if all are closed at once.
 const RECONNECT_SPREAD_MS: u64 = 2_000;
 
-/// How many of `total` connections are to be closed `elapsed` after the stop began, if they are spread evenly over a time
-/// that is not zero.
+/// Returns the number of connections, of `total`, that are to be closed `elapsed` after the stop began, if they are
+/// spread evenly over a time that is not zero.
 #[must_use]
 pub fn due(total: usize, elapsed: Duration, over: Duration) -> usize {
     let due = (total as u128 * elapsed.as_nanos()).div_ceil(over.as_nanos());
     usize::try_from(due).map_or(total, |due| due.min(total))
 }
 
-/// After how many milliseconds a reader is asked to come back; any number will do for `chance`.
+/// Returns the milliseconds after which a reader is asked to come back; any number will do for `chance`.
 #[must_use]
 pub const fn reconnect_after_ms(chance: u64) -> u64 {
     RECONNECT_AFTER_MS_MIN + chance % RECONNECT_SPREAD_MS
@@ -28,7 +28,7 @@ pub const fn reconnect_after_ms(chance: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// How many are closed at each tick.
+    /// Returns the number of connections that are closed at each tick.
     fn closed_by_tick(total: usize, over: Duration) -> Vec<usize> {
         let mut closed = vec![0];
         while *closed.last().unwrap() < total {

@@ -1,14 +1,15 @@
-//! When to ask a silent peer whether it lives: one [`Wheel`] for all connections of a core, pure data.
+//! The times at which silent peers are asked whether they live: one [`Wheel`] for all connections of a core, pure data.
 //!
 //! The wheel turns once a second. Each connection stands in the one slot of the second at which it is to be looked at
-//! next; hearing from a peer only writes down when, and moves nothing. A look costs what is due, whatever is open.
+//! next; hearing from a peer only writes the time down, and moves nothing. The cost of a look is that of the
+//! connections that are due, however many are open.
 
 use crate::fanout::SlotKey;
 
 /// A peer that was silent for this long is pinged, unless an operator says otherwise: proxies cut a connection that is
 /// idle for 30 s, or 60.
 pub const PING_AFTER_SECONDS: u32 = 25;
-/// How long a closing connection waits for the peer's side of the close.
+/// The time for which a closing connection waits for the peer's side of the close.
 pub const CLOSE_SECONDS_MAX: u32 = 5;
 
 /// The longest that a wheel waits: a connection that is to be looked at later is looked at now and then before.
@@ -16,7 +17,8 @@ pub const LOOK_SECONDS_MAX: u32 = SLOTS - 1;
 
 const SLOTS: u32 = 128;
 
-/// How long a peer may be silent, the pings included, before it is gone: three times as long as it takes to ping it.
+/// Returns the seconds for which a peer may be silent, the pings included, before it is gone: three times as long as it
+/// takes to ping it.
 #[must_use]
 pub const fn silence_seconds_max(ping_after: u32) -> u32 {
     ping_after.saturating_mul(3)
@@ -25,7 +27,7 @@ pub const fn silence_seconds_max(ping_after: u32) -> u32 {
 /// Seconds since the core began.
 pub type Second = u32;
 
-/// What silence asks for.
+/// The action that silence asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beat {
     /// The peer was heard of; look again at that second.
@@ -36,7 +38,7 @@ pub enum Beat {
     Close,
 }
 
-/// What to do about a peer that was last heard at `heard`, and is pinged after so many seconds of silence.
+/// Returns the action for a peer that was last heard at `heard`, and is pinged after so many seconds of silence.
 #[must_use]
 pub const fn beat(now: Second, heard: Second, ping_after: u32) -> Beat {
     let silent = now.saturating_sub(heard);
@@ -51,7 +53,7 @@ pub const fn beat(now: Second, heard: Second, ping_after: u32) -> Beat {
     }
 }
 
-/// Which connections to look at in which second.
+/// The connections to look at in each second.
 #[derive(Debug)]
 pub struct Wheel {
     now: Second,
@@ -65,19 +67,19 @@ impl Default for Wheel {
 }
 
 impl Wheel {
-    /// The second that the wheel has reached.
+    /// Returns the second that the wheel has reached.
     #[must_use]
     pub const fn now(&self) -> Second {
         self.now
     }
 
-    /// Has a connection looked at in that second; in the next one if it has passed.
+    /// Schedules a look at a connection in that second; in the next one if it has passed.
     pub fn schedule(&mut self, key: SlotKey, at: Second) {
         let at = at.clamp(self.now + 1, self.now + LOOK_SECONDS_MAX);
         self.due_by_slot[(at % SLOTS) as usize].push(key);
     }
 
-    /// Goes one second on and returns who is due. Connections that closed meanwhile are still among them.
+    /// Goes one second on and returns the connections that are due. Those that closed meanwhile are still among them.
     pub fn turn(&mut self) -> Vec<SlotKey> {
         self.now += 1;
         std::mem::take(&mut self.due_by_slot[(self.now % SLOTS) as usize])
@@ -88,7 +90,8 @@ impl Wheel {
 mod tests {
     use super::*;
 
-    /// Seconds at which a peer that is heard at the seconds of `heard` gets a ping, and when it is given up.
+    /// Returns the seconds at which a peer that is heard at the seconds of `heard` gets a ping, and the one at which it
+    /// is given up.
     fn pings(ping_after: u32, heard: &[Second], until: Second) -> (Vec<Second>, Option<Second>) {
         let mut wheel = Wheel::default();
         let mut pinged = Vec::new();

@@ -1,8 +1,8 @@
-//! One reader, without socket, clock or runtime: [`Session`], a machine whose events are what happened to the reader's
-//! socket, in its shards and on its core, and whose outputs are bytes to write, commands for the shards, and an end.
+//! One reader, without socket, clock or runtime: [`Session`], a machine whose events come from the reader's socket, its
+//! shards and its core, and whose outputs are bytes to write, commands for the shards, and an end.
 //!
-//! What it consists of: the [`command`]s that a reader sends and the [`commands`] that are in progress, its [`queue`], its
-//! [`heartbeat`], its [`allowance`], and why it [`close`]s.
+//! Its parts: the [`command`]s that a reader sends and the [`commands`] that are in progress, its [`queue`], its
+//! [`heartbeat`], its [`allowance`], and the reasons for its [`close`].
 //!
 //! Once the close frame is in the queue, nothing is put behind it: not a change, not a reply, not a pong.
 
@@ -51,7 +51,7 @@ pub struct SessionLimits {
     pub ping_after: u32,
 }
 
-/// What surrounds an event.
+/// The context of an event.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
     /// The second in which it happened.
@@ -60,10 +60,10 @@ pub struct Given<'a> {
     pub limits: &'a SessionLimits,
 }
 
-/// What happened.
+/// An event in the life of a session.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The peer sent something that costs so many units, after this time since the core began.
+    /// The peer sent bytes that cost so many units, after this time since the core began.
     Heard {
         /// Units of work.
         units: u32,
@@ -80,7 +80,7 @@ pub enum Event<'a> {
     PeerClosed(Option<u16>),
     /// The peer sent a binary message.
     Binary,
-    /// The peer broke the protocol or a limit; nothing that it sends later can be read.
+    /// The peer broke the protocol or a limit; its later bytes cannot be read.
     Broken(CodecError),
     /// All shards have done their part of this command: so many products were new, ended, or counted.
     Applied {
@@ -93,10 +93,10 @@ pub enum Event<'a> {
     Blocked,
     /// The socket takes more again.
     Writable,
-    /// The socket has passed on everything that was written.
+    /// The socket has passed on all bytes that were written.
     Flushed,
-    /// The second has come in which the session wanted to be looked at, or an earlier one. The seconds for which the
-    /// reader's token is still valid, rounded up.
+    /// The second has come in which the session wanted to be looked at, or an earlier one; with the seconds for which
+    /// the reader's token is still valid, rounded up.
     Looked(Option<u32>),
     /// The server stops; the reader is asked to come back after so many milliseconds.
     Restart {
@@ -107,17 +107,17 @@ pub enum Event<'a> {
     Gone,
 }
 
-/// What the owner of a session has to do after an event, beside writing what waits and giving the shards what
-/// [`Session::next_command`] yields.
+/// The duties of a session's owner after an event, beside writing the waiting bytes and giving the shards the commands
+/// that [`Session::next_command`] yields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Have the session looked at in that second.
     pub look_at: Option<Second>,
     /// Release the session after that time.
     pub hold: Option<Duration>,
-    /// The close frame waits: what waits is to be written even where a socket would rather take it later.
+    /// The close frame waits: all waiting bytes are to be written even if a socket would rather take them later.
     pub close_begins: bool,
-    /// End this side of the connection: nothing follows what was written.
+    /// End this side of the connection: nothing follows the bytes that were written.
     pub ends_writing: bool,
     /// The session has ended.
     pub end: Option<End>,
@@ -127,7 +127,7 @@ pub struct Effects {
     pub skipped: u64,
 }
 
-/// How a session has ended.
+/// The way in which a session has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Both sides have closed, or the socket has ended.
@@ -141,32 +141,33 @@ pub enum End {
 pub struct Session {
     queue: SendQueue,
     phase: Phase,
-    /// Why it closes, or has ended.
+    /// The reason for which it closes, or has ended.
     reason: CloseReason,
-    /// Whether the socket takes no more for now.
+    /// True if the socket takes no more for now.
     is_blocked: bool,
-    /// Whether the peer has used its allowance up.
+    /// True if the peer has used its allowance up.
     is_held: bool,
-    /// Whether the peer has sent its close frame.
+    /// True if the peer has sent its close frame.
     peer_closed: bool,
     subscriptions: u32,
-    /// When the peer was heard last.
+    /// The second in which the peer was heard last.
     heard: Second,
-    /// When a session that closes is cut.
+    /// The second in which a session that closes is cut.
     deadline: Second,
     allowance: Allowance,
     /// Boxed because few readers have commands in progress.
     commands: Option<Box<Commands>>,
-    /// What the reader's token grants; without one, everything.
+    /// The grant of the reader's token; without a token, everything is granted.
     grant: Option<Rc<Grant>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// The peer has closed; its commands that are in progress are answered before it is. Nothing more is read or pushed.
+    /// The peer has closed; its commands that are in progress are answered before it is. Nothing more is read or
+    /// pushed.
     Answering,
-    /// The close frame is queued; nothing else is, and what comes is ignored until the peer's close frame.
+    /// The close frame is queued; nothing else is, and input is ignored until the peer's close frame.
     Closing,
     /// The close frame has left, with all before it.
     Lingering,
@@ -175,7 +176,7 @@ enum Phase {
 }
 
 impl Session {
-    /// The session of a reader whose socket has just been opened.
+    /// Returns the session of a reader whose socket has just been opened.
     #[must_use]
     pub fn new(now: Second, grant: Option<Rc<Grant>>) -> Self {
         Self {
@@ -194,7 +195,7 @@ impl Session {
         }
     }
 
-    /// Goes on by one event.
+    /// Handles one event and returns its effects.
     pub fn on(&mut self, event: Event<'_>, given: &Given<'_>) -> Effects {
         let mut effects = Effects::default();
         match event {
@@ -222,13 +223,13 @@ impl Session {
         effects
     }
 
-    /// Adds changes of one product if they have room without the policy; whether that is done with them. This and
-    /// [`Session::taken`] are the hot path, and return less than [`Effects`].
+    /// Adds changes of one product if they have room without the policy; returns whether nothing more is to be done
+    /// with them. This and [`Session::taken`] are the hot path, and return less than [`Effects`].
     pub fn push(&mut self, product: ProductId, run: &FrameRun, limits: &SessionLimits) -> bool {
         self.phase != Phase::Open || self.queue.push_run(product, run, &limits.queue)
     }
 
-    /// Adds a change that found no room even after the socket was written to: something gives way by the policy.
+    /// Adds a change that found no room even after the socket was written to: frames give way by the policy.
     pub fn push_by_policy(&mut self, product: ProductId, version: u64, frame: Frame, given: &Given<'_>) -> Effects {
         let mut effects = Effects::default();
         if self.phase == Phase::Open {
@@ -241,12 +242,13 @@ impl Session {
         effects
     }
 
-    /// Takes what the socket took off the queue; how many changes left it.
+    /// Takes the bytes that the socket took off the queue; returns the number of changes that left it.
     pub fn taken(&mut self, bytes: usize) -> u64 {
         self.queue.advance(bytes)
     }
 
-    /// Whether something is to be written. A reader whose changes gave way is told so before it gets further ones.
+    /// Returns whether something is to be written. A reader whose changes gave way is told so before it gets further
+    /// ones.
     pub fn has_output(&mut self) -> bool {
         if self.queue.control_len() == 0 {
             let skipped = self.queue.take_skipped();
@@ -257,24 +259,24 @@ impl Session {
         !self.queue.is_empty()
     }
 
-    /// The bytes to write, if they are those of exactly one run.
+    /// Returns the bytes to write, if they are those of exactly one run.
     #[must_use]
     pub fn only(&self) -> Option<&[u8]> {
         self.queue.only()
     }
 
-    /// Fills `slices` with what is to be written, in order; how many it used.
+    /// Fills `slices` with the bytes to write, in order; returns the number of slices that it used.
     pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         self.queue.fill(slices)
     }
 
-    /// The next command for the shards. Ask after every event, until there is none.
+    /// Returns the next command for the shards. Ask after every event, until there is none.
     pub fn next_command(&mut self, limits: &SessionLimits) -> Option<fanout::Command> {
         self.commands.as_mut()?.next(self.subscriptions as usize, limits.subscriptions_max)
     }
 
-    /// Whether what the peer sends is to be read. While its answers wait, or as many commands as may be are in progress,
-    /// it is not; nor while it has used its allowance up.
+    /// Returns whether the peer's bytes are to be read. They are not while its answers wait, or as many commands as may
+    /// be are in progress; nor while it has used its allowance up.
     #[must_use]
     pub fn reads(&self) -> bool {
         match self.phase {
@@ -284,31 +286,31 @@ impl Session {
         }
     }
 
-    /// Whether so many answers wait that they are to be written before more is read.
+    /// Returns whether so many answers wait that they are to be written before more is read.
     #[must_use]
     pub fn has_answers_enough(&self) -> bool {
         self.queue.control_len() >= ANSWERS_WAITING_MAX
     }
 
-    /// Whether a change could be written at once, since nothing waits and the socket is not known to be full.
+    /// Returns whether a change could be written at once, since nothing waits and the socket is not known to be full.
     #[must_use]
     pub fn is_clear(&self) -> bool {
         self.phase == Phase::Open && !self.is_blocked && self.queue.is_empty()
     }
 
-    /// Whether the socket takes no more for now.
+    /// Returns whether the socket takes no more for now.
     #[must_use]
     pub const fn is_blocked(&self) -> bool {
         self.is_blocked
     }
 
-    /// Whether the close frame is in the queue or has left.
+    /// Returns whether the close frame is in the queue or has left.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing | Phase::Lingering)
     }
 
-    /// Why it ended, once it has.
+    /// Returns the reason for its end, once it has ended.
     #[must_use]
     pub const fn ended(&self) -> Option<CloseReason> {
         match self.phase {
@@ -317,13 +319,13 @@ impl Session {
         }
     }
 
-    /// What the reader's token grants.
+    /// Returns the grant of the reader's token.
     #[must_use]
     pub fn grant(&self) -> Option<&Grant> {
         self.grant.as_deref()
     }
 
-    /// Changes that wait whole, and their bytes.
+    /// Returns the number of changes that wait whole, and their bytes.
     #[must_use]
     pub fn waiting(&self) -> (usize, usize) {
         (self.queue.len(), self.queue.bytes())
@@ -401,7 +403,8 @@ impl Session {
         }
     }
 
-    /// The server is the one to end the connection once both sides have closed (RFC 6455, §7.1.1).
+    /// Ends the session once both sides have closed: the server is the one to end the connection then (RFC 6455,
+    /// §7.1.1).
     fn end_if_both_have_closed(&mut self, effects: &mut Effects) {
         if self.peer_closed && self.phase == Phase::Lingering {
             self.end(CloseReason::Vanished, effects);
@@ -415,11 +418,11 @@ impl Session {
                 effects.end = Some(End::Cut);
             }
             Phase::Answering if given.now >= self.deadline => self.close(self.reason, given, effects),
-            // Scheduled again when closing began; what is due is the heartbeat from before.
+            // Scheduled again when closing began; the look that is due is the heartbeat's from before.
             Phase::Answering | Phase::Closing | Phase::Lingering | Phase::Ended => {}
             Phase::Open if grant_seconds == Some(0) => self.close(CloseReason::TokenExpired, given, effects),
             Phase::Open => {
-                // Whom this side does not read is not silent.
+                // A peer that this side does not read is not silent.
                 if self.is_held || self.is_full() {
                     self.heard = given.now;
                 }
@@ -441,8 +444,8 @@ impl Session {
         self.commands.as_ref().is_some_and(|commands| commands.is_full())
     }
 
-    /// Puts the close frame into the queue, behind the rest of a frame that was begun and the answers that wait. What is
-    /// in progress goes without an answer.
+    /// Puts the close frame into the queue, behind the rest of a frame that was begun and the answers that wait.
+    /// Commands in progress go without an answer.
     fn close(&mut self, reason: CloseReason, given: &Given<'_>, effects: &mut Effects) {
         if !matches!(self.phase, Phase::Open | Phase::Answering) {
             return;

@@ -1,8 +1,8 @@
-//! The frames that wait for one socket, and what happens when the reader is too slow: [`SendQueue`], pure data.
+//! The frames that wait for one socket, and the treatment of a reader that is too slow: [`SendQueue`], pure data.
 //!
 //! Two lanes wait behind a frame of which the socket took only a part. Control frames (replies, pongs, close) go first
-//! and are never dropped; whoever pushes them bounds them, by not reading from a peer that does not read. Changes are
-//! bounded here, in frames and in bytes, and the [`SlowConsumerPolicy`] says what gives way.
+//! and are never dropped; the code that pushes them bounds them, by not reading from a peer that does not read. Changes
+//! are bounded here, in frames and in bytes, and the [`SlowConsumerPolicy`] chooses the frames that give way.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -13,12 +13,12 @@ use hashbrown::HashMap;
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
 
-/// What gives way when a [`SendQueue`] is full.
+/// The choice of the frames that give way when a [`SendQueue`] is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SlowConsumerPolicy {
     /// The newest frame of a product replaces the one that still waits, from when the queue fills until it has
-    /// drained. Where that makes no room, because what waits is of distinct products or the newer frame is larger, the
-    /// oldest gives way.
+    /// drained. If that makes no room, because the waiting frames are of distinct products or the newer frame is
+    /// larger, the oldest gives way.
     #[value(help = "The newest change of a product replaces the one that waits")]
     Conflate,
     /// The oldest frame gives way.
@@ -30,7 +30,7 @@ pub enum SlowConsumerPolicy {
 }
 
 impl SlowConsumerPolicy {
-    /// The value of the label `policy` in `/metrics`.
+    /// Returns the value of the label `policy` in `/metrics`.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -48,11 +48,11 @@ pub struct SendQueueLimits {
     pub frames_max: usize,
     /// The most bytes that wait; a larger frame is accepted into an empty queue, or it could never be sent.
     pub bytes_max: usize,
-    /// What gives way.
+    /// The choice of the frames that give way.
     pub policy: SlowConsumerPolicy,
 }
 
-/// What became of a pushed frame.
+/// The result of pushing a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
     /// It waits, and so does everything that waited before.
@@ -66,13 +66,13 @@ pub enum Pushed {
 /// The bounded frames waiting for one socket.
 #[derive(Debug, Default)]
 pub struct SendQueue {
-    /// What is left of a frame that was sent in part; nothing may come between.
+    /// The rest of a frame that was sent in part; nothing may come between.
     partial: Option<Frame>,
     control: VecDeque<Frame>,
     changes: VecDeque<Waiting>,
     changes_frames: usize,
     changes_bytes: usize,
-    /// While conflating. Boxed because few connections are slow.
+    /// Present while conflating. Boxed because few connections are slow.
     conflating: Option<Box<Conflating>>,
     skipped: u64,
 }
@@ -87,11 +87,11 @@ struct Waiting {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Waiting>() <= 56, "what one waiting change takes of a slow reader's memory");
 
-/// Where the frame of each waiting product stands, while every product has one.
+/// The place of each waiting product's frame, while every product has one.
 #[derive(Debug)]
 struct Conflating {
     numbers_by_product: HashMap<ProductId, u64>,
-    /// How many frames have left the front of the queue since: the number of the one that is there now.
+    /// The number of frames that have left the front of the queue since: the number of the one that is there now.
     front_number: u64,
 }
 
@@ -99,13 +99,13 @@ struct Conflating {
 const CHANGES_CAPACITY_KEPT: usize = 4;
 
 impl SendQueue {
-    /// An empty queue; it owns no memory until a frame waits.
+    /// Returns an empty queue; it owns no memory until a frame waits.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a change, and makes room for it by the policy where there is none.
+    /// Adds a change, and makes room for it by the policy if there is none.
     pub fn push(&mut self, product: ProductId, version: u64, frame: Frame, limits: &SendQueueLimits) -> Pushed {
         let run = FrameRun::one(version, frame);
         let skipped = match limits.policy {
@@ -125,7 +125,7 @@ impl SendQueue {
         if skipped == 0 { Pushed::Queued } else { Pushed::Skipped(skipped) }
     }
 
-    /// Adds changes of one product at once, if they have room without the policy; whether they had.
+    /// Adds changes of one product at once, if they have room without the policy; returns whether they had.
     pub fn push_run(&mut self, product: ProductId, run: &FrameRun, limits: &SendQueueLimits) -> bool {
         let has_room = self.conflating.is_none() && self.has_room_for(run.frames(), run.len(), limits);
         if has_room {
@@ -139,14 +139,15 @@ impl SendQueue {
         self.control.push_back(frame);
     }
 
-    /// What waits, where that is one change or several of one product in a row, and nothing else.
+    /// Returns the waiting bytes, if exactly one run waits: one change or several of one product in a row, and nothing
+    /// else.
     #[must_use]
     pub fn only(&self) -> Option<&[u8]> {
         let is_only = self.partial.is_none() && self.control.is_empty() && self.changes.len() == 1;
         if is_only { self.changes.front().map(|waiting| &*waiting.run) } else { None }
     }
 
-    /// Fills `slices` with what is to be sent, in order, and returns how many it used.
+    /// Fills `slices` with the bytes to send, in order, and returns the number of slices that it used.
     pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let first = self.partial.iter().chain(&self.control).map(|frame| &**frame);
         let waiting = first.chain(self.changes.iter().map(|waiting| &*waiting.run));
@@ -158,8 +159,8 @@ impl SendQueue {
         used
     }
 
-    /// Removes the first `sent` bytes, which the socket took, and returns how many changes left the queue (the last of
-    /// them perhaps in part).
+    /// Removes the first `sent` bytes, which the socket took, and returns the number of changes that left the queue
+    /// (the last of them perhaps in part).
     ///
     /// # Panics
     /// If more was sent than waited.
@@ -189,31 +190,31 @@ impl SendQueue {
         (frames_before - self.changes_frames) as u64
     }
 
-    /// Whether nothing waits.
+    /// Returns whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.partial.is_none() && self.control.is_empty() && self.changes.is_empty()
     }
 
-    /// How many control frames wait whole.
+    /// Returns the number of control frames that wait whole.
     #[must_use]
     pub fn control_len(&self) -> usize {
         self.control.len()
     }
 
-    /// How many changes wait whole.
+    /// Returns the number of changes that wait whole.
     #[must_use]
     pub fn len(&self) -> usize {
         self.changes_frames
     }
 
-    /// How many bytes of changes wait in whole frames.
+    /// Returns the number of bytes of changes that wait in whole frames.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.changes_bytes
     }
 
-    /// How many frames gave way since this was last asked; the caller tells the reader.
+    /// Returns the number of frames that gave way since this was last asked; the caller tells the reader.
     pub fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
     }
@@ -256,7 +257,7 @@ impl SendQueue {
         skipped
     }
 
-    /// Leaves of each product the newest frame, where the oldest stood; how many gave way.
+    /// Leaves of each product the newest frame, at the place of the oldest; returns the number that gave way.
     fn start_conflating(&mut self) -> u64 {
         if self.conflating.is_some() {
             return 0;

@@ -1,5 +1,5 @@
-//! A session between a socket that takes what it likes, shards that answer when they like, and a peer that says what it
-//! likes: whatever happens in whatever order, what the socket took is what a reader may be told.
+//! A session between a socket that takes any part of its bytes, shards that answer at any time, and a peer that sends
+//! anything: in every order of events, the bytes that the socket took are such as a reader may be told.
 
 use std::collections::BTreeSet;
 
