@@ -1,9 +1,9 @@
 //! The WebSockets of a core: [`Connections`], each a [`Connection`], which joins a [`Session`] with its socket.
 //!
-//! The session decides; what is here carries bytes to it and from it. A connection has one task, which sleeps until its
-//! socket can be read, or written again after it was full. What it reads goes through the core's scratch buffer; it keeps
-//! bytes of its own only while a message is incomplete or is not to be read yet. What it sends is written by whoever
-//! pushed it: the core after a batch of changes, the task after answers.
+//! The session decides; the code here carries bytes to it and from it. A connection has one task, which sleeps until
+//! its socket can be read, or written again after it was full. The bytes that it reads go through the core's scratch
+//! buffer; it keeps bytes of its own only while a message is incomplete or is not to be read yet. The bytes that it
+//! sends are written by the code that pushed them: the core after a batch of changes, the task after answers.
 
 mod read;
 mod turns;
@@ -36,7 +36,7 @@ use crate::wire::websocket::Decoder;
 
 #[cfg(target_pointer_width = "64")]
 const _: () = {
-    // A debug build checks more, and keeps what it checks.
+    // A debug build checks more, and keeps the data of its checks.
     let bytes_max = if cfg!(debug_assertions) { 344 } else { 336 };
     assert!(
         Core::<Connection>::SEAT_BYTES <= bytes_max,
@@ -44,15 +44,15 @@ const _: () = {
     );
 };
 
-/// The connections of one core, with what they share. It never leaves the core's thread.
+/// The connections of one core, with the state that they share. It never leaves the core's thread.
 pub struct Connections {
     core: Rc<RefCell<Core<Connection>>>,
     shared: Rc<Shared>,
     tasks: TaskTracker,
 }
 
-/// A connection's shares of the process's counts, held as long as it lives: its place within the bound on WebSockets, and
-/// the count of its core's sockets.
+/// A connection's shares of the process's counts, held as long as it lives: its place within the bound on WebSockets,
+/// and the count of its core's sockets.
 pub type Admitted = (Place, Rc<CountedSocket>);
 
 struct Shared {
@@ -71,7 +71,7 @@ struct Shared {
 }
 
 impl Connections {
-    /// The connections of `core`, none yet. [`Connections::run`] serves them.
+    /// Returns the connections of `core`, none yet. [`Connections::run`] serves them.
     #[must_use]
     pub fn new(
         core: Rc<RefCell<Core<Connection>>>,
@@ -97,8 +97,8 @@ impl Connections {
     /// Takes over a socket after its handshake, with the bytes that were already read from it, and serves it in a task
     /// of this thread's [`LocalRuntime`](tokio::runtime::LocalRuntime).
     ///
-    /// It may subscribe to what `grant` lets it read, and is closed when that expires; without one it may subscribe to
-    /// everything.
+    /// It may subscribe to the products that `grant` lets it read, and is closed when that expires; without one it may
+    /// subscribe to everything.
     pub fn open(self: &Rc<Self>, socket: Socket, already_read: &[u8], admitted: Admitted, grant: Option<Rc<Grant>>) {
         socket.prepare();
         let shared = Rc::clone(&self.shared);
@@ -115,8 +115,8 @@ impl Connections {
         }));
     }
 
-    /// Serves the connections, for ever: looks once a second at those that are due, to ping the silent, give up the dead
-    /// and cut those that do not close; and lets those that have sent much take turns.
+    /// Serves the connections, for ever: looks once a second at those that are due, to ping the silent, give up the
+    /// dead and cut those that do not close; and lets those that have sent much take turns.
     pub async fn run(self: Rc<Self>) {
         tokio::join!(self.beat(), self.take_turns());
     }
@@ -135,26 +135,26 @@ impl Connections {
         }
     }
 
-    /// The number of connections that are open.
+    /// Returns the number of connections that are open.
     #[must_use]
     pub fn len(&self) -> usize {
         self.core.borrow().len()
     }
 
-    /// Whether no connection is open.
+    /// Returns whether no connection is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.core.borrow().is_empty()
     }
 
-    /// The number of connections that were cut because they did not end in time.
+    /// Returns the number of connections that were cut because they did not end in time.
     #[must_use]
     pub fn cut(&self) -> usize {
         self.shared.cut.get()
     }
 
-    /// Closes the connections that are open because the server stops, spread evenly over this time. They are sent changes
-    /// until they are closed. Returns once all closes are sent, or nobody is left.
+    /// Closes the connections that are open because the server stops, spread evenly over this time. They are sent
+    /// changes until they are closed. Returns once all closes are sent, or nobody is left.
     pub async fn drain(&self, over: Duration) {
         if over.is_zero() {
             return;
@@ -215,9 +215,9 @@ pub struct Connection {
     waker: Waker,
     /// Frames and bytes of the queue that are in the metrics.
     reported: Cell<(u32, u32)>,
-    /// Whether it waits for a turn.
+    /// True if it waits for a turn.
     in_turns: bool,
-    /// Whether the peer broke the protocol, so that nothing more of it can be decoded.
+    /// True if the peer broke the protocol, so that nothing more of it can be decoded.
     is_broken: bool,
     _admitted: Admitted,
 }
@@ -247,7 +247,7 @@ impl Connection {
         }
     }
 
-    /// Tells the session what happened, and does what it says.
+    /// Gives the session an event, and carries out its effects.
     fn on(&mut self, event: Event<'_>) {
         let given = Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits };
         let effects = self.session.on(event, &given);
@@ -264,7 +264,7 @@ impl Connection {
         }
         if let Some(hold) = hold {
             self.held = Some(Box::pin(tokio::time::sleep(hold)));
-            // The task waits for it.
+            // The task waits for the end of it.
             self.waker.wake_by_ref();
         }
         if let Some(limit) = refused {
@@ -283,7 +283,7 @@ impl Connection {
             self.write_last();
         }
         if close_begins || end.is_some() {
-            // The task throws away what comes, or ends.
+            // The task throws further input away, or ends.
             self.waker.wake_by_ref();
         }
     }
@@ -301,7 +301,7 @@ impl Connection {
         self.on(Event::Restart { after_ms: drain::reconnect_after_ms(chance) });
     }
 
-    /// The seconds for which the token is still valid, rounded up.
+    /// Returns the seconds for which the token is still valid, rounded up.
     fn grant_seconds(&self) -> Option<u32> {
         let grant = self.session.grant()?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! What a connection reads: its task, and the pieces in which it is served.
+//! The reading side of a connection: its task, and the pieces in which it is served.
 //!
-//! A reader that sends little is served at once. One that sends more than [`AT_ONCE_BYTES`] or [`AT_ONCE_UNITS`] waits for
-//! a turn ([`super::turns`]), in which it is served until the turn's time is over.
+//! A reader that sends little is served at once. One that sends more than [`AT_ONCE_BYTES`] or [`AT_ONCE_UNITS`] waits
+//! for a turn ([`super::turns`]), in which it is served until the turn's time is over.
 
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
@@ -18,8 +18,8 @@ pub(super) const SCRATCH_BYTES: usize = 16 * 1024;
 const AT_ONCE_BYTES: usize = 4 * 1024;
 /// The units of work that a connection is served at once.
 const AT_ONCE_UNITS: u32 = 16;
-/// The reads that throw away what is unread of a connection that has ended. More than the kernel keeps for one that does
-/// not flood.
+/// The reads that throw away the unread bytes of a connection that has ended. More than the kernel keeps for one that
+/// does not flood.
 const DISCARDING_READS_MAX: usize = 64;
 
 /// Bytes that were read and are to be decoded later. They are not moved as they are taken.
@@ -35,7 +35,7 @@ impl Unread {
     }
 }
 
-/// How much may be served before others get their turn.
+/// The amount that may be served before others get their turn.
 #[derive(Debug)]
 pub(super) struct Slice {
     /// The end of the turn, if it is one.
@@ -45,12 +45,12 @@ pub(super) struct Slice {
 }
 
 impl Slice {
-    /// What is served as soon as it comes.
+    /// Returns the slice for bytes that are served as soon as they come.
     fn at_once() -> Self {
         Self { until: None, bytes: AT_ONCE_BYTES, units: AT_ONCE_UNITS }
     }
 
-    /// A turn that ends at that time.
+    /// Returns a turn that ends at that time.
     pub(super) fn turn(until: Instant) -> Self {
         Self { until: Some(until), bytes: SCRATCH_BYTES, units: u32::MAX }
     }
@@ -74,7 +74,7 @@ impl Slice {
 }
 
 impl Connections {
-    /// The task of a connection: goes on until it has ended, or nothing can be done before something else happens.
+    /// Runs the task of a connection: goes on until it has ended, or nothing can be done before another event.
     pub(super) fn drive(&self, key: SlotKey, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let is_served = {
             let core = &mut *self.core.borrow_mut();
@@ -103,7 +103,7 @@ impl Connections {
         }
     }
 
-    /// Reads and decodes what the peer sent until nothing is left, the session takes no more, or the slice is over.
+    /// Reads and decodes the peer's bytes until nothing is left, the session takes no more, or the slice is over.
     pub(super) fn serve(&self, key: SlotKey, cx: &mut Context<'_>, mut slice: Slice) {
         let core = &mut *self.core.borrow_mut();
         let scratch = &mut *self.shared.scratch.borrow_mut();
@@ -142,8 +142,8 @@ fn give_commands(core: &mut Core<Connection>, key: SlotKey) {
 }
 
 impl Connection {
-    /// Remembers how to wake this task, and goes on where it can: with reading after it was held, with writing after the
-    /// socket was full.
+    /// Remembers the way to wake this task, and goes on where it can: with reading after it was held, with writing
+    /// after the socket was full.
     fn wake(&mut self, cx: &mut Context<'_>) {
         self.waker.clone_from(cx.waker());
         if let Some(held) = &mut self.held
@@ -158,7 +158,7 @@ impl Connection {
         }
     }
 
-    /// Decodes what was read before, or else reads and decodes once.
+    /// Decodes the bytes that were read before, or else reads and decodes once.
     fn serve_piece(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], slice: &mut Slice) -> Poll<()> {
         if let Some(mut unread) = self.unread.take() {
             unread.taken += self.decode(&mut unread.bytes[unread.taken..], slice);
@@ -179,8 +179,8 @@ impl Connection {
         Poll::Ready(())
     }
 
-    /// Decodes `input` message by message until it is used up, the session takes no more, or the slice is over: how many
-    /// bytes of it were taken.
+    /// Decodes `input` message by message until it is used up, the session takes no more, or the slice is over; returns
+    /// the number of its bytes that were taken.
     fn decode(&mut self, input: &mut [u8], slice: &mut Slice) -> usize {
         let mut taken = 0;
         while taken < input.len() {
@@ -198,7 +198,7 @@ impl Connection {
         taken
     }
 
-    /// Decodes one message at the front of `input`, or a part of one: how many bytes it took.
+    /// Decodes one message at the front of `input`, or a part of one; returns the number of bytes that it took.
     fn decode_one(&mut self, input: &mut [u8], slice: &mut Slice) -> usize {
         let given = Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits };
         let length = input.len();
@@ -220,8 +220,8 @@ impl Connection {
         taken
     }
 
-    /// Throws away what has come of a connection that has ended. A socket that is closed with bytes unread is reset, and
-    /// the peer may lose what it was sent last.
+    /// Throws away the bytes that have come for a connection that has ended. A socket that is closed with bytes unread
+    /// is reset, and the peer may lose the last bytes that it was sent.
     pub(super) fn discard_unread(&mut self, scratch: &mut [u8]) {
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..DISCARDING_READS_MAX {
@@ -232,7 +232,8 @@ impl Connection {
     }
 }
 
-/// The event that a message is to a session, if it is one. A session that closes takes nothing but the peer's close.
+/// Returns the event that a message is to a session, if it is one. A session that closes takes nothing but the peer's
+/// close.
 fn event<'a>(received: Received<'a>, is_closing: bool, shared: &Shared) -> Option<Event<'a>> {
     match received {
         Received::Close(status) => Some(Event::PeerClosed(status.map(|(code, _)| code))),

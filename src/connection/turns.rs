@@ -1,5 +1,5 @@
-//! Turns: a core reads from those who have sent much one after the other, for a short time, and between two such times
-//! delivers changes and looks at its sockets.
+//! Turns: a core reads from the connections that have sent much one after the other, for a short time, and between two
+//! such times delivers changes and looks at its sockets.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use super::Connections;
 use super::read::Slice;
 use crate::fanout::SlotKey;
 
-/// How long a core reads before it does something else. A single message may take longer.
+/// The time for which a core reads before it does something else. A single message may take longer.
 const TURN: Duration = Duration::from_micros(50);
 
 /// The connections of a core that wait for a turn, first in first out.

@@ -1,4 +1,4 @@
-//! What a connection writes, and what its core pushes to it.
+//! The writing side of a connection, and the changes that its core pushes to it.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
@@ -13,7 +13,7 @@ use crate::wire::frame::{Frame, FrameRun};
 const SLICES_MAX: usize = 64;
 
 impl Connection {
-    /// Writes what waits, as far as the socket takes it.
+    /// Writes the waiting bytes, as far as the socket takes them.
     pub(super) fn flush_session(&mut self) {
         if !self.session.is_blocked() && self.session.ended().is_none() {
             match self.write_waiting() {
@@ -26,7 +26,7 @@ impl Connection {
         self.report_waiting(self.session.waiting());
     }
 
-    /// Writes the last that the peer gets, also where the socket was full: it makes room for it as far as it can.
+    /// Writes the last bytes that the peer gets, also if the socket was full: it makes room for them as far as it can.
     pub(super) fn write_last(&mut self) {
         self.socket.make_room_for_last();
         self.on(Event::Writable);
@@ -58,7 +58,7 @@ impl Connection {
         self.shared.metrics.bytes_sent.inc_by(bytes as u64);
     }
 
-    /// Writes what waits, up to [`SLICES_MAX`] pieces of it, with one system call.
+    /// Writes the waiting bytes, up to [`SLICES_MAX`] pieces of them, with one system call.
     fn try_write(&mut self) -> io::Result<usize> {
         if let Some(bytes) = self.session.only() {
             return self.socket.try_write(bytes);
@@ -68,7 +68,7 @@ impl Connection {
         self.socket.try_write_vectored(&slices[..used])
     }
 
-    /// Tells the metrics how many frames wait, and how many bytes.
+    /// Tells the metrics the number of frames that wait, and the number of their bytes.
     pub(super) fn report_waiting(&self, (frames, bytes): (usize, usize)) {
         let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let (frames, bytes) = (small(frames), small(bytes));
@@ -126,7 +126,7 @@ impl Subscriber for Connection {
         self.flush_session();
     }
 
-    /// The task writes the answers, and goes on reading: those of a batch go out with one write.
+    /// Wakes the task, which writes the answers, and goes on reading: those of a batch go out with one write.
     fn applied(&mut self, number: u32, products: usize) {
         self.on(Event::Applied { number, products });
         self.waker.wake_by_ref();
