@@ -1,4 +1,4 @@
-//! What goes out on a WebSocket: [`Frame`], encoded once and shared by everything that sends it.
+//! The frames that go out on a WebSocket: [`Frame`], encoded once and shared by everything that sends it.
 
 use std::ops::Deref;
 use std::slice;
@@ -19,13 +19,13 @@ const HEADER_BYTES_MAX: usize = 10;
 pub struct Frame(Bytes);
 
 impl Frame {
-    /// A frame of this kind around `payload`.
+    /// Returns a frame of this kind around `payload`.
     #[must_use]
     pub fn new(opcode: Opcode, payload: &[u8]) -> Self {
         Self::build(opcode, payload.len(), |buffer| buffer.extend_from_slice(payload))
     }
 
-    /// The text frame of a change. This is the one place where a change's bytes are produced.
+    /// Returns the text frame of a change. This is the one place where a change's bytes are produced.
     #[must_use]
     pub fn of_change(change: &Change) -> Self {
         const USUAL_JSON_BYTES: usize = 246;
@@ -58,7 +58,7 @@ impl Frame {
         Self(Bytes::from(buffer).slice(start..))
     }
 
-    /// What is left of this frame after its first `sent` bytes, for a socket that took only a part.
+    /// Returns the rest of this frame after its first `sent` bytes, for a socket that took only a part.
     #[must_use]
     pub fn rest(&self, sent: usize) -> Self {
         Self(self.0.slice(sent..))
@@ -73,8 +73,8 @@ impl Deref for Frame {
     }
 }
 
-/// Frames that go out one after the other, in one buffer, each with the version of its change: what was cast of one
-/// product in one batch, so that each subscriber is given all of it at once.
+/// Frames that go out one after the other, in one buffer, each with the version of its change: the casts of one product
+/// in one batch, so that each subscriber is given all of them at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameRun {
     bytes: Bytes,
@@ -93,14 +93,14 @@ enum Versions {
 }
 
 impl FrameRun {
-    /// A run of one frame.
+    /// Returns a run of one frame.
     #[must_use]
     pub fn one(version: u64, frame: Frame) -> Self {
         Self { bytes: frame.0, versions: Versions::One(version) }
     }
 
-    /// These frames with the versions of their changes as one run, in their order. A single one is shared; several are
-    /// copied, once for all who get them.
+    /// Joins these frames, with the versions of their changes, into one run, in their order. A single one is shared;
+    /// several are copied, once for all subscribers that get them.
     ///
     /// # Panics
     /// If there are none.
@@ -121,7 +121,7 @@ impl FrameRun {
         }
     }
 
-    /// How many frames it has; at least one.
+    /// Returns the number of its frames; at least one.
     #[must_use]
     pub const fn frames(&self) -> usize {
         match &self.versions {
@@ -130,7 +130,7 @@ impl FrameRun {
         }
     }
 
-    /// The version of each frame, in their order.
+    /// Returns the version of each frame, in their order.
     #[must_use]
     pub fn versions(&self) -> &[u64] {
         match &self.versions {
@@ -156,7 +156,7 @@ impl FrameRun {
         ((version, frame), Some(Self { bytes, versions }))
     }
 
-    /// The last frame with its version, in a buffer of its own, so that keeping it does not keep the whole run.
+    /// Returns the last frame with its version, in a buffer of its own, so that keeping it does not keep the whole run.
     #[must_use]
     pub fn last(&self) -> Self {
         if self.frames() == 1 {
@@ -179,7 +179,7 @@ impl Deref for FrameRun {
     }
 }
 
-/// How long the frame at the front of `bytes` is.
+/// Returns the length of the frame at the front of `bytes`.
 fn frame_bytes(bytes: &[u8]) -> usize {
     match bytes[1] {
         126 => 4 + usize::from(u16::from_be_bytes([bytes[2], bytes[3]])),

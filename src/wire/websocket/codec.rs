@@ -1,12 +1,12 @@
-//! What clients send, message by message: [`Decoder`], pure and sans I/O.
+//! The input from clients, message by message: [`Decoder`], pure and sans I/O.
 //!
 //! A message that stands whole in the input is decoded where it stands: the mask is taken off in place, and nothing is
-//! allocated. Only what is incomplete is copied, as it comes, so that a length that a peer announces costs nothing.
+//! allocated. Only an incomplete message is copied, as it comes, so that a length that a peer announces costs nothing.
 
 use super::header::{HEADER_BYTES_MAX, Header, Kind, unmask};
 use crate::wire::websocket::Opcode;
 
-/// How a peer broke RFC 6455, or the limit. The connection is to be failed (§7.1.7).
+/// A peer's breach of RFC 6455, or of the limit. The connection is to be failed (§7.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// The framing is wrong.
@@ -20,7 +20,7 @@ pub enum CodecError {
     MessageTooBig,
 }
 
-/// What came: a whole message, or a control frame.
+/// A whole message, or a control frame, that has come.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<'a> {
     /// A text message, which is UTF-8; the reader may use the bytes as working space.
@@ -51,21 +51,21 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder at the start of a connection, for messages of at most so many bytes.
+    /// Returns a decoder at the start of a connection, for messages of at most so many bytes.
     #[must_use]
     pub fn new(message_bytes_max: usize) -> Self {
         Self { message_bytes_max: u32::try_from(message_bytes_max).unwrap_or(u32::MAX), units: 0, partial: None }
     }
 
-    /// The units of work that were decoded since this was last asked: one for each frame, those of control and
+    /// Returns the units of work that were decoded since this was last asked: one for each frame, those of control and
     /// continuation included, and one for each further 4 KiB of a message.
     pub fn take_units(&mut self) -> u32 {
         std::mem::take(&mut self.units)
     }
 
-    /// Takes bytes off the front of `input`, up to and including the end of the first message or control frame: how
-    /// many, and what that was. `None` where the input ended before, or after 64 frames of a message that goes on: call
-    /// again with what was not taken.
+    /// Takes bytes off the front of `input`, up to and including the end of the first message or control frame; returns
+    /// the number of bytes, and that message or frame: `None` if the input ended before, or after 64 frames of a
+    /// message that goes on; call again then with the bytes that were not taken.
     ///
     /// # Errors
     /// The peer broke the protocol or the limit; the decoder is of no use from then on.
@@ -81,7 +81,7 @@ impl Decoder {
         self.partial.get_or_insert_default().decode(input, message_bytes_max, &mut self.units)
     }
 
-    /// Gives the memory of a message that was complete back.
+    /// Gives back the memory of a message that was complete.
     pub fn release(&mut self) {
         if self.partial.as_ref().is_some_and(|partial| partial.is_done()) {
             self.partial = None;
@@ -94,7 +94,7 @@ impl Decoder {
     }
 }
 
-/// Where a whole, unfragmented message stands in the input.
+/// The place of a whole, unfragmented message in the input.
 struct WholeMessage {
     header: Header,
     end: usize,
@@ -121,7 +121,7 @@ fn received_whole<'a>(input: &'a mut [u8], whole: &WholeMessage) -> Result<Recei
     }
 }
 
-/// The units that bytes of a message cost, where `before` of it came earlier.
+/// Returns the units that bytes of a message cost, if `before` of it came earlier.
 fn units_of(before: usize, bytes: usize) -> u32 {
     u32::try_from((before + bytes) / UNIT_BYTES - before / UNIT_BYTES).unwrap_or(u32::MAX)
 }
@@ -161,10 +161,10 @@ struct Partial {
     head: [u8; HEADER_BYTES_MAX],
     head_bytes: usize,
     frame: Option<Arriving>,
-    /// What the message is, once its first frame has come.
+    /// The kind of the message, once its first frame has come.
     opcode: Option<Opcode>,
     message: Vec<u8>,
-    /// How much of a text message is known to be UTF-8.
+    /// The number of bytes of a text message that are known to be UTF-8.
     utf8_bytes: usize,
     message_done: bool,
     /// The payload of a control frame, which may come between the frames of a message.
@@ -179,7 +179,7 @@ struct Arriving {
     arrived: u64,
 }
 
-/// What a frame that arrived whole has completed.
+/// The message or control frame that is complete with a frame that arrived whole.
 enum Completed {
     Nothing,
     Control(Opcode),
@@ -187,7 +187,7 @@ enum Completed {
 }
 
 impl Partial {
-    /// Whether nothing is kept that is still to come to an end.
+    /// Returns whether nothing is kept that is still to come to an end.
     const fn is_done(&self) -> bool {
         self.message_done || (self.opcode.is_none() && self.frame.is_none() && self.head_bytes == 0)
     }
@@ -258,7 +258,7 @@ impl Partial {
         if self.opcode == Some(Opcode::Text) {
             match std::str::from_utf8(&self.message[self.utf8_bytes..]) {
                 Ok(_) => self.utf8_bytes = self.message.len(),
-                // A character may be cut at the end of what has come.
+                // A character may be cut at the end of the bytes that have come.
                 Err(error) if error.error_len().is_none() => self.utf8_bytes += error.valid_up_to(),
                 Err(_) => return Err(CodecError::InvalidUtf8),
             }

@@ -1,4 +1,4 @@
-//! The opening handshake (RFC 6455, §4.2): whether a request asks for a WebSocket, and the answer to it.
+//! The opening handshake (RFC 6455, §4.2): the check of a request for a WebSocket, and the answer to it.
 
 use bytes::Bytes;
 use fastwebsockets::WebSocketError;
@@ -6,7 +6,7 @@ use http_body_util::Empty;
 use hyper::header::SEC_WEBSOCKET_VERSION;
 use hyper::{HeaderMap, Method, Request, Response};
 
-/// Why a request does not open a WebSocket.
+/// The reason for which a request does not open a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
     /// It is an ordinary request.
@@ -25,7 +25,7 @@ pub enum HandshakeError {
 /// Checks a request for a WebSocket and returns the response that accepts it.
 ///
 /// # Errors
-/// What is wrong with the request.
+/// The fault in the request.
 pub fn accept<B>(request: &Request<B>) -> Result<Response<Empty<Bytes>>, HandshakeError> {
     if request.method() != Method::GET || !fastwebsockets::upgrade::is_upgrade_request(request) {
         return Err(HandshakeError::NotAnUpgrade);

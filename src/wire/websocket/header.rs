@@ -8,7 +8,7 @@ pub(super) const HEADER_BYTES_MAX: usize = 14;
 /// The most that a control frame may carry (§5.5).
 pub(super) const CONTROL_BYTES_MAX: u64 = 125;
 
-/// What a frame is: the start of a message, more of it, or a control frame.
+/// The kind of a frame: the start of a message, more of it, or a control frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Continuation,
@@ -20,17 +20,17 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
-    /// Whether this frame ends its message.
+    /// True if this frame ends its message.
     pub(super) fin: bool,
     pub(super) mask: [u8; 4],
     pub(super) payload_bytes: u64,
-    /// How many bytes the head itself has.
+    /// The number of bytes that the head itself has.
     pub(super) bytes: usize,
 }
 
 impl Header {
-    /// Reads the head at the front of `bytes`; `None` where it is incomplete. What is wrong is found in the order of
-    /// the bytes, so that it makes no difference how they were cut.
+    /// Reads the head at the front of `bytes`; returns `None` if it is incomplete. Faults are found in the order of the
+    /// bytes, so that it makes no difference where they were cut.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, CodecError> {
         let Some(&first) = bytes.first() else { return Ok(None) };
         let fin = first & 0x80 != 0;
@@ -67,7 +67,7 @@ const fn kind(opcode: u8) -> Result<Kind, CodecError> {
     })
 }
 
-/// The payload's length, and how many bytes after the second tell it.
+/// Returns the payload's length, and the number of bytes after the second that tell it.
 fn length(short: u64, rest: &[u8]) -> Result<Option<(u64, usize)>, CodecError> {
     let (length, length_bytes, least) = match short {
         126 => match rest.first_chunk::<2>() {

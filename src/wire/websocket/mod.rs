@@ -1,5 +1,5 @@
-//! RFC 6455 without I/O: the [`Decoder`] for what clients send, and the [`handshake`]. What the server sends is a
-//! [`Frame`](crate::wire::frame::Frame).
+//! RFC 6455 without I/O: the [`Decoder`] for the input from clients, and the [`handshake`]. The output of the server is
+//! a [`Frame`](crate::wire::frame::Frame).
 
 mod codec;
 mod header;

@@ -8,7 +8,7 @@ pub enum Opcode {
     Text = 0x1,
     /// A whole binary message.
     Binary = 0x2,
-    /// The end of what this side sends.
+    /// The end of this side's output.
     Close = 0x8,
     /// A question whether the other side is alive.
     Ping = 0x9,
