@@ -1,4 +1,4 @@
-//! Who may come in, and to which core: counts that all threads share, off the path of a change.
+//! The bounds on sockets, and the load of each core: counts that all threads share, off the path of a change.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use dashmap::DashMap;
 
 use super::handshake_rate::HandshakeRate;
 
-/// What bounds who comes in. Zero sets no limit where an address or a second is counted.
+/// The values of the bounds on sockets. Zero sets no limit where an address or a second is counted.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionLimits {
     /// WebSockets in all.
@@ -24,7 +24,7 @@ pub struct AdmissionLimits {
     pub handshakes_per_second_max: u32,
 }
 
-/// Who may come in: what all threads ask.
+/// The bounds on sockets, which all threads ask.
 #[derive(Debug)]
 pub struct Admission {
     /// WebSockets.
@@ -36,7 +36,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Nobody is in.
+    /// Returns the bounds, with no socket counted.
     #[must_use]
     pub fn new(limits: AdmissionLimits) -> Self {
         let per_second = limits.handshakes_per_second_max;
@@ -48,18 +48,18 @@ impl Admission {
     }
 }
 
-/// How many sockets a core serves. Cheap to clone; all clones count the same core.
+/// The number of sockets that a core serves. Cheap to clone; all clones count the same core.
 #[derive(Clone, Debug, Default)]
 pub struct CoreLoad(Arc<AtomicUsize>);
 
 impl CoreLoad {
-    /// How many sockets the core serves now.
+    /// Returns the number of sockets that the core serves now.
     #[must_use]
     pub fn sockets(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts one more, until it is dropped.
+    /// Counts one more, until the returned count is dropped.
     #[must_use]
     pub fn count(&self) -> CountedSocket {
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -77,8 +77,8 @@ impl Drop for CountedSocket {
     }
 }
 
-/// How many of something there may be in this process, in all and from one address: WebSockets, or sockets that are not
-/// WebSockets yet. Cheap to clone; all clones are one.
+/// A bound on the number of sockets of one kind in this process, in all and from one address: WebSockets, or sockets
+/// that are not WebSockets yet. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
 pub struct Bound(Arc<Inner>);
 
@@ -98,7 +98,7 @@ pub struct Place {
     address: u64,
 }
 
-/// Why there is no place.
+/// The reason for which there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// There are this many, as many as there may be.
@@ -108,23 +108,23 @@ pub enum Full {
 }
 
 impl Bound {
-    /// At most `max` in all, and `per_address_max` from one address; there, zero sets no bound.
+    /// Returns a bound of at most `max` in all, and `per_address_max` from one address; there, zero sets no bound.
     #[must_use]
     pub fn new(max: usize, per_address_max: usize) -> Self {
         let (open, open_by_address) = (AtomicUsize::new(0), DashMap::new());
         Self(Arc::new(Inner { max, per_address_max, open, open_by_address }))
     }
 
-    /// How many there are now.
+    /// Returns the number of places that are taken now.
     #[must_use]
     pub fn open(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)
     }
 
-    /// A place for somebody from this address.
+    /// Takes a place for a peer from this address.
     ///
     /// # Errors
-    /// Which bound is reached.
+    /// The bound that is reached.
     pub fn enter(&self, address: IpAddr) -> Result<Place, Full> {
         let Inner { max, per_address_max, open, open_by_address } = &*self.0;
         let one_more = |open| (open < *max).then_some(open + 1);
@@ -157,8 +157,8 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one address: an IPv4 address, or the 64 bits of IPv6 that one customer is given (RFC 6177). An IPv4
-/// address has the place of a network that IPv6 reserves (RFC 4291, §2.5).
+/// Returns the part of an address that counts as one: an IPv4 address, or the 64 bits of IPv6 that one customer is
+/// given (RFC 6177). An IPv4 address has the place of a network that IPv6 reserves (RFC 4291, §2.5).
 fn address_key(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => u64::from(address.to_bits()),

@@ -1,9 +1,9 @@
 //! A WebSocket that is a stream of an HTTP/2 connection (RFC 8441): [`H2Stream`].
 //!
-//! Nothing is written that the stream has no room for: within the client's windows for the stream and for the connection,
-//! and within the connection's send buffer. What does not fit waits in the send queue, as it does for TCP, so a stream
-//! without a window is a socket that would block. The stream asks for room only while something waits, because what one
-//! stream has been given of the connection's window the others do not have.
+//! Nothing is written that the stream has no room for: within the client's windows for the stream and for the
+//! connection, and within the connection's send buffer. The bytes that do not fit wait in the send queue, as they do
+//! for TCP, so a stream without a window is a socket that would block. The stream asks for room only while something
+//! waits, because the part of the connection's window that one stream has been given is not there for the others.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 
-/// How much room a stream that waits asks for.
+/// The room that a stream that waits asks for.
 const ROOM_BYTES: usize = 16 * 1024;
 
 /// A stream of an HTTP/2 connection, both ways.
@@ -20,13 +20,13 @@ const ROOM_BYTES: usize = 16 * 1024;
 pub struct H2Stream {
     send: SendStream<Bytes>,
     receive: RecvStream,
-    /// What of the last DATA frame did not fit where it was read to.
+    /// The part of the last DATA frame that did not fit into the reader's buffer.
     unread: Bytes,
     writing: Writing,
     peer: Option<SocketAddr>,
 }
 
-/// How far what is written is.
+/// The progress of the written bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
     Open,
@@ -39,7 +39,7 @@ enum Writing {
 }
 
 impl H2Stream {
-    /// The two halves of a stream, and who is at the other end of its connection.
+    /// Joins the two halves of a stream, with the address of the peer at the other end of its connection.
     #[must_use]
     pub const fn new(send: SendStream<Bytes>, receive: RecvStream, peer: Option<SocketAddr>) -> Self {
         Self { send, receive, unread: Bytes::new(), writing: Writing::Open, peer }
@@ -54,7 +54,7 @@ impl H2Stream {
         }
         let read = self.unread.len().min(buffer.len());
         buffer[..read].copy_from_slice(&self.unread.split_to(read));
-        // Fails only where the stream has ended.
+        // Fails only if the stream has ended.
         let _ = self.receive.flow_control().release_capacity(read);
         Poll::Ready(Ok(read))
     }
@@ -64,7 +64,7 @@ impl H2Stream {
         self.write(Bytes::copy_from_slice(&bytes[..room]))
     }
 
-    /// As one DATA frame, since each has a head and costs the connection's lock.
+    /// Writes one DATA frame, since each has a head and costs the connection's lock.
     pub(super) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let room = self.room_for(slices.iter().map(|slice| slice.len()).sum())?;
         let mut joined = BytesMut::with_capacity(room);
@@ -74,8 +74,8 @@ impl H2Stream {
         self.write(joined.freeze())
     }
 
-    /// How much of so many bytes may be written now. Where there is no room, it is asked for; where there is for all, nothing
-    /// is kept back from the other streams.
+    /// Returns the number of bytes, of so many, that may be written now. If there is no room, it is asked for; if
+    /// there is room for all, nothing is kept back from the other streams.
     fn room_for(&mut self, bytes: usize) -> io::Result<usize> {
         if self.writing != Writing::Open {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -93,7 +93,7 @@ impl H2Stream {
         Ok(written)
     }
 
-    /// After a write that would have blocked, which has asked for room.
+    /// Waits for room after a write that would have blocked, which has asked for it.
     pub(super) fn poll_write_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.send.capacity() > 0 {
             return Poll::Ready(Ok(()));
@@ -106,12 +106,12 @@ impl H2Stream {
         Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
     }
 
-    /// Ends this side of the stream, behind all that was written.
+    /// Ends this side of the stream, behind all bytes that were written.
     pub(super) fn end_writing(&mut self) {
         if self.writing == Writing::Open {
             self.send.reserve_capacity(1);
             self.writing = if self.send.capacity() == 0 { Writing::Stalled } else { Writing::Ended };
-            // Fails only where the client has ended the stream.
+            // Fails only if the client has ended the stream.
             let _ = self.send.send_data(Bytes::new(), true);
         }
     }
@@ -122,8 +122,8 @@ impl H2Stream {
 }
 
 impl Drop for H2Stream {
-    /// A client that takes what is sent is told that it was all. With one that takes nothing, the stream would stay until
-    /// the connection ends, so it is ended at once.
+    /// Tells a client that takes the bytes sent that they were all. With one that takes nothing, the stream would stay
+    /// until the connection ends, so it is ended at once.
     fn drop(&mut self) {
         self.end_writing();
         if self.writing == Writing::Stalled {

@@ -1,9 +1,9 @@
-//! How many WebSockets may open in a second: a token bucket that all cores share, as one number.
+//! The bound on the WebSockets that open in a second: a token bucket that all cores share, as one number.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the bucket holds when it is full, in time: the handshakes of one second.
+/// The contents of the full bucket, in time: the handshakes of one second.
 const BURST_NS: u64 = 1_000_000_000;
 
 /// A token bucket for handshakes. It keeps the moment at which it will be full again (the "theoretical arrival time" of
@@ -16,7 +16,8 @@ pub struct HandshakeRate {
 }
 
 impl HandshakeRate {
-    /// A full bucket that fills by this many a second, at least 1; the handshakes of one second may come at once.
+    /// Returns a full bucket that fills by this many a second, at least 1; the handshakes of one second may come at
+    /// once.
     #[must_use]
     pub fn new(per_second: u32, now: Instant) -> Self {
         Self { began: now, interval_ns: BURST_NS / u64::from(per_second), full_at_ns: AtomicU64::new(0) }
@@ -25,7 +26,7 @@ impl HandshakeRate {
     /// Takes one handshake out.
     ///
     /// # Errors
-    /// How long until there is one, where there is none.
+    /// The time until there is one, if there is none.
     pub fn take(&self, now: Instant) -> Result<(), Duration> {
         let now_ns = u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
         let after_one = |full_at_ns: u64| full_at_ns.max(now_ns).saturating_add(self.interval_ns);

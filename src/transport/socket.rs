@@ -1,4 +1,5 @@
-//! What a [`Connection`](crate::connection::Connection) reads and writes: [`Socket`], with nothing that blocks.
+//! The socket that a [`Connection`](crate::connection::Connection) reads and writes: [`Socket`], with nothing that
+//! blocks.
 //!
 //! A variant other than plain TCP stands behind a pointer, since a plain socket must not pay for it in memory.
 
@@ -15,7 +16,7 @@ use super::h2_stream::H2Stream;
 use crate::transport::tls::TlsStream;
 
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
-/// How much the kernel may hold that it has not sent, before it says that a socket is full.
+/// The most unsent bytes that the kernel may hold before it says that a socket is full.
 const NOTSENT_BYTES_MAX: u32 = 16 * 1024;
 /// The send buffer of a socket that closes, as the kernel counts it: with its own bookkeeping.
 const LAST_BYTES_MAX: usize = 2 * 212_992;
@@ -39,12 +40,12 @@ impl Socket {
         match self {
             Self::Plain(stream) => prepare_for_changes(stream),
             Self::Tls(stream) => prepare_for_changes(stream.tcp()),
-            // Its connection is.
+            // Its connection is prepared.
             Self::Http2(_) => {}
         }
     }
 
-    /// Reads what has come; 0 is the end. Where nothing has, the task of `cx` is woken when something does.
+    /// Reads the bytes that have come; 0 is the end. If none have, the task of `cx` is woken when some do.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => loop {
@@ -59,8 +60,8 @@ impl Socket {
         }
     }
 
-    /// Writes a part of `bytes`, all of it if it fits; `WouldBlock` where the socket takes nothing now. What was written
-    /// may wait for [`Socket::poll_flush`].
+    /// Writes a part of `bytes`, all of it if it fits; returns `WouldBlock` if the socket takes nothing now. Bytes that
+    /// were written may wait for [`Socket::poll_flush`].
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write(bytes),
@@ -69,7 +70,7 @@ impl Socket {
         }
     }
 
-    /// [`Socket::try_write`] of several pieces, in order, with one system call.
+    /// Writes several pieces as [`Socket::try_write`] does, in order, with one system call.
     pub(crate) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write_vectored(slices),
@@ -78,9 +79,9 @@ impl Socket {
         }
     }
 
-    /// Writes one frame past Tokio's bookkeeping of readiness, whose memory is not touched where the socket takes all:
-    /// how many bytes it took. Only where nothing waits; a caller whose frame was not taken whole goes on with
-    /// [`Socket::try_write`], which keeps the books and tells what is wrong.
+    /// Writes one frame past Tokio's bookkeeping of readiness, whose memory is not touched if the socket takes all;
+    /// returns the number of bytes that it took. Only for a socket with nothing waiting; a caller whose frame was not
+    /// taken whole goes on with [`Socket::try_write`], which keeps the books and returns the error.
     pub(crate) fn send_alone(&mut self, bytes: &[u8]) -> usize {
         match self {
             Self::Plain(stream) => send(stream, bytes, SEND_FLAGS).unwrap_or(0),
@@ -89,16 +90,16 @@ impl Socket {
         }
     }
 
-    /// Whether nothing that was written waits here for [`Socket::poll_flush`].
+    /// Returns whether no written bytes wait here for [`Socket::poll_flush`].
     pub(crate) fn is_flushed(&self) -> bool {
         match self {
-            // What an HTTP/2 connection has taken, its own task sends.
+            // An HTTP/2 connection's own task sends the bytes that it has taken.
             Self::Plain(_) | Self::Http2(_) => true,
             Self::Tls(stream) => stream.is_flushed(),
         }
     }
 
-    /// Whether the socket may take more; otherwise the task of `cx` is woken when it may.
+    /// Checks whether the socket may take more; if not, the task of `cx` is woken when it may.
     pub(crate) fn poll_write_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => stream.poll_write_ready(cx),
@@ -107,7 +108,7 @@ impl Socket {
         }
     }
 
-    /// Sends what was written and is still here; otherwise the task of `cx` is woken when more can be sent.
+    /// Sends the written bytes that are still here; otherwise the task of `cx` is woken when more can be sent.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(_) | Self::Http2(_) => Poll::Ready(Ok(())),
@@ -115,7 +116,7 @@ impl Socket {
         }
     }
 
-    /// Says that nothing follows what was written. Only after all of it is flushed.
+    /// Says that nothing follows the bytes that were written. Only after all of them are flushed.
     pub(crate) fn end_writing(&mut self) {
         let tcp = match self {
             Self::Plain(stream) => &*stream,
@@ -129,18 +130,18 @@ impl Socket {
         let _ = SockRef::from(tcp).shutdown(Shutdown::Write);
     }
 
-    /// Has the kernel take as much as it may, because nothing follows it: what it has taken reaches a peer that reads
-    /// later, also after this process has ended.
+    /// Makes the kernel take as many bytes as it may, because nothing follows them: the bytes that it has taken reach a
+    /// peer that reads later, also after this process has ended.
     pub(crate) fn make_room_for_last(&self) {
         match self {
             Self::Plain(stream) => make_room_for_last(stream),
             Self::Tls(stream) => make_room_for_last(stream.tcp()),
-            // It takes what the client's windows allow.
+            // It takes as much as the client's windows allow.
             Self::Http2(_) => {}
         }
     }
 
-    /// The peer's address.
+    /// Returns the peer's address.
     ///
     /// # Errors
     /// If the socket is no longer connected.
@@ -153,23 +154,24 @@ impl Socket {
     }
 }
 
-/// Bounds for how long a peer may take nothing of what was written (`TCP_USER_TIMEOUT`, tcp(7)): its connection ends then.
+/// Bounds the time for which a peer may take nothing of the written bytes (`TCP_USER_TIMEOUT`, tcp(7)): its connection
+/// ends then.
 /// A socket that carries changes has no such bound, since its queue and its heartbeat have theirs.
 pub fn limit_writes(stream: &TcpStream, longest: Duration) {
     // A socket that refuses the option only waits longer.
     let _ = SockRef::from(stream).set_tcp_user_timeout(Some(longest));
 }
 
-/// Prepares a connection that carries changes: old ones are not to hide in the kernel's buffer, and who reads slowly is not
-/// cut for it.
+/// Prepares a connection that carries changes: old ones are not to hide in the kernel's buffer, and a slow reader is
+/// not cut for its slowness.
 pub fn prepare_for_changes(stream: &TcpStream) {
     // A socket that refuses an option only is less fresh, or ends sooner.
     let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
     let _ = SockRef::from(stream).set_tcp_user_timeout(None);
 }
 
-/// Takes the bound of [`prepare_for_changes`] off, and makes the send buffer as large as an unprivileged process may have
-/// it by default (twice `net.core.wmem_max`), if it is smaller.
+/// Takes the bound of [`prepare_for_changes`] off, and makes the send buffer as large as an unprivileged process may
+/// have it by default (twice `net.core.wmem_max`), if it is smaller.
 fn make_room_for_last(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     // A socket that refuses an option only takes less.

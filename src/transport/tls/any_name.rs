@@ -1,4 +1,4 @@
-//! For clients to which a server's name says nothing: [`AnyNameVerifier`].
+//! The check of a server's certificate for clients to which its name says nothing: [`AnyNameVerifier`].
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-/// Accepts a server by any name: one whose certificate chain ends at `roots`, or any at all where there are none.
-/// Either way the server proves that it holds the certificate's key.
+/// Accepts a server by any name: one whose certificate chain ends at `roots`, or any at all if there are none. Either
+/// way the server proves that it holds the certificate's key.
 #[derive(Debug)]
 pub struct AnyNameVerifier {
     roots: Option<RootCertStore>,
@@ -18,7 +18,7 @@ pub struct AnyNameVerifier {
 }
 
 impl AnyNameVerifier {
-    /// Trusts chains that end at these roots, or any certificate.
+    /// Returns a verifier that trusts chains that end at these roots, or any certificate.
     #[must_use]
     pub const fn new(roots: Option<RootCertStore>, provider: Arc<CryptoProvider>) -> Self {
         Self { roots, provider }

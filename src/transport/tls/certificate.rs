@@ -137,7 +137,7 @@ impl TlsFiles {
         Ok(Arc::new(certified))
     }
 
-    /// Times of change, lengths and inodes; a file that is not there has none.
+    /// Returns times of change, lengths and inodes; a file that is not there has none.
     pub(super) fn stamp(&self) -> Stamp {
         [&self.certificate, &self.key]
             .map(|path| fs::metadata(path).ok().map(|file| (file.mtime(), file.mtime_nsec(), file.size(), file.ino())))
@@ -212,7 +212,7 @@ fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     crate::pem::read(path).map_err(|error| TlsError::Unreadable { option, path: path.to_owned(), error })
 }
 
-/// Without the text at fault, which may be a part of a key.
+/// Returns the error without the text at fault, which may be a part of a key.
 fn not_pem(option: &'static str, path: &Path, error: &pem::Error) -> TlsError {
     let reason = match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no end",

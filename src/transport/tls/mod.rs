@@ -1,7 +1,7 @@
 //! HTTPS: the certificate and its key ([`TlsFiles`]), the state that all handshakes share ([`Tls`]), and the encrypted
 //! stream ([`TlsStream`]).
 //!
-//! The certificate is read again when its files change, and on SIGHUP. What is open goes on; a new certificate that
+//! The certificate is read again when its files change, and on SIGHUP. Open connections go on; a new certificate that
 //! cannot be used is logged, and the old one kept.
 
 mod any_name;
@@ -57,7 +57,7 @@ impl Tls {
     /// Reads the certificate and its key.
     ///
     /// # Errors
-    /// One sentence that says what is wrong with which file.
+    /// One sentence that names the fault and the file.
     ///
     /// # Panics
     /// Never: ring has cipher suites for both versions.
@@ -69,7 +69,8 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&certificate) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = ALPN_PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
-        // Tickets are encrypted under keys that change every 6 hours and are kept nowhere else; the client keeps its session.
+        // Tickets are encrypted under keys that change every 6 hours and are kept nowhere else; the client keeps its
+        // session.
         config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|_| TlsError::Random)?;
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
         Ok(Self { files, certificate, config: Arc::new(config), handshake_timeout, metrics })
@@ -110,7 +111,7 @@ impl Tls {
         }
     }
 
-    /// Reads the files, and serves the new certificate to who connects from here on.
+    /// Reads the files, and serves the new certificate to clients that connect from here on.
     fn reload(&self) {
         let loaded = self.files.load(SystemTime::now());
         self.metrics.tls_certificate_read(loaded.is_ok());

@@ -15,7 +15,7 @@ const VALID_FOR: Duration = Duration::from_hours(397 * 24);
 /// Clocks differ.
 const VALID_SINCE: Duration = Duration::from_hours(1);
 
-/// Why no certificate was written.
+/// The reason for which no certificate was written.
 #[derive(Debug, thiserror::Error)]
 pub enum SelfSignedError {
     /// A name cannot stand in a certificate.
@@ -23,7 +23,7 @@ pub enum SelfSignedError {
     Hosts {
         /// The names.
         hosts: String,
-        /// What is wrong.
+        /// The fault.
         error: rcgen::Error,
     },
     /// A file is there.
@@ -32,15 +32,15 @@ pub enum SelfSignedError {
     /// A file cannot be written.
     #[error("write {}: {error}; choose a directory that this user may write with --out", path.display())]
     Write {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's words.
         error: io::Error,
     },
 }
 
-/// Writes `cert.pem` and `key.pem` for these hosts into a directory, which is made if it is not there. The key is for its
-/// owner alone to read. Files that are there are replaced only with `force`.
+/// Writes `cert.pem` and `key.pem` for these hosts into a directory, which is made if it is not there. The key is for
+/// its owner alone to read. Files that are there are replaced only with `force`.
 ///
 /// # Errors
 /// A sentence that says what to do.
@@ -59,7 +59,7 @@ pub fn write_self_signed(hosts: &[String], dir: &Path, force: bool) -> Result<Tl
     Ok(files)
 }
 
-/// The certificate and its key, PEM.
+/// Returns the certificate and its key, PEM.
 fn self_signed(hosts: &[String]) -> Result<(String, String), rcgen::Error> {
     let mut params = CertificateParams::new(hosts)?;
     params.not_before = (SystemTime::now() - VALID_SINCE).into();
@@ -71,7 +71,8 @@ fn self_signed(hosts: &[String]) -> Result<(String, String), rcgen::Error> {
     Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
-/// Writes a new file with this mode beside `path`, then puts it there: whoever reads `path` has the old file or the new one.
+/// Writes a new file with this mode beside `path`, then puts it there: a reader of `path` has the old file or the new
+/// one.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), SelfSignedError> {
     let written = path.with_extension("pem.new");
     let write = || {

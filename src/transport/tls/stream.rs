@@ -1,8 +1,8 @@
 //! TLS over a TCP socket: [`TlsStream`], which keeps no buffer while it is idle.
 //!
-//! rustls carries out the protocol and does no I/O. What is read and what is written goes through [`Scratch`], which all
+//! rustls carries out the protocol and does no I/O. All bytes read and written go through [`Scratch`], which all
 //! streams of a thread share; a stream keeps bytes of its own only while a record is incomplete, its reader had no room
-//! for what was decrypted, or the socket took a part of a record.
+//! for decrypted bytes, or the socket took a part of a record.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -17,16 +17,17 @@ use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What one call writes at most: one full record (RFC 8446, §5.1). It bounds what a slow reader's stream keeps.
+/// The most bytes that one call writes: one full record (RFC 8446, §5.1). It bounds the bytes that a slow reader's
+/// stream keeps.
 const WRITE_BYTES_MAX: usize = 16 * 1024;
-/// What is kept of incomplete messages. A record has at most 18 KiB; a `ClientHello` may be spread over several, but none
-/// that means well is so long.
+/// The most bytes that are kept of incomplete messages. A record has at most 18 KiB; a `ClientHello` may be spread over
+/// several, but no honest one is so long.
 const UNDECRYPTED_BYTES_MAX: usize = 32 * 1024;
-/// What is read at once, beside what was kept.
+/// The bytes that are read at once, beside those that were kept.
 const READ_BYTES_MAX: usize = 64 * 1024;
-/// What is read at once where the reader has less room.
+/// The bytes that are read at once if the reader has less room.
 const READ_BYTES_MIN: usize = 4 * 1024;
-/// What a record adds to its contents, for all cipher suites; a guess that only has to be good.
+/// The bytes that a record adds to its contents, for all cipher suites; a guess that only has to be good.
 const RECORD_OVERHEAD_BYTES: usize = 64;
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
@@ -49,18 +50,18 @@ thread_local! {
 pub struct TlsStream {
     tcp: TcpStream,
     tls: UnbufferedServerConnection,
-    /// Read, and not decrypted: the start of a message, or what follows contents that found no room.
+    /// Read, and not decrypted: the start of a message, or the bytes after contents that found no room.
     undecrypted: Vec<u8>,
-    /// Decrypted, and not read by who uses this stream.
+    /// Decrypted, and not read by the user of this stream.
     unread: Vec<u8>,
     /// Encrypted, and not taken by the socket.
     unsent: Vec<u8>,
-    /// Nothing more is read: the peer has said so, ended TCP, or broke the protocol.
+    /// True if nothing more is read: the peer has said so, ended TCP, or broke the protocol.
     is_ended: bool,
     is_failed: bool,
 }
 
-/// Where decrypted bytes go: first where the reader wants them.
+/// The destination of decrypted bytes: first the reader's buffer.
 struct Decrypted<'a> {
     buffer: &'a mut [u8],
     filled: usize,
@@ -85,7 +86,7 @@ impl TlsStream {
     /// Carries the handshake out. It has no deadline of its own.
     ///
     /// # Errors
-    /// If the peer ends or breaks it; it was told why, where TLS has an alert for that.
+    /// If the peer ends or breaks it; the peer was told the reason, if TLS has an alert for it.
     pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Box<Self>> {
         let tls = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
         let mut stream = Box::new(Self {
@@ -101,19 +102,19 @@ impl TlsStream {
         Ok(stream)
     }
 
-    /// The protocol that both sides speak on top (RFC 7301), if the client offered any.
+    /// Returns the protocol that both sides speak on top (RFC 7301), if the client offered any.
     #[must_use]
     pub fn alpn_protocol(&self) -> Option<&[u8]> {
         self.tls.alpn_protocol()
     }
 
-    /// Whether the handshake took up an earlier session.
+    /// Returns whether the handshake took up an earlier session.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    /// The socket below.
+    /// Returns the socket below.
     #[must_use]
     pub const fn tcp(&self) -> &TcpStream {
         &self.tcp
@@ -132,7 +133,7 @@ impl TlsStream {
         }
     }
 
-    /// Reads what has come; 0 is the end, whether the peer said that it ends or not. `buffer` has room.
+    /// Reads the bytes that have come; 0 is the end, announced by the peer or not. `buffer` has room.
     ///
     /// # Errors
     /// If the peer breaks the protocol, or its socket fails.
@@ -145,7 +146,8 @@ impl TlsStream {
         }
         let mut decrypted = Decrypted::new(buffer);
         while decrypted.filled == 0 && !self.is_ended {
-            // TLS has answers of its own. They wait for the socket like everything else, and reading does not wait for them.
+            // TLS has answers of its own. They wait for the socket like everything else, and reading does not wait for
+            // them.
             if let Poll::Ready(Err(error)) = self.poll_flush_unsent(cx) {
                 return Poll::Ready(Err(error));
             }
@@ -155,7 +157,7 @@ impl TlsStream {
         Poll::Ready(Ok(decrypted.filled))
     }
 
-    /// Decrypts what was left over, if that can be, or else what the socket has.
+    /// Decrypts the bytes that were left over, if that can be, or else the socket's.
     fn poll_decrypt(&mut self, cx: &mut Context<'_>, decrypted: &mut Decrypted<'_>) -> Poll<io::Result<()>> {
         if has_whole_record(&self.undecrypted) {
             let mut records = std::mem::take(&mut self.undecrypted);
@@ -192,7 +194,8 @@ impl TlsStream {
         })
     }
 
-    /// Takes messages from the front of `records` until nothing whole is left or `decrypted` is full: how many bytes they had.
+    /// Takes messages from the front of `records` until nothing whole is left or `decrypted` is full; returns the
+    /// number of their bytes.
     fn process(&mut self, records: &mut [u8], decrypted: &mut Decrypted<'_>) -> io::Result<usize> {
         let mut taken = 0;
         loop {
@@ -225,7 +228,7 @@ impl TlsStream {
         }
     }
 
-    /// Takes from rustls what the peer is to be told about an error, and not one record more of `records`.
+    /// Takes from rustls the alert that tells the peer of an error, and not one record more of `records`.
     fn take_alert(&mut self, records: &mut [u8]) {
         while self.tls.wants_write()
             && let Ok(ConnectionState::EncodeTlsData(mut alert)) = self.tls.process_tls_records(records).state
@@ -234,7 +237,7 @@ impl TlsStream {
         }
     }
 
-    /// Ends this side; the peer is told why if its socket takes that at once.
+    /// Ends this side; the peer is told the reason if its socket takes that at once.
     fn fail(&mut self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
         self.is_ended = true;
         self.is_failed = true;
@@ -244,19 +247,20 @@ impl TlsStream {
         invalid(error)
     }
 
-    /// Writes a part of `bytes`, at most a record: what the socket does not take waits here for [`TlsStream::poll_flush_unsent`].
+    /// Writes a part of `bytes`, at most a record: the bytes that the socket does not take wait here for
+    /// [`TlsStream::poll_flush_unsent`].
     ///
     /// # Errors
-    /// `WouldBlock` where the socket has not taken what was written before; others if the connection has ended.
+    /// `WouldBlock` if the socket has not taken the bytes written before; others if the connection has ended.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.try_flush_unsent()?;
         SCRATCH.with_borrow_mut(|Scratch { outgoing, .. }| self.write(bytes, outgoing, TcpStream::try_write))
     }
 
-    /// [`TlsStream::try_write`] of several pieces, in order, as one record.
+    /// Writes several pieces as [`TlsStream::try_write`] does, in order, as one record.
     ///
     /// # Errors
-    /// As there.
+    /// The same as there.
     pub fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.try_flush_unsent()?;
         SCRATCH.with_borrow_mut(|Scratch { gathered, outgoing, .. }| {
@@ -272,14 +276,14 @@ impl TlsStream {
         })
     }
 
-    /// Writes past Tokio's bookkeeping of readiness, whose memory is not touched where the socket takes all; how many of
-    /// `bytes` were taken, at most a record. Check [`TlsStream::is_flushed`] after it.
+    /// Writes past Tokio's bookkeeping of readiness, whose memory is not touched if the socket takes all; returns the
+    /// number of `bytes` that were taken, at most a record. Check [`TlsStream::is_flushed`] after it.
     pub fn send_alone(&mut self, bytes: &[u8]) -> usize {
         if !self.unsent.is_empty() {
             return 0;
         }
         let sent = SCRATCH.with_borrow_mut(|Scratch { outgoing, .. }| {
-            // What a socket that fails does not take waits, and the flush that follows learns why.
+            // The bytes that a failing socket does not take wait, and the flush that follows learns the reason.
             self.write(bytes, outgoing, |tcp, record| Ok(send(tcp, record, SEND_FLAGS).unwrap_or(0)))
         });
         sent.unwrap_or(0)
@@ -304,7 +308,7 @@ impl TlsStream {
         Ok(bytes.len())
     }
 
-    /// Appends a message to `out`, after what TLS itself has to say.
+    /// Appends a message to `out`, after the bytes that TLS itself has to send.
     fn encrypt(&mut self, out: &mut Vec<u8>, message: Message<'_>) -> io::Result<()> {
         if self.is_failed {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -349,16 +353,17 @@ impl TlsStream {
         }
     }
 
-    /// Whether the socket has taken all that was written.
+    /// Returns whether the socket has taken all bytes that were written.
     #[must_use]
     pub const fn is_flushed(&self) -> bool {
         self.unsent.is_empty()
     }
 
-    /// Gives the socket what it has not taken; where it does not take all, the task of `cx` is woken when it takes more.
+    /// Gives the socket the bytes that it has not taken; if it does not take all, the task of `cx` is woken when it
+    /// takes more.
     ///
     /// # Errors
-    /// The socket's.
+    /// The errors of the socket.
     pub fn poll_flush_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match self.try_flush_unsent() {
@@ -377,23 +382,23 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Says `close_notify`, and does not wait for a socket that does not take it at once.
+    /// Sends `close_notify`, and does not wait for a socket that does not take it at once.
     pub fn end_writing(&mut self) {
         self.write_close_notify();
         let _ = self.try_flush_unsent();
     }
 
-    /// Adds `close_notify` (RFC 8446, §6.1), once, to what waits; nothing may follow it.
+    /// Adds `close_notify` (RFC 8446, §6.1), once, to the waiting bytes; nothing may follow it.
     fn write_close_notify(&mut self) {
         let mut unsent = std::mem::take(&mut self.unsent);
-        // A connection that has failed has said its alert.
+        // A connection that has failed has sent its alert.
         let _ = self.encrypt(&mut unsent, Message::CloseNotify);
         self.unsent = unsent;
     }
 }
 
 impl std::fmt::Debug for TlsStream {
-    /// Without what the two sides share.
+    /// Leaves out the secrets that the two sides share.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("TlsStream").field("tcp", &self.tcp).finish_non_exhaustive()
     }
@@ -405,7 +410,7 @@ enum Message<'a> {
     CloseNotify,
 }
 
-/// Whether a record stands at the front (RFC 8446, §5.1: type, version, length).
+/// Returns whether a record stands at the front (RFC 8446, §5.1: type, version, length).
 fn has_whole_record(bytes: &[u8]) -> bool {
     let length = bytes.get(3..5).map(|length| usize::from(u16::from_be_bytes([length[0], length[1]])));
     length.is_some_and(|length| bytes.len() >= 5 + length)
@@ -438,7 +443,7 @@ impl Insufficient for EncryptError {
     }
 }
 
-/// Appends what `write` writes, in room for `expected_bytes`, or as much as it then asks for.
+/// Appends the bytes that `write` writes, in room for `expected_bytes`, or as much as it then asks for.
 fn append<E: Insufficient>(
     out: &mut Vec<u8>,
     expected_bytes: usize,
