@@ -9,13 +9,13 @@ use crate::model::event::SourceEvent;
 use crate::source::Source;
 use crate::wire::frame::Frame;
 
-/// Whether every change that is committed is cast, as far as ingest has read the source. Cheap to clone; all clones are
-/// one. Starts as `false`.
+/// The completeness of the casts: true if every change that is committed is cast, as far as ingest has read the source.
+/// Cheap to clone; all clones are one. Starts as `false`.
 #[derive(Clone, Debug, Default)]
 pub struct Hearing(Arc<AtomicBool>);
 
 impl Hearing {
-    /// Whether the last that the source said of itself was a [`SourceEvent::Barrier`], and ingest runs.
+    /// Returns whether the source's last word on itself was a [`SourceEvent::Barrier`], and ingest runs.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -36,8 +36,8 @@ impl Drop for Ear {
 }
 
 /// Casts every change of `source`, in its order, until the source ends; returns once all have reached the send queues
-/// of their subscribers. Waits while too many changes are in flight, and so lets the source wait. Tells `hearing` what
-/// the source says of its completeness when the changes before that are cast.
+/// of their subscribers. Waits while too many changes are in flight, and so lets the source wait. Tells `hearing` the
+/// source's word on its completeness when the changes before that are cast.
 pub async fn run(mut source: Source, hub: Hub, hearing: Hearing, metrics: Arc<Metrics>) {
     let ear = Ear(hearing);
     while let Some(event) = source.next().await {
@@ -59,7 +59,7 @@ pub async fn run(mut source: Source, hub: Hub, hearing: Hearing, metrics: Arc<Me
 mod tests {
     use super::*;
 
-    /// Ingest over a source that the test feeds, on a hub without subscribers.
+    /// Starts ingest over a source that the test feeds, on a hub without subscribers.
     fn started() -> (tokio::sync::mpsc::Sender<SourceEvent>, Hearing, tokio::task::JoinHandle<()>) {
         let (feed, source) = Source::new();
         let (hub, _inboxes) = Hub::new(1, 1);

@@ -2,15 +2,15 @@
 //!
 //! The modules, in the order of a change's path:
 //!
-//! 1. [`model`]: the row, and what happened to it. [`store`]: where it is written; a commit there is a change.
-//! 2. [`source`]: where changes come from. [`ingest`] takes each, has its frame encoded once, and casts it.
+//! 1. [`model`]: the row, and its changes. [`store`]: the place where it is written; a commit there is a change.
+//! 2. [`source`]: the origin of changes. [`ingest`] takes each, has its frame encoded once, and casts it.
 //! 3. [`fanout`]: the hub, the shards and their indexes, the cores.
-//! 4. [`session`]: one reader: its commands, its queue, its heartbeat; pure. [`wire`]: what it looks like outside.
-//!    [`transport`]: its socket, plain, under TLS or on HTTP/2. [`connection`] joins the three; [`auth`] says what its token
-//!    grants.
+//! 4. [`session`]: one reader: its commands, its queue, its heartbeat; pure. [`wire`]: its form on the wire.
+//!    [`transport`]: its socket, plain, under TLS or on HTTP/2. [`connection`] joins the three; [`auth`] gives the grant
+//!    of its token.
 //! 5. [`http`]: the listener, the REST resource, the page, the upgrade.
-//! 6. [`server`]: starts all of it and stops it ([`shutdown`], [`supervisor`]); [`config`], [`open_files`], [`telemetry`] and [`metrics`]
-//!    serve it.
+//! 6. [`server`]: starts all of it and stops it ([`shutdown`], [`supervisor`]); [`config`], [`open_files`],
+//!    [`telemetry`] and [`metrics`] serve it.
 
 #![warn(clippy::print_stderr)] // eprintln! panics where standard error cannot be written; the log does not
 

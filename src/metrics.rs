@@ -1,6 +1,6 @@
 //! Every number that `/metrics` shows: all names stand here, and nowhere else.
 //!
-//! What a core counts has a `core` label, so that no two cores write to the same place; sum over it in queries.
+//! The numbers of a core have a `core` label, so that no two cores write to the same place; sum over it in queries.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -131,7 +131,7 @@ struct LimitLabel {
 struct LatencyBuckets;
 
 impl MetricConstructor<Histogram> for LatencyBuckets {
-    /// 50 µs to 1.6 s, doubling.
+    /// Returns a histogram with buckets from 50 µs to 1.6 s, doubling.
     fn new_metric(&self) -> Histogram {
         Histogram::new(exponential_buckets(50e-6, 2.0, 16))
     }
@@ -163,12 +163,12 @@ pub struct Metrics {
     refused: Family<LimitLabel, Counter>,
 }
 
-/// How a TLS handshake ended.
+/// The outcome of a TLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// Well, with keys of its own.
+    /// It succeeded, with keys of its own.
     Full,
-    /// Well, with those of an earlier one.
+    /// It succeeded, with those of an earlier one.
     Resumed,
     /// The client ended it, broke it, or could not agree.
     Failed,
@@ -187,7 +187,7 @@ impl Handshake {
     }
 }
 
-/// What one core counts; it alone writes these.
+/// The numbers of one core; it alone writes these.
 #[derive(Clone, Debug)]
 pub struct CoreMetrics {
     /// WebSockets open now.
@@ -217,7 +217,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All numbers at zero.
+    /// Returns all numbers at zero.
     #[must_use]
     pub fn new() -> Self {
         let mut metrics = Self {
@@ -241,7 +241,7 @@ impl Metrics {
             refused: Family::default(),
         };
         metrics.register();
-        // All are shown from the start: what is not there cannot be told from what has not happened.
+        // All are shown from the start: a missing number cannot be told from an event that has not happened.
         for limit in Limit::ALL {
             drop(metrics.refused.get_or_create(&LimitLabel { limit: limit.label() }));
         }
@@ -292,7 +292,7 @@ impl Metrics {
         );
     }
 
-    /// The numbers that this core counts, under the slow-consumer policy with this name.
+    /// Returns the numbers that this core counts, under the slow-consumer policy with this name.
     #[must_use]
     pub fn core(&self, core: u16, policy: &'static str) -> CoreMetrics {
         let label = CoreLabel { core };
@@ -327,18 +327,18 @@ impl Metrics {
         }
     }
 
-    /// Counts that the certificate was read again.
+    /// Counts a further reading of the certificate.
     pub fn tls_certificate_read(&self, is_usable: bool) {
         let outcome = if is_usable { "used" } else { "refused" };
         self.tls_certificate_reads.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// Counts that somebody met a limit.
+    /// Counts a limit that somebody met.
     pub fn refused(&self, limit: Limit) {
         self.refused.get_or_create(&LimitLabel { limit: limit.label() }).inc();
     }
 
-    /// All numbers as text.
+    /// Returns all numbers as text.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut text = String::new();

@@ -12,8 +12,8 @@ use tracing::info;
 /// The steps of a stop, in their order. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// First: not ready, no new sockets, HTTP connections end after the request that they are in, and the WebSockets close
-    /// one after the other.
+    /// First: not ready, no new sockets, HTTP connections end after the request that they are in, and the WebSockets
+    /// close one after the other.
     pub draining: CancellationToken,
     /// Then, when every change that was committed is cast: the WebSockets that are left close.
     pub closing: CancellationToken,
@@ -26,7 +26,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// The steps of a server that runs: none is taken.
+    /// Returns the steps of a server that runs: none is taken.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -60,7 +60,7 @@ impl StopSignals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// The name of the next one. Cancel-safe.
+    /// Returns the name of the next one. Cancel-safe.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -68,7 +68,7 @@ impl StopSignals {
         }
     }
 
-    /// The name of the next one that is more than the echo of one that has just come.
+    /// Returns the name of the next one that is more than the echo of one that has just come.
     pub async fn another(&mut self) -> &'static str {
         let first = Instant::now();
         loop {
@@ -98,7 +98,7 @@ impl Hangups {
         self.0.recv().await;
     }
 
-    /// Says of each that it changes nothing: for a server without a certificate, which is what it has read again.
+    /// Says of each that it changes nothing, for a server without a certificate: SIGHUP has the certificate read again.
     pub async fn ignore(mut self) {
         loop {
             self.next().await;

@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// The time in which the part that failed is heard of, too: its channels close while it unwinds, and whoever waits for them
-/// may end and say so first.
+/// The time in which the part that failed is heard of, too: its channels close while it unwinds, and the parts that
+/// wait for them may end and say so first.
 const CAUSE_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Hears of every [`Part`] that ends before its time. Cheap to clone; all clones are one.
+/// The watch over every [`Part`], which hears of those that end before their time. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     ends: Arc<Mutex<Vec<End>>>,
@@ -56,7 +56,8 @@ pub struct Fault {
 }
 
 impl Supervisor {
-    /// The supervisor of a server whose parts may return once `stopping` is cancelled. None of them may ever panic.
+    /// Returns the supervisor of a server whose parts may return once `stopping` is cancelled. None of them may ever
+    /// panic.
     #[must_use]
     pub fn new(stopping: CancellationToken) -> Self {
         Self { ends: Arc::default(), failed: CancellationToken::new(), stopping, fault: None }
@@ -69,7 +70,7 @@ impl Supervisor {
         Self { fault, ..self }
     }
 
-    /// A part with this name, which runs until it is dropped.
+    /// Returns a part with this name, which runs until it is dropped.
     #[must_use]
     pub fn part(&self, name: impl Into<Cow<'static, str>>) -> Part {
         Part { name: name.into(), supervisor: self.clone() }
@@ -80,7 +81,7 @@ impl Supervisor {
         self.failed.cancelled().await;
         sleep(CAUSE_TIMEOUT).await;
         let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where one has panicked, the others that ended had waited for it, or were unwound with it.
+        // If one has panicked, the others that ended had waited for it, or were unwound with it.
         if let Some(cause) = ends.iter().find(|end| end.panicked) {
             return Failure { parts: vec![cause.part.clone()], panicked: true };
         }
@@ -147,12 +148,12 @@ mod tests {
         Failure { parts: vec![part.into()], panicked }
     }
 
-    /// The failure that must come.
+    /// Returns the failure that must come.
     async fn failed(supervisor: &Supervisor) -> Failure {
         timeout(Duration::from_mins(1), supervisor.failed()).await.expect("a part has failed")
     }
 
-    /// Closes a channel as its thread unwinds, and goes on when whoever waited for it has ended.
+    /// Closes a channel as its thread unwinds, and goes on when the part that waited for it has ended.
     struct Awaited(Supervisor, Option<oneshot::Sender<()>>);
 
     impl Drop for Awaited {
