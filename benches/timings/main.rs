@@ -3,13 +3,14 @@
 //!
 //! ```sh
 //! cargo bench --bench timings                # all, about ten minutes
-//! cargo bench --bench timings -- fanout      # one of: frame index fanout cores send_queue codec end_to_end
+//! cargo bench --bench timings -- fanout      # one of: frame index fanout cores commands send_queue codec end_to_end
 //! ```
 
 #[path = "../fixtures/mod.rs"]
 mod fixtures;
 
 mod codec;
+mod commands;
 mod cores;
 mod end_to_end;
 mod fanout;
@@ -25,6 +26,7 @@ criterion_group!(
     index::bench,
     fanout::bench,
     cores::bench,
+    commands::bench,
     send_queue::bench,
     codec::bench,
     end_to_end::bench

@@ -1,7 +1,9 @@
 //! The handle through which everything reaches the shards: [`Hub`].
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
+use siphasher::sip::SipHasher13;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -22,6 +24,8 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     inboxes: Vec<UnboundedSender<Message>>,
     shards: usize,
+    /// Hashes a product to its shard.
+    shard_hash: SipHasher13,
     cast_units: Arc<Semaphore>,
 }
 
@@ -34,9 +38,20 @@ pub struct Inbox {
 }
 
 impl Hub {
-    /// Returns a hub over this many cores and shards, both at least 1, with the inbox of each core.
+    /// Returns a hub over this many cores and shards, both at least 1, with the inbox of each core. Nobody outside can tell
+    /// which products share a shard: strangers choose the ids, and would otherwise choose them all of one core.
+    ///
+    /// The hash is SipHash-1-3 with a key of this process. Faster ones keep the order in which ids stand: a stride found
+    /// to stay in one shard would make as many such ids as are wanted.
     #[must_use]
     pub fn new(cores: u16, shards: usize) -> (Self, Vec<Inbox>) {
+        let random = RandomState::new();
+        Self::with_key(cores, shards, [random.hash_one(0), random.hash_one(1)])
+    }
+
+    /// Returns the same with products spread over the shards by this key, for tests and counts that are to repeat.
+    #[must_use]
+    pub fn with_key(cores: u16, shards: usize, key: [u64; 2]) -> (Self, Vec<Inbox>) {
         assert!(cores > 0 && shards > 0, "there is at least one core and one shard");
         let (inboxes, receivers) = (0..cores)
             .map(|core| {
@@ -47,8 +62,9 @@ impl Hub {
                 (inbox, Inbox { core: CoreId(core), messages })
             })
             .unzip();
+        let shard_hash = SipHasher13::new_with_keys(key[0], key[1]);
         let cast_units = Arc::new(Semaphore::new(CAST_UNITS_MAX as usize));
-        (Self(Arc::new(Inner { inboxes, shards, cast_units })), receivers)
+        (Self(Arc::new(Inner { inboxes, shards, shard_hash, cast_units })), receivers)
     }
 
     /// Sends a change to all subscribers of its product; waits while too many changes are under way.
@@ -78,12 +94,13 @@ impl Hub {
         self.0.shards
     }
 
-    /// Returns the shard that owns a product's subscriptions. Multiplying by 2^64 / φ spreads ids that stand in a row
-    /// and ids that share a factor (Knuth, The Art of Computer Programming, vol. 3, §6.4).
+    /// Returns the shard that owns a product's subscriptions.
     pub(super) fn shard_of(&self, product: ProductId) -> usize {
-        const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
-        let spread = product.get().wrapping_mul(MULTIPLIER) >> 32;
-        usize::try_from(spread).expect("32 bits fit") % self.0.shards
+        let mut hasher = self.0.shard_hash;
+        hasher.write_u64(product.get());
+        // The upper 32 bits of a product of two such numbers: below the number of shards, without a division.
+        let place = (hasher.finish() >> 32) * self.0.shards as u64;
+        usize::try_from(place >> 32).expect("fewer than 2^32 shards")
     }
 
     /// Returns the core that owns a shard.
@@ -101,15 +118,44 @@ impl Hub {
 mod tests {
     use super::*;
 
+    const SHARDS: usize = 8;
+
+    /// How many of these products each shard has.
+    fn products_by_shard(hub: &Hub, products: impl IntoIterator<Item = ProductId>) -> [usize; SHARDS] {
+        let mut products_by_shard = [0; SHARDS];
+        for product in products {
+            products_by_shard[hub.shard_of(product)] += 1;
+        }
+        products_by_shard
+    }
+
+    fn products() -> impl Iterator<Item = ProductId> {
+        (0..).map(|number| ProductId::new(number).unwrap())
+    }
+
     #[test]
     fn ids_in_a_row_and_multiples_spread_over_the_shards() {
-        let (hub, _inboxes) = Hub::new(2, 8);
-        for factor in [1, 2, 8, 1000, 1 << 20] {
-            let mut products_by_shard = [0; 8];
-            for number in 0..8000 {
-                products_by_shard[hub.shard_of(ProductId::new(number * factor).unwrap())] += 1;
-            }
-            assert!(products_by_shard.iter().all(|&products| (500..1500).contains(&products)), "{products_by_shard:?}");
+        let (hub, _inboxes) = Hub::new(2, SHARDS);
+        for factor in [1, 2, 8, 1000, 1 << 20, 1 << 32, 1 << 40] {
+            let spread = products_by_shard(&hub, (0..8000).map(|n| ProductId::new(n * factor).unwrap()));
+            assert!(spread.iter().all(|products| (800..1200).contains(products)), "{factor}: {spread:?}");
         }
+    }
+
+    #[test]
+    fn ids_that_fall_into_one_shard_under_one_key_spread_under_another() {
+        let (known, _inboxes) = Hub::with_key(2, SHARDS, [0, 1]);
+        let chosen: Vec<_> = products().filter(|&product| known.shard_of(product) == 0).take(8000).collect();
+        assert_eq!(products_by_shard(&known, chosen.iter().copied())[0], 8000);
+        for hub in [Hub::with_key(2, SHARDS, [0, 2]).0, Hub::new(2, SHARDS).0] {
+            let spread = products_by_shard(&hub, chosen.iter().copied());
+            assert!(spread.iter().all(|products| (800..1200).contains(products)), "{spread:?}");
+        }
+    }
+
+    #[test]
+    fn every_process_spreads_them_in_its_own_way() {
+        let shards = |hub: &Hub| -> Vec<usize> { products().take(100).map(|product| hub.shard_of(product)).collect() };
+        assert_ne!(shards(&Hub::new(2, SHARDS).0), shards(&Hub::new(2, SHARDS).0));
     }
 }
