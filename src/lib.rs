@@ -9,11 +9,12 @@
 //!    [`transport`]: its socket, plain, under TLS or on HTTP/2. [`connection`] joins the three; [`auth`] gives the grant
 //!    of its token.
 //! 5. [`http`]: the listener, the REST resource, the page, the upgrade.
-//! 6. [`server`]: starts all of it and stops it ([`shutdown`], [`supervisor`]); [`config`], [`open_files`],
+//! 6. [`server`]: starts all of it and stops it ([`shutdown`], [`supervisor`]); [`config`], [`open_files`], [`allocator`],
 //!    [`telemetry`] and [`metrics`] serve it.
 
 #![warn(clippy::print_stderr)] // eprintln! panics where standard error cannot be written; the log does not
 
+pub mod allocator;
 pub mod auth;
 pub mod config;
 pub mod connection;

@@ -21,7 +21,8 @@ pub fn count_idle(runtime: &mut Builder) -> &mut Builder {
 }
 
 /// Returns the time that this thread has rested since it started; zero on a thread whose runtime does not count it.
-pub(super) fn idle_time() -> Duration {
+#[must_use]
+pub fn idle_time() -> Duration {
     IDLE.get()
 }
 

@@ -17,7 +17,7 @@ mod work;
 
 pub use self::core::{Core, Subscriber};
 pub use self::hub::{Hub, Inbox};
-pub use self::idle::count_idle;
+pub use self::idle::{count_idle, idle_time};
 pub use self::index::{Closing, CoreSubscribers, Keys, SubscriptionIndex};
 pub use self::message::{Cast, CastRun, Command, Operation};
 pub use self::run::run;

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::StartError;
+use crate::allocator;
 use crate::config::Config;
 use crate::connection::Connections;
 use crate::fanout::{self, Core, Hub, Inbox};
@@ -108,6 +109,7 @@ impl CoreStart {
     async fn run(self) -> Closed {
         let (fanning_out, beating, serving) =
             (self.part("the fan-out of"), self.part("the heartbeats of"), self.part("the requests of"));
+        let giving_back = self.part("the memory of");
         let Self { inbox, hub, limits, gather_max, drain, draining, services, tls, accepted, source, supervisor } =
             self;
         if let Some((source, ingesting)) = source {
@@ -124,6 +126,7 @@ impl CoreStart {
         let shutdown = services.shutdown.clone();
         tokio::task::spawn_local(fanning_out.run(fanout::run(core, inbox, gather_max)));
         tokio::task::spawn_local(beating.run(Rc::clone(&connections).run()));
+        tokio::task::spawn_local(giving_back.run(allocator::give_back_at_rest()));
         let carriers = TaskTracker::new();
         let services = Services { shared: services.shared.for_core(), ..services };
         let http = CoreHttp { services, tls, connections: Rc::clone(&connections), carriers: carriers.clone() };

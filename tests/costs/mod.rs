@@ -2,6 +2,7 @@
 
 mod answers;
 mod bodies;
+mod memory;
 
 use crate::process::Running;
 
