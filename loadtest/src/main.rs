@@ -6,7 +6,7 @@
 //! 2. [`target`] and [`token`]: the way there. [`opening`], [`client`] and [`http2`]: WebSockets, opened and subscribed.
 //! 3. [`publish`]: writes changes. [`readers`]: receives them ([`frames`], [`envelope`], [`message`]).
 //! 4. [`accounts`]: the check that all arrived. [`latency`] and [`process`]: the speed and the cost.
-//! 5. [`noisy_neighbour`]: the same under attacks, on servers of its own.
+//! 5. [`mod@noisy_neighbour`]: the same under attacks, on servers of its own.
 //! 6. [`report`] and [`chart`]: the results. [`floor`]: the server that others are measured against.
 
 // Counts and times become numbers for people.

@@ -1,4 +1,4 @@
-//! The HTTP surface: paths and their answers ([`routes`] is the table). Status codes are chosen here, and nowhere else.
+//! The HTTP surface: paths and their answers (`routes` is the table). Status codes are chosen here, and nowhere else.
 
 pub mod core;
 pub mod listener;
