@@ -53,7 +53,7 @@ pub struct Connections {
 
 /// A connection's shares of the process's counts, held as long as it lives: its place within the bound on WebSockets,
 /// and the count of its core's sockets.
-pub type Admitted = (Place, Rc<CountedSocket>);
+pub type HeldPlaces = (Place, Rc<CountedSocket>);
 
 struct Shared {
     limits: SessionLimits,
@@ -99,13 +99,13 @@ impl Connections {
     ///
     /// It may subscribe to the products that `grant` lets it read, and is closed when that expires; without one it may
     /// subscribe to everything.
-    pub fn open(self: &Rc<Self>, socket: Socket, already_read: &[u8], admitted: Admitted, grant: Option<Rc<Grant>>) {
+    pub fn open(self: &Rc<Self>, socket: Socket, already_read: &[u8], places: HeldPlaces, grant: Option<Rc<Grant>>) {
         socket.prepare();
         let shared = Rc::clone(&self.shared);
         // A copy, since the bytes stand in the 8 KiB buffer of the HTTP connection, which would live as long.
         let unread = Unread::new(already_read);
         let mut core = self.core.borrow_mut();
-        let key = core.insert_with(|key| Connection::new(key, socket, unread, shared, (admitted, grant)));
+        let key = core.insert_with(|key| Connection::new(key, socket, unread, shared, (places, grant)));
         core.get_mut(key).expect("it was inserted").look();
         drop(core);
         let connections = Rc::clone(self);
@@ -219,7 +219,7 @@ pub struct Connection {
     in_turns: bool,
     /// True if the peer broke the protocol, so that nothing more of it can be decoded.
     is_broken: bool,
-    _admitted: Admitted,
+    _places: HeldPlaces,
 }
 
 impl Connection {
@@ -228,7 +228,7 @@ impl Connection {
         socket: Socket,
         unread: Option<Box<Unread>>,
         shared: Rc<Shared>,
-        (admitted, grant): (Admitted, Option<Rc<Grant>>),
+        (places, grant): (HeldPlaces, Option<Rc<Grant>>),
     ) -> Self {
         let now = shared.wheel.borrow().now();
         Self {
@@ -243,7 +243,7 @@ impl Connection {
             reported: Cell::default(),
             in_turns: false,
             is_broken: false,
-            _admitted: admitted,
+            _places: places,
         }
     }
 

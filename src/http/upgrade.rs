@@ -17,7 +17,7 @@ use super::core::{CoreHttp, Peer};
 use super::problem::Problem;
 use super::{Answer, Services};
 use crate::auth::Grant;
-use crate::connection::{Admitted, Connections};
+use crate::connection::{Connections, HeldPlaces};
 use crate::metrics::Limit;
 use crate::transport::admission::{Full, Place};
 use crate::transport::socket::Socket;
@@ -71,7 +71,7 @@ pub(super) fn take_place(services: &Services, address: IpAddr) -> Result<Place, 
     })
 }
 
-async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, admitted: Admitted, grant: Option<Rc<Grant>>) {
+async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, places: HeldPlaces, grant: Option<Rc<Grant>>) {
     let upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return debug!(%error, "a WebSocket ended in its handshake"),
@@ -83,7 +83,7 @@ async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, admitted: Adm
             Err(_) => unreachable!("the listener serves TCP, plain or under TLS"),
         },
     };
-    connections.open(socket, &read, admitted, grant);
+    connections.open(socket, &read, places, grant);
 }
 
 /// Makes a 426 (RFC 9110, §15.5.22).

@@ -181,7 +181,7 @@ impl SendQueue {
                 .or_else(|| self.pop_front_frame())
                 .expect("no more is sent than waits");
             if sent < frame.len() {
-                self.partial = Some(frame.rest(sent));
+                self.partial = Some(frame.after(sent));
                 break;
             }
             sent -= frame.len();

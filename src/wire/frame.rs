@@ -60,7 +60,7 @@ impl Frame {
 
     /// Returns the rest of this frame after its first `sent` bytes, for a socket that took only a part.
     #[must_use]
-    pub fn rest(&self, sent: usize) -> Self {
+    pub fn after(&self, sent: usize) -> Self {
         Self(self.0.slice(sent..))
     }
 }
@@ -237,9 +237,9 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_frame_is_what_was_not_sent() {
+    fn a_frame_after_what_was_sent_is_the_rest_of_it() {
         let frame = Frame::new(Opcode::Text, b"abc");
-        assert_eq!(*frame.rest(3), *b"bc");
+        assert_eq!(*frame.after(3), *b"bc");
     }
 
     #[test]

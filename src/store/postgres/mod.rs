@@ -3,6 +3,7 @@
 //! call of a function that locks the row, looks at its version and writes (`migrations/0002_conditional_writes.sql`).
 
 pub mod config;
+mod error;
 mod failure;
 pub mod migrate;
 mod sqlstate;

@@ -10,7 +10,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::config::ConfigError;
+use super::error::ConfigError;
 use crate::transport::tls::AnyNameVerifier;
 
 /// The stream of a connection that may be encrypted.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::config::ConfigError;
+use super::error::ConfigError;
 
 /// The options about TLS in a URL.
 #[derive(Default)]
