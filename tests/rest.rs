@@ -240,7 +240,11 @@ async fn large_and_strange_texts_come_back_as_they_went(server: TestServer) {
             json!({"productId": 1, "manufacturer": text, "pricePerUnit": "", "unitsAvailable": 0, "productName": text});
         let put = server.request("PUT", "/products/1", Some(&product.to_string())).await;
         assert!(put.status.is_success(), "{}", put.status);
-        assert_eq!(server.get("/products/1").await.json()["manufacturer"], text);
+        let read = server.get("/products/1").await;
+        assert_eq!(read.json()["manufacturer"], text);
+        for whole in [&put, &read] {
+            assert_eq!(whole.header("content-length"), whole.text.len().to_string(), "of {} bytes", text.len());
+        }
         let change = socket.next().await;
         assert_eq!((&change["product"], change["version"].as_u64()), (&product, Some(put.version())));
     }

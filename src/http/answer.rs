@@ -19,8 +19,8 @@ pub struct AnswerBody(Content);
 enum Content {
     /// All of it, and the bytes of the budget that it holds.
     Whole { bytes: Bytes, _held: Lease },
-    /// Made piece by piece.
-    Pieces(Pin<Box<dyn Stream<Item = Result<Bytes, Broken>>>>),
+    /// Made piece by piece; `bytes` is the length of what is still to come, where that is known.
+    Pieces { pieces: Pin<Box<dyn Stream<Item = Result<Bytes, Broken>>>>, bytes: Option<u64> },
 }
 
 /// The next part of an answer could not be had; its client must see that it is not whole.
@@ -36,7 +36,15 @@ impl AnswerBody {
 
     /// Makes a body whose pieces are made as the client takes them.
     pub(super) fn pieces(pieces: impl Stream<Item = Result<Bytes, Broken>> + 'static) -> Self {
-        Self(Content::Pieces(Box::pin(pieces)))
+        Self(Content::Pieces { pieces: Box::pin(pieces), bytes: None })
+    }
+
+    /// Tells the length of all the pieces.
+    pub(super) fn of_length(mut self, length: u64) -> Self {
+        if let Content::Pieces { bytes, .. } = &mut self.0 {
+            *bytes = Some(length);
+        }
+        self
     }
 }
 
@@ -56,7 +64,7 @@ impl std::fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Content::Whole { bytes, .. } => write!(f, "{} bytes", bytes.len()),
-            Content::Pieces(_) => f.write_str("pieces"),
+            Content::Pieces { .. } => f.write_str("pieces"),
         }
     }
 }
@@ -69,9 +77,12 @@ impl Body for AnswerBody {
         match &mut self.0 {
             Content::Whole { bytes, .. } if bytes.is_empty() => Poll::Ready(None),
             Content::Whole { bytes, .. } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Pieces(pieces) => {
-                let piece = ready!(pieces.as_mut().poll_next(cx));
-                Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
+            Content::Pieces { pieces, bytes } => {
+                let piece = ready!(pieces.as_mut().poll_next(cx)).transpose()?;
+                if let (Some(bytes), Some(piece)) = (bytes, &piece) {
+                    *bytes -= piece.len() as u64;
+                }
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
             }
         }
     }
@@ -83,7 +94,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Whole { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
-            Content::Pieces(_) => SizeHint::new(),
+            Content::Pieces { bytes, .. } => bytes.map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::budget::Lease;
 use super::preconditions;
 use super::problem::Problem;
 use super::routes::Call;
-use super::rows::{Listing, PIECE_BYTES, Shown, bytes_of, pieces_of_row, room_for_rows};
+use super::rows::{Listing, PIECE_BYTES, Shown, body_of_row, bytes_of, room_for_rows};
 use super::{Answer, Services};
 use crate::model::product::{Product, ProductBody, ProductId, ProductPatch};
 use crate::store::{Precondition, Put, StoreError, Versioned};
@@ -38,7 +38,7 @@ pub(super) async fn create(call: Call<'_>) -> Result<Answer, Problem> {
     let product = checked(body.into_product(id))?;
     let (store, inserted) = (call.services.store.clone(), product.clone());
     let (version, lease) = to_the_end(async move { store.insert(inserted, condition).await }, lease).await?;
-    let mut answer = show(call.services, StatusCode::CREATED, Versioned { product, version }, lease);
+    let mut answer = show(call.services, StatusCode::CREATED, Versioned { product, version }, lease).await;
     let location = HeaderValue::try_from(format!("/products/{id}")).expect("digits and slashes");
     answer.headers_mut().insert(LOCATION, location);
     Ok(answer)
@@ -51,7 +51,7 @@ pub(super) async fn read(call: Call<'_>) -> Result<Answer, Problem> {
     let condition = preconditions::read(call.head.headers())?;
     let lease = room_for_rows(call.services).await?;
     let row = call.services.store.get(id).await?;
-    show_if(call.services, &condition, row, lease)
+    show_if(call.services, &condition, row, lease).await
 }
 
 /// Answers `PUT /products/{id}`.
@@ -68,7 +68,7 @@ pub(super) async fn put(call: Call<'_>) -> Result<Answer, Problem> {
         Put::Inserted => StatusCode::CREATED,
         Put::Replaced => StatusCode::OK,
     };
-    Ok(show(call.services, status, Versioned { product, version }, lease))
+    Ok(show(call.services, status, Versioned { product, version }, lease).await)
 }
 
 /// Answers `PATCH /products/{id}`.
@@ -84,7 +84,7 @@ pub(super) async fn patch(call: Call<'_>) -> Result<Answer, Problem> {
     let (patched, _) = to_the_end(async move { store.patch(id, patch, condition).await }, lease).await?;
     // The rest of the product is for readers.
     let may_read = call.access.may_read(id);
-    Ok(if may_read { show(call.services, StatusCode::OK, patched, room) } else { done(patched.version) })
+    Ok(if may_read { show(call.services, StatusCode::OK, patched, room).await } else { done(patched.version) })
 }
 
 /// Answers `DELETE /products/{id}`.
@@ -152,7 +152,7 @@ fn checked(product: Product) -> Result<Product, Problem> {
 }
 
 /// Shows a product with its version, which holds the lease until it is taken.
-fn show(services: &Services, status: StatusCode, row: Versioned, mut lease: Lease) -> Answer {
+async fn show(services: &Services, status: StatusCode, row: Versioned, mut lease: Lease) -> Answer {
     let (etag, bytes) = (etag(row.version), bytes_of(&row));
     let body = if bytes <= PIECE_BYTES {
         let whole = serde_json::to_vec(&Shown::from(&row)).expect("answers have string keys");
@@ -160,7 +160,7 @@ fn show(services: &Services, status: StatusCode, row: Versioned, mut lease: Leas
         AnswerBody::whole(whole, lease)
     } else {
         lease.shrink_to(bytes);
-        AnswerBody::pieces(pieces_of_row(services.clone(), row, lease))
+        body_of_row(services, row, lease).await
     };
     let mut answer = json(status, body);
     answer.headers_mut().insert(ETAG, etag);
@@ -168,11 +168,20 @@ fn show(services: &Services, status: StatusCode, row: Versioned, mut lease: Leas
 }
 
 /// Returns the answer of a read: 304 to a client that has this version already (RFC 9110, §13.2.2).
-fn show_if(services: &Services, condition: &Precondition, found: Versioned, lease: Lease) -> Result<Answer, Problem> {
+async fn show_if(
+    services: &Services,
+    condition: &Precondition,
+    found: Versioned,
+    lease: Lease,
+) -> Result<Answer, Problem> {
     let version = Some(found.version);
     if (Precondition { unwanted: None, ..condition.clone() }).holds(version) {
         let is_new = condition.holds(version);
-        return Ok(if is_new { show(services, StatusCode::OK, found, lease) } else { not_modified(found.version) });
+        return Ok(if is_new {
+            show(services, StatusCode::OK, found, lease).await
+        } else {
+            not_modified(found.version)
+        });
     }
     Err(StoreError::PreconditionFailed(found.product.product_id).into())
 }

@@ -12,9 +12,10 @@ use tracing::warn;
 
 use super::Services;
 use super::access::Access;
-use super::answer::Broken;
+use super::answer::{AnswerBody, Broken};
 use super::budget::Lease;
 use super::problem::Problem;
+use super::turns::Turns;
 use crate::metrics::Limit;
 use crate::model::product::{Product, ProductId};
 use crate::store::{StoreError, Versioned};
@@ -96,6 +97,18 @@ impl RowText {
         Self { row, parts: 0, text_bytes: 0 }
     }
 
+    /// Returns the bytes of the whole text: it is written once to be counted, a piece at a time.
+    async fn count_bytes(&mut self, turns: &Turns) -> u64 {
+        let (mut bytes, mut piece, mut is_over) = (0, Vec::with_capacity(PIECE_BYTES), false);
+        while !is_over {
+            piece.clear();
+            is_over = turns.take(|| self.write(&mut piece)).await;
+            bytes += piece.len() as u64;
+        }
+        (self.parts, self.text_bytes) = (0, 0);
+        bytes
+    }
+
     fn part(&self) -> Option<Part<'_>> {
         let Versioned { product, version } = &self.row;
         Some(match self.parts {
@@ -148,26 +161,27 @@ fn write_escaped(piece: &mut Vec<u8>, text: &str) {
     piece.truncate(piece.len() - 2);
 }
 
-/// Returns the pieces of one row, which holds `lease` until the last is made.
-pub(super) fn pieces_of_row(
-    services: Services,
-    row: Versioned,
-    lease: Lease,
-) -> impl Stream<Item = Result<Bytes, Broken>> {
-    stream::unfold((services, RowText::new(row), lease, false), |(services, mut row, lease, is_over)| async move {
+/// Makes the body of an answer that is one row, whose pieces hold `lease` until the last is made. Its length is known:
+/// clients of a single resource expect `Content-Length` (RFC 9110, §8.6).
+pub(super) async fn body_of_row(services: &Services, row: Versioned, lease: Lease) -> AnswerBody {
+    let turns = services.shared.turns.clone();
+    let mut row = RowText::new(row);
+    let bytes = row.count_bytes(&turns).await;
+    AnswerBody::pieces(pieces_of_row(turns, row, lease)).of_length(bytes)
+}
+
+fn pieces_of_row(turns: Turns, row: RowText, lease: Lease) -> impl Stream<Item = Result<Bytes, Broken>> {
+    stream::unfold((turns, row, lease, false), |(turns, mut row, lease, is_over)| async move {
         if is_over {
             return None;
         }
-        let (piece, is_over) = services
-            .shared
-            .turns
-            .take(|| {
-                let mut piece = Vec::with_capacity(PIECE_BYTES);
-                let is_over = row.write(&mut piece);
-                (Bytes::from(piece), is_over)
-            })
-            .await;
-        Some((Ok(piece), (services, row, lease, is_over)))
+        let make = || {
+            let mut piece = Vec::with_capacity(PIECE_BYTES);
+            let is_over = row.write(&mut piece);
+            (Bytes::from(piece), is_over)
+        };
+        let (piece, is_over) = turns.take(make).await;
+        Some((Ok(piece), (turns, row, lease, is_over)))
     })
 }
 

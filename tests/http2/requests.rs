@@ -21,6 +21,8 @@ fn essence(reply: &Reply) -> (u16, Vec<String>, String) {
 async fn every_answer_is_that_of_http_1() {
     let server = TestServer::embedded(&["--cores", "2"]).await;
     server.request("PUT", "/products/1", Some(&product_json(1, 1))).await;
+    let large = json!({"productId": 3, "manufacturer": "m\n€".repeat(50_000), "pricePerUnit": "1", "unitsAvailable": 1, "productName": "p"});
+    server.request("PUT", "/products/3", Some(&large.to_string())).await;
     let mut http2 = Http2::connect(server.address).await;
     for (method, path, body) in [
         ("GET", "/", None),
@@ -37,6 +39,8 @@ async fn every_answer_is_that_of_http_1() {
         ("GET", "/products/1", None),
         ("HEAD", "/products/1", None),
         ("GET", "/products/2", None),
+        ("GET", "/products/3", None),
+        ("HEAD", "/products/3", None),
         ("GET", "/products/x", None),
         ("PUT", "/products", Some("{}")),
         ("PUT", "/products/1", Some("[]")),
