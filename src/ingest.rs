@@ -15,7 +15,7 @@ use crate::wire::frame::Frame;
 pub struct Hearing(Arc<AtomicBool>);
 
 impl Hearing {
-    /// Returns whether the source's last word on itself was a [`SourceEvent::Barrier`], and ingest runs.
+    /// Returns whether the source's last word on itself was a [`SourceEvent::Began`], and ingest runs.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -47,8 +47,9 @@ pub async fn run(mut source: Source, hub: Hub, hearing: Hearing, metrics: Arc<Me
                 let (frame, committed_at) = (Frame::of_change(&change), change.committed_at);
                 hub.cast(Cast { product: change.product_id, version: change.version, frame, committed_at }).await;
             }
-            SourceEvent::Barrier => ear.0.set(true),
+            SourceEvent::Began(_) => ear.0.set(true),
             SourceEvent::Gap => ear.0.set(false),
+            SourceEvent::Barrier(_) => {}
         }
     }
     drop(ear);
@@ -58,6 +59,7 @@ pub async fn run(mut source: Source, hub: Hub, hearing: Hearing, metrics: Arc<Me
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::epoch::Epoch;
 
     /// Starts ingest over a source that the test feeds, on a hub without subscribers.
     fn started() -> (tokio::sync::mpsc::Sender<SourceEvent>, Hearing, tokio::task::JoinHandle<()>) {
@@ -71,12 +73,12 @@ mod tests {
     #[tokio::test]
     async fn the_hearing_follows_the_order_of_the_events() {
         let (feed, hearing, ingest) = started();
-        assert!(!hearing.is_whole(), "nothing is known before the first barrier");
+        assert!(!hearing.is_whole(), "nothing is known before the beginning");
         for (event, is_whole) in [
-            (SourceEvent::Barrier, true),
+            (SourceEvent::Began(Epoch::random()), true),
             (SourceEvent::Gap, false),
             (SourceEvent::Gap, false),
-            (SourceEvent::Barrier, true),
+            (SourceEvent::Began(Epoch::random()), true),
         ] {
             feed.send(event.clone()).await.unwrap();
             // Ingest runs while this waits for room for one event more than the channel has.
@@ -93,7 +95,7 @@ mod tests {
     #[tokio::test]
     async fn an_ingest_that_is_cut_off_hears_nothing() {
         let (feed, hearing, ingest) = started();
-        feed.send(SourceEvent::Barrier).await.unwrap();
+        feed.send(SourceEvent::Began(Epoch::random())).await.unwrap();
         while !hearing.is_whole() {
             tokio::task::yield_now().await;
         }

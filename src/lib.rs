@@ -4,6 +4,7 @@
 //!
 //! 1. [`model`]: the row, and its changes. [`store`]: the place where it is written; a commit there is a change.
 //! 2. [`source`]: the origin of changes. [`ingest`] takes each, has its frame encoded once, and casts it.
+//!    [`loader`] reads the rows that the shards do not know.
 //! 3. [`fanout`]: the hub, the shards and their indexes, the cores.
 //! 4. [`session`]: one reader: its commands, its queue, its heartbeat; pure. [`wire`]: its form on the wire.
 //!    [`transport`]: its socket, plain, under TLS or on HTTP/2. [`connection`] joins the three; [`auth`] gives the grant
@@ -21,6 +22,7 @@ pub mod connection;
 pub mod fanout;
 pub mod http;
 pub mod ingest;
+pub mod loader;
 pub mod metrics;
 pub mod model;
 pub mod open_files;

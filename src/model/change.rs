@@ -36,6 +36,8 @@ pub struct Change {
     pub version: u64,
     /// The content for subscribers.
     pub body: ChangeBody,
+    /// False if the content is the product's id alone, since the row is too long to be cast.
+    pub is_whole: bool,
     /// The time at which this process learned that the change is committed.
     pub committed_at: Instant,
 }
@@ -57,6 +59,7 @@ impl Change {
             product_id: product.product_id,
             version,
             body: ChangeBody::Row(action, product),
+            is_whole: true,
             committed_at: Instant::now(),
         }
     }

@@ -1,6 +1,7 @@
 //! The events of a source, in one order: [`SourceEvent`].
 
 use crate::model::change::Change;
+use crate::model::epoch::Epoch;
 
 /// One thing that a source tells. The order of events counts: an event says something of all that came before it and of
 /// all that comes after it.
@@ -8,9 +9,12 @@ use crate::model::change::Change;
 pub enum SourceEvent {
     /// A change was committed.
     Change(Change),
-    /// From here on, every change that is committed is told, until a [`SourceEvent::Gap`]. A change that came since the
-    /// last gap may be ahead of it: the source was being connected then.
-    Barrier,
-    /// From here back, changes may have been missed, and until the next [`SourceEvent::Barrier`] others may be.
+    /// From here on, every change that is committed is told, until a [`SourceEvent::Gap`], and its version is one of
+    /// this epoch. A change that came since the last gap may be ahead of it: the source was being connected then. It
+    /// comes without a gap before it where the epoch alone is another: the versions told before mean nothing then.
+    Began(Epoch),
+    /// From here back, changes may have been missed, and until the next [`SourceEvent::Began`] others may be.
     Gap,
+    /// The mark that the read with this number put into the stream: all that the read saw has been told before it.
+    Barrier(u64),
 }

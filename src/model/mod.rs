@@ -1,5 +1,7 @@
-//! The nouns: [`product`], the row, [`change`], a change to it, and [`event`], an event of a source. No I/O.
+//! The nouns: [`product`], the row, [`change`], a change to it, [`event`], an event of a source, and [`epoch`], a history
+//! of versions. No I/O.
 
 pub mod change;
+pub mod epoch;
 pub mod event;
 pub mod product;

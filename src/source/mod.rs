@@ -11,7 +11,7 @@ use crate::model::event::SourceEvent;
 pub const EVENTS_WAITING_MAX: usize = 1024;
 
 /// The committed changes, in an order in which the versions of one product only grow, with the source's knowledge of
-/// their completeness in the same order. Until the first [`SourceEvent::Barrier`], nothing is known of it.
+/// their completeness in the same order. Until the first [`SourceEvent::Began`], nothing is known of it.
 #[derive(Debug)]
 pub struct Source(mpsc::Receiver<SourceEvent>);
 

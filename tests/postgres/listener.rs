@@ -23,7 +23,7 @@ async fn a_lost_connection_is_opened_again() {
     let client = database.connect().await;
     terminate_listeners(&client).await;
     changes.gap().await;
-    changes.barrier().await;
+    changes.began().await;
     client.batch_execute(&insert_sql(1)).await.unwrap();
     assert_eq!(changes.next().await.product_id.get(), 1);
 }
@@ -41,11 +41,11 @@ async fn a_gap_keeps_its_place_behind_the_changes_that_wait() {
         match changes.event().await {
             SourceEvent::Change(change) => heard += u64::from(change.product_id.get() == heard + 1),
             SourceEvent::Gap => break,
-            SourceEvent::Barrier => panic!("a barrier before the gap"),
+            event => panic!("{event:?} before the gap"),
         }
     }
     assert!(heard >= EVENTS_WAITING_MAX as u64, "what waited is told before the gap: {heard}");
-    changes.barrier().await;
+    changes.began().await;
     client.batch_execute(&insert_sql(0)).await.unwrap();
     assert_eq!(changes.next().await.product_id.get(), 0);
 }
@@ -77,7 +77,7 @@ async fn a_connection_that_hangs_is_given_up_and_opened_again() {
     let backend: i32 = client.query_one(backend, &[]).await.unwrap().get(0);
     signal(backend, "STOP");
     changes.gap().await;
-    changes.barrier().await;
+    changes.began().await;
     signal(backend, "CONT");
     client.batch_execute(&insert_sql(1)).await.unwrap();
     assert_eq!(changes.next().await.product_id.get(), 1);
@@ -105,7 +105,7 @@ async fn it_ends_when_nobody_takes_changes() {
     let (feed, mut source) = Source::new();
     let listener = tokio::spawn(listen(config.clone(), PostgresStore::new(&config), feed));
     let first = timeout(PATIENCE, source.next()).await.expect("no hang");
-    assert!(matches!(first, Some(SourceEvent::Barrier)), "{first:?}");
+    assert!(matches!(first, Some(SourceEvent::Began(_))), "{first:?}");
     drop(source);
     timeout(PATIENCE, listener).await.expect("no hang").unwrap();
 }
@@ -136,7 +136,7 @@ async fn old_messages_are_removed_and_recent_ones_are_not() {
     until(&client, "SELECT count(*) = 1 FROM oversize_changes").await;
     until(&client, "SELECT message = 'recent' FROM oversize_changes").await;
     changes.gap().await;
-    changes.barrier().await;
+    changes.began().await;
 }
 
 /// On a cluster of its own, because any transaction of the cluster keeps tombstones.

@@ -81,7 +81,7 @@ impl Changes {
         let (feed, source) = Source::new();
         let listener = tokio::spawn(listen_with(config.clone(), PostgresStore::new(config), feed, vigilance));
         let mut changes = Self { source, listener };
-        changes.barrier().await;
+        changes.began().await;
         changes
     }
 
@@ -89,10 +89,10 @@ impl Changes {
         timeout(PATIENCE, self.source.next()).await.expect("no hang").expect("the listener runs")
     }
 
-    /// The next event, which is a barrier.
-    async fn barrier(&mut self) {
+    /// The next event, which is a beginning.
+    async fn began(&mut self) {
         let event = self.event().await;
-        assert!(matches!(event, SourceEvent::Barrier), "{event:?}");
+        assert!(matches!(event, SourceEvent::Began(_)), "{event:?}");
     }
 
     /// The next event, which is a gap.

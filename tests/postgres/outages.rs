@@ -35,7 +35,7 @@ async fn requests_fail_while_it_is_down_and_work_after() {
         assert_unavailable(&store.delete(id(1), Precondition::default()).await);
 
         cluster.start_again();
-        changes.barrier().await;
+        changes.began().await;
         store.check().await.unwrap();
         assert_eq!(store.get(id(1)).await.unwrap().product, macbook(1));
         let number = if crash { 11 } else { 10 };

@@ -21,6 +21,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
 use self::housekeeping::keep_house;
 use self::notification::{MessageAt, Notification, parse};
 use crate::model::change::{Change, ChangeBody};
+use crate::model::epoch::Epoch;
 use crate::model::event::SourceEvent;
 use crate::store::postgres::config::PostgresConfig;
 use crate::store::postgres::tls::TlsStream;
@@ -62,9 +63,9 @@ const _: () = {
 /// The channel of the source's events, which keeps their order.
 type Feed = mpsc::Sender<SourceEvent>;
 
-/// Feeds every change that the database notifies, until nobody takes them any more: a barrier once `LISTEN` was
-/// answered, then the changes, and a gap when the connection is lost. It is opened again; the changes that were
-/// committed between the gap and the next barrier are not fed.
+/// Feeds every change that the database notifies, until nobody takes them any more: a beginning once `LISTEN`
+/// was answered, then the changes, and a gap when the connection is lost. It is opened again; the changes that were
+/// committed between the gap and the next beginning are not fed.
 pub async fn listen(config: PostgresConfig, store: PostgresStore, feed: Feed) {
     listen_with(config, store, feed, Vigilance::DEFAULT).await;
 }
@@ -72,10 +73,11 @@ pub async fn listen(config: PostgresConfig, store: PostgresStore, feed: Feed) {
 /// Does as [`listen`], with another vigilance.
 pub async fn listen_with(config: PostgresConfig, store: PostgresStore, feed: Feed, vigilance: Vigilance) {
     let random = RandomState::new();
+    let epoch = Epoch::random();
     let mut failures = 0;
     loop {
         let mut hears = false;
-        let ended = Box::pin(session(&config, &store, &feed, vigilance, &mut hears)).await;
+        let ended = Box::pin(session(&config, &store, &feed, vigilance, epoch, &mut hears)).await;
         let Err(lost) = ended else { return };
         failures = if hears { 1 } else { failures + 1 };
         let delay = backoff(failures, random.hash_one(Instant::now()));
@@ -105,12 +107,13 @@ enum Lost {
 }
 
 /// Serves one connection, from its opening until it is lost, or until the feed's receiver is gone. Sets `hears` with
-/// its barrier: every loss after that is a gap.
+/// its beginning: every loss after that is a gap.
 async fn session(
     config: &PostgresConfig,
     store: &PostgresStore,
     feed: &Feed,
     vigilance: Vigilance,
+    epoch: Epoch,
     hears: &mut bool,
 ) -> Result<(), Lost> {
     let Vigilance { proof_interval, silence_max } = vigilance;
@@ -138,7 +141,7 @@ async fn session(
                 if !*hears {
                     *hears = true;
                     tracing::info!(database = %config, "listening to changes");
-                    if feed.send(SourceEvent::Barrier).await.is_err() {
+                    if feed.send(SourceEvent::Began(epoch)).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -182,25 +185,29 @@ async fn forward(payload: String, store: &PostgresStore, feed: &Feed) -> bool {
         tracing::warn!(payload, "skipped a notification that no trigger of products sent");
         return true;
     };
-    let message = match notification.message {
-        MessageAt::Payload => payload,
-        MessageAt::Table => oversize_message(notification, &payload, store).await,
+    let (is_whole, message) = match notification.message {
+        MessageAt::Payload => (true, payload),
+        MessageAt::Nowhere => (false, payload),
+        MessageAt::Table => match oversize_message(notification, store).await {
+            Some(message) => (true, message),
+            None => (false, with_id_alone(&payload)),
+        },
     };
     let change = Change {
         product_id: notification.product_id,
         version: notification.version,
         body: ChangeBody::Encoded(message),
+        is_whole,
         committed_at: Instant::now(),
     };
     feed.send(SourceEvent::Change(change)).await.is_ok()
 }
 
-/// Returns the message of an oversize change, or, where it cannot be had, one that tells at least which product
-/// changed.
-async fn oversize_message(notification: Notification, payload: &str, store: &PostgresStore) -> String {
+/// Returns the message of an oversize change, or `None` where it cannot be had.
+async fn oversize_message(notification: Notification, store: &PostgresStore) -> Option<String> {
     for _ in 0..OVERSIZE_TRIES {
         match store.oversize_message(notification.version).await {
-            Ok(Some(message)) => return message,
+            Ok(Some(message)) => return Some(message),
             Ok(None) => {
                 tracing::warn!(version = notification.version, "a change was removed before it was read");
                 break;
@@ -208,7 +215,7 @@ async fn oversize_message(notification: Notification, payload: &str, store: &Pos
             Err(error) => tracing::warn!(version = notification.version, %error, "a change was not read"),
         }
     }
-    with_id_alone(payload)
+    None
 }
 
 /// Rewrites `{…,"productId":1}` as `{…,"product":{"productId":1}}`.

@@ -18,6 +18,8 @@ pub struct Notification {
 pub enum MessageAt {
     /// The payload is the message.
     Payload,
+    /// Nowhere: it is too long, and the payload names the product's id alone.
+    Nowhere,
     /// In the table of the messages that are too long for a payload, under the version.
     Table,
 }
@@ -38,13 +40,14 @@ pub fn parse(payload: &str) -> Option<Notification> {
         return notification(id, version, MessageAt::Table, rest == "}");
     }
     let (id, rest) = number(rest.strip_prefix(r#","product":{"productId":"#)?)?;
-    let is_whole = rest == "}}" || rest.starts_with(r#","manufacturer":""#) && rest.ends_with(r#""}}"#);
-    notification(id, version, MessageAt::Payload, is_whole)
+    let message = if rest == "}}" { MessageAt::Nowhere } else { MessageAt::Payload };
+    let is_complete = rest == "}}" || rest.starts_with(r#","manufacturer":""#) && rest.ends_with(r#""}}"#);
+    notification(id, version, message, is_complete)
 }
 
-fn notification(id: u64, version: u64, message: MessageAt, is_whole: bool) -> Option<Notification> {
+fn notification(id: u64, version: u64, message: MessageAt, is_complete: bool) -> Option<Notification> {
     let product_id = ProductId::new(id)?;
-    is_whole.then_some(Notification { product_id, version, message })
+    is_complete.then_some(Notification { product_id, version, message })
 }
 
 /// Splits `text` into the digits that it begins with, as a number that a bigint holds, and the rest.
@@ -74,7 +77,7 @@ mod tests {
             );
             assert_eq!(parse(&whole), Some(of_ours(1, 42, MessageAt::Payload)));
             let bare = format!(r#"{head}"product":{{"productId":9007199254740991}}}}"#);
-            assert_eq!(parse(&bare), Some(of_ours(ProductId::MAX.get(), 42, MessageAt::Payload)));
+            assert_eq!(parse(&bare), Some(of_ours(ProductId::MAX.get(), 42, MessageAt::Nowhere)));
             let short = format!(r#"{head}"productId":0}}"#);
             assert_eq!(parse(&short), Some(of_ours(0, 42, MessageAt::Table)));
         }

@@ -5,11 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use redb::{Builder, Database, ReadableDatabase, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tracing::info;
 
 use super::OpenError;
 use super::guard::guarded;
+use crate::model::epoch::Epoch;
 
 /// Version, manufacturer, price per unit, units available, product name.
 pub(super) type Row = (u64, &'static str, &'static str, i64, &'static str);
@@ -19,6 +20,8 @@ pub(super) const PRODUCTS: TableDefinition<'static, u64, Row> = TableDefinition:
 pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 /// In [`META`]: the version that was given last.
 pub(super) const VERSION: &str = "version";
+/// In [`META`]: the epoch of the versions.
+const EPOCH: &str = "epoch";
 /// In [`META`]: the layout of these tables.
 pub(super) const LAYOUT: &str = "layout";
 const LAYOUT_OF_THIS_PROGRAM: u64 = 1;
@@ -27,6 +30,7 @@ const LAYOUT_OF_THIS_PROGRAM: u64 = 1;
 #[derive(Debug)]
 pub(super) struct DataFile {
     path: PathBuf,
+    epoch: Epoch,
     database: RwLock<Option<Database>>,
 }
 
@@ -43,12 +47,18 @@ impl DataFile {
             Err(error) => return Err(in_dir(error)),
         }
         let database = open(&path)?;
-        Ok(Self::of(path, database))
+        Self::of(path.clone(), database).map_err(|error| OpenError::File { file: path, error })
     }
 
     /// Wraps an open file.
-    pub(super) const fn of(path: PathBuf, database: Database) -> Self {
-        Self { path, database: RwLock::new(Some(database)) }
+    pub(super) fn of(path: PathBuf, database: Database) -> Result<Self, redb::Error> {
+        let epoch = guarded(|| epoch(&database))?;
+        Ok(Self { path, epoch, database: RwLock::new(Some(database)) })
+    }
+
+    /// Returns the epoch of the file's versions.
+    pub(super) const fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Does something with the open file.
@@ -100,6 +110,18 @@ fn create(dir: &Path, path: &Path) -> io::Result<()> {
     })?;
     fs::rename(&unfinished, path)?;
     File::open(dir)?.sync_all()
+}
+
+/// Returns the epoch that stands in the file; draws it for a file that has none yet.
+fn epoch(database: &Database) -> Result<Epoch, redb::Error> {
+    let transaction = database.begin_write()?;
+    let mut meta = transaction.open_table(META)?;
+    let known = meta.get(EPOCH)?.and_then(|epoch| Epoch::new(epoch.value()));
+    let epoch = known.unwrap_or_else(Epoch::random);
+    meta.insert(EPOCH, epoch.get())?;
+    drop(meta);
+    transaction.commit()?;
+    Ok(epoch)
 }
 
 fn open(path: &Path) -> Result<Database, OpenError> {

@@ -1,8 +1,8 @@
 //! The embedded store: one `redb` file in a directory that one process owns.
 //!
 //! Reads run beside each other on snapshots, on a few threads. Writes go to one thread, which commits all that wait
-//! together. What it commits is the change, so it tells the source's events as well: a barrier first, since no change
-//! is ever missed, and then each change.
+//! together. What it commits is the change, so it tells the source's events as well: its beginning first, since no
+//! change is ever missed, and then each change.
 
 mod data_file;
 mod guard;

@@ -7,6 +7,7 @@ use super::data_file::{LAYOUT, META};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::model::epoch::Epoch;
 use crate::source::Source;
 use crate::supervisor::Supervisor;
 
@@ -50,7 +51,7 @@ async fn what_was_written_is_there_after_a_restart_and_versions_go_on() {
     assert_eq!(store.delete(id(2), Precondition::default()).await.unwrap(), 4);
     stop(store, writer).await;
     let mut versions = Vec::new();
-    assert!(matches!(source.next().await, Some(SourceEvent::Barrier)), "nothing is ever missed");
+    assert!(matches!(source.next().await, Some(SourceEvent::Began(_))), "nothing is ever missed");
     while let Some(event) = source.next().await {
         let SourceEvent::Change(change) = event else { panic!("{event:?}") };
         versions.push((change.product_id.get(), change.version));
@@ -286,7 +287,7 @@ async fn text_that_is_damaged_while_the_store_runs_fails_its_reads_and_nothing_e
     let path = dir.path().join("products.redb");
     std::fs::write(&path, bytes).unwrap();
     // Without the check of an opening.
-    let file = DataFile::of(path.clone(), Database::open(path).unwrap());
+    let file = DataFile::of(path.clone(), Database::open(path).unwrap()).unwrap();
     let (feed, _source) = Source::new();
     let (store, writer) = EmbeddedStore::of(file, DirectoryLock::take(dir.path()).unwrap(), feed, part()).unwrap();
     let any = Precondition::default;
@@ -368,4 +369,37 @@ async fn the_end_of_the_writing_thread_is_told() {
     tokio::task::spawn_blocking(move || writer.join()).await.unwrap();
     assert!(matches!(store.get(id(1)).await, Err(StoreError::Unavailable(_))), "the file is closed");
     store.insert(product(1, "a"), Precondition::default()).await.unwrap_err();
+}
+
+/// The epoch that the store in `dir` begins with.
+async fn epoch(dir: &Path) -> Epoch {
+    let (store, writer, mut source) = open(dir);
+    let first = source.next().await;
+    stop(store, writer).await;
+    match first {
+        Some(SourceEvent::Began(epoch)) => epoch,
+        event => panic!("{event:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_lasts_as_long_as_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = epoch(dir.path()).await;
+    assert_eq!(epoch(dir.path()).await, first, "a restart is no new history");
+    std::fs::remove_file(dir.path().join("products.redb")).unwrap();
+    assert_ne!(epoch(dir.path()).await, first, "a new file is");
+}
+
+#[tokio::test]
+async fn a_file_without_an_epoch_is_given_one() {
+    let dir = tempfile::tempdir().unwrap();
+    epoch(dir.path()).await;
+    let database = Database::open(dir.path().join("products.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    assert!(transaction.open_table(META).unwrap().remove("epoch").unwrap().is_some());
+    transaction.commit().unwrap();
+    drop(database);
+    let drawn = epoch(dir.path()).await;
+    assert_eq!(epoch(dir.path()).await, drawn);
 }

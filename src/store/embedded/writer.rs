@@ -75,7 +75,7 @@ pub(super) fn spawn(
 }
 
 fn run(file: &DataFile, failed: &AtomicBool, mut requests: mpsc::Receiver<Request>, feed: &Feed) {
-    let _ = feed.blocking_send(SourceEvent::Barrier);
+    let _ = feed.blocking_send(SourceEvent::Began(file.epoch()));
     let mut taken = Vec::new();
     loop {
         let is_closed = requests.blocking_recv_many(&mut taken, COMMIT_WRITES_MAX) == 0;

@@ -1,0 +1,102 @@
+//! The loader: it reads rows for the shards, many at a time, and hands each answer over at its barrier.
+//!
+//! A shard [wishes](Wishes::wish) for products whose value it does not know. What was read is true only together with
+//! its place in the stream of changes, which the barrier of the read marks: ingest tells the loader that it was
+//! [heard](Loader::heard) after it has handed on all that came before.
+
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use crate::fanout::CoreId;
+use crate::model::epoch::Epoch;
+use crate::model::product::ProductId;
+
+/// The products that the shards of one core want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The core that is told.
+    pub core: CoreId,
+    /// Each with the number of its loading in its shard, which the answer carries.
+    pub products: Vec<(ProductId, u32)>,
+}
+
+/// What ingest has handed on of the source's word on itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceHeard {
+    /// From here on every change is told, with versions of this epoch.
+    Began(Epoch),
+    /// Changes may have been missed.
+    Gap,
+    /// The mark of the read with this number.
+    Barrier(u64),
+}
+
+/// A demand on the loader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// To read products.
+    Wish(Wish),
+    /// To have the store renew its epoch: a row was below the version that was known.
+    Regressed,
+    /// To take note of what the source said.
+    Heard(SourceHeard),
+}
+
+/// The way to the loader for the shards. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Wishes(UnboundedSender<Demand>);
+
+impl Wishes {
+    /// Asks for products. A loader that has ended answers nobody.
+    pub fn wish(&self, wish: Wish) {
+        let _ = self.0.send(Demand::Wish(wish));
+    }
+
+    /// Says that a row was read whose version is below the one that was known when its read was wished for: the store's
+    /// history was replaced.
+    pub fn regressed(&self) {
+        let _ = self.0.send(Demand::Regressed);
+    }
+}
+
+/// The way to the loader for ingest.
+#[derive(Clone, Debug)]
+pub struct Loader(UnboundedSender<Demand>);
+
+impl Loader {
+    /// Tells what the source said, once all that it had said before is handed on.
+    pub fn heard(&self, heard: SourceHeard) {
+        let _ = self.0.send(Demand::Heard(heard));
+    }
+
+    /// Returns the way for the shards.
+    #[must_use]
+    pub fn wishes(&self) -> Wishes {
+        Wishes(self.0.clone())
+    }
+}
+
+/// The demands on the loader, in their order.
+#[derive(Debug)]
+pub struct Demands(UnboundedReceiver<Demand>);
+
+impl Demands {
+    /// Returns the next demand, or `None` once nobody is left to make one. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Demand> {
+        self.0.recv().await
+    }
+
+    /// Returns the next demand that waits, if any.
+    pub fn try_next(&mut self) -> Option<Demand> {
+        self.0.try_recv().ok()
+    }
+}
+
+/// Makes the way to a loader, and its other end.
+#[must_use]
+pub fn channel() -> (Loader, Demands) {
+    // Bounded by the products of the shards, each of which waits in one wish for each number of its loading, and by the
+    // barriers, of which one is under way.
+    #[allow(clippy::disallowed_methods)]
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Loader(sender), Demands(receiver))
+}
