@@ -44,8 +44,9 @@ pub async fn run(mut source: Source, hub: Hub, hearing: Hearing, metrics: Arc<Me
         match event {
             SourceEvent::Change(change) => {
                 metrics.changes.inc();
-                let (frame, committed_at) = (Frame::of_change(&change), change.committed_at);
-                hub.cast(Cast { product: change.product_id, version: change.version, frame, committed_at }).await;
+                let (frame, is_whole, committed_at) = (Frame::of_change(&change), change.is_whole, change.committed_at);
+                let (product, version) = (change.product_id, change.version);
+                hub.cast(Cast { product, version, frame, is_whole, committed_at }).await;
             }
             SourceEvent::Began(_) => ear.0.set(true),
             SourceEvent::Gap => ear.0.set(false),

@@ -75,7 +75,9 @@ mod tests {
         let (hub, mut inboxes) = Hub::new(1, 1);
         let cast = |(&(product, payload), version): (&(u64, &[u8]), u64)| {
             let (product, frame) = (ProductId::new(product).unwrap(), Frame::new(Opcode::Text, payload));
-            hub.cast(Cast { product, version, frame, committed_at: Instant::now() }).now_or_never().unwrap();
+            hub.cast(Cast { product, version, frame, is_whole: true, committed_at: Instant::now() })
+                .now_or_never()
+                .unwrap();
             match inboxes[0].messages.try_recv() {
                 Ok(Message::Cast(cast, permit)) => (cast, permit),
                 other => panic!("{other:?}"),

@@ -12,11 +12,12 @@ use slotmap::SlotMap;
 
 use super::cast_run::CastRuns;
 use super::hub::Hub;
-use super::message::{Answer, CastRun, Delivery, Job, Message, Order};
+use super::message::{Answer, CastRun, Delivery, Job, Message, Order, Pull, Pulled};
 use super::under_way::UnderWay;
 use super::work::WorkQueue;
 use super::{ConnectionId, CoreId, SlotKey, SubscriptionIndex};
 use crate::metrics::CoreMetrics;
+use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 
 /// The most that a slice of work costs, where one product costs 1: about 50 µs
@@ -37,6 +38,18 @@ pub trait Subscriber {
     /// Learns that its command with this number is carried out in all shards, and the number of the products that were
     /// new, had been subscribed to, or were counted.
     fn applied(&mut self, number: u32, products: usize);
+    /// Takes the answer to one of its pulls, to be sent at the next flush.
+    fn pulled(&mut self, answer: Pulled) {
+        let _ = answer;
+    }
+    /// Learns that from here on changes may be missing, or that all that was missed has been pushed. A flush follows.
+    fn live(&mut self, is_live: bool) {
+        let _ = is_live;
+    }
+    /// Learns that all versions from here on are of this epoch. A flush follows.
+    fn epoch(&mut self, epoch: Epoch) {
+        let _ = epoch;
+    }
 }
 
 /// One core's state.
@@ -71,6 +84,8 @@ pub struct Core<S> {
     at_once_cost: usize,
     /// True if a turn has begun, or the message that brings it is on its way.
     is_turn_asked: bool,
+    /// The epoch of the versions that come, once it is known.
+    epoch: Option<Epoch>,
     metrics: CoreMetrics,
 }
 
@@ -120,8 +135,27 @@ impl<S: Subscriber> Core<S> {
             slice_cost: SLICE_COST,
             at_once_cost: SLICE_COST,
             is_turn_asked: false,
+            epoch: None,
             metrics,
         }
+    }
+
+    /// Returns whether every change that was missed has been pushed to every connection, and none is being missed.
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        true
+    }
+
+    /// Returns the epoch of the versions that are pushed, once it is known.
+    #[must_use]
+    pub const fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    /// Asks for the newest state of products that a connection is subscribed to, after all that it gave before.
+    /// [`Subscriber::pulled`] tells of each once: perhaps before this returns.
+    pub fn pull(&mut self, key: SlotKey, pulls: Vec<Pull>) {
+        let _ = (key, pulls);
     }
 
     /// Adds the connection that `build` makes of its key.
@@ -184,7 +218,9 @@ impl<S: Subscriber> Core<S> {
                 Message::Deliver(delivery, keys) => self.deliver(&delivery, &keys),
                 Message::Orders(orders) => orders.into_iter().for_each(|order| self.take_up(order)),
                 Message::Answers(answers) => answers.into_iter().for_each(|answer| self.answered(&answer)),
-                Message::Turn => {}
+                Message::Began(epoch) => self.epoch = Some(epoch),
+                Message::Loaded(rows) => drop(rows),
+                Message::Gap | Message::Turn => {}
             }
         }
         self.deliver_casts();

@@ -8,7 +8,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::CoreId;
-use super::message::{Cast, CastPermit, Message};
+use super::message::{Cast, CastPermit, Loaded, Message};
+use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 
 /// The most changes between ingest and the last core that delivers them, counted in units of [`UNIT_BYTES`]: it bounds
@@ -76,10 +77,33 @@ impl Hub {
         self.send(self.core_of(self.shard_of(cast.product)), Message::Cast(cast, permit));
     }
 
+    /// Says that changes may have been missed: what the shards know of their products may be old, until the next
+    /// [`Hub::began`] and the loads that follow it.
+    pub fn gap(&self) {
+        self.send_to_all(|| Message::Gap);
+    }
+
+    /// Says that from here on every change is cast, with versions of this epoch. With another epoch than before, all
+    /// versions told before mean nothing.
+    pub fn began(&self, epoch: Epoch) {
+        self.send_to_all(|| Message::Began(epoch));
+    }
+
+    /// Hands a core the rows that its shards wished for. To be called once every change that their read saw was cast.
+    pub fn loaded(&self, core: CoreId, rows: Vec<Loaded>) {
+        self.send(core, Message::Loaded(rows));
+    }
+
     /// Waits until every change that was cast has been given to its subscribers.
     pub async fn settled(&self) {
         let all = self.0.cast_units.acquire_many(CAST_UNITS_MAX).await;
         drop(all.expect("the semaphore is never closed"));
+    }
+
+    fn send_to_all(&self, message: impl Fn() -> Message) {
+        for core in (0..).map(CoreId).take(self.cores()) {
+            self.send(core, message());
+        }
     }
 
     /// Returns the number of cores.

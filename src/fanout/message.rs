@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::index::Closing;
 use super::{ConnectionId, Keys, SlotKey};
+use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
 
@@ -20,6 +21,8 @@ pub struct Cast {
     pub version: u64,
     /// The change as subscribers get it.
     pub frame: Frame,
+    /// False if the frame has the product's id alone, since its row is too large.
+    pub is_whole: bool,
     /// The time at which this process learned that the change is committed.
     pub committed_at: Instant,
 }
@@ -61,6 +64,81 @@ pub struct Command {
     pub operation: Operation,
     /// The products; one that is repeated counts once where it makes a difference.
     pub products: Vec<ProductId>,
+}
+
+/// A connection's question for the newest state of one product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// The product.
+    pub product: ProductId,
+    /// The version that the reader knows; 0: none.
+    pub known: u64,
+    /// A number of the connection's choice, which the answer carries.
+    pub number: u32,
+}
+
+/// The answer to a [`Pull`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// The product.
+    pub product: ProductId,
+    /// The pull's number.
+    pub number: u32,
+    /// The newest state.
+    pub value: Value,
+}
+
+/// The newest state of a product, for a reader that may know a version of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// The version that the reader knows is the newest.
+    Same,
+    /// This is newer than what the reader knows: a change, a deletion among them, or a row.
+    Present {
+        /// Its version.
+        version: u64,
+        /// It, as subscribers get it.
+        frame: Frame,
+    },
+    /// The product does not exist.
+    Absent {
+        /// The version of its deletion; 0: not known.
+        version: u64,
+    },
+    /// The reader claims a version that a read after its pull did not reach: what it knows is of another history.
+    Unreached,
+    /// The connection is not subscribed to the product, or it pulled it once more before it had the answer.
+    Ended,
+}
+
+/// A row that the loader read for a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The product.
+    pub product: ProductId,
+    /// The number with which the shard wished for it.
+    pub number: u32,
+    /// The result.
+    pub row: LoadedRow,
+}
+
+/// The result of reading one product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadedRow {
+    /// It exists.
+    Present {
+        /// Its version.
+        version: u64,
+        /// The row as subscribers get it.
+        frame: Frame,
+    },
+    /// It does not exist.
+    Absent {
+        /// The version of its deletion; 0: not known.
+        version: u64,
+    },
+    /// Its row cannot be read.
+    Unreadable,
 }
 
 /// A change's right to be under way between ingest and the last core that delivers it; dropping it gives its units
@@ -124,6 +202,12 @@ pub(super) enum Message {
     Orders(Vec<Order>),
     /// To the connections' core.
     Answers(Vec<Answer>),
+    /// To all cores: changes may have been missed.
+    Gap,
+    /// To all cores: from here on every change comes, with versions of this epoch.
+    Began(Epoch),
+    /// To the core that wished for them.
+    Loaded(Vec<Loaded>),
     /// To the core itself: some work waits for its next turn.
     Turn,
 }

@@ -19,7 +19,7 @@ pub use self::core::{Core, Subscriber};
 pub use self::hub::{Hub, Inbox};
 pub use self::idle::{count_idle, idle_time};
 pub use self::index::{Closing, CoreSubscribers, Keys, SubscriptionIndex};
-pub use self::message::{Cast, CastRun, Command, Operation};
+pub use self::message::{Cast, CastRun, Command, Loaded, LoadedRow, Operation, Pull, Pulled, Value};
 pub use self::run::run;
 
 /// A core's number: 0 to the number of cores − 1.

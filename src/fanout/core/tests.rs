@@ -85,7 +85,13 @@ impl World {
     fn cast(&mut self, number: u64) -> u64 {
         self.version += 1;
         let frame = Frame::new(Opcode::Binary, &self.version.to_be_bytes());
-        let cast = Cast { product: product(number), version: self.version, frame, committed_at: Instant::now() };
+        let cast = Cast {
+            product: product(number),
+            version: self.version,
+            frame,
+            is_whole: true,
+            committed_at: Instant::now(),
+        };
         self.hub.cast(cast).now_or_never().expect("there is room for all changes of a test");
         self.version
     }
