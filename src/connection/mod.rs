@@ -108,11 +108,8 @@ impl Connections {
         let key = core.insert_with(|key| Connection::new(key, socket, unread, shared, (places, grant)));
         core.get_mut(key).expect("it was inserted").look();
         drop(core);
-        let connections = Rc::clone(self);
-        tokio::task::spawn_local(self.tasks.track_future(async move {
-            let reason = std::future::poll_fn(|cx| connections.drive(key, cx)).await;
-            connections.remove(key, reason);
-        }));
+        let served = Served { connections: Rc::clone(self), key, reason: CloseReason::Panicked };
+        tokio::task::spawn_local(self.tasks.track_future(served.run()));
     }
 
     /// Serves the connections, for ever: looks once a second at those that are due, to ping the silent, give up the
@@ -189,7 +186,9 @@ impl Connections {
 
     fn remove(&self, key: SlotKey, reason: CloseReason) {
         let Some(mut connection) = self.core.borrow_mut().remove(key) else { return };
-        connection.discard_unread(&mut self.shared.scratch.borrow_mut());
+        if reason != CloseReason::Panicked {
+            connection.discard_unread(&mut self.shared.scratch.borrow_mut());
+        }
         connection.report_waiting((0, 0));
         self.shared.process_metrics.connection_closed(reason.label());
         if reason.is_noteworthy() {
@@ -197,6 +196,26 @@ impl Connections {
         } else {
             debug!(reason = reason.label(), code = reason.code(), "closed");
         }
+    }
+}
+
+/// A connection that has a task, which owns this: however the task ends, its connection leaves the core, with its
+/// subscriptions and its places.
+struct Served {
+    connections: Rc<Connections>,
+    key: SlotKey,
+    reason: CloseReason,
+}
+
+impl Served {
+    async fn run(mut self) {
+        self.reason = std::future::poll_fn(|cx| self.connections.drive(self.key, cx)).await;
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.connections.remove(self.key, self.reason);
     }
 }
 
@@ -310,3 +329,6 @@ impl Connection {
         Some(u32::try_from(remaining.as_secs().saturating_add(begun)).unwrap_or(u32::MAX))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,8 @@ pub enum CloseReason {
     Restart,
     /// The peer's token has expired.
     TokenExpired,
+    /// Its task panicked, so that its session cannot be trusted with a farewell.
+    Panicked,
 }
 
 impl CloseReason {
@@ -38,7 +40,7 @@ impl CloseReason {
     pub const fn code(self) -> Option<u16> {
         match self {
             Self::Peer(code) => code,
-            Self::Vanished => None,
+            Self::Vanished | Self::Panicked => None,
             Self::Protocol(_) => Some(1002),
             Self::Binary => Some(1003),
             Self::InvalidUtf8 => Some(1007),
@@ -54,7 +56,7 @@ impl CloseReason {
     /// Returns the sentence in the close frame; at most 123 bytes (RFC 6455, §5.5).
     const fn sentence(self) -> &'static str {
         match self {
-            Self::Peer(_) | Self::Vanished => "",
+            Self::Peer(_) | Self::Vanished | Self::Panicked => "",
             Self::Protocol(what) => what,
             Self::Binary => "commands are text messages",
             Self::InvalidUtf8 => "a text message is not UTF-8",
@@ -80,13 +82,14 @@ impl CloseReason {
             Self::Silence => "silence",
             Self::Restart => "restart",
             Self::TokenExpired => "token_expired",
+            Self::Panicked => "panicked",
         }
     }
 
     /// Returns whether operators see it at info.
     #[must_use]
     pub const fn is_noteworthy(self) -> bool {
-        matches!(self, Self::Protocol(_) | Self::SlowConsumer)
+        matches!(self, Self::Protocol(_) | Self::SlowConsumer | Self::Panicked)
     }
 
     /// Returns the close frame with this reason.
