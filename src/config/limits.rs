@@ -48,7 +48,7 @@ pub(super) struct LimitArgs {
     #[arg(long, env = "ROWCAST_BODY_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "30")]
     body_timeout_seconds: NonZeroU16,
 
-    /// Seconds for which a client may take nothing of an answer; its request is cut then
+    /// Seconds in which a client must take 16 KiB of an answer, or the rest of it; its request is cut otherwise
     #[arg(long, env = "ROWCAST_WRITE_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "30")]
     write_timeout_seconds: NonZeroU16,
 

@@ -20,6 +20,7 @@ use super::core::{CoreHttp, Peer};
 use super::{Answer, Services, check_head, finish, host, metric_label, respond, upgrade};
 use crate::metrics::Limit;
 use crate::transport::admission::Place;
+use crate::transport::pace::PacedStream;
 
 /// hyper reads a head into a buffer that it does not let be smaller.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
@@ -41,7 +42,8 @@ pub(super) async fn serve(
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
     builder.max_buf_size((2 * limits.head_bytes_max).max(BUFFER_BYTES_MIN));
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let connection =
+        builder.serve_connection(TokioIo::new(PacedStream::new(stream, limits.write_timeout)), service).with_upgrades();
     let mut connection = Box::pin(connection);
     let mut ended = shutdown.draining.run_until_cancelled(connection.as_mut()).await;
     if ended.is_none() {
@@ -54,14 +56,14 @@ pub(super) async fn serve(
         metrics.refused(Limit::HeaderBytes);
     } else if error.is_timeout() && !asked.get() {
         metrics.refused(Limit::HeaderTimeout);
-    } else if is_of_tcp_timeout(&error) {
+    } else if is_of_slow_client(&error) {
         metrics.refused(Limit::WriteTimeout);
     }
     Err(error.into())
 }
 
-/// Returns true if TCP gave up on a client that took nothing.
-fn is_of_tcp_timeout(error: &hyper::Error) -> bool {
+/// Returns true if a client took its answer too slowly ([`PacedStream`]), or nothing of it, on which TCP gave up.
+fn is_of_slow_client(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }

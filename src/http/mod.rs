@@ -58,7 +58,7 @@ pub struct HttpLimits {
     pub head_timeout: Duration,
     /// The time that it has for the body.
     pub body_timeout: Duration,
-    /// The time for which it may take nothing of an answer.
+    /// The time in which it must take 16 KiB of an answer, or the rest of it.
     pub write_timeout: Duration,
     /// The request line and the headers.
     pub head_bytes_max: usize,

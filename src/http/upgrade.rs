@@ -20,6 +20,7 @@ use crate::auth::Grant;
 use crate::connection::{Connections, HeldPlaces};
 use crate::metrics::Limit;
 use crate::transport::admission::{Full, Place};
+use crate::transport::pace::PacedStream;
 use crate::transport::socket::Socket;
 use crate::transport::tls::TlsStream;
 use crate::wire::websocket::handshake::{self, HandshakeError};
@@ -76,10 +77,10 @@ async fn open(on_upgrade: OnUpgrade, connections: Rc<Connections>, places: HeldP
         Ok(upgraded) => upgraded,
         Err(error) => return debug!(%error, "a WebSocket ended in its handshake"),
     };
-    let (socket, read) = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(Parts { io, read_buf, .. }) => (Socket::from(io.into_inner()), read_buf),
-        Err(upgraded) => match upgraded.downcast::<TokioIo<Box<TlsStream>>>() {
-            Ok(Parts { io, read_buf, .. }) => (Socket::from(io.into_inner()), read_buf),
+    let (socket, read) = match upgraded.downcast::<TokioIo<PacedStream<TcpStream>>>() {
+        Ok(Parts { io, read_buf, .. }) => (Socket::from(io.into_inner().into_inner()), read_buf),
+        Err(upgraded) => match upgraded.downcast::<TokioIo<PacedStream<Box<TlsStream>>>>() {
+            Ok(Parts { io, read_buf, .. }) => (Socket::from(io.into_inner().into_inner()), read_buf),
             Err(_) => unreachable!("the listener serves TCP, plain or under TLS"),
         },
     };

@@ -13,11 +13,13 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::h2_stream::H2Stream;
+use super::pace::PACE_BYTES;
 use crate::transport::tls::TlsStream;
 
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 /// The most unsent bytes that the kernel may hold before it says that a socket is full.
 const NOTSENT_BYTES_MAX: u32 = 16 * 1024;
+const _: () = assert!(NOTSENT_BYTES_MAX as usize <= PACE_BYTES, "a peer's pace is not hidden in the kernel");
 /// The send buffer of a socket that closes, as the kernel counts it: with its own bookkeeping.
 const LAST_BYTES_MAX: usize = 2 * 212_992;
 
@@ -155,11 +157,13 @@ impl Socket {
 }
 
 /// Bounds the time for which a peer may take nothing of the written bytes (`TCP_USER_TIMEOUT`, tcp(7)): its connection
-/// ends then.
-/// A socket that carries changes has no such bound, since its queue and its heartbeat have theirs.
+/// ends then. Bounds the unsent bytes as well, so that the pace at which the socket takes bytes is the peer's
+/// ([`PACE_BYTES`]).
+/// A socket that carries changes has no such bound of time, since its queue and its heartbeat have theirs.
 pub fn limit_writes(stream: &TcpStream, longest: Duration) {
-    // A socket that refuses the option only waits longer.
+    // A socket that refuses an option only waits longer, or is given up sooner.
     let _ = SockRef::from(stream).set_tcp_user_timeout(Some(longest));
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
 }
 
 /// Prepares a connection that carries changes: old ones are not to hide in the kernel's buffer, and a slow reader is

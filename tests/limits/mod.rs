@@ -1,5 +1,6 @@
 //! Every limit: what who meets it is told, that it is counted, and that nobody else is disturbed.
 
+mod answers;
 mod descriptors;
 mod messages;
 mod requests;
@@ -7,7 +8,7 @@ mod sockets;
 
 use crate::support::server::TestServer;
 
-/// How often a limit was met.
+/// The count of times that a limit was met.
 async fn refused(server: &TestServer, limit: &str) -> u64 {
     server.metric(&format!("rowcast_refused_total{{limit=\"{limit}\"}}")).await
 }

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tracing::debug;
 
 use super::super::core::{CoreHttp, Peer};
@@ -20,6 +20,7 @@ use super::super::{Answer, AnswerBody, Services, answer, check_head, finish, met
 use super::push::{self, Promised};
 use super::{SEND_BUFFER_BYTES, is_extended_connect, websocket};
 use crate::metrics::Limit;
+use crate::transport::pace::Pace;
 
 /// A request, and the way to answer it.
 #[derive(Debug)]
@@ -137,17 +138,21 @@ impl From<h2::Error> for Unsent {
 
 /// Sends the pieces of a body, each of which is made when the stream has room.
 async fn send_body(services: &Services, stream: &mut SendStream<Bytes>, body: &mut AnswerBody) -> Result<(), Unsent> {
+    let mut pace = Pace::new(services.limits.write_timeout);
     loop {
-        wait_for_room(services, stream, 1).await?;
+        wait_for_room(services, stream, &mut pace, 1).await?;
         // While a piece is made, other streams have the connection's window.
         stream.reserve_capacity(0);
         let Some(frame) = body.frame().await else {
             return Ok(stream.send_data(Bytes::new(), true)?);
         };
         let mut piece = frame.map_err(|_| Unsent::Reset(Reason::INTERNAL_ERROR))?.into_data().unwrap_or_default();
+        // The time in which a piece is made is not the client's.
+        pace.rest();
         while !piece.is_empty() {
-            let room = wait_for_room(services, stream, piece.len()).await?;
+            let room = wait_for_room(services, stream, &mut pace, piece.len()).await?;
             let part = piece.split_to(room.min(piece.len()));
+            pace.took(part.len());
             let is_end = piece.is_empty() && body.is_end_stream();
             stream.send_data(part, is_end)?;
             if is_end {
@@ -158,10 +163,15 @@ async fn send_body(services: &Services, stream: &mut SendStream<Bytes>, body: &m
 }
 
 /// Waits until the client takes some of so many bytes; returns their number.
-async fn wait_for_room(services: &Services, stream: &mut SendStream<Bytes>, bytes: usize) -> Result<usize, Unsent> {
+async fn wait_for_room(
+    services: &Services,
+    stream: &mut SendStream<Bytes>,
+    pace: &mut Pace,
+    bytes: usize,
+) -> Result<usize, Unsent> {
     stream.reserve_capacity(bytes.min(SEND_BUFFER_BYTES));
     match stream.capacity() {
-        0 => match timeout(services.limits.write_timeout, poll_fn(|cx| stream.poll_capacity(cx))).await {
+        0 => match timeout_at(pace.deadline(), poll_fn(|cx| stream.poll_capacity(cx))).await {
             Ok(Some(capacity)) => Ok(capacity?),
             // The stream has ended.
             Ok(None) => Err(Unsent::Reset(Reason::CANCEL)),
