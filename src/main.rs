@@ -1,6 +1,7 @@
 //! The `rowcast` command: read the configuration, start the log, serve until a signal, say how it ended.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -33,18 +34,23 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("start the runtime: {error}"), 1),
     };
-    let result = runtime.block_on(async {
-        match task {
-            Task::Serve(config) => serve(config).await,
-            Task::Migrate(database) => apply_migrations(&database).await,
-            Task::Certify(config) => certify(&config),
-        }
-    });
+    let doing = || {
+        runtime.block_on(async {
+            match task {
+                Task::Serve(config) => serve(config).await,
+                Task::Migrate(database) => apply_migrations(&database).await,
+                Task::Certify(config) => certify(&config),
+            }
+        })
+    };
+    // A panic is told as every other end is. Nothing is used after it that it may have left half done.
+    let result = catch_unwind(AssertUnwindSafe(doing));
     // Without waiting for what hung until the deadline of the stop.
     runtime.shutdown_background();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("{error:#}"), 1),
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(&format!("{error:#}"), 1),
+        Err(_) => fail(&"the main thread panicked (the log says where), so the process ends: start it again", 1),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
@@ -17,8 +17,22 @@ use crate::support::socket::{RawSocket, Socket};
 
 /// The command, without the environment's settings.
 pub(crate) fn rowcast(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rowcast"));
-    command.args(arguments).env_remove("DATABASE_URL").kill_on_drop(true);
+    let mut command = without_settings(env!("CARGO_BIN_EXE_rowcast"));
+    command.args(arguments);
+    command
+}
+
+/// The command, started by a shell that does this before.
+pub(crate) fn rowcast_after(preparation: &str, arguments: &[&str]) -> Command {
+    let mut shell = without_settings("/bin/sh");
+    let script = format!(r#"{preparation}; exec "$0" "$@""#);
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_rowcast")]).args(arguments);
+    shell
+}
+
+fn without_settings(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_remove("DATABASE_URL").kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ROWCAST_")) {
         command.env_remove(name);
@@ -65,6 +79,12 @@ impl Running {
     pub(crate) fn ignore_log(&mut self) {
         let mut log = self.child.stderr.take().expect("piped");
         tokio::spawn(async move { tokio::io::copy(&mut log, &mut tokio::io::sink()).await });
+    }
+
+    /// Lets it have no more than so much of something from here on.
+    pub(crate) fn limit(&self, resource: Resource, most: u64) {
+        let pid = Pid::from_raw(self.pid().try_into().unwrap()).unwrap();
+        prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
     }
 
     /// Sends a signal without waiting for another process to do it.
@@ -280,16 +300,8 @@ async fn a_data_file_that_is_damaged_or_empty_stops_with_a_sentence() {
 async fn a_disk_that_was_full_is_written_again_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().to_str().unwrap();
-    // What the signal would end becomes an error of the write.
-    let mut command = rowcast(&[]);
-    let script = r#"trap '' XFSZ; exec "$0" --listen 127.0.0.1:0 --data-dir "$1""#;
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", script, env!("CARGO_BIN_EXE_rowcast"), data_dir]).kill_on_drop(true);
-    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for (name, value) in command.as_std_mut().get_envs() {
-        assert!(value.is_none());
-        shell.env_remove(name);
-    }
+    // Without the signal, the write has an error.
+    let mut shell = rowcast_after("trap '' XFSZ", &["--listen", "127.0.0.1:0", "--data-dir", data_dir]);
     let mut server = Running::of(&mut shell).await;
     server.ignore_log();
     let may_grow_to = async |size: &str| {

@@ -2,9 +2,11 @@
 
 use rowcast::store::Store;
 use rowcast::supervisor::Fault;
+use rustix::process::Resource;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::process::{Running, ended, rowcast_after};
 use crate::support::patiently;
 use crate::support::postgres::Cluster;
 use crate::support::server::TestServer;
@@ -106,4 +108,35 @@ async fn a_part_that_panics_while_the_server_stops_is_a_failure_too() {
     let failure = patiently(server.failure()).await.to_string();
     assert!(failure.starts_with("the fan-out of core 0 panicked"), "{failure}");
     drop(reader);
+}
+
+#[tokio::test]
+async fn a_process_with_half_a_server_ends_with_a_sentence_and_exit_code_1() {
+    let dir = tempfile::tempdir().unwrap();
+    // Files for the server and for some of its cores, each of which needs some.
+    let options = ["--listen", "127.0.0.1:0", "--cores", "64", "--data-dir", dir.path().to_str().unwrap()];
+    let (code, _, log) = ended(&mut rowcast_after("ulimit -n 60", &options)).await;
+    let last = log.lines().last().unwrap_or_default();
+    assert_eq!(code, 1, "{log}");
+    assert!(
+        last.starts_with("rowcast: the thread of core ") && last.contains("panicked (the log says where)"),
+        "{log}"
+    );
+    assert!(log.contains("a panic, which is a fault of this program"), "{log}");
+}
+
+#[tokio::test]
+async fn a_panic_of_the_main_thread_is_a_sentence_and_exit_code_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Running::start(dir.path(), &["--cores", "1"]).await;
+    // No memory for the stack of the thread in which the main thread waits for the end of the store.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let kib: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    server.limit(Resource::As, (kib + 512) * 1024);
+    let (status, log) = server.signal("TERM").await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    let last = log.lines().last().unwrap();
+    assert!(last.starts_with("rowcast: the main thread panicked (the log says where)"), "{log}");
+    assert!(log.contains("a panic, which is a fault of this program"), "{log}");
 }
