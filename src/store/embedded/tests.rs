@@ -329,33 +329,46 @@ async fn reads_share_a_few_threads_however_many_there_are() {
     stop(store, writer).await;
 }
 
-#[tokio::test(start_paused = true)]
+/// Holds one of the reading threads until nobody can send to `released` any more.
+async fn hold_a_thread(store: &EmbeddedStore, released: &Arc<Mutex<std::sync::mpsc::Receiver<()>>>) {
+    loop {
+        let (holds, is_held) = oneshot::channel();
+        let released = Arc::clone(released);
+        let reading = store.readers.read(move |_: &Database| {
+            let _ = holds.send(());
+            let _ = released.lock().unwrap().recv();
+            Ok(())
+        });
+        tokio::select! {
+            held = is_held => if held.is_ok() { return },
+            // A machine that is slow enough refuses it.
+            refused = reading => assert!(refused.is_err()),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_read_that_finds_no_thread_is_refused_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer, _source) = open(dir.path());
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
-    let held: Vec<_> = (0..readers::THREADS)
-        .map(|_| {
-            let (store, released) = (store.clone(), Arc::clone(&released));
-            tokio::spawn(async move {
-                let hold = move |_: &Database| {
-                    let _ = released.lock().unwrap().recv();
-                    Ok(())
-                };
-                store.readers.read(hold).await
-            })
-        })
-        .collect();
-    // The clock stands still but for what waits.
+    for _ in 0..readers::THREADS {
+        hold_a_thread(&store, &released).await;
+    }
+    // All of them are held, so the clock stands still but for the reads that wait.
+    tokio::time::pause();
     let refused = store.get(id(1)).await;
     assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("waited too long")), "{refused:?}");
-    drop(release);
-    for held in held {
-        let _ = held.await.unwrap();
-    }
     tokio::time::resume();
-    assert!(matches!(store.get(id(1)).await, Err(StoreError::NotFound(_))));
+    drop(release);
+    let found = loop {
+        match store.get(id(1)).await {
+            Err(StoreError::Unavailable(_)) => {}
+            found => break found,
+        }
+    };
+    assert!(matches!(found, Err(StoreError::NotFound(_))), "{found:?}");
     stop(store, writer).await;
 }
 
