@@ -43,7 +43,7 @@ const EXAMPLES: &str = "Examples:
   taskset -c 0 rowcast-load floor --listen 127.0.0.1:9100 --batch 16
                                      a server of nothing but sends: fanout --peer floor --url ws://127.0.0.1:9100
 
-The server has to be on this machine, and fanout writes its products 1 to P: use one of its own. On two processors, keep the two apart: taskset -c 0 rowcast …, and
+The server has to be on this machine, and fanout and notify overwrite its products: use one of its own. On two processors, keep the two apart: taskset -c 0 rowcast …, and
 taskset -c 1 rowcast-load …. Exit code 1 means that a change was lost, repeated or out of order, and says which.";
 
 /// The commands.
@@ -197,6 +197,10 @@ pub(crate) struct NotifyArgs {
     #[arg(long, env = "ROWCAST_LOAD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: String,
 
+    /// Notify of a product of the server, whatever it is; nothing is sent without it
+    #[arg(long, env = "ROWCAST_LOAD_OVERWRITE_PRODUCTS")]
+    pub(crate) overwrite_products: bool,
+
     /// Notifications per second
     #[arg(long, env = "ROWCAST_LOAD_RATE", value_name = "R", default_value = "200")]
     pub(crate) rate: f64,
@@ -210,6 +214,12 @@ impl NotifyArgs {
     /// Refuses what cannot be run.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!((1.0..=10_000.0).contains(&self.rate), "--rate is from 1 to 10000 notifications per second");
+        ensure!(
+            self.overwrite_products,
+            "this tells the server's readers of changes of product {} that nobody made. If nobody needs it, give \
+             --overwrite-products; nothing was sent",
+            crate::notify::PRODUCT
+        );
         ensure!((0.1..=3600.0).contains(&self.duration), "--duration is from 0.1 to 3600 seconds");
         Ok(())
     }
@@ -276,10 +286,15 @@ pub(crate) struct NoisyNeighbourArgs {
     #[arg(long, env = "ROWCAST_LOAD_DATA_PARENT", value_name = "DIR")]
     pub(crate) data_parent: Option<PathBuf>,
 
-    /// An empty Postgres on this machine for the attack readyz, which then lies 10 ms away; a product is written to it
+    /// A Postgres on this machine for the attack readyz, which then lies 10 ms away; it gets the tables of a server, and
+    /// product 4000000007 is written, over whatever it is
     #[arg(long, env = "ROWCAST_LOAD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     #[serde(skip)]
     pub(crate) database_url: Option<String>,
+
+    /// With --database-url, let it be written to; it is not touched without it
+    #[arg(long, env = "ROWCAST_LOAD_OVERWRITE_PRODUCTS")]
+    pub(crate) overwrite_products: bool,
 
     /// Write everything that was measured to this file, as JSON
     #[arg(long, env = "ROWCAST_LOAD_JSON", value_name = "FILE")]
@@ -298,6 +313,11 @@ impl NoisyNeighbourArgs {
         ensure!((1.0..=1000.0).contains(&self.rate), "--rate is from 1 to 1000 changes per second");
         ensure!((0.1..=600.0).contains(&self.seconds), "--seconds is from 0.1 to 600");
         ensure!((0.0..=600.0).contains(&self.settle), "--settle is from 0 to 600 seconds");
+        ensure!(
+            self.overwrite_products || self.database_url.is_none(),
+            "this writes a product to the database of --database-url, and the tables of a server where there are none. \
+             If nobody needs what is there, give --overwrite-products; nothing was written"
+        );
         Ok(())
     }
 }
@@ -397,6 +417,24 @@ mod tests {
             assert_eq!(check(&[args, &["--overwrite-products"]].concat()), Ok(()), "{args:?}");
         }
         assert_eq!(check(&["--peer", "bun"]), Ok(()));
+    }
+
+    #[test]
+    fn a_database_is_written_to_only_on_request() {
+        let check = |args: &[&str]| {
+            let checked = match Cli::try_parse_from([&["rowcast-load"], args].concat()).unwrap().command {
+                Command::Notify(args) => args.check(),
+                Command::NoisyNeighbour(args) => args.check(),
+                other => panic!("{other:?}"),
+            };
+            checked.map_err(|error| error.to_string())
+        };
+        for command in ["notify", "noisy-neighbour"] {
+            let args = [command, "--database-url", "postgres://localhost"];
+            assert!(check(&args).unwrap_err().contains("--overwrite-products"), "{command}");
+            assert_eq!(check(&[&args[..], &["--overwrite-products"]].concat()), Ok(()), "{command}");
+        }
+        assert_eq!(check(&["noisy-neighbour"]), Ok(()), "the servers that it starts have stores of their own");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::report::{Rows, duration};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The product that is notified, which nobody else should be using.
-const PRODUCT: u32 = u32::MAX;
+pub(crate) const PRODUCT: u32 = u32::MAX;
 
 /// Both ways.
 pub(crate) struct Outcome {

@@ -42,7 +42,7 @@ impl Server {
         command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(&directory).args(options);
         command.env("RUST_LOG", "rowcast=error").stdin(Stdio::null()).stdout(Stdio::piped());
         let started = command.spawn().with_context(|| {
-            format!("start {}; build it (cargo build --release), or name another with --server", binary.display())
+            format!("start {}; build it (cargo build --profile dist), or name another with --server", binary.display())
         });
         match started {
             Ok(child) => Self { child, directory, address: SocketAddr::from(([127, 0, 0, 1], 0)) }.live(),
