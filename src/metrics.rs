@@ -147,6 +147,9 @@ pub struct Metrics {
     connections_opened: Family<CoreLabel, Counter>,
     connections_closed: Family<ReasonLabel, Counter>,
     subscriptions: Family<CoreLabel, Gauge>,
+    last_values: Family<CoreLabel, Gauge>,
+    last_values_loaded: Family<CoreLabel, Counter>,
+    last_values_evicted: Family<CoreLabel, Counter>,
     frames_sent: Family<CoreLabel, Counter>,
     bytes_sent: Family<CoreLabel, Counter>,
     frames_skipped: Family<PolicyLabel, Counter>,
@@ -196,6 +199,12 @@ pub struct CoreMetrics {
     pub connections_opened: Counter,
     /// Subscriptions that this core's shards hold.
     pub subscriptions: Gauge,
+    /// Bytes of the last values that this core's shards remember.
+    pub last_values: Gauge,
+    /// Rows that were read for this core's shards.
+    pub last_values_loaded: Counter,
+    /// Last values that this core's shards forgot for want of room.
+    pub last_values_evicted: Counter,
     /// Changes written to sockets.
     pub frames_sent: Counter,
     /// Bytes written to WebSockets, control frames included.
@@ -227,6 +236,9 @@ impl Metrics {
             connections_opened: Family::default(),
             connections_closed: Family::default(),
             subscriptions: Family::default(),
+            last_values: Family::default(),
+            last_values_loaded: Family::default(),
+            last_values_evicted: Family::default(),
             frames_sent: Family::default(),
             bytes_sent: Family::default(),
             frames_skipped: Family::default(),
@@ -255,6 +267,22 @@ impl Metrics {
         registry.register("connections_opened", "WebSockets opened", self.connections_opened.clone());
         registry.register("connections_closed", "WebSockets closed, by reason", self.connections_closed.clone());
         registry.register("subscriptions", "Subscriptions held by the shards", self.subscriptions.clone());
+        registry.register_with_unit(
+            "last_values",
+            "Bytes of the newest changes and rows that the shards remember",
+            Unit::Bytes,
+            self.last_values.clone(),
+        );
+        registry.register(
+            "last_values_loaded",
+            "Rows read since a reader asked for them or changes may have been missed",
+            self.last_values_loaded.clone(),
+        );
+        registry.register(
+            "last_values_evicted",
+            "Remembered values forgotten to keep --last-values-bytes",
+            self.last_values_evicted.clone(),
+        );
         registry.register("frames_sent", "Changes written to sockets", self.frames_sent.clone());
         registry.register_with_unit("sent", "Bytes written to WebSockets", Unit::Bytes, self.bytes_sent.clone());
         registry.register(
@@ -300,6 +328,9 @@ impl Metrics {
             connections: self.connections.get_or_create_owned(&label),
             connections_opened: self.connections_opened.get_or_create_owned(&label),
             subscriptions: self.subscriptions.get_or_create_owned(&label),
+            last_values: self.last_values.get_or_create_owned(&label),
+            last_values_loaded: self.last_values_loaded.get_or_create_owned(&label),
+            last_values_evicted: self.last_values_evicted.get_or_create_owned(&label),
             frames_sent: self.frames_sent.get_or_create_owned(&label),
             bytes_sent: self.bytes_sent.get_or_create_owned(&label),
             frames_skipped: self.frames_skipped.get_or_create_owned(&PolicyLabel { policy }),

@@ -6,7 +6,7 @@
 use hashbrown::HashMap;
 use smallvec::{SmallVec, smallvec};
 
-use super::message::{Cast, CastPermit, CastRun, Delivery};
+use super::message::{Cast, CastPermit, CastRun, Delivery, History};
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
 
@@ -23,17 +23,21 @@ pub(super) struct CastRuns {
     places_by_product: HashMap<ProductId, usize>,
 }
 
+/// The changes of one product, oldest first, with their permits.
 #[derive(Debug)]
-struct OpenRun {
-    product: ProductId,
-    frames: SmallVec<[(u64, Frame); 1]>,
+pub(super) struct OpenRun {
+    pub(super) product: ProductId,
+    pub(super) frames: SmallVec<[(u64, Frame); 1]>,
+    /// False if the newest version's frame has the product's id alone.
+    pub(super) is_whole: bool,
+    newest: u64,
     bytes: usize,
     permits: SmallVec<[CastPermit; 1]>,
 }
 
 impl CastRuns {
     pub(super) fn add(&mut self, cast: Cast, permit: CastPermit) {
-        let Cast { product, version, frame, .. } = cast;
+        let Cast { product, version, frame, is_whole, .. } = cast;
         let bytes = frame.len();
         if let Some(&place) = self.places_by_product.get(&product) {
             let run = &mut self.open[place];
@@ -41,21 +45,29 @@ impl CastRuns {
                 run.bytes += bytes;
                 run.frames.push((version, frame));
                 run.permits.push(permit);
+                if version > run.newest {
+                    (run.newest, run.is_whole) = (version, is_whole);
+                }
                 return;
             }
         }
         self.places_by_product.insert(product, self.open.len());
         let (frames, permits) = (smallvec![(version, frame)], smallvec![permit]);
-        self.open.push(OpenRun { product, frames, bytes, permits });
+        self.open.push(OpenRun { product, frames, is_whole, newest: version, bytes, permits });
     }
 
-    /// Takes out all runs, each joined; none is left.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Delivery> {
+    /// Takes out all runs; none is left.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = OpenRun> {
         self.places_by_product.clear();
-        self.open.drain(..).map(|OpenRun { product, frames, permits, .. }| {
-            let run = CastRun { product, frames: FrameRun::join(&frames) };
-            Delivery { run, permits }
-        })
+        self.open.drain(..)
+    }
+}
+
+impl OpenRun {
+    /// Joins the changes, of which there is at least one; their versions are of this history.
+    pub(super) fn join(self, history: History) -> Delivery {
+        let run = CastRun { product: self.product, frames: FrameRun::join(&self.frames) };
+        Delivery { run, history, permits: self.permits }
     }
 }
 
@@ -91,7 +103,7 @@ mod tests {
         for (cast, permit) in casts(changes) {
             runs.add(cast, permit);
         }
-        let drained: Vec<Delivery> = runs.drain().collect();
+        let drained: Vec<Delivery> = runs.drain().map(|run| run.join(History::default())).collect();
         assert!(drained.iter().all(|delivery| delivery.run.frames.frames() == delivery.permits.len()));
         assert_eq!(runs.drain().count(), 0);
         drained.into_iter().map(|Delivery { run, .. }| (run.product.get(), run.versions().to_vec())).collect()
@@ -105,7 +117,7 @@ mod tests {
         for (cast, permit) in casts(&changes) {
             joined.add(cast, permit);
         }
-        let first = joined.drain().next().unwrap();
+        let first = joined.drain().next().unwrap().join(History::default());
         assert_eq!(*first.run.frames, *b"\x81\x01a\x81\x01c\x81\x01e");
     }
 

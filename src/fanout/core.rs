@@ -4,18 +4,23 @@
 //! for room in an inbox.
 
 mod commands;
+mod truth;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use slotmap::SlotMap;
 
+use self::truth::Health;
 use super::cast_run::CastRuns;
 use super::hub::Hub;
-use super::message::{Answer, CastRun, Delivery, Job, Message, Order, Pull, Pulled};
+use super::message::{Answer, CastRun, Delivery, History, Job, Loaded, Message, Order, Pull, Pulled};
+use super::shard::{Output, Shard};
 use super::under_way::UnderWay;
 use super::work::WorkQueue;
-use super::{ConnectionId, CoreId, SlotKey, SubscriptionIndex};
+use super::{ConnectionId, CoreId, CoreSubscribers, Keys, SlotKey};
+use crate::loader::Wishes;
 use crate::metrics::CoreMetrics;
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
@@ -23,6 +28,9 @@ use crate::model::product::ProductId;
 /// The most that a slice of work costs, where one product costs 1: about 50 µs
 /// (`cargo bench --bench timings -- index`).
 const SLICE_COST: usize = 256;
+
+/// The bytes of the values that all shards remember, where nothing else is said.
+pub const LAST_VALUES_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// The receiver of a core's deliveries. All its methods are called on the core's own thread.
 pub trait Subscriber {
@@ -58,7 +66,13 @@ pub struct Core<S> {
     id: CoreId,
     hub: Hub,
     /// The shards that this core owns: shard `s` is at `s / cores`.
-    shards: Vec<SubscriptionIndex>,
+    shards: Vec<Shard>,
+    /// The rows that were read for the shards and that they are yet to be given.
+    rows: VecDeque<Loaded>,
+    /// The results of the shards that are to be passed on.
+    out: Output,
+    /// The way to the loader; without one, what is to be read is waited for.
+    wishes: Option<Wishes>,
     /// Boxed, so that a growing table moves pointers and reserves no room for connections that do not exist.
     seats: SlotMap<SlotKey, Box<Seat<S>>>,
     /// The casts of this batch, until they are delivered.
@@ -84,8 +98,9 @@ pub struct Core<S> {
     at_once_cost: usize,
     /// True if a turn has begun, or the message that brings it is on its way.
     is_turn_asked: bool,
-    /// The epoch of the versions that come, once it is known.
-    epoch: Option<Epoch>,
+    health: Health,
+    /// The history that this core's connections were told. Another core may be ahead of this one's shards.
+    told: History,
     metrics: CoreMetrics,
 }
 
@@ -94,6 +109,11 @@ pub struct Core<S> {
 struct Outgoing {
     orders: Vec<Order>,
     answers: Vec<Answer>,
+    /// Answers to pulls, of this history.
+    pulled: Vec<(SlotKey, Pulled)>,
+    history: History,
+    /// The pulls at hand of products that the core has the shards of.
+    pulls: Vec<Pull>,
     /// The products of the command at hand that the core has the shards of.
     products: Vec<ProductId>,
 }
@@ -113,14 +133,19 @@ impl<S> Core<S> {
 }
 
 impl<S: Subscriber> Core<S> {
-    /// Returns the core with this id, without connections.
+    /// Returns the core with this id, without connections. Nothing is read for it before [`Core::with_loader`].
     #[must_use]
     pub fn new(id: CoreId, hub: Hub, metrics: CoreMetrics) -> Self {
-        let shards = (0..hub.shards()).filter(|&shard| hub.core_of(shard) == id).map(|_| SubscriptionIndex::new());
+        let bytes_max = LAST_VALUES_BYTES_MAX / hub.shards();
+        let shards = (0..hub.shards()).filter(|&shard| hub.core_of(shard) == id).map(|_| Shard::new(bytes_max));
         let outgoing = (0..hub.cores()).map(|_| Outgoing::default()).collect();
+        let hub_cores = hub.cores();
         Self {
             id,
             shards: shards.collect(),
+            rows: VecDeque::new(),
+            out: Output::default(),
+            wishes: None,
             hub,
             seats: SlotMap::with_key(),
             casts: CastRuns::default(),
@@ -135,27 +160,20 @@ impl<S: Subscriber> Core<S> {
             slice_cost: SLICE_COST,
             at_once_cost: SLICE_COST,
             is_turn_asked: false,
-            epoch: None,
+            health: Health::new(hub_cores),
+            told: History::default(),
             metrics,
         }
     }
 
-    /// Returns whether every change that was missed has been pushed to every connection, and none is being missed.
+    /// Has the core's shards wish for what they are to read, and remember values of so many bytes in all shards of the
+    /// process together.
     #[must_use]
-    pub const fn is_live(&self) -> bool {
-        true
-    }
-
-    /// Returns the epoch of the versions that are pushed, once it is known.
-    #[must_use]
-    pub const fn epoch(&self) -> Option<Epoch> {
-        self.epoch
-    }
-
-    /// Asks for the newest state of products that a connection is subscribed to, after all that it gave before.
-    /// [`Subscriber::pulled`] tells of each once: perhaps before this returns.
-    pub fn pull(&mut self, key: SlotKey, pulls: Vec<Pull>) {
-        let _ = (key, pulls);
+    pub fn with_loader(mut self, wishes: Wishes, last_values_bytes_max: usize) -> Self {
+        self.wishes = Some(wishes);
+        let bytes_max = last_values_bytes_max / self.hub.shards();
+        self.shards.iter_mut().for_each(|shard| shard.remember(bytes_max));
+        self
     }
 
     /// Adds the connection that `build` makes of its key.
@@ -218,15 +236,19 @@ impl<S: Subscriber> Core<S> {
                 Message::Deliver(delivery, keys) => self.deliver(&delivery, &keys),
                 Message::Orders(orders) => orders.into_iter().for_each(|order| self.take_up(order)),
                 Message::Answers(answers) => answers.into_iter().for_each(|answer| self.answered(&answer)),
-                Message::Began(epoch) => self.epoch = Some(epoch),
-                Message::Loaded(rows) => drop(rows),
-                Message::Gap | Message::Turn => {}
+                Message::Gap => self.lose(),
+                Message::Began(term) => self.begin(term),
+                Message::Healed(core, term) => self.healed(core, term),
+                Message::Loaded(rows) => self.rows.extend(rows),
+                Message::Pulled(history, answers) => self.pulled(history, answers),
+                Message::Turn => {}
             }
         }
         self.deliver_casts();
         self.flushes += self.touched.len();
         self.flush();
         self.send_waiting();
+        self.tell_if_healed();
         self.frames / self.flushes.max(1)
     }
 
@@ -248,31 +270,32 @@ impl<S: Subscriber> Core<S> {
     /// Gives the casts of this batch to their subscribers: here at once, elsewhere with one message per core.
     fn deliver_casts(&mut self) {
         let mut casts = std::mem::take(&mut self.casts);
-        for delivery in casts.drain() {
-            let product = delivery.run.product;
-            let delivery = Arc::new(delivery);
+        for mut run in casts.drain() {
+            let product = run.product;
             let shard = self.hub.shard_of(product);
             debug_assert_eq!(self.hub.core_of(shard), self.id);
-            let mut own = None;
-            for subscribers in self.shards[shard / self.hub.cores()].subscribers(product) {
-                if subscribers.core == self.id {
-                    own = Some(Arc::clone(&subscribers.keys));
-                } else {
-                    // Answers of this turn are older than the change, and go before it.
-                    self.outgoing[usize::from(subscribers.core.0)].send_answers(&self.hub, subscribers.core);
-                    let message = Message::Deliver(Arc::clone(&delivery), Arc::clone(&subscribers.keys));
-                    self.hub.send(subscribers.core, message);
+            let shard = &mut self.shards[shard / self.hub.cores()];
+            let subscribers = shard.cast(product, &mut run.frames, run.is_whole, &mut self.out);
+            if !subscribers.is_empty() {
+                let outgoing = &mut self.outgoing;
+                let (delivery, own) =
+                    send_to_others(run.join(self.health.term.history), subscribers, self.id, &self.hub, outgoing);
+                if let Some(keys) = own {
+                    self.deliver(&delivery, &keys);
                 }
             }
-            if let Some(keys) = own {
-                self.deliver(&delivery, &keys);
+            if !self.out.is_empty() {
+                self.pass_on();
             }
         }
         self.casts = casts;
     }
 
     fn deliver(&mut self, delivery: &Delivery, keys: &[SlotKey]) {
-        let Delivery { run, permits } = delivery;
+        let Delivery { run, history, permits } = delivery;
+        if *history != self.told && !self.turn_to(*history) {
+            return;
+        }
         self.committed.extend(permits.iter().map(|permit| permit.committed_at));
         self.frames += keys.len() * run.frames.frames();
         self.flushes += if self.is_alone { keys.len() } else { 0 };
@@ -291,9 +314,41 @@ impl<S: Subscriber> Core<S> {
         }
     }
 
+    /// Has a connection flushed at the end of the batch.
+    fn touch(&mut self, key: SlotKey) {
+        if let Some(seat) = self.seats.get_mut(key)
+            && !seat.touched
+        {
+            seat.touched = true;
+            self.touched.push(key);
+        }
+    }
+
     fn connection(&self, key: SlotKey) -> ConnectionId {
         ConnectionId { core: self.id, key }
     }
+}
+
+/// Sends a delivery to the other cores that have subscribers; returns it with the subscribers of this core.
+fn send_to_others(
+    delivery: Delivery,
+    subscribers: &[CoreSubscribers],
+    own_core: CoreId,
+    hub: &Hub,
+    outgoing: &mut [Outgoing],
+) -> (Arc<Delivery>, Option<Arc<Keys>>) {
+    let delivery = Arc::new(delivery);
+    let mut own = None;
+    for CoreSubscribers { core, keys } in subscribers {
+        if *core == own_core {
+            own = Some(Arc::clone(keys));
+        } else {
+            // Answers of this turn are older than the change, and go before it.
+            outgoing[usize::from(core.0)].send_answers(hub, *core);
+            hub.send(*core, Message::Deliver(Arc::clone(&delivery), Arc::clone(keys)));
+        }
+    }
+    (delivery, own)
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! The handle through which everything reaches the shards: [`Hub`].
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use siphasher::sip::SipHasher13;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::CoreId;
-use super::message::{Cast, CastPermit, Loaded, Message};
+use super::message::{Cast, CastPermit, History, Loaded, Message, Term};
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 
@@ -28,6 +29,10 @@ struct Inner {
     /// Hashes a product to its shard.
     shard_hash: SipHasher13,
     cast_units: Arc<Semaphore>,
+    /// The last term that was told.
+    term: Mutex<Term>,
+    /// Of each core: whether it is live.
+    live_by_core: Vec<AtomicBool>,
 }
 
 /// The receiving end of one core's messages.
@@ -65,7 +70,8 @@ impl Hub {
             .unzip();
         let shard_hash = SipHasher13::new_with_keys(key[0], key[1]);
         let cast_units = Arc::new(Semaphore::new(CAST_UNITS_MAX as usize));
-        (Self(Arc::new(Inner { inboxes, shards, shard_hash, cast_units })), receivers)
+        let (term, live_by_core) = (Mutex::default(), (0..cores).map(|_| AtomicBool::new(false)).collect());
+        (Self(Arc::new(Inner { inboxes, shards, shard_hash, cast_units, term, live_by_core })), receivers)
     }
 
     /// Sends a change to all subscribers of its product; waits while too many changes are under way.
@@ -80,13 +86,33 @@ impl Hub {
     /// Says that changes may have been missed: what the shards know of their products may be old, until the next
     /// [`Hub::began`] and the loads that follow it.
     pub fn gap(&self) {
+        for is_live in &self.0.live_by_core {
+            is_live.store(false, Ordering::Relaxed);
+        }
         self.send_to_all(|| Message::Gap);
     }
 
     /// Says that from here on every change is cast, with versions of this epoch. With another epoch than before, all
     /// versions told before mean nothing.
     pub fn began(&self, epoch: Epoch) {
-        self.send_to_all(|| Message::Began(epoch));
+        let mut term = self.0.term.lock().unwrap_or_else(PoisonError::into_inner);
+        term.number += 1;
+        if term.history.epoch != Some(epoch) {
+            term.history = History { number: term.history.number + 1, epoch: Some(epoch) };
+        }
+        self.send_to_all(|| Message::Began(*term));
+    }
+
+    /// Returns whether every change that was missed has been pushed to every subscriber, and none is being missed, as
+    /// far as the cores have come.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.0.live_by_core.iter().all(|is_live| is_live.load(Ordering::Relaxed))
+    }
+
+    /// Learns whether a core is live.
+    pub(super) fn set_live(&self, core: CoreId, is_live: bool) {
+        self.0.live_by_core[usize::from(core.0)].store(is_live, Ordering::Relaxed);
     }
 
     /// Hands a core the rows that its shards wished for. To be called once every change that their read saw was cast.
@@ -100,7 +126,7 @@ impl Hub {
         drop(all.expect("the semaphore is never closed"));
     }
 
-    fn send_to_all(&self, message: impl Fn() -> Message) {
+    pub(super) fn send_to_all(&self, message: impl Fn() -> Message) {
         for core in (0..).map(CoreId).take(self.cores()) {
             self.send(core, message());
         }

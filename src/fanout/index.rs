@@ -1,4 +1,5 @@
-//! The subscriptions of one shard, by product and by connection: [`SubscriptionIndex`], pure data.
+//! The subscriptions of one shard, by product and by connection: [`SubscriptionIndex`], pure data. A product's entry
+//! holds its last value too, so that a change looks up both at once.
 //!
 //! Two maps say the same from both sides. Each subscription knows its position in the other side's list, so that
 //! adding and removing one costs the same whatever the number of products, of subscribers, or of other connections.
@@ -10,6 +11,7 @@ use hashbrown::hash_map::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable, hash_table};
 use smallvec::SmallVec;
 
+use super::last::LastValue;
 use super::{ConnectionId, CoreId, SlotKey};
 use crate::model::product::ProductId;
 
@@ -33,20 +35,51 @@ pub type Keys = SmallVec<[SlotKey; 4]>;
 /// instructions.
 #[derive(Debug, Default)]
 pub struct SubscriptionIndex<S = DefaultHashBuilder> {
-    connections_by_product: HashMap<ProductId, SmallVec<[CoreSubscribers; 1]>, S>,
+    connections_by_product: HashMap<ProductId, Topic, S>,
     products_by_connection: HashMap<ConnectionId, Subscriptions, S>,
     /// The subscriptions that a close is ending.
     ending: Vec<Subscription>,
 }
+
+/// One product: its subscribers, core by core, and its last value. It has the one or the other.
+#[derive(Debug, Default)]
+pub(super) struct Topic {
+    cores: SmallVec<[CoreSubscribers; 1]>,
+    pub(super) last: LastValue,
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<(ProductId, Topic)>() <= 48, "a last value adds 16 bytes to a subscribed product");
 
 /// The subscriptions of one connection, by the hash of the product.
 type Subscriptions = HashTable<Subscription>;
 
 /// A product, with the connection's position in its core's list of that product's subscribers.
 #[derive(Clone, Copy, Debug)]
-struct Subscription {
+pub(super) struct Subscription {
     product: ProductId,
     position: u32,
+    /// The connection's place among those who wait for the product's value, counted from 1; 0: it does not wait.
+    pub(super) waiting: u32,
+}
+
+const _: () = assert!(size_of::<Subscription>() == 16, "the place of who waits stands in room that was there");
+
+/// A subscription that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub(super) product: ProductId,
+    /// As in [`Subscription::waiting`].
+    pub(super) waiting: u32,
+    /// True if the product has no subscriber left.
+    pub(super) was_last: bool,
+}
+
+impl Topic {
+    /// Returns the subscribers, core by core.
+    pub(super) fn subscribers(&self) -> &[CoreSubscribers] {
+        &self.cores
+    }
 }
 
 /// The progress of the close of a connection.
@@ -76,42 +109,58 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         ) else {
             return false;
         };
-        let cores = self.connections_by_product.entry(product).or_default();
+        let cores = &mut self.connections_by_product.entry(product).or_default().cores;
         let index = cores.iter().position(|subscribers| subscribers.core == connection.core).unwrap_or_else(|| {
             cores.push(CoreSubscribers { core: connection.core, keys: Arc::default() });
             cores.len() - 1
         });
         let keys = Arc::make_mut(&mut cores[index].keys);
         let position = u32::try_from(keys.len()).expect("fewer than 2^32 connections on a core");
-        subscription.insert(Subscription { product, position });
+        subscription.insert(Subscription { product, position, waiting: 0 });
         keys.push(connection.key);
         true
     }
 
     /// Ends one subscription of a connection; returns whether there was one.
     pub fn unsubscribe(&mut self, connection: ConnectionId, product: ProductId) -> bool {
+        self.end(connection, product).is_some()
+    }
+
+    /// Ends one subscription of a connection, if there is one.
+    pub(super) fn end(&mut self, connection: ConnectionId, product: ProductId) -> Option<Ended> {
         let hasher = self.connections_by_product.hasher();
-        let Some(products) = self.products_by_connection.get_mut(&connection) else { return false };
+        let products = self.products_by_connection.get_mut(&connection)?;
         let is_it = |subscription: &Subscription| subscription.product == product;
-        let Ok(entry) = products.find_entry(hasher.hash_one(product), is_it) else { return false };
-        let (Subscription { position, .. }, _) = entry.remove();
+        let entry = products.find_entry(hasher.hash_one(product), is_it).ok()?;
+        let (subscription, _) = entry.remove();
         if products.is_empty() {
             self.products_by_connection.remove(&connection);
         } else if is_nearly_empty(products.len(), products.capacity()) {
             products.shrink_to(2 * products.len(), |subscription| hasher.hash_one(subscription.product));
         }
-        self.forget_subscriber(connection, product, position);
+        let ended = self.forget_subscriber(connection, subscription);
         // A check now and then is enough, and costs nothing that could be measured.
         if self.connections_by_product.len().is_multiple_of(256) {
             self.give_room_back();
         }
-        true
+        Some(ended)
     }
 
     /// Ends up to `max` subscriptions of a connection that is gone; returns their number. To be called until the
     /// connection [is subscribed](Self::is_subscribed) to nothing, with the same `closing` and no subscription in
     /// between.
     pub fn close(&mut self, connection: ConnectionId, closing: &mut Closing, max: usize) -> usize {
+        self.close_with(connection, closing, max, |_, _| {})
+    }
+
+    /// Does the same, and tells of each subscription that it ended, when it is ended.
+    pub(super) fn close_with(
+        &mut self,
+        connection: ConnectionId,
+        closing: &mut Closing,
+        max: usize,
+        mut on_end: impl FnMut(&mut Self, Ended),
+    ) -> usize {
         let Some(products) = self.products_by_connection.get_mut(&connection) else { return 0 };
         let mut ending = std::mem::take(&mut self.ending);
         while ending.len() < max && closing.place < products.num_buckets() {
@@ -124,8 +173,9 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
             self.products_by_connection.remove(&connection);
         }
         let ended = ending.len();
-        for Subscription { product, position } in ending.drain(..) {
-            self.forget_subscriber(connection, product, position);
+        for subscription in ending.drain(..) {
+            let gone = self.forget_subscriber(connection, subscription);
+            on_end(self, gone);
         }
         if ending.capacity() <= ENDING_KEPT {
             self.ending = ending;
@@ -151,10 +201,32 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
     /// Returns the subscribers of a product, core by core: one look-up, and nothing more if there are none.
     #[must_use]
     pub fn subscribers(&self, product: ProductId) -> &[CoreSubscribers] {
-        self.connections_by_product.get(&product).map_or(&[], SmallVec::as_slice)
+        self.connections_by_product.get(&product).map_or(&[], Topic::subscribers)
     }
 
-    /// Returns the number of products that have a subscriber.
+    /// Returns a product that has a subscriber or a value.
+    pub(super) fn topic(&mut self, product: ProductId) -> Option<&mut Topic> {
+        self.connections_by_product.get_mut(&product)
+    }
+
+    /// Returns all products that have a subscriber or a value.
+    pub(super) fn topics(&mut self) -> impl Iterator<Item = (ProductId, &mut Topic)> {
+        self.connections_by_product.iter_mut().map(|(&product, topic)| (product, topic))
+    }
+
+    /// Forgets a product that has no subscribers.
+    pub(super) fn forget(&mut self, product: ProductId) {
+        let topic = self.connections_by_product.remove(&product);
+        debug_assert!(topic.is_none_or(|topic| topic.cores.is_empty()), "nobody is subscribed to it");
+    }
+
+    /// Returns one subscription of a connection, if there is one.
+    pub(super) fn subscription(&mut self, connection: ConnectionId, product: ProductId) -> Option<&mut Subscription> {
+        let hash = self.hash(product);
+        self.products_by_connection.get_mut(&connection)?.find_mut(hash, |it| it.product == product)
+    }
+
+    /// Returns the number of products that have a subscriber or a value.
     #[must_use]
     pub fn products_len(&self) -> usize {
         self.connections_by_product.len()
@@ -177,13 +249,14 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         self.connections_by_product.hasher().hash_one(product)
     }
 
-    /// Takes the subscriber at `position` out of its list, and records the new position of the one that moves there.
-    fn forget_subscriber(&mut self, connection: ConnectionId, product: ProductId, position: u32) {
+    /// Takes a subscriber out of its list, and records the new position of the one that moves there.
+    fn forget_subscriber(&mut self, connection: ConnectionId, subscription: Subscription) -> Ended {
+        let Subscription { product, position, waiting } = subscription;
         let hash = self.hash(product);
         let Entry::Occupied(mut entry) = self.connections_by_product.entry(product) else {
             unreachable!("a subscribed product is in both maps");
         };
-        let cores = entry.get_mut();
+        let Topic { cores, last } = entry.get_mut();
         let index = cores
             .iter()
             .position(|subscribers| subscribers.core == connection.core)
@@ -199,22 +272,25 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
                 .expect("every listed subscriber is in both maps")
                 .position = position;
         }
+        let mut was_last = false;
         if keys.is_empty() {
             cores.swap_remove(index);
-            if cores.is_empty() {
+            was_last = cores.is_empty();
+            if was_last && !last.is_held() {
                 entry.remove();
             }
         } else if keys.capacity() > 64 && keys.len() < keys.capacity() / 4 {
             keys.shrink_to_fit();
         }
+        Ended { product, waiting, was_last }
     }
 
     /// Panics if the two maps disagree.
     #[cfg(test)]
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let mut listed = 0;
-        for (&product, cores) in &self.connections_by_product {
-            assert!(!cores.is_empty());
+        for (&product, Topic { cores, last }) in &self.connections_by_product {
+            assert!(!cores.is_empty() || last.is_held());
             for subscribers in cores {
                 assert!(!subscribers.keys.is_empty());
                 listed += subscribers.keys.len();

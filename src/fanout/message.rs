@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::index::Closing;
-use super::{ConnectionId, Keys, SlotKey};
+use super::{ConnectionId, CoreId, Keys, SlotKey};
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
@@ -149,10 +149,27 @@ pub(super) struct CastPermit {
     pub(super) _units: OwnedSemaphorePermit,
 }
 
+/// An epoch of versions, with its number in this process: what is told of an older one means nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct History {
+    /// 0: none is known.
+    pub(super) number: u32,
+    pub(super) epoch: Option<Epoch>,
+}
+
+/// A time in which every change comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Term {
+    /// 0: none has begun.
+    pub(super) number: u32,
+    pub(super) history: History,
+}
+
 /// A run on its way to its subscribers, with the permits of its changes.
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub(super) run: CastRun,
+    pub(super) history: History,
     pub(super) permits: SmallVec<[CastPermit; 1]>,
 }
 
@@ -162,6 +179,8 @@ pub(super) enum Job {
     /// A command, from its `next` product on; `changed` is how many products before that were new, ended or counted
     /// here.
     Command { command: Command, next: usize, changed: usize },
+    /// Pulls, from the `next` one on; the versions that they know are of the history with this number.
+    Pulls { pulls: Vec<Pull>, next: usize, history: u32 },
     /// The end of all its subscriptions, from this shard of the core on.
     Close { shard: usize, closing: Closing },
 }
@@ -169,6 +188,10 @@ pub(super) enum Job {
 impl Job {
     pub(super) const fn command(command: Command) -> Self {
         Self::Command { command, next: 0, changed: 0 }
+    }
+
+    pub(super) const fn pulls(pulls: Vec<Pull>, history: u32) -> Self {
+        Self::Pulls { pulls, next: 0, history }
     }
 
     pub(super) fn close() -> Self {
@@ -204,8 +227,12 @@ pub(super) enum Message {
     Answers(Vec<Answer>),
     /// To all cores: changes may have been missed.
     Gap,
-    /// To all cores: from here on every change comes, with versions of this epoch.
-    Began(Epoch),
+    /// To all cores: from here on every change comes.
+    Began(Term),
+    /// To all cores: this core has told all that was missed before the term with this number.
+    Healed(CoreId, u32),
+    /// To the connections' core, from one with shards that are in this history.
+    Pulled(History, Vec<(SlotKey, Pulled)>),
     /// To the core that wished for them.
     Loaded(Vec<Loaded>),
     /// To the core itself: some work waits for its next turn.

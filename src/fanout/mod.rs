@@ -9,13 +9,16 @@ mod core;
 mod hub;
 mod idle;
 mod index;
+mod last;
+mod memory;
 mod message;
 mod pace;
 mod run;
+mod shard;
 mod under_way;
 mod work;
 
-pub use self::core::{Core, Subscriber};
+pub use self::core::{Core, LAST_VALUES_BYTES_MAX, Subscriber};
 pub use self::hub::{Hub, Inbox};
 pub use self::idle::{count_idle, idle_time};
 pub use self::index::{Closing, CoreSubscribers, Keys, SubscriptionIndex};

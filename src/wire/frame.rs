@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::websocket::Opcode;
 use crate::model::change::Change;
+use crate::model::product::ProductId;
 
 /// FIN, one bit of the first byte: this frame ends its message.
 const FIN: u8 = 0x80;
@@ -30,6 +31,19 @@ impl Frame {
     pub fn of_change(change: &Change) -> Self {
         const USUAL_JSON_BYTES: usize = 246;
         Self::build(Opcode::Text, USUAL_JSON_BYTES, |buffer| change.write_json(buffer))
+    }
+
+    /// Returns the text frame that says that a product does not exist, and the version of its deletion; 0: not known.
+    #[must_use]
+    pub fn of_absence(product: ProductId, version: u64) -> Self {
+        Self::new(Opcode::Text, format!(r#"{{"absent":[{product}],"versions":[{version}]}}"#).as_bytes())
+    }
+
+    /// Returns the text frame of a row that cannot be read: its id alone, like that of a change that is too large.
+    #[must_use]
+    pub fn of_unreadable(product: ProductId, version: u64) -> Self {
+        let json = format!(r#"{{"action":"SNAPSHOT","version":{version},"product":{{"productId":{product}}}}}"#);
+        Self::new(Opcode::Text, json.as_bytes())
     }
 
     /// Writes the payload behind room for the longest header, then the header right before it: no second copy.
@@ -195,7 +209,7 @@ fn frame_bytes(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
     use crate::model::change::Action;
-    use crate::model::product::{Product, ProductId};
+    use crate::model::product::Product;
 
     #[test]
     fn the_header_is_the_shortest_that_holds_the_length() {
@@ -234,6 +248,14 @@ mod tests {
         let mut json = Vec::new();
         change.write_json(&mut json);
         assert_eq!(Frame::of_change(&change), Frame::new(Opcode::Text, &json));
+    }
+
+    #[test]
+    fn what_is_absent_and_what_cannot_be_read_are_told_by_their_ids() {
+        let product = ProductId::new(7).unwrap();
+        assert_eq!(Frame::of_absence(product, 12), Frame::new(Opcode::Text, br#"{"absent":[7],"versions":[12]}"#));
+        let unreadable = br#"{"action":"SNAPSHOT","version":3,"product":{"productId":7}}"#;
+        assert_eq!(Frame::of_unreadable(product, 3), Frame::new(Opcode::Text, unreadable));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use super::super::index::Closing;
 use super::super::message::{Answer, Command, Job, Message, Operation, Order};
+use super::super::shard::Shard;
 use super::super::{ConnectionId, CoreId, Hub, SlotKey};
 use super::{Core, Outgoing, Subscriber};
 
@@ -25,7 +26,8 @@ impl<S: Subscriber> Core<S> {
 
     /// Returns whether something waits for [`Core::work`].
     pub(in super::super) fn has_work(&self) -> bool {
-        !self.work.is_empty()
+        let is_idle = self.work.is_empty() && self.health.telling.is_empty() && self.rows.is_empty();
+        !is_idle || self.shards.iter().any(Shard::has_to_heal)
     }
 
     /// Begins a turn: does one slice of the waiting work, and sends other cores the messages that are due to them.
@@ -33,13 +35,19 @@ impl<S: Subscriber> Core<S> {
         self.is_turn_asked = true;
         self.at_once_cost = self.slice_cost;
         let mut cost = self.slice_cost;
+        self.take_rows(&mut cost);
+        self.heal(&mut cost);
+        self.tell(&mut cost);
         while cost > JOB_COST
             && let Some((connection, job)) = self.work.take()
         {
             let unfinished = self.carry_on(connection, job, &mut cost);
             self.work.go_on(connection, unfinished);
         }
+        self.flush();
         self.send_waiting();
+        self.tell_if_healed();
+        self.metrics.last_values.set(signed(self.shards.iter().map(Shard::held_bytes).sum()));
         self.is_turn_asked = false;
     }
 
@@ -49,6 +57,7 @@ impl<S: Subscriber> Core<S> {
             Job::Command { command, .. } => {
                 !self.work.has(connection) && JOB_COST + command.products.len() <= self.at_once_cost
             }
+            Job::Pulls { pulls, .. } => !self.work.has(connection) && JOB_COST + pulls.len() <= self.at_once_cost,
             Job::Close { .. } => {
                 // A close undoes all else that waits.
                 if self.work.has(connection) {
@@ -99,7 +108,7 @@ impl<S: Subscriber> Core<S> {
     }
 
     /// Wakes this core for a turn, if none is on its way.
-    fn ask_for_turn(&mut self) {
+    pub(super) fn ask_for_turn(&mut self) {
         if !self.is_turn_asked {
             self.is_turn_asked = true;
             self.hub.send(self.id, Message::Turn);
@@ -112,6 +121,7 @@ impl<S: Subscriber> Core<S> {
         *cost = cost.saturating_sub(JOB_COST);
         match job {
             Job::Command { command, next, changed } => self.carry_on_command(connection, command, next, changed, cost),
+            Job::Pulls { pulls, next, history } => self.carry_on_pulls(connection, pulls, next, history, cost),
             Job::Close { shard, closing } => self.carry_on_close(connection, shard, closing, cost),
         }
     }
@@ -157,9 +167,12 @@ impl<S: Subscriber> Core<S> {
             let shard = &mut self.shards[shard / self.hub.cores()];
             changed += usize::from(match command.operation {
                 Operation::Subscribe => shard.subscribe(connection, product),
-                Operation::Unsubscribe => shard.unsubscribe(connection, product),
+                Operation::Unsubscribe => shard.unsubscribe(connection, product, &mut self.out),
                 Operation::Count => shard.contains(connection, product),
             });
+        }
+        if !self.out.is_empty() {
+            self.pass_on();
         }
         match command.operation {
             Operation::Subscribe => self.metrics.subscriptions.inc_by(signed(changed)),
@@ -211,9 +224,13 @@ impl<S: Subscriber> Core<S> {
 }
 
 impl Outgoing {
+    /// Sends the answers to commands and pulls.
     pub(super) fn send_answers(&mut self, hub: &Hub, core: CoreId) {
         if !self.answers.is_empty() {
             hub.send(core, Message::Answers(std::mem::take(&mut self.answers)));
+        }
+        if !self.pulled.is_empty() {
+            hub.send(core, Message::Pulled(self.history, std::mem::take(&mut self.pulled)));
         }
     }
 }

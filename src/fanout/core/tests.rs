@@ -142,7 +142,7 @@ impl World {
         for core in &self.cores {
             assert!(core.is_empty() && core.work.is_empty() && core.under_way.is_empty());
             for shard in &core.shards {
-                assert_eq!((shard.products_len(), shard.connections_len()), (0, 0));
+                assert_eq!((shard.index().products_len(), shard.index().connections_len()), (0, 0));
             }
         }
     }
@@ -346,7 +346,7 @@ fn a_large_command_and_a_large_close_leave_a_turn_to_others_after_each_slice() {
     let products: Vec<u64> = (0..SLICE_COST as u64 * 10).collect();
     world.command(large, 0, Operation::Subscribe, &products);
     world.work(0);
-    let done = world.cores[0].shards[0].products_len();
+    let done = world.cores[0].shards[0].index().products_len();
     assert!((1..=SLICE_COST).contains(&done), "{done} products in one slice");
     world.command(small, 0, Operation::Subscribe, &[1]);
     world.command(small, 1, Operation::Subscribe, &[2]);
@@ -354,10 +354,10 @@ fn a_large_command_and_a_large_close_leave_a_turn_to_others_after_each_slice() {
     world.settle();
     assert_eq!(world.recorder(large).applied, [(0, products.len())]);
     world.core(0).remove(large.key);
-    let left = world.cores[0].shards[0].products_len();
+    let left = world.cores[0].shards[0].index().products_len();
     assert!((products.len() - SLICE_COST..products.len()).contains(&left), "{left} products after one slice");
     world.settle();
-    assert_eq!(world.cores[0].shards[0].products_len(), 2);
+    assert_eq!(world.cores[0].shards[0].index().products_len(), 2);
 }
 
 #[test]

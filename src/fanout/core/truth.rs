@@ -1,0 +1,283 @@
+//! The truth that a core's shards keep: the answers to pulls, the rows that are read, and the healing after changes may
+//! have been missed.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use super::super::message::{CastRun, Delivery, History, Job, Message, Order, Pull, Pulled, Term};
+use super::super::shard::Shard;
+use super::super::{ConnectionId, CoreId, SlotKey};
+use super::{Core, Subscriber, send_to_others};
+use crate::loader::Wish;
+use crate::model::epoch::Epoch;
+use crate::wire::frame::FrameRun;
+
+/// The cost of telling a connection something, with a system call that writes it.
+const TELL_COST: usize = 16;
+/// The cost of a row that was read, with the answers to those who wait for it.
+const ROW_COST: usize = 4;
+
+/// A core's knowledge of whether all that was missed is told.
+#[derive(Debug)]
+pub(super) struct Health {
+    /// The time in which this core's shards hear every change, or the last such time.
+    pub(super) term: Term,
+    /// True if changes may be missed: the term is over, or none has begun.
+    pub(super) is_lost: bool,
+    /// Of each core: the last term before which it has told all that was missed.
+    pub(super) healed_terms: Vec<u32>,
+    pub(super) is_live: bool,
+    /// The connections that are to be told whether the core is live, and flushed.
+    pub(super) telling: Vec<SlotKey>,
+}
+
+impl Health {
+    pub(super) fn new(cores: usize) -> Self {
+        let (term, healed_terms) = (Term::default(), vec![0; cores]);
+        Self { term, is_lost: true, healed_terms, is_live: false, telling: Vec::new() }
+    }
+}
+
+impl<S: Subscriber> Core<S> {
+    /// Asks for the newest state of products that a connection is subscribed to, after all that it gave before.
+    /// [`Subscriber::pulled`] tells of each once: perhaps before this returns.
+    pub fn pull(&mut self, key: SlotKey, pulls: Vec<Pull>) {
+        if self.seats.contains_key(key) && !pulls.is_empty() {
+            let job = Job::pulls(pulls, self.told.number);
+            self.take_up(Order { connection: self.connection(key), job });
+            self.flush();
+        }
+    }
+
+    /// Returns whether every change that was missed has been pushed to every connection, and none is being missed.
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        self.health.is_live
+    }
+
+    /// Returns the epoch of the versions that are pushed, once it is known.
+    #[must_use]
+    pub const fn epoch(&self) -> Option<Epoch> {
+        self.told.epoch
+    }
+
+    /// Answers pulls of this core's products from the `next` one on, as far as `cost` allows, and gives other cores
+    /// those of theirs; returns the unfinished part of the job.
+    pub(super) fn carry_on_pulls(
+        &mut self,
+        connection: ConnectionId,
+        pulls: Vec<Pull>,
+        next: usize,
+        history: u32,
+        cost: &mut usize,
+    ) -> Option<Job> {
+        let end = pulls.len().min(next.saturating_add(*cost));
+        *cost -= end - next;
+        let (mut is_for_others, own_history) = (false, self.health.term.history.number);
+        for &pull in &pulls[next..end] {
+            let shard = self.hub.shard_of(pull.product);
+            let core = self.hub.core_of(shard);
+            if core == self.id {
+                // A version of another history means nothing.
+                let known = if history == own_history { pull.known } else { 0 };
+                self.shards[shard / self.hub.cores()].pull(connection, Pull { known, ..pull }, &mut self.out);
+            } else {
+                self.outgoing[usize::from(core.0)].pulls.push(pull);
+                is_for_others = true;
+            }
+        }
+        if is_for_others {
+            for outgoing in self.outgoing.iter_mut().filter(|outgoing| !outgoing.pulls.is_empty()) {
+                let job = Job::pulls(std::mem::take(&mut outgoing.pulls), history);
+                outgoing.orders.push(Order { connection, job });
+            }
+            self.ask_for_turn();
+        }
+        self.pass_on();
+        (end < pulls.len()).then_some(Job::Pulls { pulls, next: end, history })
+    }
+
+    /// Passes on what the shards put out: to all subscribers, to those who pulled, and to the loader.
+    pub(super) fn pass_on(&mut self) {
+        let mut out = std::mem::take(&mut self.out);
+        for (product, version, frame) in out.casts.drain(..) {
+            let run = CastRun { product, frames: FrameRun::one(version, frame) };
+            let delivery = Delivery { run, history: self.health.term.history, permits: SmallVec::new() };
+            let subscribers = self.shards[self.hub.shard_of(product) / self.hub.cores()].subscribers(product);
+            let (delivery, own) = send_to_others(delivery, subscribers, self.id, &self.hub, &mut self.outgoing);
+            if let Some(keys) = own {
+                self.deliver(&delivery, &keys);
+            }
+        }
+        for (connection, answer) in out.answers.drain(..) {
+            if connection.core == self.id {
+                self.give(connection.key, answer);
+            } else {
+                let outgoing = &mut self.outgoing[usize::from(connection.core.0)];
+                outgoing.history = self.health.term.history;
+                outgoing.pulled.push((connection.key, answer));
+                self.ask_for_turn();
+            }
+        }
+        if let Some(wishes) = &self.wishes {
+            if !out.wishes.is_empty() {
+                wishes.wish(Wish { core: self.id, products: std::mem::take(&mut out.wishes) });
+            }
+            if std::mem::take(&mut out.has_regressed) {
+                wishes.regressed();
+            }
+        }
+        out.wishes.clear();
+        self.metrics.last_values_evicted.inc_by(std::mem::take(&mut out.evicted));
+        self.out = out;
+    }
+
+    /// Gives a connection an answer of this core's shards.
+    fn give(&mut self, key: SlotKey, answer: Pulled) {
+        let history = self.health.term.history;
+        if history != self.told && !self.turn_to(history) {
+            self.pull_again(key, &answer);
+        } else if let Some(seat) = self.seats.get_mut(key) {
+            seat.subscriber.pulled(answer);
+            self.touch(key);
+        }
+    }
+
+    /// Gives connections the answers of another core's shards.
+    pub(super) fn pulled(&mut self, history: History, answers: Vec<(SlotKey, Pulled)>) {
+        let is_current = history == self.told || self.turn_to(history);
+        for (key, answer) in answers {
+            if !is_current {
+                self.pull_again(key, &answer);
+            } else if let Some(seat) = self.seats.get_mut(key) {
+                seat.subscriber.pulled(answer);
+                self.touch(key);
+            }
+        }
+    }
+
+    /// Repeats a pull whose answer is of an older history than the connection was told.
+    fn pull_again(&mut self, key: SlotKey, answer: &Pulled) {
+        if self.seats.contains_key(key) {
+            let pull = Pull { product: answer.product, known: 0, number: answer.number };
+            self.work.push(self.connection(key), Job::pulls(vec![pull], self.told.number));
+            self.ask_for_turn();
+        }
+    }
+
+    /// Learns of a history from one that is in it; returns whether it is not an older one than the connections were
+    /// told.
+    pub(super) fn turn_to(&mut self, history: History) -> bool {
+        if history.number <= self.told.number {
+            return history.number == self.told.number;
+        }
+        self.told = history;
+        if let Some(epoch) = history.epoch {
+            self.seats.values_mut().for_each(|seat| seat.subscriber.epoch(epoch));
+        }
+        self.health.telling = self.seats.keys().collect();
+        true
+    }
+
+    /// Learns that changes may be missed from here on.
+    pub(super) fn lose(&mut self) {
+        self.health.is_lost = true;
+        self.shards.iter_mut().for_each(Shard::lose);
+        self.set_live(false);
+    }
+
+    /// Learns that every change comes from here on.
+    pub(super) fn begin(&mut self, term: Term) {
+        // The answers of the shards so far are of the history so far.
+        self.send_waiting();
+        self.set_live(false);
+        self.health.is_lost = false;
+        let is_new_epoch = term.history != self.health.term.history;
+        self.health.term = term;
+        self.shards.iter_mut().for_each(|shard| shard.begin(is_new_epoch));
+        self.turn_to(term.history);
+        self.update_live();
+    }
+
+    /// Gives the shards a slice of the rows that were read for them. A row that waits is only older than what was cast
+    /// meanwhile.
+    pub(super) fn take_rows(&mut self, cost: &mut usize) {
+        let taken = self.rows.len().min((*cost / ROW_COST).max(1));
+        for row in self.rows.drain(..taken) {
+            let shard = self.hub.shard_of(row.product) / self.hub.cores();
+            self.shards[shard].loaded(row, &mut self.out);
+        }
+        if taken > 0 {
+            *cost = cost.saturating_sub(taken * ROW_COST);
+            self.metrics.last_values_loaded.inc_by(taken as u64);
+            self.pass_on();
+        }
+        if self.rows.is_empty() {
+            self.rows = VecDeque::new();
+        }
+    }
+
+    /// Learns that a core has told all that was missed before a term.
+    pub(super) fn healed(&mut self, core: CoreId, term: u32) {
+        self.health.healed_terms[usize::from(core.0)] = term;
+        self.update_live();
+    }
+
+    /// Tells all cores, once in a term, that what was missed before it is told.
+    pub(super) fn tell_if_healed(&mut self) {
+        let own = usize::from(self.id.0);
+        if self.health.is_lost
+            || self.health.healed_terms[own] == self.health.term.number
+            || !self.shards.iter().all(Shard::is_healed)
+        {
+            return;
+        }
+        let (core, term) = (self.id, self.health.term.number);
+        self.hub.send_to_all(|| Message::Healed(core, term));
+        self.healed(core, term);
+    }
+
+    /// Has a slice of the products whose changes may have been missed read.
+    pub(super) fn heal(&mut self, cost: &mut usize) {
+        for shard in 0..self.shards.len() {
+            if self.shards[shard].has_to_heal() {
+                let max = (*cost / 2).max(1);
+                let done = self.shards[shard].heal(max, &mut self.out);
+                *cost = cost.saturating_sub(done);
+            }
+        }
+        if !self.out.is_empty() {
+            self.pass_on();
+        }
+    }
+
+    /// Tells a slice of the connections whether the core is live.
+    pub(super) fn tell(&mut self, cost: &mut usize) {
+        let told = self.health.telling.len().min((*cost / TELL_COST).max(1));
+        for key in self.health.telling.split_off(self.health.telling.len() - told) {
+            if let Some(seat) = self.seats.get_mut(key) {
+                seat.subscriber.live(self.health.is_live);
+                self.touch(key);
+            }
+        }
+        *cost = cost.saturating_sub(told * TELL_COST);
+        if told > 0 && self.health.telling.is_empty() {
+            self.health.telling = Vec::new();
+        }
+    }
+
+    fn update_live(&mut self) {
+        self.set_live(
+            !self.health.is_lost && self.health.healed_terms.iter().all(|&term| term == self.health.term.number),
+        );
+    }
+
+    fn set_live(&mut self, is_live: bool) {
+        if is_live != self.health.is_live {
+            self.health.is_live = is_live;
+            self.health.telling = self.seats.keys().collect();
+        }
+        self.hub.set_live(self.id, is_live);
+    }
+}

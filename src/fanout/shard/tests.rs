@@ -1,0 +1,170 @@
+//! Two servers over one database, in a model that knows the truth: streams that lag and break, loaders whose answers come
+//! late, histories that are replaced, and readers that come, go, ask, and resume with what another server told them.
+//!
+//! A reader here does what a session and a client do together: it ignores the changes of a product that it has pulled
+//! until the answer comes, and keeps the version at which a product was gone.
+
+mod reader;
+mod world;
+
+use proptest::prelude::*;
+use slotmap::KeyData;
+
+use self::world::{Limits, Step, World};
+use super::super::{CoreId, SlotKey};
+use super::*;
+use crate::fanout::Pull;
+use crate::fanout::message::{Loaded, LoadedRow};
+use crate::wire::websocket::Opcode;
+
+const PRODUCTS: u64 = 3;
+const SERVERS: usize = 2;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let server = 0..SERVERS;
+    let products = 0..PRODUCTS;
+    let reader = any::<usize>();
+    let step = prop_oneof![
+        10 => (products.clone(), any::<bool>(), 0..8u8).prop_map(|(product, exists, of_eight)| Step::Commit {
+            product,
+            exists,
+            is_whole: of_eight > 0,
+        }),
+        14 => (server.clone(), 1..4usize).prop_map(|(server, events)| Step::Hear(server, events)),
+        6 => server.clone().prop_map(Step::Read),
+        6 => server.clone().prop_map(Step::Notify),
+        6 => server.clone().prop_map(Step::HandOver),
+        2 => server.clone().prop_map(Step::Lose),
+        3 => server.clone().prop_map(Step::Connect),
+        3 => server.clone().prop_map(Step::Begin),
+        4 => server.clone().prop_map(Step::Heal),
+        4 => server.prop_map(Step::Come),
+        5 => (reader, products.clone()).prop_map(|(reader, product)| Step::Subscribe(reader, product)),
+        4 => (reader, products.clone()).prop_map(|(reader, product)| Step::Ask(reader, product)),
+        4 => (reader, products.clone()).prop_map(|(reader, product)| Step::Resume(reader, product)),
+        1 => (reader, products.clone()).prop_map(|(reader, product)| Step::Forge(reader, product)),
+        2 => (reader, products).prop_map(|(reader, product)| Step::Unsubscribe(reader, product)),
+        2 => reader.prop_map(Step::Move),
+        1 => Just(Step::RemoveTombstones),
+        1 => Just(Step::Save),
+        1 => Just(Step::Restore),
+        1 => Just(Step::Renew),
+    ];
+    proptest::collection::vec(step, 0..160)
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let bytes = prop_oneof![Just(0), Just(400), Just(1 << 20)];
+    (bytes, 1..4usize, 1..4usize).prop_map(|(bytes, wishes, rows)| Limits { bytes, wishes, rows })
+}
+
+proptest! {
+    #[test]
+    fn no_reader_is_wrong_for_good(steps in steps(), limits in limits()) {
+        let mut world = World::new(limits);
+        for step in &steps {
+            world.step(step);
+            world.check();
+        }
+        world.settle();
+        world.check_truth();
+    }
+}
+
+fn product(number: u64) -> ProductId {
+    ProductId::new(number).unwrap()
+}
+
+fn connection(number: u32) -> ConnectionId {
+    let key: SlotKey = KeyData::from_ffi(1 << 32 | u64::from(number)).into();
+    ConnectionId { core: CoreId(0), key }
+}
+
+fn frame(bytes: &[u8]) -> Frame {
+    Frame::new(Opcode::Text, bytes)
+}
+
+/// A shard whose source has begun, and on which connection 1 is subscribed to product 1.
+fn shard(bytes_max: usize) -> (Shard, Output) {
+    let mut shard = Shard::new(bytes_max);
+    shard.begin(true);
+    shard.subscribe(connection(1), product(1));
+    (shard, Output::default())
+}
+
+fn cast(shard: &mut Shard, number: u64, version: u64, bytes: usize, out: &mut Output) {
+    let mut frames = smallvec::smallvec![(version, frame(&vec![b'x'; bytes]))];
+    shard.cast(product(number), &mut frames, true, out);
+}
+
+fn pull(known: u64, number: u32) -> Pull {
+    Pull { product: product(1), known, number }
+}
+
+#[test]
+fn a_subscription_that_asks_for_nothing_has_nothing_remembered() {
+    let (mut shard, mut out) = shard(1 << 20);
+    cast(&mut shard, 1, 5, 100, &mut out);
+    assert!(out.is_empty());
+    assert_eq!(shard.held_bytes(), 0);
+    shard.pull(connection(1), pull(5, 1), &mut out);
+    assert_eq!(out.answers.pop().unwrap().1.value, Value::Same, "its version is enough for who knows it");
+    assert!(out.is_empty(), "and nothing is read");
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_told_by_its_id_and_holds_nobody_up() {
+    let (mut shard, mut out) = shard(1 << 20);
+    shard.pull(connection(1), pull(0, 7), &mut out);
+    let (product, number) = out.wishes.pop().unwrap();
+    shard.loaded(Loaded { product, number, row: LoadedRow::Unreadable }, &mut out);
+    let value = Value::Present { version: 0, frame: Frame::of_unreadable(product, 0) };
+    assert_eq!(out.answers, [(connection(1), Pulled { product, number: 7, value })]);
+    assert!(shard.loadings.is_empty());
+}
+
+#[test]
+fn what_nobody_is_subscribed_to_goes_before_what_somebody_is_and_versions_stay() {
+    let (mut shard, mut out) = shard(100_000);
+    for number in 1..=8 {
+        shard.subscribe(connection(1), product(number));
+        shard.pull(connection(1), Pull { product: product(number), known: 0, number: 0 }, &mut out);
+        cast(&mut shard, number, 5, 10_000, &mut out);
+    }
+    for number in [3, 5] {
+        shard.unsubscribe(connection(1), product(number), &mut out);
+    }
+    assert_eq!(out.evicted, 0);
+    for (kept, evicted) in [(61_000, 2), (51_000, 1), (0, 5)] {
+        out.evicted = 0;
+        shard.remember(kept);
+        shard.make_room(&mut out);
+        assert_eq!(out.evicted, evicted, "of those that are more than {kept} bytes");
+        check_memory(&mut shard);
+        assert!(shard.held_bytes() <= kept);
+        assert!(shard.index.topic(product(3)).is_none() && shard.index.topic(product(5)).is_none());
+    }
+    assert_eq!(shard.index.topic(product(1)).unwrap().last.version(), 5);
+}
+
+#[test]
+fn who_comes_and_goes_while_the_store_is_away_leaves_nothing_behind() {
+    let (mut shard, mut out) = shard(0);
+    shard.wishes_max = 10;
+    for number in 0..100_000 {
+        shard.subscribe(connection(2), product(number));
+        shard.pull(connection(2), Pull { product: product(number), known: 0, number: 0 }, &mut out);
+        shard.unsubscribe(connection(2), product(number), &mut out);
+        out.answers.clear();
+    }
+    assert_eq!(out.wishes.len(), 10);
+    assert_eq!(shard.loadings.len(), 10, "only those that the loader has");
+    assert!(shard.to_wish.len() <= 2048, "{}", shard.to_wish.len());
+}
+
+/// Panics if the shard's counts are not the sums of what it has.
+fn check_memory(shard: &mut Shard) {
+    let values = shard.index.topics().filter(|(_, topic)| topic.last.is_held());
+    let values: Vec<_> = values.map(|(_, topic)| (topic.last.held_bytes(), topic.subscribers().is_empty())).collect();
+    shard.memory.check(values.into_iter());
+}

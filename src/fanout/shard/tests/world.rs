@@ -1,0 +1,570 @@
+//! The database, and servers that hear of it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::super::super::message::{Loaded, LoadedRow, Pull, Value};
+use super::reader::Reader;
+use super::*;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    Commit {
+        product: u64,
+        exists: bool,
+        is_whole: bool,
+    },
+    /// A server takes so many events of its stream.
+    Hear(usize, usize),
+    /// A loader begins to read.
+    Read(usize),
+    /// A loader has read, and marks the stream.
+    Notify(usize),
+    /// A loader hands an answer over whose mark was heard.
+    HandOver(usize),
+    Lose(usize),
+    Connect(usize),
+    Begin(usize),
+    Heal(usize),
+    Come(usize),
+    Subscribe(usize, u64),
+    Ask(usize, u64),
+    Resume(usize, u64),
+    /// A reader claims a version that never was.
+    Forge(usize, u64),
+    Unsubscribe(usize, u64),
+    Move(usize),
+    RemoveTombstones,
+    Save,
+    /// The database becomes what it was.
+    Restore,
+    /// The store finds that its history was replaced.
+    Renew,
+}
+
+/// The bytes of values, the wishes at once and the rows of a read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) bytes: usize,
+    pub(super) wishes: usize,
+    pub(super) rows: usize,
+}
+
+/// What a frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Change { version: u64, exists: bool, is_whole: bool },
+    Absent { version: u64 },
+}
+
+impl Content {
+    pub(super) const fn version(self) -> u64 {
+        match self {
+            Self::Change { version, .. } | Self::Absent { version } => version,
+        }
+    }
+
+    pub(super) const fn exists(self) -> bool {
+        matches!(self, Self::Change { exists: true, .. })
+    }
+
+    pub(super) const fn is_whole(self) -> bool {
+        matches!(self, Self::Change { is_whole: true, .. })
+    }
+
+    /// Returns the frame of a change.
+    fn write(version: u64, exists: bool, is_whole: bool) -> Frame {
+        frame(format!("{version} {exists} {is_whole}").as_bytes())
+    }
+
+    pub(super) fn read(frame: &[u8]) -> Self {
+        let text = str::from_utf8(&frame[2..]).unwrap();
+        if let Some(rest) = text.strip_prefix(r#"{"absent":["#) {
+            let version = rest.split(['[', ']']).nth(2).unwrap();
+            return Self::Absent { version: version.parse().unwrap() };
+        }
+        let words: Vec<&str> = text.split(' ').collect();
+        let [version, exists, is_whole] = words[..] else { panic!("{text}") };
+        let (version, exists) = (version.parse().unwrap(), exists.parse().unwrap());
+        Self::Change { version, exists, is_whole: is_whole.parse().unwrap() }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Change { product: u64, version: u64, exists: bool, is_whole: bool },
+    Gap,
+    Began(u32),
+    Barrier(u32),
+}
+
+/// A row, or what is left of it: of a product that is gone, the version of its deletion, 0 where nothing is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Row {
+    version: u64,
+    exists: bool,
+}
+
+#[derive(Debug)]
+struct Reading {
+    rows: Vec<Loaded>,
+    /// The number of its mark, once it is in the stream.
+    barrier: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Lost,
+    /// Changes come, and what was before may be missing.
+    Connected,
+    Begun,
+}
+
+#[derive(Debug)]
+struct Server {
+    shard: Shard,
+    out: Output,
+    source: Source,
+    stream: VecDeque<Event>,
+    /// True if the loader has heard that every change comes.
+    hears: bool,
+    wishes: VecDeque<(ProductId, u32)>,
+    reading: Option<Reading>,
+    /// Answers on their way to the shard.
+    answers: VecDeque<Loaded>,
+    epoch: u32,
+    /// The newest version of each product that the shard was told in this epoch.
+    told: BTreeMap<u64, u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    rows: BTreeMap<u64, Row>,
+    saved: (BTreeMap<u64, Row>, u64),
+    last_version: u64,
+    greatest_version: u64,
+    epoch: u32,
+    /// True from when the history was replaced until that is found.
+    is_replaced: bool,
+    /// The commits so far, by product.
+    commits: Vec<u64>,
+    servers: Vec<Server>,
+    readers: Vec<Reader>,
+    connections: u32,
+    barriers: u32,
+    limits: Limits,
+}
+
+impl World {
+    pub(super) fn new(limits: Limits) -> Self {
+        let server = |_| {
+            let mut shard = Shard::new(limits.bytes);
+            shard.wishes_max = limits.wishes;
+            Server {
+                shard,
+                out: Output::default(),
+                source: Source::Lost,
+                stream: VecDeque::new(),
+                hears: false,
+                wishes: VecDeque::new(),
+                reading: None,
+                answers: VecDeque::new(),
+                epoch: 0,
+                told: BTreeMap::new(),
+            }
+        };
+        Self {
+            rows: BTreeMap::new(),
+            saved: Default::default(),
+            last_version: 0,
+            greatest_version: 0,
+            epoch: 1,
+            is_replaced: false,
+            commits: Vec::new(),
+            servers: (0..SERVERS).map(server).collect(),
+            readers: Vec::new(),
+            connections: 0,
+            barriers: 0,
+            limits,
+        }
+    }
+
+    pub(super) fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Commit { product, exists, is_whole } => self.commit(product, exists, is_whole),
+            Step::Hear(server, events) => self.hear(server, events),
+            Step::Read(server) => self.read(server),
+            Step::Notify(server) => self.notify(server),
+            Step::HandOver(server) => self.hand_over(server),
+            Step::Lose(server) => self.lose(server),
+            Step::Connect(server) => self.connect(server),
+            Step::Begin(server) => self.begin(server),
+            Step::Heal(server) => self.heal(server),
+            Step::Come(server) => {
+                self.connections += 1;
+                self.readers.push(Reader::new(server, self.connections, self.servers[server].epoch));
+            }
+            Step::RemoveTombstones => self.remove_tombstones(),
+            Step::Save => self.saved = (self.rows.clone(), self.last_version),
+            Step::Restore => {
+                (self.rows, self.last_version) = self.saved.clone();
+                self.is_replaced = true;
+            }
+            Step::Renew => self.renew(),
+            _ if self.readers.is_empty() => {}
+            Step::Subscribe(reader, product) => {
+                let reader = reader % self.readers.len();
+                // What another server told it is worth nothing unless it resumes with it.
+                if self.subscribe(reader, product) {
+                    self.readers[reader].shown.remove(&product);
+                }
+            }
+            Step::Ask(reader, product) => self.pull(reader % self.readers.len(), product, |_| 0),
+            Step::Resume(reader, product) => self.pull(reader % self.readers.len(), product, |known| known),
+            Step::Forge(reader, product) => {
+                let reader = reader % self.readers.len();
+                self.readers[reader].has_forged = true;
+                self.pull(reader, product, |_| 1 << 40);
+            }
+            Step::Unsubscribe(reader, product) => self.unsubscribe(reader % self.readers.len(), product),
+            Step::Move(reader) => self.move_reader(reader % self.readers.len()),
+        }
+    }
+
+    fn commit(&mut self, product: u64, exists: bool, is_whole: bool) {
+        let row = self.rows.entry(product).or_default();
+        if !exists && !row.exists {
+            return;
+        }
+        self.last_version += 1;
+        self.greatest_version = self.greatest_version.max(self.last_version);
+        let version = self.last_version;
+        *row = Row { version, exists };
+        self.commits.push(product);
+        for server in self.servers.iter_mut().filter(|server| server.source != Source::Lost) {
+            server.stream.push_back(Event::Change { product, version, exists, is_whole });
+        }
+    }
+
+    fn hear(&mut self, number: usize, events: usize) {
+        for _ in 0..events {
+            let server = &mut self.servers[number];
+            let Some(event) = server.stream.pop_front() else { return };
+            match event {
+                Event::Change { product, .. } => {
+                    let mut changes = vec![event];
+                    // Changes that wait together are joined.
+                    while let Some(&next @ Event::Change { product: other, .. }) = server.stream.front()
+                        && other == product
+                        && changes.len() < events
+                    {
+                        changes.push(next);
+                        server.stream.pop_front();
+                    }
+                    self.cast(number, product, &changes);
+                }
+                Event::Gap => {
+                    server.hears = false;
+                    server.shard.lose();
+                    server.read_again();
+                }
+                Event::Began(epoch) => self.began(number, epoch),
+                Event::Barrier(barrier) => {
+                    if let Some(reading) = server.reading.take_if(|reading| reading.barrier == Some(barrier)) {
+                        server.answers.extend(reading.rows);
+                    }
+                }
+            }
+        }
+    }
+
+    fn cast(&mut self, number: usize, product: u64, changes: &[Event]) {
+        let server = &mut self.servers[number];
+        let (mut frames, mut newest) = (smallvec::SmallVec::new(), (0, true));
+        for &change in changes {
+            let Event::Change { version, exists, is_whole, .. } = change else { unreachable!("they are changes") };
+            frames.push((version, Content::write(version, exists, is_whole)));
+            newest = newest.max((version, is_whole));
+            let told = server.told.entry(product).or_default();
+            *told = version.max(*told);
+        }
+        let product_id = super::product(product);
+        let subscribers = server.shard.cast(product_id, &mut frames, newest.1, &mut server.out);
+        let subscribers: Vec<SlotKey> = subscribers.iter().flat_map(|list| list.keys.iter().copied()).collect();
+        for (_, frame) in frames {
+            self.deliver(number, product, &subscribers, &frame);
+        }
+        self.pass_on(number);
+    }
+
+    fn began(&mut self, number: usize, epoch: u32) {
+        let server = &mut self.servers[number];
+        let is_new = epoch != server.epoch;
+        (server.epoch, server.hears) = (epoch, true);
+        server.read_again();
+        server.shard.begin(is_new);
+        if is_new {
+            server.told.clear();
+            self.readers.iter_mut().filter(|reader| reader.server == number).for_each(|it| it.turn_to(epoch));
+        }
+    }
+
+    fn read(&mut self, number: usize) {
+        let rows_max = self.limits.rows;
+        let server = &mut self.servers[number];
+        if !server.hears || server.reading.is_some() || server.wishes.is_empty() {
+            return;
+        }
+        let wishes = server.wishes.drain(..rows_max.min(server.wishes.len()));
+        let rows = wishes.map(|(product, number)| {
+            let Row { version, exists } = self.rows.get(&product.get()).copied().unwrap_or_default();
+            let row = if exists {
+                LoadedRow::Present { version, frame: Content::write(version, true, true) }
+            } else {
+                LoadedRow::Absent { version }
+            };
+            Loaded { product, number, row }
+        });
+        server.reading = Some(Reading { rows: rows.collect(), barrier: None });
+    }
+
+    fn notify(&mut self, number: usize) {
+        let server = &mut self.servers[number];
+        let Some(reading) = server.reading.as_mut().filter(|reading| reading.barrier.is_none()) else { return };
+        if server.source == Source::Lost {
+            server.read_again();
+            return;
+        }
+        self.barriers += 1;
+        reading.barrier = Some(self.barriers);
+        server.stream.push_back(Event::Barrier(self.barriers));
+    }
+
+    fn hand_over(&mut self, number: usize) {
+        let server = &mut self.servers[number];
+        if let Some(answer) = server.answers.pop_front() {
+            server.shard.loaded(answer, &mut server.out);
+            self.pass_on(number);
+        }
+    }
+
+    fn lose(&mut self, number: usize) {
+        let server = &mut self.servers[number];
+        if server.source == Source::Begun {
+            server.stream.push_back(Event::Gap);
+        }
+        server.source = Source::Lost;
+    }
+
+    fn connect(&mut self, number: usize) {
+        let server = &mut self.servers[number];
+        if server.source == Source::Lost {
+            server.source = Source::Connected;
+        }
+    }
+
+    fn begin(&mut self, number: usize) {
+        let server = &mut self.servers[number];
+        if server.source == Source::Connected {
+            server.source = Source::Begun;
+            server.stream.push_back(Event::Began(self.epoch));
+        }
+    }
+
+    fn heal(&mut self, number: usize) {
+        let server = &mut self.servers[number];
+        server.shard.heal(1, &mut server.out);
+        self.pass_on(number);
+    }
+
+    fn renew(&mut self) {
+        if !self.is_replaced {
+            return;
+        }
+        (self.is_replaced, self.epoch, self.last_version) = (false, self.epoch + 1, self.greatest_version);
+        for server in self.servers.iter_mut().filter(|server| server.source == Source::Begun) {
+            server.stream.push_back(Event::Began(self.epoch));
+        }
+    }
+
+    /// Removes what is left of deleted rows, where no read is on its way that may need it.
+    fn remove_tombstones(&mut self) {
+        let is_quiet = |server: &Server| server.reading.is_none() && server.answers.is_empty();
+        if self.servers.iter().all(|server| is_quiet(server) && server.stream.is_empty()) {
+            self.rows.retain(|_, row| row.exists);
+        }
+    }
+
+    fn subscribe(&mut self, reader: usize, product: u64) -> bool {
+        let reader = &mut self.readers[reader];
+        let server = &mut self.servers[reader.server];
+        let is_new = server.shard.subscribe(connection(reader.connection), super::product(product));
+        assert_eq!(is_new, !reader.subscribed.contains_key(&product));
+        reader.subscribed.entry(product).or_insert(self.commits.len());
+        is_new
+    }
+
+    fn pull(&mut self, reader: usize, product: u64, claim: impl FnOnce(u64) -> u64) {
+        self.subscribe(reader, product);
+        let reader = &mut self.readers[reader];
+        let known = claim(reader.shown.get(&product).map_or(0, |shown| shown.version));
+        let number = reader.pull(product, known);
+        let (server, connection) = (reader.server, connection(reader.connection));
+        let pull = Pull { product: super::product(product), known, number };
+        let Server { shard, out, .. } = &mut self.servers[server];
+        shard.pull(connection, pull, out);
+        self.pass_on(server);
+    }
+
+    fn unsubscribe(&mut self, reader: usize, product: u64) {
+        let reader = &mut self.readers[reader];
+        let is_subscribed = reader.subscribed.remove(&product).is_some();
+        let (number, connection) = (reader.server, connection(reader.connection));
+        // It is not told of what it is not subscribed to, and shows it no more.
+        reader.shown.remove(&product);
+        let server = &mut self.servers[number];
+        assert_eq!(server.shard.unsubscribe(connection, super::product(product), &mut server.out), is_subscribed);
+        self.pass_on(number);
+    }
+
+    fn move_reader(&mut self, reader: usize) {
+        self.connections += 1;
+        let reader = &mut self.readers[reader];
+        let server = &mut self.servers[reader.server];
+        let (mut closing, connection) = (Closing::default(), connection(reader.connection));
+        while server.shard.is_subscribed(connection) {
+            server.shard.close(connection, &mut closing, 1);
+        }
+        let other = (reader.server + 1) % SERVERS;
+        reader.go(other, self.connections, self.servers[other].epoch);
+    }
+
+    /// Gives a change to those of a server's readers that the shard named.
+    fn deliver(&mut self, server: usize, product: u64, subscribers: &[SlotKey], frame: &Frame) {
+        let is_named =
+            |reader: &&mut Reader| reader.server == server && subscribers.contains(&connection(reader.connection).key);
+        let is_in_doubt = self.is_in_doubt(server);
+        for reader in self.readers.iter_mut().filter(is_named) {
+            reader.is_in_doubt = is_in_doubt;
+            reader.cast(product, Content::read(frame));
+        }
+    }
+
+    /// Returns whether the versions that a server tells may be those of a history that was replaced.
+    fn is_in_doubt(&self, server: usize) -> bool {
+        self.is_replaced || self.servers[server].epoch != self.epoch
+    }
+
+    fn pass_on(&mut self, number: usize) {
+        let is_in_doubt = self.is_in_doubt(number);
+        let server = &mut self.servers[number];
+        let out = std::mem::take(&mut server.out);
+        server.wishes.extend(out.wishes);
+        for (product, version, frame) in out.casts {
+            let lists = self.servers[number].shard.subscribers(product);
+            let subscribers: Vec<SlotKey> = lists.iter().flat_map(|list| list.keys.iter().copied()).collect();
+            let content = Content::read(&frame);
+            assert!(content.version() == version || content == Content::Absent { version: 0 });
+            self.deliver(number, product.get(), &subscribers, &frame);
+        }
+        for (to, answer) in out.answers {
+            let product = answer.product.get();
+            let is_it = |reader: &&mut Reader| reader.server == number && connection(reader.connection) == to;
+            let reader = self.readers.iter_mut().find(is_it).expect("who has gone is not answered");
+            if answer.value == Value::Same {
+                let told = self.servers[number].told.get(&product).copied().unwrap_or_default();
+                let claimed = reader.pulls[&answer.number].1;
+                assert!(claimed >= told, "{claimed} is not the newest: {told} was heard");
+            }
+            let is_last = reader.pulling.get(&product) == Some(&answer.number);
+            reader.is_in_doubt = is_in_doubt;
+            reader.answered(product, answer.number, &answer.value);
+            if answer.value == Value::Unreached && is_last {
+                let reader = self.readers.iter().position(|reader| connection(reader.connection) == to);
+                let reader = reader.expect("it is there");
+                let products: Vec<u64> = self.readers[reader].subscribed.keys().copied().collect();
+                for product in products {
+                    self.pull(reader, product, |_| 0);
+                }
+            }
+        }
+        if out.has_regressed {
+            assert!(is_in_doubt, "no history was replaced");
+            self.renew();
+        }
+    }
+
+    pub(super) fn check(&mut self) {
+        for server in &mut self.servers {
+            server.shard.index.check();
+            check_memory(&mut server.shard);
+            let healing = server.shard.loadings.values().filter(|loading| loading.heals).count();
+            assert_eq!(server.shard.healing, healing);
+            let awaited = server.shard.loadings.values().filter(|loading| loading.sent.is_some()).count();
+            assert_eq!(server.shard.awaited, awaited);
+            let reading = server.reading.as_ref().map_or(0, |reading| reading.rows.len());
+            assert_eq!(awaited, server.wishes.len() + reading + server.answers.len(), "one answer for each wish");
+        }
+    }
+
+    /// Lets everything that is on its way arrive, with all sources connected.
+    pub(super) fn settle(&mut self) {
+        self.renew();
+        for server in 0..SERVERS {
+            self.connect(server);
+            self.begin(server);
+        }
+        for _ in 0..10_000 {
+            let is_settled = self.servers.iter().all(Server::is_settled);
+            if is_settled {
+                return;
+            }
+            for server in 0..SERVERS {
+                self.hear(server, 3);
+                self.heal(server);
+                self.read(server);
+                self.notify(server);
+                self.hand_over(server);
+                self.check();
+            }
+        }
+        panic!("it does not come to rest: {:?}", self.servers);
+    }
+
+    /// When everything is settled: each pull has its answer, and every reader shows what is true.
+    pub(super) fn check_truth(&self) {
+        for server in &self.servers {
+            assert!(server.shard.is_healed());
+            assert!(server.shard.loadings.is_empty(), "{:?}", server.shard.loadings);
+        }
+        for reader in &self.readers {
+            assert!(reader.pulls.is_empty(), "no answer: {reader:?}");
+            for (&product, &commits) in &reader.subscribed {
+                let row = self.rows.get(&product).copied().unwrap_or_default();
+                let Some(shown) = reader.shown.get(&product) else {
+                    // Who was told nothing shows nothing.
+                    let is_due = row.exists && self.commits[commits..].contains(&product);
+                    assert!(!is_due, "{product} was never told: {reader:?}");
+                    continue;
+                };
+                assert_eq!(shown.exists, row.exists, "{product} at {row:?}: {reader:?}");
+                if row.exists {
+                    assert_eq!(shown.version, row.version, "{product}: {reader:?}");
+                }
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Puts the wishes of a read that is void back.
+    fn read_again(&mut self) {
+        if let Some(reading) = self.reading.take() {
+            self.wishes.extend(reading.rows.into_iter().map(|Loaded { product, number, .. }| (product, number)));
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let is_read = self.wishes.is_empty() && self.reading.is_none() && self.answers.is_empty();
+        self.stream.is_empty() && is_read && !self.shard.has_to_heal()
+    }
+}
