@@ -2,7 +2,8 @@
 //!
 //! 1. [`trials`]: the attacks, as a table. [`server`]: a server for each, ended with it. [`proxy`]: a slow way to its
 //!    database.
-//! 2. [`probe`]: readers and a steady writer, whose latencies are taken in rounds, with and without the attack in turn.
+//! 2. [`probe`]: readers and a steady writer, whose latencies are taken in rounds: without the attack, with the attack on
+//!    another server of the same kind, and with it on theirs, in turn.
 //! 3. [`attacks`]: the actions of the attackers, on a thread of their own. [`watch`]: the server's memory and threads
 //!    meanwhile.
 //! 4. [`percentiles`] and [`table`]: the results.
@@ -95,49 +96,120 @@ async fn one(args: &NoisyNeighbourArgs, binary: &std::path::Path, trial: &Trial)
     };
     options.extend(proxy.iter().flat_map(|proxy| ["--database-url".to_owned(), proxy.url.clone()]));
     // Its start is awaited on another thread, while the proxy works on this one.
-    let (binary, parent) = (binary.to_owned(), args.directory());
-    let server = tokio::task::spawn_blocking(move || Server::start(&binary, &parent, &options)).await??;
-    let (target, pid) = (Target::plain(server.address, Token::default()), server.pid());
-    let server = Rc::new(RefCell::new(server));
-    if matches!(trial.kind, Kind::ListsSlowly | Kind::ListsWithoutWindow) {
-        attacks::write_rows(&target).await.context("write the rows that are listed")?;
-    }
-    let watch = Watch::start(&server, args.memory_max_mib * 1024);
-    let measured = measure(args, trial, &target, pid, &watch).await;
+    let start = |binary: PathBuf, parent: PathBuf, options: Vec<String>| {
+        tokio::task::spawn_blocking(move || Server::start(&binary, &parent, &options))
+    };
+    let twin = if trial.has_twin() && proxy.is_none() {
+        Some(start(binary.to_owned(), args.directory(), options.clone()).await??)
+    } else {
+        None
+    };
+    let server = start(binary.to_owned(), args.directory(), options).await??;
+    let scene = Scene::of(args, trial, server, twin);
+    let measured = scene.measure().await;
     // A server that has ended is the reason of whatever else failed.
-    server.borrow_mut().check().with_context(|| watch.text())?;
-    let (without, with, memory) = measured?;
-    Ok(Row::new(trial, cores, proxy.is_some(), &without, &with, memory))
+    scene.check()?;
+    let (rounds, memory) = measured?;
+    Ok(Row::new(trial, cores, proxy.is_some(), &rounds, memory))
 }
 
-/// Rounds without and with the attack in turn, and the server's memory.
-async fn measure(
-    args: &NoisyNeighbourArgs,
-    trial: &Trial,
-    target: &Target,
-    pid: u32,
-    watch: &Watch,
-) -> anyhow::Result<(Rounds, Rounds, table::Memory)> {
-    let probe = Probe::open(target, args.readers, args.rate).await?;
-    sleep(WARM_UP).await;
-    let rss_before_kib = rss_kib(&[pid])?;
-    let (mut without, mut with) = (Rounds::default(), Rounds::default());
-    for _ in 0..args.rounds {
-        without.add(&probe, pid, args.seconds, None).await?;
-        let attack = Attack::start(trial.kind, target.clone(), trial.clients).await?;
-        let seconds = args.seconds.max(trial.seconds_min);
-        with.add(&probe, pid, seconds, Some(&attack)).await?;
-        with.done_in_all += attack.tally.done();
-        with.cut += attack.tally.cut();
-        attack.stop()?;
-        probe.round(RECOVERY_SECONDS).await;
+/// A server that is watched.
+struct Watched {
+    server: Rc<RefCell<Server>>,
+    target: Target,
+    watch: Watch,
+}
+
+impl Watched {
+    fn of(server: Server, rss_max_kib: u64) -> Self {
+        let target = Target::plain(server.address, Token::default());
+        let server = Rc::new(RefCell::new(server));
+        let watch = Watch::start(&server, rss_max_kib);
+        Self { server, target, watch }
     }
-    sleep(Duration::from_secs_f64(args.settle)).await;
-    let memory = table::Memory { before_kib: rss_before_kib, most: watch.most(), after_kib: rss_kib(&[pid])? };
-    Ok((without, with, memory))
+
+    fn check(&self) -> anyhow::Result<()> {
+        self.server.borrow_mut().check().with_context(|| self.watch.text())
+    }
+}
+
+/// One trial, ready to be measured.
+struct Scene<'a> {
+    args: &'a NoisyNeighbourArgs,
+    trial: &'a Trial,
+    server: Watched,
+    /// Another server of the same kind, without readers. An attack on it takes as much of the processors as one on the
+    /// readers' server, and nothing else of theirs.
+    twin: Option<Watched>,
+}
+
+impl<'a> Scene<'a> {
+    fn of(args: &'a NoisyNeighbourArgs, trial: &'a Trial, server: Server, twin: Option<Server>) -> Self {
+        let watched = |server| Watched::of(server, args.memory_max_mib * 1024);
+        Self { args, trial, server: watched(server), twin: twin.map(watched) }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        self.server.check()?;
+        self.twin.as_ref().map_or(Ok(()), |twin| twin.check().context("the other server"))
+    }
+
+    /// Measures rounds without and with the attack in turn, and the server's memory.
+    async fn measure(&self) -> anyhow::Result<(Measured, table::Memory)> {
+        if matches!(self.trial.kind, Kind::ListsSlowly | Kind::ListsWithoutWindow) {
+            attacks::write_rows(&self.server.target).await.context("write the rows that are listed")?;
+        }
+        if let Some(twin) = &self.twin {
+            probe::write_once(&twin.target).await.context("write the product of the other server")?;
+        }
+        let pid = self.server.server.borrow().pid();
+        let probe = Probe::open(&self.server.target, self.args.readers, self.args.rate).await?;
+        sleep(WARM_UP).await;
+        let before_kib = rss_kib(&[pid])?;
+        let mut measured = Measured::default();
+        for _ in 0..self.args.rounds {
+            measured.without.add(&probe, pid, self.args.seconds, None).await?;
+            if let Some(twin) = &self.twin {
+                let beside = measured.beside.get_or_insert_default();
+                beside.add_attacked(&probe, pid, self.args.seconds, self.trial, &twin.target).await?;
+            }
+            let seconds = self.args.seconds.max(self.trial.seconds_min);
+            measured.with.add_attacked(&probe, pid, seconds, self.trial, &self.server.target).await?;
+        }
+        sleep(Duration::from_secs_f64(self.args.settle)).await;
+        let memory = table::Memory { before_kib, most: self.server.watch.most(), after_kib: rss_kib(&[pid])? };
+        Ok((measured, memory))
+    }
+}
+
+/// The rounds of a trial.
+#[derive(Default)]
+struct Measured {
+    without: Rounds,
+    /// With the attack on the other server, if there is one.
+    beside: Option<Rounds>,
+    with: Rounds,
 }
 
 impl Rounds {
+    /// Adds a round with the attack on `target`.
+    async fn add_attacked(
+        &mut self,
+        probe: &Probe,
+        pid: u32,
+        seconds: f64,
+        trial: &Trial,
+        target: &Target,
+    ) -> anyhow::Result<()> {
+        let attack = Attack::start(trial.kind, target.clone(), trial.clients).await?;
+        self.add(probe, pid, seconds, Some(&attack)).await?;
+        self.done_in_all += attack.tally.done();
+        self.cut += attack.tally.cut();
+        attack.stop()?;
+        probe.round(RECOVERY_SECONDS).await;
+        Ok(())
+    }
+
     async fn add(&mut self, probe: &Probe, pid: u32, seconds: f64, attack: Option<&Attack>) -> anyhow::Result<()> {
         let done = || attack.map_or(0, |attack| attack.tally.done());
         let (began, cpu, done_before) = (Instant::now(), Cpu::of(&[pid])?, done());

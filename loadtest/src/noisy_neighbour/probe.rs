@@ -40,6 +40,14 @@ pub(super) struct Probe {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// Writes the product once, on a server that has no readers.
+pub(super) async fn write_once(server: &Target) -> anyhow::Result<()> {
+    let message = Message { product: PRODUCT, version: 0, due_ns: 0 };
+    let request = Peer::Rowcast.publish_request(&message, 0, &server.token);
+    Http::connect(server).await?.request(&request).await?;
+    Ok(())
+}
+
 /// Everything that came, as times of the run: when a change was due, and when it was there.
 #[derive(Default)]
 struct Seen {

@@ -6,18 +6,19 @@ use std::fs;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::Rounds;
 use super::percentiles::Percentiles;
 use super::probe::Round;
 use super::trials::{AttackName, Trial};
 use super::watch::Most;
+use super::{Measured, Rounds};
 use crate::cli::NoisyNeighbourArgs;
 
 /// The head of the table, in Markdown.
 pub(super) const HEAD: &str = "\
-| attack | cores | delivery without: p50 / p95 / p99 / max, ms | delivery with the attack | write with: p50 / p99 (without) \
+| attack | cores | delivery without: p50 / p95 / p99 / max, ms | with the attack on another server \
+| with the attack | write with: p50 / p99 (without) \
 | RSS before → most → after, MiB | threads | done/s, server CPU and time of each | cut | load |
-|---|---|---|---|---|---|---|---|---|---|
+|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 /// Everything that was measured.
@@ -76,6 +77,8 @@ pub(super) struct Row {
     /// The server had its data in Postgres, 10 ms away.
     is_on_postgres: bool,
     without: Others,
+    /// With the attack on another server of the same kind: the part that the processors cost.
+    beside: Option<Others>,
     with: Others,
     rss_before_kib: u64,
     rss_most_kib: u64,
@@ -102,13 +105,13 @@ impl Row {
         trial: &Trial,
         cores: u16,
         is_on_postgres: bool,
-        without: &Rounds,
-        with: &Rounds,
+        Measured { without, beside, with }: &Measured,
         memory: Memory,
     ) -> Self {
         let cpu_without_us = without.cpu_us / without.seconds * with.seconds;
         let each = |us: f64| us / with.done.max(1) as f64;
-        let failures = || with.each.iter().chain(&without.each).flat_map(|round| &round.failures);
+        let all = || [without, with].into_iter().chain(beside);
+        let failures = || all().flat_map(|rounds| &rounds.each).flat_map(|round| &round.failures);
         let load_average = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Self {
             attack: trial.name,
@@ -117,6 +120,7 @@ impl Row {
             cores,
             is_on_postgres,
             without: Others::of(without),
+            beside: beside.as_ref().map(Others::of),
             with: Others::of(with),
             rss_before_kib: memory.before_kib,
             rss_most_kib: memory.most.rss_kib,
@@ -139,7 +143,8 @@ impl Row {
         let postgres = if self.is_on_postgres { ", Postgres" } else { "" };
         let mib = |kib: u64| kib as f64 / 1024.0;
         let mut line = format!("| {title}{postgres} | {cores} ");
-        let _ = write!(line, "| {} | {} ", self.without.delivery.text(), self.with.delivery.text());
+        let beside = self.beside.as_ref().map_or_else(|| "–".to_owned(), |beside| beside.delivery.text());
+        let _ = write!(line, "| {} | {beside} | {} ", self.without.delivery.text(), self.with.delivery.text());
         let (with, without) = (&self.with.write, &self.without.write);
         let ms = |us: f64| format!("{:.1}", us / 1000.0);
         let _ = write!(line, "| {} / {} ", ms(with.p50_us), ms(with.p99_us));
@@ -153,12 +158,13 @@ impl Row {
     }
 
     fn faults(&self, text: &mut String) {
-        let missing = self.with.missing + self.without.missing;
+        let sum =
+            |of: fn(&Others) -> u64| [&self.without, &self.with].into_iter().chain(&self.beside).map(of).sum::<u64>();
+        let (missing, skipped) = (sum(|others| others.missing), sum(|others| others.skipped));
         if missing > 0 {
             let _ = writeln!(text, "\n{missing} deliveries had not come after 10 s, and count as 10 s\n");
         }
-        if self.with.skipped + self.without.skipped > 0 {
-            let skipped = self.with.skipped + self.without.skipped;
+        if skipped > 0 {
             let _ = writeln!(text, "\n{skipped} deliveries gave way to newer ones, and do not count\n");
         }
         if let Some(first) = &self.first_failure {

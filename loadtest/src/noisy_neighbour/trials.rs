@@ -77,6 +77,11 @@ impl Trial {
         Self { name, kind, cores, clients, what, options: &[], seconds_min: 0.0 }
     }
 
+    /// Returns true if the attack is made on another server too. Lists take a gigabyte of disk on each.
+    pub(super) const fn has_twin(&self) -> bool {
+        !matches!(self.kind, Kind::ListsSlowly | Kind::ListsWithoutWindow)
+    }
+
     const fn with_options(mut self, options: &'static [&'static str]) -> Self {
         self.options = options;
         self
