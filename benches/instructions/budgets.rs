@@ -23,7 +23,7 @@ pub(crate) const BROADCAST_ALONE: u64 = 628_899;
 /// 64 changes that wait together, to 1,000 subscribers: 64,000 deliveries.
 pub(crate) const BROADCAST_BURST: u64 = 736_145;
 /// 64 frames into a send queue and out of it.
-pub(crate) const SEND_QUEUE_PUSH_AND_TAKE: u64 = 15_390;
+pub(crate) const SEND_QUEUE_PUSH_AND_TAKE: u64 = 15_018;
 /// 1,000 frames that replace older ones of their products, of which there are 512.
 pub(crate) const SEND_QUEUE_CONFLATE: u64 = 450_106;
 /// 1,000 frames that the oldest make room for.

@@ -146,6 +146,9 @@ impl Hub {
 
     /// Returns the shard that owns a product's subscriptions.
     pub(super) fn shard_of(&self, product: ProductId) -> usize {
+        if self.0.shards == 1 {
+            return 0;
+        }
         let mut hasher = self.0.shard_hash;
         hasher.write_u64(product.get());
         // The upper 32 bits of a product of two such numbers: below the number of shards, without a division.

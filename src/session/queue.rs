@@ -107,19 +107,18 @@ impl SendQueue {
 
     /// Adds a change, and makes room for it by the policy if there is none.
     pub fn push(&mut self, product: ProductId, version: u64, frame: Frame, limits: &SendQueueLimits) -> Pushed {
-        let run = FrameRun::one(version, frame);
+        if self.conflating.is_none() && self.has_room_for(1, frame.len(), limits) {
+            self.push_back(product, 1, FrameRun::one(version, frame));
+            return Pushed::Queued;
+        }
         let skipped = match limits.policy {
-            _ if self.conflating.is_none() && self.has_room_for(1, run.len(), limits) => {
-                self.push_back(product, run);
-                return Pushed::Queued;
-            }
             SlowConsumerPolicy::Disconnect => return Pushed::Overflow,
             SlowConsumerPolicy::Drop => {
-                let skipped = self.make_room(run.len(), limits);
-                self.push_back(product, run);
+                let skipped = self.make_room(frame.len(), limits);
+                self.push_back(product, 1, FrameRun::one(version, frame));
                 skipped
             }
-            SlowConsumerPolicy::Conflate => self.conflate(product, run, limits),
+            SlowConsumerPolicy::Conflate => self.conflate(product, version, frame, limits),
         };
         self.skipped += skipped;
         if skipped == 0 { Pushed::Queued } else { Pushed::Skipped(skipped) }
@@ -127,9 +126,10 @@ impl SendQueue {
 
     /// Adds changes of one product at once, if they have room without the policy; returns whether they had.
     pub fn push_run(&mut self, product: ProductId, run: &FrameRun, limits: &SendQueueLimits) -> bool {
-        let has_room = self.conflating.is_none() && self.has_room_for(run.frames(), run.len(), limits);
+        let frames = run.frames();
+        let has_room = self.conflating.is_none() && self.has_room_for(frames, run.len(), limits);
         if has_room {
-            self.push_back(product, run.clone());
+            self.push_back(product, frames, run.clone());
         }
         has_room
     }
@@ -149,14 +149,17 @@ impl SendQueue {
 
     /// Fills `slices` with the bytes to send, in order, and returns the number of slices that it used.
     pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let first = self.partial.iter().chain(&self.control).map(|frame| &**frame);
-        let waiting = first.chain(self.changes.iter().map(|waiting| &*waiting.run));
-        let mut used = 0;
-        for (slice, bytes) in slices.iter_mut().zip(waiting) {
-            *slice = IoSlice::new(bytes);
-            used += 1;
+        let room = slices.len();
+        let mut free = slices.iter_mut();
+        // Two loops rather than one over a chain: it is a third of the instructions where one change waits.
+        for (frame, slice) in self.partial.iter().chain(&self.control).zip(free.by_ref()) {
+            *slice = IoSlice::new(frame);
         }
-        used
+        for waiting in &self.changes {
+            let Some(slice) = free.next() else { break };
+            *slice = IoSlice::new(&waiting.run);
+        }
+        room - free.len()
     }
 
     /// Removes the first `sent` bytes, which the socket took, and returns the number of changes that left the queue
@@ -173,7 +176,7 @@ impl SendQueue {
                 && front.run.len() <= sent
             {
                 sent -= front.run.len();
-                self.pop_front();
+                drop(self.pop_front());
                 continue;
             }
             let frame = (self.partial.take())
@@ -234,13 +237,14 @@ impl SendQueue {
         is_let_in_alone || fits
     }
 
-    fn conflate(&mut self, product: ProductId, run: FrameRun, limits: &SendQueueLimits) -> u64 {
+    fn conflate(&mut self, product: ProductId, version: u64, frame: Frame, limits: &SendQueueLimits) -> u64 {
         let mut skipped = self.start_conflating();
         let conflating = self.conflating.as_ref().expect("it was started");
         if let Some(&number) = conflating.numbers_by_product.get(&product) {
             let index = usize::try_from(number - conflating.front_number).expect("the queue fits in memory");
-            self.changes_bytes = self.changes_bytes - self.changes[index].run.len() + run.len();
-            self.changes[index].run = run;
+            let waiting = &mut self.changes[index];
+            self.changes_bytes = self.changes_bytes - waiting.run.len() + frame.len();
+            waiting.run = FrameRun::one(version, frame);
             skipped += 1;
             while self.changes_bytes > limits.bytes_max && self.changes.len() > 1 {
                 self.pop_front();
@@ -248,12 +252,12 @@ impl SendQueue {
             }
             return skipped;
         }
-        skipped += self.make_room(run.len(), limits);
+        skipped += self.make_room(frame.len(), limits);
         let place = self.changes.len() as u64;
         if let Some(conflating) = &mut self.conflating {
             conflating.numbers_by_product.insert(product, conflating.front_number + place);
         }
-        self.push_back(product, run);
+        self.push_back(product, 1, FrameRun::one(version, frame));
         skipped
     }
 
@@ -266,7 +270,7 @@ impl SendQueue {
         let mut numbers_by_product: HashMap<ProductId, u64> = HashMap::with_capacity(self.changes.len());
         let mut kept: VecDeque<Waiting> = VecDeque::with_capacity(self.changes.len());
         for Waiting { product, run } in self.changes.drain(..) {
-            let newest = Waiting { product, run: run.last() };
+            let newest = Waiting { product, run: run.into_last() };
             let next = kept.len() as u64;
             let place = usize::try_from(*numbers_by_product.entry(product).or_insert(next));
             match kept.get_mut(place.expect("the queue fits in memory")) {
@@ -290,8 +294,8 @@ impl SendQueue {
         skipped
     }
 
-    fn push_back(&mut self, product: ProductId, run: FrameRun) {
-        self.changes_frames += run.frames();
+    fn push_back(&mut self, product: ProductId, frames: usize, run: FrameRun) {
+        self.changes_frames += frames;
         self.changes_bytes += run.len();
         self.changes.push_back(Waiting { product, run });
     }
@@ -308,6 +312,7 @@ impl SendQueue {
         Some(frame)
     }
 
+    #[inline]
     fn pop_front(&mut self) -> Option<Waiting> {
         let waiting = self.changes.pop_front()?;
         self.changes_frames -= waiting.run.frames();

@@ -172,9 +172,9 @@ impl FrameRun {
 
     /// Returns the last frame with its version, in a buffer of its own, so that keeping it does not keep the whole run.
     #[must_use]
-    pub fn last(&self) -> Self {
+    pub fn into_last(self) -> Self {
         if self.frames() == 1 {
-            return self.clone();
+            return self;
         }
         let mut rest = &self.bytes[..];
         for _ in 1..self.frames() {
@@ -272,7 +272,7 @@ mod tests {
         let run = FrameRun::join(&frames);
         let joined: Vec<u8> = frames.iter().flat_map(|(_, frame)| frame.to_vec()).collect();
         assert_eq!((run.frames(), &*run), (6, &*joined));
-        assert_eq!(run.last(), FrameRun::one(15, frames[5].1.clone()));
+        assert_eq!(run.clone().into_last(), FrameRun::one(15, frames[5].1.clone()));
         let mut rest = Some(run);
         for (place, frame) in frames.iter().enumerate() {
             let run = rest.unwrap();
