@@ -380,8 +380,11 @@ impl Session {
         }
     }
 
+    /// Takes the peer's close frame; a second one means nothing (RFC 6455, §5.5.1).
     fn peer_closed(&mut self, code: Option<u16>, given: &Given<'_>, effects: &mut Effects) {
-        self.peer_closed = true;
+        if std::mem::replace(&mut self.peer_closed, true) {
+            return;
+        }
         let reason = CloseReason::Peer(code);
         if self.phase == Phase::Open && self.commands.is_some() {
             self.queue.discard_changes();

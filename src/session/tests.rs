@@ -461,6 +461,20 @@ fn memory_of_commands_is_bounded_by_their_ids() {
 }
 
 #[test]
+fn a_second_close_of_the_peer_takes_no_answer_away() {
+    let mut world = World::new(SlowConsumerPolicy::Drop, 0);
+    let products = ProductId::new(1).into_iter().collect();
+    let command = Command { reply: Some(ReplyId::Unsigned(7)), operation: Operation::Unsubscribe, products };
+    world.on(Event::Command(Ok(command)));
+    world.on(Event::PeerClosed(None));
+    world.on(Event::PeerClosed(None));
+    world.settle();
+    let (frames, rest) = frames(&world.taken);
+    let kinds: Vec<u8> = frames.iter().map(|frame| frame.first).collect();
+    assert_eq!((kinds, rest), (vec![0x81, 0x88], 0), "the answer and the close");
+}
+
+#[test]
 fn a_burst_that_overflows_a_queue_closes_it_and_nothing_of_it_follows() {
     let mut world = World::new(SlowConsumerPolicy::Disconnect, 0);
     world.room = 10;
