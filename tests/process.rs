@@ -63,7 +63,7 @@ impl Running {
         Self { address: address.parse().unwrap(), child, greeting }
     }
 
-    /// Where it only sends everybody on to https, as it says in its second line.
+    /// Returns the address that only sends everybody on to https, as its second line says.
     pub(crate) async fn redirect(&mut self) -> std::net::SocketAddr {
         let mut line = String::new();
         patiently(self.greeting.read_line(&mut line)).await.unwrap();

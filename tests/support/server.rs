@@ -38,13 +38,13 @@ pub(crate) const AMPLE_QUEUES: [&str; 8] = [
 /// A server that tests talk to over real sockets. It stops when it is dropped.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
-    /// Where it only sends everybody on to https.
+    /// The address that only sends everybody on to https.
     pub(crate) redirect: Option<SocketAddr>,
-    /// How requests reach it, where it speaks TLS.
+    /// The client for requests to a server that speaks TLS.
     tls: Option<TlsClient>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<Ended, Failure>>>,
-    /// What its products are read from.
+    /// The store of its products.
     pub(crate) store: Store,
     data_dir: Option<TempDir>,
 }
@@ -117,20 +117,23 @@ impl TestServer {
         self.stop = None;
     }
 
-    /// How it stopped.
+    /// Stops it, and returns the outcome.
     pub(crate) async fn ended(mut self) -> Ended {
         self.begin_stop();
         self.outcome().await.expect("no part of it fails")
     }
 
-    /// Why it ended without being stopped.
+    /// Returns the reason for an end without a stop.
     pub(crate) async fn failure(mut self) -> Failure {
         self.outcome().await.expect_err("a part of it fails")
     }
 
     async fn outcome(&mut self) -> Result<Ended, Failure> {
         let thread = self.thread.take().expect("it ends once");
-        patiently(tokio::task::spawn_blocking(move || thread.join())).await.unwrap().expect("the server does not panic")
+        let (ended, outcome) = oneshot::channel();
+        // On no thread of the runtime, which would wait for a server that hangs.
+        thread::spawn(move || ended.send(thread.join()));
+        patiently(outcome).await.unwrap().expect("the server does not panic")
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
@@ -161,7 +164,7 @@ impl TestServer {
         Http::connect(self.address).await.request_with(method, path, headers, body).await
     }
 
-    /// What the server answers to a handshake with these headers that it refuses.
+    /// Returns the answer to a handshake with these headers that is refused.
     pub(crate) async fn refused_handshake(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         let upgrade = [
             ("connection", "upgrade"),
