@@ -2,19 +2,23 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::support::http2::{Http2, StreamSocket};
 use crate::support::patiently;
 use crate::support::server::{TestServer, product_json};
+use crate::support::socket::{client_frame, server_frame};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
 const SETTINGS: u8 = 0x4;
 const PING: u8 = 0x6;
 const GOAWAY: u8 = 0x7;
+const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
@@ -31,6 +35,20 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame.extend_from_slice(&stream.to_be_bytes());
     frame.extend_from_slice(payload);
     frame
+}
+
+/// An extended CONNECT for a WebSocket (RFC 8441, §5), in literals of HPACK.
+fn websocket() -> Vec<u8> {
+    let headers = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":path", "/websocket"),
+        (":authority", "localhost"),
+        ("sec-websocket-version", "13"),
+    ];
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    headers.iter().flat_map(|(name, value)| [&[0][..], &text(name), &text(value)].concat()).collect()
 }
 
 /// Frames for the streams that a client may open: 1, 3, 5 …
@@ -81,7 +99,8 @@ async fn flood(address: SocketAddr, bytes: Vec<u8>) -> Option<u32> {
 
 /// A server with one core, and somebody who is there before the floods and after them.
 async fn with_a_bystander() -> (TestServer, Http2, StreamSocket) {
-    let server = TestServer::embedded(&["--cores", "1", "--http2-max-streams", "100"]).await;
+    let server =
+        TestServer::embedded(&["--cores", "1", "--http2-max-streams", "100", "--commands-per-second", "0"]).await;
     let mut http2 = Http2::connect(server.address).await;
     let mut socket = http2.websocket().await;
     socket.subscribe([1]).await;
@@ -109,6 +128,16 @@ async fn floods_end_their_own_connection() {
             }),
         ),
         ("too many streams", each(50_000, |stream| frame(HEADERS, END_HEADERS, stream, GET))),
+        (
+            "pings in WebSockets",
+            // With room for all pongs.
+            frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 24).to_be_bytes())
+                .into_iter()
+                .chain(each(16, |stream| frame(HEADERS, END_HEADERS, stream, &websocket())))
+                // As many as the window of each stream has room for.
+                .chain(each(16, |stream| frame(DATA, 0, stream, &client_frame(0x89, b"")).repeat(5000)))
+                .collect(),
+        ),
         (
             "headers without an end",
             [frame(HEADERS, 0, 1, GET), frame(CONTINUATION, 0, 1, &long_header(16_000)).repeat(1000)].concat(),
@@ -150,4 +179,64 @@ async fn a_head_above_the_limit_is_refused_and_the_connection_goes_on() {
     let response = http2.send(request, None).await;
     assert_eq!(patiently(response).await.unwrap().status(), 431);
     assert_eq!(http2.request("GET", "/healthz", None).await.status, 200);
+}
+
+/// A client that opens the windows again after each DATA frame, as far as it took of them.
+struct Fast {
+    reading: BufReader<OwnedReadHalf>,
+    writing: OwnedWriteHalf,
+    updates: usize,
+}
+
+impl Fast {
+    /// Opens WebSockets on so many streams, each subscribed to product 1.
+    async fn open(address: SocketAddr, streams: u32) -> Self {
+        let (reading, mut writing) = patiently(TcpStream::connect(address)).await.unwrap().into_split();
+        let subscribe = client_frame(0x81, br#"{"command":"subscribe","productIDs":[1],"id":1}"#);
+        let opening = each(streams, |stream| {
+            [frame(HEADERS, END_HEADERS, stream, &websocket()), frame(DATA, 0, stream, &subscribe)].concat()
+        });
+        writing.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, b""), &opening].concat()).await.unwrap();
+        let mut client = Self { reading: BufReader::new(reading), writing, updates: 0 };
+        for _ in 0..streams {
+            assert!(client.message().await.starts_with(br#"{"reply":1,"ok":true"#));
+        }
+        client
+    }
+
+    /// The next message of any stream.
+    async fn message(&mut self) -> Vec<u8> {
+        loop {
+            let mut head = [0; 9];
+            patiently(self.reading.read_exact(&mut head)).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            patiently(self.reading.read_exact(&mut payload)).await.unwrap();
+            assert_ne!(head[3], GOAWAY, "{payload:?} after {} updates", self.updates);
+            if head[3] == DATA {
+                let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+                let update = |stream| frame(WINDOW_UPDATE, 0, stream, &length.to_be_bytes());
+                self.writing.write_all(&[update(stream), update(0)].concat()).await.unwrap();
+                self.updates += 2;
+                return server_frame(&payload).expect("a message in each DATA frame").1;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fast_reader_of_small_changes_is_no_flood() {
+    const STREAMS: u32 = 50;
+    let (server, mut http2, mut socket) = with_a_bystander().await;
+    let mut fast = Fast::open(server.address, STREAMS).await;
+    // More updates than may come without what was sent.
+    while fast.updates < 2 * 16_384 {
+        let version = http2.request("PUT", "/products/1", Some(&product_json(1, 1))).await.version();
+        for _ in 0..STREAMS {
+            let change: serde_json::Value = serde_json::from_slice(&fast.message().await).unwrap();
+            assert_eq!(change["version"], version);
+        }
+        assert_eq!(socket.next().await["version"], version);
+    }
+    assert_eq!(server.metric("rowcast_refused_total{limit=\"http2_flood\"}").await, 0);
 }

@@ -11,6 +11,8 @@ use crate::support::socket::{Socket, client_frame};
 
 const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8A;
 
 /// Reads changes until this version: how many came, and how many the server says were skipped.
 async fn account(socket: &mut StreamSocket, last: u64) -> (u64, u64) {
@@ -69,6 +71,31 @@ async fn a_command_may_come_in_any_pieces() {
     let large = json!({"command": "subscribe", "productIDs": ids, "id": 2}).to_string();
     socket.write_frame(TEXT, large.as_bytes());
     assert_eq!(socket.next().await, json!({"reply": 2, "ok": true, "subscribed": 30_000}));
+}
+
+#[tokio::test]
+async fn pings_are_answered_in_their_order_between_changes() {
+    const PINGS: u32 = 500;
+    let server = TestServer::embedded(&["--cores", "1"]).await;
+    let mut http2 = Http2::connect(server.address).await;
+    let mut socket = http2.websocket().await;
+    socket.subscribe([1]).await;
+    let mut other = http2.websocket().await;
+    other.subscribe([1]).await;
+    for number in 0..PINGS {
+        socket.write_frame(PING, &number.to_be_bytes());
+    }
+    let version = http2.request("PUT", "/products/1", Some(&product_json(1, 1))).await.version();
+    assert_eq!(other.next().await["version"], version);
+    let (mut pongs, mut changes) = (Vec::new(), 0);
+    while pongs.len() < PINGS as usize || changes == 0 {
+        match socket.read_frame().await.unwrap() {
+            (PONG, number) => pongs.push(u32::from_be_bytes(number.try_into().unwrap())),
+            (TEXT, _) => changes += 1,
+            (first, _) => panic!("{first:#x}"),
+        }
+    }
+    assert_eq!((pongs, changes), ((0..PINGS).collect(), 1));
 }
 
 #[tokio::test]
