@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{MIB, forget_peak, peak_bytes, resident_bytes};
+use super::{MIB, forget_peak, peak_bytes, resident_bytes, size};
 use crate::process::Running;
 use crate::support::http2::{Http2, request};
 use crate::support::patiently;
@@ -112,7 +112,7 @@ async fn all_bodies_together_have_a_budget_which_is_given_back() {
     let reply = patiently(full).await;
     assert_eq!(reply.header("retry-after"), "2", "{reply:?}");
     drop(fillers);
-    // Whether a body ends, is reset or goes with its connection, it gives back what it held.
+    // A body gives back what it held, also if it is reset or goes with its connection.
     let (_, mut first) = connections.remove(0);
     for (_, stream) in &mut first {
         stream.send_reset(h2::Reason::CANCEL);
@@ -145,8 +145,7 @@ async fn all_bodies_together_have_a_budget_which_is_given_back() {
 
 #[tokio::test]
 async fn a_body_in_many_pieces_costs_what_it_has() {
-    const BODIES: usize = 8;
-    const BYTES: usize = MIB / 16;
+    let (bodies, bytes) = (size(8, 40), size(MIB / 16, MIB));
     let dir = tempfile::tempdir().unwrap();
     let mut server = Running::start(dir.path(), &["--cores", "1", "--body-timeout-seconds", "600"]).await;
     server.ignore_log();
@@ -154,13 +153,13 @@ async fn a_body_in_many_pieces_costs_what_it_has() {
         "PUT /products/1 HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
     let before = resident_bytes(&server);
     forget_peak(&server);
-    let sending: Vec<_> = (0..BODIES)
+    let sending: Vec<_> = (0..bodies)
         .map(|_| {
             let address = server.address;
             tokio::spawn(async move {
                 let mut stream = TcpStream::connect(address).await.unwrap();
                 stream.write_all(head.as_bytes()).await.unwrap();
-                stream.write_all("1\r\n{\r\n".repeat(BYTES).as_bytes()).await.unwrap();
+                stream.write_all("1\r\n{\r\n".repeat(bytes).as_bytes()).await.unwrap();
                 stream
             })
         })
@@ -177,5 +176,5 @@ async fn a_body_in_many_pieces_costs_what_it_has() {
     }
     let cost = peak_bytes(&server).saturating_sub(before);
     // Twice the bodies, and some for the sockets.
-    assert!(cost <= 2 * BODIES * BYTES + 4 * MIB, "{} KiB", cost / 1024);
+    assert!(cost <= 2 * bodies * bytes + 4 * MIB, "{} KiB", cost / 1024);
 }

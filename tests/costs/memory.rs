@@ -1,4 +1,4 @@
-//! What readers made the server hold goes back to the system when they have gone.
+//! Memory that readers made the server hold goes back to the system when they have gone.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::patiently;
 use crate::support::server::Http;
 use crate::support::socket::Socket;
 
-/// What one command of at most 256 KiB names.
+/// The products that one command of at most 256 KiB names.
 const PRODUCTS_IN_A_COMMAND: u64 = 25_000;
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn readers_of_as_many_products_as_they_may_leave_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let mut server = Running::start(directory.path(), &["--cores", "2"]).await;
     server.ignore_log();
-    // What is mapped with the first reader stays: code, and the tables that every server has.
+    // Some memory is mapped with the first reader and stays: code, and the tables that every server has.
     drop(open_readers(&server, 1, 1000).await);
     until_gone(&server).await;
     let before = resident_bytes(&server);

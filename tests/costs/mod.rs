@@ -1,10 +1,16 @@
-//! What strangers may cost: memory of a server process at its limits, against what it may be.
+//! The memory that strangers cost a server process at its limits, against bounds. With `ROWCAST_COSTS=long`, as
+//! many and as large as the limits allow, which takes minutes; otherwise a part of it.
 
 mod answers;
 mod bodies;
 mod memory;
 
 use crate::process::Running;
+
+/// Returns the size of a test: the second only in a long run.
+pub(crate) fn size(short: usize, long: usize) -> usize {
+    if std::env::var("ROWCAST_COSTS").is_ok_and(|extent| extent == "long") { long } else { short }
+}
 
 pub(crate) const MIB: usize = 1024 * 1024;
 
@@ -13,7 +19,7 @@ pub(crate) fn peak_bytes(server: &Running) -> usize {
     status_bytes(server, "VmHWM:")
 }
 
-/// What a process has in memory, in bytes.
+/// The memory that a process has, in bytes.
 pub(crate) fn resident_bytes(server: &Running) -> usize {
     status_bytes(server, "VmRSS:")
 }
