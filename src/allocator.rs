@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::fanout::idle_time;
 
-/// How often a thread looks whether it rests.
+/// The interval at which a thread looks at its rest.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Has this thread give its free memory back in each second of which it rests the better half, for ever. A busy thread

@@ -1,4 +1,4 @@
-//! What the operating system allows this process.
+//! The limit of open files that the operating system sets this process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -48,7 +48,7 @@ pub fn say_at_the_end(sentence: &dyn std::fmt::Display) {
 
 /// Writes to standard output what it takes at once; whoever started this may have closed it, or read nothing.
 pub fn greet(text: &str) {
-    // What is said there can be found out otherwise.
+    // Its content can be found out otherwise.
     let _ = write_at_once(io::stdout().as_fd(), text.as_bytes());
 }
 

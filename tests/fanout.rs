@@ -215,8 +215,8 @@ async fn versions_grow_while_subscribers_come_and_go() {
     server.until_metric("rowcast_subscriptions", 0).await;
 }
 
-/// What 499 readers got of 40 changes, each read by all of them before the next is written, and whether the 500th
-/// lost any.
+/// Writes 40 changes, each read by 499 readers before the next is written; returns the versions that each reader got,
+/// and true if the 500th lost any.
 async fn arrivals(with_a_stalled_reader: bool) -> (Vec<Vec<u64>>, bool) {
     let server = TestServer::embedded(&["--cores", "2", "--send-queue-frames", "16"]).await;
     let mut stalled = Socket::over(narrow(server.address).await).await;

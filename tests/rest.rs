@@ -340,7 +340,7 @@ async fn a_precondition_of_a_product_that_is_not_there(server: TestServer) {
     for method in WRITES {
         for value in ["*", "\"1\""] {
             let reply = write_if(&server, method, "if-match", value).await;
-            // What would be 404 without the precondition is 404 with it.
+            // A product that is not there is 404 with a precondition as without.
             let status = if matches!(method, "PUT" | "POST") { 412 } else { 404 };
             is_problem(&reply, status, "product 1");
         }

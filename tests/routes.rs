@@ -117,7 +117,7 @@ async fn a_body_that_nobody_asks_for_is_not_waited_for_on_http_1() {
     for _ in 0..2 {
         assert_eq!(http.request("POST", "/nothing", Some(&body)).await.status, 404);
     }
-    // Who waits to be asked for the body is not asked.
+    // A client that waits to be asked for the body is not asked.
     let head = "POST /products HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 10\r\n\r\n";
     let answer = exchange(server.address, head.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 401 ") && !answer.contains("100 "), "{answer}");
@@ -133,7 +133,7 @@ async fn a_body_that_nobody_asks_for_is_not_waited_for_on_http_2() {
         // The client may stop sending (RFC 9113, §8.1).
         let ended = patiently(std::future::poll_fn(|cx| stream.poll_reset(cx))).await;
         assert_eq!(ended.unwrap(), Reason::NO_ERROR, "{method} {path}");
-        // What it has sent meanwhile is thrown away.
+        // Bytes that it has sent meanwhile are thrown away.
         let _ = stream.send_data(Bytes::from_static(b"late"), false);
     }
     assert_eq!(http2.request("GET", "/healthz", None).await.status, 200, "the connection goes on");

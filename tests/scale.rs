@@ -34,7 +34,7 @@ fn scattered(number: u64) -> u64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31) % PRODUCTS
 }
 
-/// What every socket received, in order.
+/// The messages that every socket received, in order.
 struct Readers {
     received_by_socket: Vec<mpsc::Receiver<Written>>,
     count: Arc<AtomicUsize>,

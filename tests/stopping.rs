@@ -1,4 +1,4 @@
-//! How a server stops: whom it sends away, in which order, and what it finishes first.
+//! The stop of a server: the order in which it sends its readers away, and the work that it finishes first.
 
 use std::net::SocketAddr;
 
@@ -44,7 +44,7 @@ impl InFlight {
     }
 }
 
-/// What comes until the server closes.
+/// Reads everything that comes until the server closes.
 async fn rest_of(mut stream: TcpStream) -> String {
     let mut answer = String::new();
     patiently(stream.read_to_string(&mut answer)).await.unwrap();
@@ -55,13 +55,13 @@ async fn until_refused(address: SocketAddr) {
     patiently(async { while TcpStream::connect(address).await.is_ok() {} }).await;
 }
 
-/// Whether a WebSocket of this number got a change, or was closed.
+/// A change or a close at the WebSocket of this number.
 enum Event {
     Change(usize),
     Closed(usize, u64),
 }
 
-/// Tells what becomes of a socket, until it is closed.
+/// Tells the events of a socket, until it is closed.
 async fn watch(number: usize, mut socket: Socket, events: mpsc::Sender<Event>) {
     let mut hint = None;
     loop {

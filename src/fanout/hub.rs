@@ -173,7 +173,7 @@ mod tests {
 
     const SHARDS: usize = 8;
 
-    /// How many of these products each shard has.
+    /// Counts the products of each shard.
     fn products_by_shard(hub: &Hub, products: impl IntoIterator<Item = ProductId>) -> [usize; SHARDS] {
         let mut products_by_shard = [0; SHARDS];
         for product in products {

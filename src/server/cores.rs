@@ -137,7 +137,7 @@ impl CoreStart {
         shutdown.closing.cancelled().await;
         connections.close_all().await;
         carriers.close();
-        // What carried WebSockets has its last words to send; a client that does not take them is left.
+        // Connections that carried WebSockets have last words to send; a client that does not take them is left.
         let _ = timeout(CARRIERS_TIMEOUT, carriers.wait()).await;
         connections.cut()
     }

@@ -41,7 +41,7 @@ enum Step {
     Gone,
 }
 
-/// What closes a session at once.
+/// The causes that close a session at once.
 #[derive(Clone, Copy, Debug)]
 enum Cause {
     Restart,
@@ -95,13 +95,13 @@ struct World {
     asked: BTreeSet<u64>,
     version: u64,
     skipped: u64,
-    /// How many bytes the socket had taken when the session began to close.
+    /// The bytes that the socket had taken when the session began to close.
     closed_at: Option<usize>,
     ended: Option<CloseReason>,
     /// The seconds in which the peer closed, and in which the session began to.
     peer_closed_at: Option<Second>,
     closed_in: Option<Second>,
-    /// Whether the socket has failed, and whether the session was ended by its deadline.
+    /// True if the socket has failed; true if the session was ended by its deadline.
     is_gone: bool,
     is_cut: bool,
 }
@@ -174,7 +174,7 @@ impl World {
         assert!(self.with_shards.len() <= COMMANDS_MAX);
     }
 
-    /// What a thin shell does when it writes.
+    /// Writes as a thin shell does.
     fn flush(&mut self) {
         while !self.session.is_blocked() && self.session.ended().is_none() && self.session.has_output() {
             let mut slices = [IoSlice::new(&[]); 3];
@@ -222,7 +222,7 @@ impl World {
         }
     }
 
-    /// What the reader's command is answered, if commands are carried out one after the other.
+    /// The answer to the reader's command, if commands are carried out one after the other.
     fn expect_answer(&mut self, operation: Operation, products: &[ProductId], number: usize) {
         let wanted: BTreeSet<u64> = self.asked.iter().copied().chain(products.iter().map(|id| id.get())).collect();
         let is_refused = operation == Operation::Subscribe && wanted.len() > SUBSCRIPTIONS_MAX;
@@ -257,7 +257,7 @@ impl World {
                     let operation = if subscribe { Operation::Subscribe } else { Operation::Unsubscribe };
                     let products: Vec<ProductId> = products.into_iter().filter_map(ProductId::new).collect();
                     let number = self.answers.len();
-                    // What comes behind a close is ignored.
+                    // Input behind a close is ignored.
                     if !self.session.is_closing() {
                         self.expect_answer(operation, &products, number);
                     }
@@ -441,7 +441,7 @@ proptest! {
         world.settle();
         world.check_step();
         check_taken(&world);
-        // Whatever closes ends, at the deadline if not before.
+        // Every session that closes ends, at the deadline if not before.
         if world.closed_at.is_some() {
             world.pass(CLOSE_SECONDS_MAX + 1);
             prop_assert!(world.session.ended().is_some());

@@ -1,4 +1,4 @@
-//! What is no token, or not one for this server.
+//! Texts that are no token, and tokens that are not for this server.
 
 use serde_json::{Value, json};
 

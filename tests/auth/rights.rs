@@ -1,4 +1,4 @@
-//! What a token lets its bearer read and write.
+//! The rights of a token: the products that its bearer may read and write.
 
 use serde_json::{Value, json};
 

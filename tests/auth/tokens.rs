@@ -21,7 +21,7 @@ pub(super) fn key_file(name: &str) -> String {
     format!("{}/tests/auth/keys/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Who makes tokens: a private key, and the algorithm that its headers name.
+/// A maker of tokens: a private key, and the algorithm that its headers name.
 pub(crate) struct Issuer {
     pub(super) algorithm: &'static str,
     key: SigningKey,

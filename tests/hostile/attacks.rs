@@ -1,4 +1,4 @@
-//! What a stranger may do to a port: each [`Attack`] is one visit, of bounded length, chosen and coloured by [`Dice`].
+//! The attacks of a stranger on a port: each [`Attack`] is one visit, of bounded length, chosen and coloured by [`Dice`].
 
 use std::io;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use crate::support::socket::{RawSocket, client_frame};
 
 const TEXT: u8 = 0x81;
 const PING: u8 = 0x89;
-/// How long a visitor waits for what the server says to it.
+/// The time for which a visitor waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(200);
 const UPGRADE: &[u8] = b"GET /websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -80,7 +80,7 @@ pub(super) enum Attack {
 }
 
 impl Attack {
-    /// What can be done to a port that speaks this.
+    /// Returns the attacks on a port that speaks this.
     pub(super) const fn all(speaks: &Speaks) -> &'static [Self] {
         let most = match speaks {
             Speaks::Redirects => Self::Http2Frames,
@@ -108,7 +108,7 @@ impl Attack {
         Self::BrokenTls,
     ];
 
-    /// What it is called where visits are counted.
+    /// Returns its name in the count of visits.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Noise => "noise",

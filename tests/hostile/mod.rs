@@ -24,10 +24,10 @@ use crate::support::tls::Certificate;
 
 /// Products that change; each good socket is subscribed to two of them.
 const PRODUCTS: u64 = 10;
-/// What the last change of a product says, so that a reader knows it for the last.
+/// The mark of the last change of a product, by which a reader knows it.
 const LAST: i64 = -1;
 
-/// How much of it.
+/// The extent of a run.
 struct Extent {
     first_wave: Duration,
     duration: Duration,
@@ -171,7 +171,7 @@ async fn check_readers(readers: JoinSet<Reader>, written: &Versions) -> (usize, 
     (received, sockets)
 }
 
-/// Who changes the products, through REST like everybody.
+/// Changes the products, through REST like everybody.
 struct Writer {
     http: Http,
     versions: Versions,
@@ -207,7 +207,7 @@ impl Writer {
     }
 }
 
-/// How often each attack was made, at each kind of port.
+/// The count of each attack, at each kind of port.
 type VisitsByAttack = BTreeMap<(&'static str, &'static str), u64>;
 
 /// Strangers who come again and again until the end, each to one port and with dice of its own.

@@ -1,4 +1,4 @@
-//! Where strangers and the good come to: a [`Port`] of the server, and the [`Line`]s to it.
+//! The address of strangers and of the good: a [`Port`] of the server, and the [`Line`]s to it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ pub(super) struct Port {
     pub(super) speaks: Speaks,
 }
 
-/// What a port speaks.
+/// The protocol of a port.
 #[derive(Clone)]
 pub(super) enum Speaks {
     /// Just enough HTTP to send everybody on to https.
@@ -34,7 +34,7 @@ pub(super) enum Speaks {
 }
 
 impl Speaks {
-    /// What it is called where visits are counted.
+    /// Returns its name in the count of visits.
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Redirects => "redirect",
@@ -80,7 +80,7 @@ impl Port {
         Ok(Box::new(stream))
     }
 
-    /// How a client begins that means well.
+    /// Returns the first bytes of a client that means well.
     pub(super) fn client_hello(&self) -> Vec<u8> {
         let Speaks::Tls(client) = &self.speaks else { panic!("the port speaks no TLS") };
         let name = ServerName::try_from("localhost").expect("a name");

@@ -10,7 +10,7 @@ use crate::support::http2::{Http2, extended_connect, reply, request, roomy};
 use crate::support::patiently;
 use crate::support::server::{Reply, TestServer, product_json};
 
-/// What does not depend on the version of HTTP, or on when it was asked.
+/// The parts of an answer that depend neither on the version of HTTP nor on the time.
 fn essence(reply: &Reply) -> (u16, Vec<String>, String) {
     let names = ["content-type", "content-length", "cache-control", "x-content-type-options", "allow", "etag", "link"];
     let headers = names.map(|name| format!("{name}: {}", reply.header(name)));

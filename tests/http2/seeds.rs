@@ -1,4 +1,4 @@
-//! What the fuzz target of HTTP/2 starts from: connections of the h2 crate's client, as it sent them.
+//! The seeds of the fuzz target of HTTP/2: connections of the h2 crate's client, as it sent them.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use crate::support::http2::{Http2, roomy};
 use crate::support::patiently;
 use crate::support::server::{TestServer, product_json};
 
-/// What stands before the first frame (RFC 9113, §3.4), which the target does not read from its input.
+/// The preface (RFC 9113, §3.4), which the target does not read from its input.
 const PREFACE_BYTES: usize = 24;
 /// The target's first byte: what follows are the bytes as they are sent, or frames as the target describes them, of which
 /// each is sent when the server has dealt with the one before.

@@ -1,4 +1,4 @@
-//! What one WebSocket may send.
+//! The bounds on what one WebSocket sends.
 
 use serde_json::json;
 

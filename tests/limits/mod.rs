@@ -1,4 +1,4 @@
-//! Every limit: what who meets it is told, that it is counted, and that nobody else is disturbed.
+//! Every limit: a client that meets it is told so, it is counted, and nobody else is disturbed.
 
 mod answers;
 mod descriptors;

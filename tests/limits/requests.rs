@@ -1,4 +1,4 @@
-//! How large a request may be, and how slow.
+//! The bounds on the size and the pace of a request.
 
 use super::refused;
 use crate::support::server::{TestServer, exchange, product_json};

@@ -1,4 +1,4 @@
-//! How many sockets and WebSockets there may be, in all, from one address and in one second.
+//! The bounds on sockets and WebSockets, in all, from one address and in one second.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -61,7 +61,7 @@ async fn one_address_does_not_take_the_websockets_of_others() {
     Socket::connect(server.address).await;
 }
 
-/// What is sent to a socket that is closed before it asks.
+/// The answer to a socket that is closed before it asks.
 async fn turned_away(mut stream: TcpStream) -> String {
     let mut answer = String::new();
     patiently(stream.read_to_string(&mut answer)).await.unwrap();

@@ -92,7 +92,7 @@ async fn a_server_that_is_behind_is_not_taken_for_a_dead_connection() {
     let insert =
         format!("INSERT INTO products SELECT n, repeat('m', 5000), '', 6, '' FROM generate_series(1, {count}) n");
     client.batch_execute(&insert).await.unwrap();
-    // What is tested is that nothing happens while this passes: no gap comes between the changes.
+    // Nothing is to happen while this passes: no gap comes between the changes.
     sleep(VIGILANT.silence_max * 2).await;
     for number in 1..=count {
         assert_eq!(changes.next().await.product_id.get(), number as u64);
@@ -150,7 +150,7 @@ async fn a_tombstone_stays_while_an_insert_may_need_it_and_no_longer() {
 
     terminate_listeners(&client).await;
     until(&client, "SELECT horizon IS NOT NULL FROM product_tombstones WHERE product_id = 1").await;
-    // What the second call marks tells that it has been there.
+    // The mark of the second call tells that it has been there.
     client.batch_execute(&format!("{}; DELETE FROM products", insert_sql(2))).await.unwrap();
     terminate_listeners(&client).await;
     until(&client, "SELECT horizon IS NOT NULL FROM product_tombstones WHERE product_id = 2").await;

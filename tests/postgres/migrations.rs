@@ -1,4 +1,4 @@
-//! What a database goes through when servers start.
+//! The migrations of a database when servers start.
 
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::{MIGRATIONS, MigrateError, Migration, apply, migrate};

@@ -29,7 +29,7 @@ use tokio_postgres::Client;
 
 use crate::support::postgres::{Cluster, Database};
 
-/// What turns a hang into a failure.
+/// The time after which a hang is a failure.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Vigilant enough for a test to see it.

@@ -9,7 +9,7 @@ use super::{Fixture, id, insert_sql, json, macbook};
 
 const KIB: usize = 1024;
 
-/// What [`rowcast`] itself would encode.
+/// The message that [`rowcast`] itself would encode.
 fn expected(action: Action, version: u64, product: &Product) -> String {
     json(&Change::of_row(action, version, product.clone()))
 }

@@ -33,7 +33,7 @@ async fn race(fixture: &mut Fixture, then: &[&str], second: &str, changes: usize
     seen.into_iter().skip(2).map(|(action, _)| action).collect()
 }
 
-/// What the sessions that begin from now on do their transactions at.
+/// Sets the isolation of the transactions in sessions that begin from here on.
 async fn isolate_by_default(client: &Client, level: &str) {
     let name: String = client.query_one("SELECT current_database()", &[]).await.unwrap().get(0);
     let alter = format!("ALTER DATABASE {name} SET default_transaction_isolation = '{level}'");

@@ -1,4 +1,4 @@
-//! What the database's owner forbids, as a writer is told it.
+//! The rules of the database's owner, as a writer is told them.
 
 use crate::support::postgres::{Cluster, Database};
 use crate::support::server::{Reply, TestServer, product_json};

@@ -1,4 +1,4 @@
-//! What the store answers, and that it is what subscribers are told.
+//! The answers of the store, which are what subscribers are told.
 
 use rowcast::model::product::{Product, ProductPatch};
 use rowcast::store::{Page, Precondition, Put, StoreError, Versioned};

@@ -32,7 +32,7 @@ impl Authority {
     }
 }
 
-/// What came of connecting: `Ok` with whether the connection is encrypted, or the error.
+/// The outcome of connecting: `Ok(true)` for an encrypted connection, `Ok(false)` for a plain one, or the error.
 async fn outcome(cluster: &Cluster, host: &str, options: &str) -> Result<bool, String> {
     let port = cluster.port();
     let url = format!("postgres://postgres@{host}:{port}/postgres?application_name=tls-test&{options}");

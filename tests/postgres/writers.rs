@@ -127,7 +127,7 @@ async fn a_writer_needs_no_right_but_those_on_products() {
         .await
         .unwrap();
     let writer = crate::support::postgres::connect(&database.url_as("plain_writer")).await;
-    // What the triggers use cannot be replaced by a writer's own.
+    // The functions of the triggers cannot be replaced by a writer's own.
     writer
         .batch_execute(
             "CREATE TEMPORARY TABLE product_tombstones (product_id bigint PRIMARY KEY, version bigint, horizon xid8); \
@@ -153,7 +153,7 @@ async fn what_the_triggers_of_others_write_is_told_in_order() {
     let Fixture { database, mut changes, .. } = Fixture::new().await;
     let client = database.connect().await;
     client.batch_execute(&format!("{}; {}", insert_sql(1), insert_sql(2))).await.unwrap();
-    // Whatever is done to either product, product 2 gets a unit more, twice at most.
+    // Each change of either product gives product 2 a unit more, twice at most.
     client
         .batch_execute(
             "CREATE FUNCTION add_unit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \

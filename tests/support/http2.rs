@@ -131,7 +131,7 @@ impl Http2 {
         self.connection.abort();
     }
 
-    /// How the connection ended.
+    /// Waits for the end of the connection, and returns its outcome.
     pub(crate) async fn ended(self) -> Result<(), h2::Error> {
         drop(self.sender);
         match patiently(self.connection).await.expect("the client does not panic") {

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! The parts that tests share.
 
 pub(crate) mod http2;
 pub(crate) mod pgbouncer;

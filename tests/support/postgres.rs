@@ -37,7 +37,7 @@ pub(crate) struct Cluster {
     keeper: Mutex<Option<Child>>,
 }
 
-/// How a cluster speaks TLS.
+/// The encryption of a cluster.
 pub(crate) struct ServerTls {
     /// The server's certificate, PEM.
     pub(crate) certificate: String,
@@ -173,12 +173,12 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Where it is, for its owner.
+    /// Returns its URL, for its owner.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where it is, for another user.
+    /// Returns its URL, for another user.
     pub(crate) fn url_as(&self, user: &str) -> String {
         self.url.replacen("postgres@", &format!("{user}@"), 1)
     }

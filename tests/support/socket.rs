@@ -21,7 +21,7 @@ pub(crate) struct Socket {
     socket: FragmentCollector<TokioIo<Upgraded>>,
 }
 
-/// What a client reads.
+/// A message, or the end, as a client reads it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Read {
     Message(Value),
@@ -100,7 +100,7 @@ impl Socket {
         }
     }
 
-    /// What comes until the server closes, and the code that it closes with.
+    /// Reads until the server closes; returns the messages, and the code that it closes with.
     pub(crate) async fn until_closed(&mut self) -> (Vec<Value>, u16) {
         let mut messages = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! What is not TLS, stops in the middle of it, or breaks it.
+//! Bytes that are not TLS, stop in the middle of it, or break it.
 
 use std::sync::Arc;
 
@@ -182,7 +182,7 @@ async fn half_a_message_of_tls_itself_stops_neither_reading_nor_writing() {
         let mut header = [0; 5];
         patiently(tcp.read_exact(&mut header)).await.unwrap();
         assert_eq!(header[..3], [23, 3, 3], "a change goes out");
-        // What comes between the halves is against the rules, and is the end of this connection alone.
+        // Bytes between the halves are against the rules, and are the end of this connection alone.
         tcp.write_all(&records.write(CONTENTS, &subscribe)).await.unwrap();
         patiently(tcp.read_to_end(&mut Vec::new())).await.ok();
         server.until_metric("rowcast_subscriptions", 0).await;

@@ -1,4 +1,4 @@
-//! How connections end.
+//! The end of connections.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

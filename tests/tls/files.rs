@@ -145,7 +145,7 @@ async fn a_key_or_certificate_in_another_form_is_named_with_the_command_that_con
         assert!(code == 1 && parts.iter().all(|part| error.contains(part)), "{parts:?} are not in {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
-    // What the sentence says helps.
+    // The advice of the sentence helps.
     let plain = path("plain.pem");
     openssl(&["pkey", "-in", &old, "-passin", "pass:hunter2", "-out", &plain]).await;
     fs::copy(&plain, key).unwrap();

@@ -26,7 +26,7 @@ async fn every_request_is_sent_to_https_with_its_method() {
         assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
         assert!(answer.contains(&format!("\r\nlocation: https://localhost:{port}{path}\r\n")), "{answer}");
     }
-    // Where it leads, there is the answer.
+    // The answer is at the address to which it leads.
     assert_eq!(server.get("/products?limit=5").await.status, 200);
 }
 

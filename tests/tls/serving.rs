@@ -61,7 +61,7 @@ async fn sessions_are_resumed_in_both_versions() {
             let wanted = if connection == 0 { HandshakeKind::Full } else { HandshakeKind::Resumed };
             assert_eq!(kind, Some(wanted), "{version:?}");
             resumed += u64::from(connection > 0);
-            // What the server answers comes after its tickets.
+            // The answer of the server comes after its tickets.
             assert_eq!(Http::over(stream).await.request("GET", "/healthz", None).await.status, 200);
         }
     }

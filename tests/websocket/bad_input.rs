@@ -10,7 +10,7 @@ const PING: u8 = 0x89;
 const PONG: u8 = 0x8A;
 const CLOSE: u8 = 0x88;
 
-/// What the server does about these bytes: the messages that it sends, and the code that it closes with.
+/// Sends these bytes; returns the messages of the server, and the code that it closes with.
 async fn answers(server: &TestServer, pieces: &[&[u8]]) -> (Vec<Value>, u16) {
     let mut socket = RawSocket::connect(server.address, b"").await;
     for piece in pieces {

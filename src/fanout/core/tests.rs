@@ -129,7 +129,7 @@ impl World {
         self.core(connection.core.0).command(connection.key, Command { number, operation, products });
     }
 
-    /// What the shards say that a connection subscribed to.
+    /// The products to which a connection is subscribed, as the shards have them.
     fn subscribed(&self, connection: ConnectionId) -> BTreeSet<u64> {
         let is_in_a_shard = |&number: &u64| {
             let mut shards = self.cores.iter().flat_map(|core| &core.shards);
@@ -179,13 +179,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..120)
 }
 
-/// What is known of an open connection.
+/// The expectations of an open connection.
 #[derive(Debug)]
 struct Known {
     connection: ConnectionId,
     /// Its subscriptions once its commands are carried out.
     subscribed: BTreeSet<u64>,
-    /// What the shards are to say of each of its commands, by number.
+    /// The answers that the shards are to give to its commands, by number.
     applied: Vec<(u32, usize)>,
     /// The versions that it must get because it was subscribed while they were cast and everything was settled.
     due: Vec<(u64, u64)>,
@@ -201,14 +201,14 @@ impl Known {
             Operation::Count => self.subscribed.contains(&product),
         });
         self.applied.push((number, changed.count()));
-        // What was cast before and is still under way may come now or not.
+        // Changes that were cast before and are still under way may come or not.
         self.due.clear();
         world.command(self.connection, number, operation, products);
         world.recorder(self.connection).applied.len() == self.applied.len()
     }
 
-    /// When everything is settled: each command was answered once and right, the shards have what it asked for, versions
-    /// only grew, and what was due has come.
+    /// Checks, once everything is settled: each command was answered once and right, the shards have what it asked for,
+    /// versions only grew, and what was due has come.
     fn check(&mut self, world: &mut World) {
         let mut applied = world.recorder(self.connection).applied.clone();
         applied.sort_unstable();

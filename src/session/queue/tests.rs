@@ -9,7 +9,7 @@ fn change(product: u64, version: u64, padding: usize) -> (ProductId, Frame) {
     (ProductId::new(product).unwrap(), Frame::new(Opcode::Text, text.as_bytes()))
 }
 
-/// What a queue with the same policy would hold, found by looking at everything each time.
+/// A queue with the same policy, which looks at everything each time.
 struct Model {
     limits: SendQueueLimits,
     waiting: Vec<(ProductId, Frame)>,
@@ -140,7 +140,7 @@ proptest! {
         let mut model = Model { limits, waiting: Vec::new(), conflating: false, skipped: 0 };
         let mut sent = Vec::new();
         let mut expected = Vec::new();
-        // What the model's socket still has to take, frame by frame: a frame that was begun, then control frames.
+        // The frames that the model's socket still has to take: one that was begun, then control frames.
         let mut begun: Vec<u8> = Vec::new();
         let mut control: Vec<Frame> = Vec::new();
         let mut told = 0;

@@ -24,7 +24,7 @@ fn close_frame(code: u16, reason: &[u8]) -> Vec<u8> {
     frame(0x88, &[&code.to_be_bytes(), reason].concat())
 }
 
-/// What the decoder says of these pieces: everything that it received, then the error if there was one.
+/// Decodes these pieces; returns everything that was received, then the error if there was one.
 fn decode(pieces: &[&[u8]]) -> Vec<String> {
     let mut decoder = Decoder::new(LIMIT);
     let mut said = Vec::new();
