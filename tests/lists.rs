@@ -102,6 +102,8 @@ async fn a_list_passes_over_what_may_not_be_read_and_over_nothing_else() {
     assert_eq!(list(json!([1, 2, 3, 6, 12]), "?limit=1").await, (vec![6], json!(6)));
     assert_eq!(list(json!([5, "11-20"]), "?limit=2").await, (vec![5, 12], Value::Null));
     assert_eq!(list(json!(["13-20"]), "").await, (vec![], Value::Null));
+    // Nothing is in the first range, and all that there is behind it was read with it.
+    assert_eq!(list(json!(["7-9", 12]), "").await, (vec![12], Value::Null));
 }
 
 #[tokio::test]
