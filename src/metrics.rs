@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::source::Obstacle;
+
 /// The content type of [`Metrics::encode`] (OpenMetrics 1.0, which Prometheus reads).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -127,6 +129,11 @@ struct LimitLabel {
     limit: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ObstacleLabel {
+    obstacle: &'static str,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct LatencyBuckets;
 
@@ -143,6 +150,12 @@ pub struct Metrics {
     registry: Registry,
     /// Changes that ingest took from the source.
     pub changes: Counter,
+    /// Epochs that this server began, since the history of versions was replaced.
+    pub epochs_begun: Counter,
+    /// Products that were read for the shards and handed over.
+    pub products_loaded: Counter,
+    loads: Family<OutcomeLabel, Counter>,
+    source_obstacle: Family<ObstacleLabel, Gauge>,
     connections: Family<CoreLabel, Gauge>,
     connections_opened: Family<CoreLabel, Counter>,
     connections_closed: Family<ReasonLabel, Counter>,
@@ -190,6 +203,29 @@ impl Handshake {
     }
 }
 
+/// The outcome of a read of rows for the shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Its rows were handed over at its barrier.
+    Done,
+    /// The store failed, or the barrier was not heard.
+    Failed,
+    /// The source lost its way meanwhile.
+    Void,
+}
+
+impl Load {
+    const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::Void];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Void => "void",
+        }
+    }
+}
+
 /// The numbers of one core; it alone writes these.
 #[derive(Clone, Debug)]
 pub struct CoreMetrics {
@@ -232,6 +268,10 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("rowcast"),
             changes: Counter::default(),
+            epochs_begun: Counter::default(),
+            products_loaded: Counter::default(),
+            loads: Family::default(),
+            source_obstacle: Family::default(),
             connections: Family::default(),
             connections_opened: Family::default(),
             connections_closed: Family::default(),
@@ -257,12 +297,28 @@ impl Metrics {
         for limit in Limit::ALL {
             drop(metrics.refused.get_or_create(&LimitLabel { limit: limit.label() }));
         }
+        for outcome in Load::ALL {
+            drop(metrics.loads.get_or_create(&OutcomeLabel { outcome: outcome.label() }));
+        }
+        metrics.source_obstacle(None);
         metrics
     }
 
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register("changes", "Committed changes taken from the source", self.changes.clone());
+        registry.register(
+            "source_obstacle",
+            "1 while this is the reason for which changes do not arrive",
+            self.source_obstacle.clone(),
+        );
+        registry.register(
+            "epochs_begun",
+            "Epochs that this server began, since the history of versions was replaced",
+            self.epochs_begun.clone(),
+        );
+        registry.register("loads", "Reads of rows for the shards, by how they ended", self.loads.clone());
+        registry.register("products_loaded", "Products read for the shards", self.products_loaded.clone());
         registry.register("connections", "WebSockets open", self.connections.clone());
         registry.register("connections_opened", "WebSockets opened", self.connections_opened.clone());
         registry.register("connections_closed", "WebSockets closed, by reason", self.connections_closed.clone());
@@ -348,6 +404,19 @@ impl Metrics {
     /// Counts an HTTP response. `method` is a known method, or `other`.
     pub fn responded(&self, method: &'static str, status: u16) {
         self.responses.get_or_create(&ResponseLabel { method, status }).inc();
+    }
+
+    /// Shows the obstacle between the source and its changes.
+    pub fn source_obstacle(&self, obstacle: Option<Obstacle>) {
+        for each in Obstacle::ALL {
+            let label = ObstacleLabel { obstacle: each.label() };
+            self.source_obstacle.get_or_create(&label).set(i64::from(obstacle == Some(each)));
+        }
+    }
+
+    /// Counts a read of rows for the shards.
+    pub fn load(&self, ended: Load) {
+        self.loads.get_or_create(&OutcomeLabel { outcome: ended.label() }).inc();
     }
 
     /// Counts a TLS handshake.

@@ -28,7 +28,8 @@ use crate::metrics::Metrics;
 use crate::model::event::SourceEvent;
 use crate::session::heartbeat::CLOSE_SECONDS_MAX;
 use crate::shutdown::{Hangups, Shutdown};
-use crate::source::{Source, notify};
+use crate::source::notify::{self, Listener, Vigilance};
+use crate::source::{Health, Source};
 use crate::store::Store;
 use crate::store::embedded::{EmbeddedStore, EmbeddedWriter, OpenError};
 use crate::store::postgres::PostgresStore;
@@ -128,7 +129,8 @@ impl Server {
         let shutdown = Shutdown::new();
         let supervisor = Supervisor::new(shutdown.draining.clone()).with_fault(fault);
         let (feed, source) = Source::new();
-        let (store, feeder) = open_store(&config.store, feed, &supervisor).await?;
+        let health = Health::new(Arc::clone(&metrics));
+        let (store, feeder) = open_store(&config.store, feed, health.clone(), &supervisor).await?;
         let (listener, address) = listen("--listen", config.listen).await?;
         let redirect = match config.tls.as_ref().and_then(|tls| tls.redirect_listen) {
             Some(address) => Some(listen("--redirect-listen", address).await?.0),
@@ -138,6 +140,7 @@ impl Server {
             shared: Shared::new(&config.http),
             store,
             hearing: Hearing::default(),
+            health,
             metrics,
             admission: Arc::new(Admission::new(config.admission)),
             limits: config.http,
@@ -277,6 +280,7 @@ fn load_tls(config: Option<&TlsConfig>, metrics: &Arc<Metrics>) -> Result<Option
 async fn open_store(
     config: &StoreConfig,
     feed: mpsc::Sender<SourceEvent>,
+    health: Health,
     supervisor: &Supervisor,
 ) -> Result<(Store, Feeder), StartError> {
     match config {
@@ -289,7 +293,13 @@ async fn open_store(
                 info!(name, "migrated the database");
             }
             let store = PostgresStore::new(database);
-            let listening = notify::listen(PostgresConfig::clone(database), store.clone(), feed);
+            let listener = Listener {
+                config: PostgresConfig::clone(database),
+                store: store.clone(),
+                health,
+                vigilance: Vigilance::DEFAULT,
+            };
+            let listening = notify::listen(listener, feed);
             let listening = tokio::spawn(supervisor.part("the listener of the database").run(listening));
             Ok((Store::Postgres(store, Handle::current()), Feeder::Postgres(listening)))
         }

@@ -86,7 +86,7 @@ async fn a_log_that_takes_nothing_ends_no_listener_of_postgres() {
         let mut http = Http::connect(server.address).await;
         let ready = async { while http.request("GET", "/readyz", None).await.status != 200 {} };
         patiently(ready).await;
-        client.batch_execute("NOTIFY product_change, 'of another program'").await.unwrap();
+        client.batch_execute("SELECT pg_notify(channel, 'of another program') FROM rowcast_stream").await.unwrap();
         provoke_cores(&server).await;
         serves_on(server, what).await;
     }

@@ -390,7 +390,8 @@ async fn migrate_prepares_the_database_and_does_it_once() {
     let (code, out, error) = ended(&mut rowcast(&["migrate", "--database-url", database.url()])).await;
     assert!(
         code == 0
-            && out.contains("applied 0001_products.sql\napplied 0002_conditional_writes.sql\n")
+            && out
+                .contains("applied 0001_products.sql\napplied 0002_conditional_writes.sql\napplied 0003_streams.sql\n")
             && out.contains("is up to date"),
         "{out}{error}"
     );

@@ -6,7 +6,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use rowcast::model::change::{Action, Change};
 use rowcast::model::product::{Product, ProductId};
-use rowcast::source::notify::notification::{MessageAt, Notification, parse};
+use rowcast::source::notify::notification::{MessageAt, Notification, Payload, parse};
 use rowcast_fuzz::within;
 use serde_json::Value;
 
@@ -33,11 +33,11 @@ fuzz_target!(|data: &[u8]| -> Corpus {
 
 /// The numbers that are read stand in the payload, as JSON says where it is JSON.
 fn check_any(payload: &str) {
-    let Some(read) = within(0, || parse(payload)) else { return };
+    let Some(Payload::Change(read)) = within(0, || parse(payload)) else { return };
     assert!(read.product_id <= ProductId::MAX && i64::try_from(read.version).is_ok());
     let Ok(json) = serde_json::from_str::<Value>(payload) else { return };
     let id = match read.message {
-        MessageAt::Payload => &json["product"]["productId"],
+        MessageAt::Payload | MessageAt::Nowhere => &json["product"]["productId"],
         MessageAt::Table => &json["productId"],
     };
     // Of a repeated key the last counts in JSON; the triggers repeat none.
@@ -65,10 +65,10 @@ fn check_of_ours(row: &Row<'_>) {
     let head = format!(r#"{{"action":"{name}","version":{version},"#);
     for (payload, message) in [
         (whole, MessageAt::Payload),
-        (format!(r#"{head}"product":{{"productId":{product_id}}}}}"#), MessageAt::Payload),
+        (format!(r#"{head}"product":{{"productId":{product_id}}}}}"#), MessageAt::Nowhere),
         (format!(r#"{head}"productId":{product_id}}}"#), MessageAt::Table),
     ] {
         let read = within(0, || parse(&payload));
-        assert_eq!(read, Some(Notification { product_id, version, message }), "{payload}");
+        assert_eq!(read, Some(Payload::Change(Notification { product_id, version, message })), "{payload}");
     }
 }

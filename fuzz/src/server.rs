@@ -8,6 +8,7 @@ use rowcast::http::{Services, Shared};
 use rowcast::ingest::Hearing;
 use rowcast::metrics::Metrics;
 use rowcast::shutdown::Shutdown;
+use rowcast::source::Health;
 use rowcast::store::Store;
 use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
@@ -26,11 +27,13 @@ pub fn services(config: &Config) -> Services {
     let database = PostgresConfig::parse("postgres://nobody@127.0.0.1/none?sslmode=disable").expect("a database URL");
     let store = Store::Postgres(PostgresStore::new(&database), ended.handle().clone());
     drop(ended);
+    let metrics = Arc::new(Metrics::new());
     Services {
         shared: Shared::new(&config.http),
         store,
         hearing: Hearing::default(),
-        metrics: Arc::new(Metrics::new()),
+        health: Health::new(Arc::clone(&metrics)),
+        metrics,
         admission: Arc::new(Admission::new(config.admission)),
         limits: config.http,
         shutdown: Shutdown::new(),

@@ -91,7 +91,8 @@ async fn listen(url: &str, clock: Clock) -> anyhow::Result<mpsc::Receiver<u64>> 
             }
         }
     });
-    client.batch_execute("LISTEN product_change").await?;
+    let channel: String = client.query_one("SELECT channel FROM rowcast_stream", &[]).await?.get(0);
+    client.batch_execute(&format!("LISTEN \"{channel}\"")).await?;
     // Dropping the client would end the connection.
     tokio::spawn(async move {
         let _client = client;

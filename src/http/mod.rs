@@ -47,6 +47,7 @@ use crate::auth::Keys;
 use crate::ingest::Hearing;
 use crate::metrics::{Limit, Metrics};
 use crate::shutdown::Shutdown;
+use crate::source::Health;
 use crate::store::Store;
 use crate::transport::admission::Admission;
 use crate::wire::websocket::handshake::HandshakeError;
@@ -112,6 +113,8 @@ pub struct Services {
     pub store: Store,
     /// Tells if every change is cast.
     pub hearing: Hearing,
+    /// The obstacle between the source and its changes.
+    pub health: Health,
     /// The figures that `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// The admission of connections.

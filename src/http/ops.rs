@@ -25,6 +25,9 @@ pub(super) async fn readyz(Call { services, .. }: Call<'_>) -> Result<Answer, Pr
     if !services.shared.readiness.of(&services.store).await {
         return Err(Problem::unavailable("not ready: the store does not answer"));
     }
+    if let Some(obstacle) = services.health.obstacle() {
+        return Err(Problem::unavailable(format!("not ready: {}", obstacle.advice())));
+    }
     if !services.hearing.is_whole() {
         return Err(Problem::unavailable("not ready: changes do not arrive from the database"));
     }

@@ -1,9 +1,11 @@
-//! The origin of changes: [`Source`], fed by the embedded store or by Postgres' `LISTEN`.
+//! The origin of changes: [`Source`], fed by the embedded store or by Postgres' `LISTEN`, and its [`Health`].
 
+mod health;
 pub mod notify;
 
 use tokio::sync::mpsc;
 
+pub use self::health::{Health, Obstacle};
 use crate::model::event::SourceEvent;
 
 /// The most events that wait between a source and ingest. When it is full the source waits, and its feeder keeps the

@@ -7,12 +7,15 @@
 pub mod embedded;
 pub mod postgres;
 mod precondition;
+mod read;
 
 use tokio::runtime::Handle;
 
 use self::embedded::EmbeddedStore;
 use self::postgres::PostgresStore;
 pub use self::precondition::{Precondition, Versions};
+pub use self::read::{Found, READ_BYTES_MAX, READ_IDS_MAX, Read};
+use crate::model::epoch::Epoch;
 use crate::model::product::{Product, ProductId, ProductPatch};
 
 /// A product with the version of its last change.
@@ -190,6 +193,47 @@ impl Store {
                 let store = store.clone();
                 on_control(control, async move { store.delete(id, condition).await }).await
             }
+        }
+    }
+
+    /// Reads these products, at most [`READ_IDS_MAX`] of them, as they are at one moment, and puts the mark with this
+    /// number into the source's stream: all that the read saw has been told before it, and what is told after it may be
+    /// newer.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; a mark that comes all the same means nothing.
+    pub async fn load(&self, ids: Vec<ProductId>, barrier: u64) -> Result<Read, StoreError> {
+        match self {
+            Self::Embedded(store) => store.load(ids, barrier).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.load(&ids, barrier).await }).await
+            }
+        }
+    }
+
+    /// Begins a new history of versions, unless another one than `expected` stands; the source tells it. For rows that
+    /// are older than what was told of them.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. The embedded store, whose rows nobody else writes, always has a [`StoreError::Fault`].
+    pub async fn renew_epoch(&self, expected: Epoch) -> Result<Epoch, StoreError> {
+        match self {
+            Self::Embedded(_) => {
+                Err(StoreError::Fault("a row of the data file is older than what was told of it".into()))
+            }
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.renew_epoch(expected, 0).await }).await
+            }
+        }
+    }
+
+    /// Has the source begin anew, with a gap, where it can lose its way: for loads that fail while it seems to be well.
+    pub fn source_anew(&self) {
+        match self {
+            Self::Embedded(_) => {}
+            Self::Postgres(store, _) => store.listen_anew(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! The listener: it keeps listening, keeps order under backpressure, and keeps house.
 
 use rowcast::model::event::SourceEvent;
-use rowcast::source::notify::listen;
+use rowcast::source::notify::Vigilance;
 use rowcast::source::{EVENTS_WAITING_MAX, Source};
-use rowcast::store::postgres::PostgresStore;
+use std::time::Duration;
+
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
@@ -13,7 +14,7 @@ use crate::support::postgres::Cluster;
 /// Ends the connection of every listener of this database, once there is one.
 async fn terminate_listeners(client: &Client) {
     let terminate = "SELECT coalesce(bool_or(pg_terminate_backend(pid)), false) FROM pg_stat_activity \
-                     WHERE datname = current_database() AND application_name = 'rowcast'";
+                     WHERE datname = current_database() AND application_name = 'rowcast listener'";
     until(client, terminate).await;
 }
 
@@ -70,10 +71,10 @@ async fn a_connection_that_hangs_is_given_up_and_opened_again() {
     let Fixture { database, config, changes, .. } = Fixture::in_cluster(&cluster).await;
     drop(changes);
     let client = database.connect().await;
-    until(&client, "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'rowcast'").await;
+    until(&client, "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'rowcast listener'").await;
     let mut changes = Changes::vigilant(&config).await;
     let backend =
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'rowcast'";
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'rowcast listener'";
     let backend: i32 = client.query_one(backend, &[]).await.unwrap().get(0);
     signal(backend, "STOP");
     changes.gap().await;
@@ -101,12 +102,9 @@ async fn a_server_that_is_behind_is_not_taken_for_a_dead_connection() {
 
 #[tokio::test]
 async fn it_ends_when_nobody_takes_changes() {
-    let Fixture { config, .. } = Fixture::new().await;
-    let (feed, mut source) = Source::new();
-    let listener = tokio::spawn(listen(config.clone(), PostgresStore::new(&config), feed));
-    let first = timeout(PATIENCE, source.next()).await.expect("no hang");
-    assert!(matches!(first, Some(SourceEvent::Began(_))), "{first:?}");
-    drop(source);
+    let Fixture { mut changes, .. } = Fixture::new().await;
+    let listener = std::mem::replace(&mut changes.listener, tokio::spawn(async {}));
+    changes.source = Source::new().1;
     timeout(PATIENCE, listener).await.expect("no hang").unwrap();
 }
 
@@ -143,7 +141,10 @@ async fn old_messages_are_removed_and_recent_ones_are_not() {
 #[tokio::test]
 async fn a_tombstone_stays_while_an_insert_may_need_it_and_no_longer() {
     let cluster = Cluster::start();
-    let Fixture { database, changes: _changes, .. } = Fixture::in_cluster(&cluster).await;
+    let Fixture { database, config, changes, .. } = Fixture::in_cluster(&cluster).await;
+    drop(changes);
+    let at_once = Vigilance { tombstone_age: Duration::ZERO, ..Vigilance::DEFAULT };
+    let _changes = Changes::with(&config, at_once).await;
     let (client, inserter) = (database.connect().await, database.connect().await);
     inserter.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
     client.batch_execute(&format!("{}; DELETE FROM products", insert_sql(1))).await.unwrap();

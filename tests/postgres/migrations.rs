@@ -34,7 +34,10 @@ fn the_migrations_are_numbered_like_their_files() {
 #[tokio::test]
 async fn each_is_applied_once() {
     let (_database, config) = database().await;
-    assert_eq!(migrate(&config).await.unwrap(), ["0001_products.sql", "0002_conditional_writes.sql"]);
+    assert_eq!(
+        migrate(&config).await.unwrap(),
+        ["0001_products.sql", "0002_conditional_writes.sql", "0003_streams.sql"]
+    );
     assert!(migrate(&config).await.unwrap().is_empty());
 }
 

@@ -1,7 +1,10 @@
 //! Products in a real Postgres: the triggers, the store, the listener.
 
 mod crowd;
+mod deaf;
+mod epochs;
 mod listener;
+mod loads;
 mod migrations;
 mod outages;
 mod payloads;
@@ -13,13 +16,16 @@ mod tls;
 mod writers;
 
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rowcast::metrics::Metrics;
 use rowcast::model::change::Change;
+use rowcast::model::epoch::Epoch;
 use rowcast::model::event::SourceEvent;
 use rowcast::model::product::{Product, ProductId};
-use rowcast::source::Source;
-use rowcast::source::notify::{Vigilance, listen_with};
+use rowcast::source::notify::{Listener, Vigilance, listen};
+use rowcast::source::{Health, Obstacle, Source};
 use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::migrate;
@@ -33,8 +39,12 @@ use crate::support::postgres::{Cluster, Database};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Vigilant enough for a test to see it.
-const VIGILANT: Vigilance =
-    Vigilance { proof_interval: Duration::from_millis(100), silence_max: Duration::from_secs(3) };
+const VIGILANT: Vigilance = Vigilance {
+    proof_interval: Duration::from_millis(100),
+    silence_max: Duration::from_secs(3),
+    house_interval: Duration::from_millis(100),
+    tombstone_age: Duration::ZERO,
+};
 
 /// A migrated database with the store and the source of a server.
 struct Fixture {
@@ -64,6 +74,8 @@ impl Fixture {
 struct Changes {
     source: Source,
     listener: JoinHandle<()>,
+    health: Health,
+    store: PostgresStore,
 }
 
 impl Changes {
@@ -78,21 +90,39 @@ impl Changes {
     }
 
     async fn with(config: &PostgresConfig, vigilance: Vigilance) -> Self {
-        let (feed, source) = Source::new();
-        let listener = tokio::spawn(listen_with(config.clone(), PostgresStore::new(config), feed, vigilance));
-        let mut changes = Self { source, listener };
+        let mut changes = Self::deaf(config, vigilance);
         changes.began().await;
         changes
+    }
+
+    /// Likewise, with a listener that may not hear yet.
+    fn deaf(config: &PostgresConfig, vigilance: Vigilance) -> Self {
+        let (feed, source) = Source::new();
+        let (health, store) = (Health::new(Arc::new(Metrics::new())), PostgresStore::new(config));
+        let listener = Listener { config: config.clone(), store: store.clone(), health: health.clone(), vigilance };
+        Self { source, listener: tokio::spawn(listen(listener, feed)), health, store }
+    }
+
+    /// Returns once the obstacle is this one.
+    async fn until_obstacle(&self, obstacle: Option<Obstacle>) {
+        let met = async {
+            while self.health.obstacle() != obstacle {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, met).await.unwrap_or_else(|_| panic!("{:?}, never {obstacle:?}", self.health.obstacle()));
     }
 
     async fn event(&mut self) -> SourceEvent {
         timeout(PATIENCE, self.source.next()).await.expect("no hang").expect("the listener runs")
     }
 
-    /// The next event, which is a beginning.
-    async fn began(&mut self) {
-        let event = self.event().await;
-        assert!(matches!(event, SourceEvent::Began(_)), "{event:?}");
+    /// The epoch of the next event, which is a beginning.
+    async fn began(&mut self) -> Epoch {
+        match self.event().await {
+            SourceEvent::Began(epoch) => epoch,
+            event => panic!("{event:?}"),
+        }
     }
 
     /// The next event, which is a gap.
@@ -207,7 +237,7 @@ async fn until_store_is_blocked(database: &Database, connections: i64) {
     // A session of its own: one that is in a transaction sees the activity as it was when it first looked.
     let observer = database.connect().await;
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                   AND application_name = 'rowcast' AND wait_event_type = 'Lock'";
+                   AND application_name = 'rowcast server' AND wait_event_type = 'Lock'";
     let blocked = async { while observer.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < connections {} };
     timeout(PATIENCE, blocked).await.expect("no hang");
 }

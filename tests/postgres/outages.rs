@@ -70,7 +70,7 @@ async fn a_connection_that_does_not_answer_is_given_up() {
     let Fixture { store, database, .. } = Fixture::in_cluster(&cluster).await;
     let client = database.connect().await;
     store.check().await.unwrap();
-    let last = "SELECT pid FROM pg_stat_activity WHERE application_name = 'rowcast' AND query = 'SELECT 1'";
+    let last = "SELECT pid FROM pg_stat_activity WHERE application_name = 'rowcast server' AND query = 'SELECT 1'";
     let session_id: i32 = client.query_one(last, &[]).await.unwrap().get(0);
     signal(session_id, "STOP");
     assert_unavailable(&store.check().await);

@@ -135,7 +135,7 @@ async fn a_message_that_is_gone_leaves_its_id() {
     let Fixture { database, mut changes, .. } = Fixture::new().await;
     let client = database.connect().await;
     let short = r#"{"action":"UPDATE","version":99,"productId":1}"#;
-    client.execute("SELECT pg_notify('product_change', $1)", &[&short]).await.unwrap();
+    client.execute("SELECT pg_notify(channel, $1) FROM rowcast_stream", &[&short]).await.unwrap();
     assert_eq!(changes.next_json().await, r#"{"action":"UPDATE","version":99,"product":{"productId":1}}"#);
 }
 
@@ -143,8 +143,8 @@ async fn a_message_that_is_gone_leaves_its_id() {
 async fn what_is_not_ours_is_skipped() {
     let Fixture { database, mut changes, .. } = Fixture::new().await;
     let client = database.connect().await;
-    for payload in ["", "hello", "{}", r#"{"action":"UPDATE","version":1}"#, &"€".repeat(2000)] {
-        client.execute("SELECT pg_notify('product_change', $1)", &[&payload]).await.unwrap();
+    for payload in ["", "hello", "{}", r#"{"action":"UPDATE","version":1}"#, "epoch 0", "proof", &"€".repeat(2000)] {
+        client.execute("SELECT pg_notify(channel, $1) FROM rowcast_stream", &[&payload]).await.unwrap();
     }
     changes.none_before_now(&client).await;
 }

@@ -22,8 +22,7 @@ async fn a_server_works_through_it() {
     let version = server.request("PUT", "/products/1", Some(&product_json(1, 1))).await.version();
     assert_eq!(socket.next().await["version"], version);
     assert_eq!(server.get("/products/1").await.version(), version);
-    let named =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'rowcast'";
+    let named = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name IN ('rowcast server', 'rowcast listener')";
     let named: i64 = database.connect().await.query_one(named, &[]).await.unwrap().get(0);
     assert!(named >= 2, "the pool and the listener: {named}");
 }
@@ -56,5 +55,5 @@ async fn its_connections_have_the_settings_of_direct_ones() {
         differing.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
     assert!(differing.is_empty(), "{differing:?}");
     let names = "SELECT setting FROM seen WHERE name = 'application_name'";
-    assert!(owner.query(names, &[]).await.unwrap().iter().all(|row| row.get::<_, &str>(0) == "rowcast"));
+    assert!(owner.query(names, &[]).await.unwrap().iter().all(|row| row.get::<_, &str>(0) == "rowcast server"));
 }

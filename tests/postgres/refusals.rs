@@ -133,7 +133,7 @@ async fn what_the_role_of_the_server_may_not_do_is_forbidden() {
     owner
         .batch_execute(
             "DROP ROLE IF EXISTS only_reads; CREATE ROLE only_reads LOGIN; \
-             GRANT SELECT ON products, rowcast_migrations TO only_reads",
+             GRANT SELECT ON products, rowcast_migrations, rowcast_stream, product_versions TO only_reads",
         )
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! A private `PgBouncer` in session mode: [`PgBouncer::of`]. <https://www.pgbouncer.org/config.html>
+//! A private `PgBouncer`: [`PgBouncer::of`]. <https://www.pgbouncer.org/config.html>
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,22 @@ pub(crate) struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one, and returns once it takes connections.
+    /// Starts one in session mode, and returns once it takes connections.
     pub(crate) fn of(cluster: &Cluster) -> Self {
+        Self::in_mode(cluster, "session")
+    }
+
+    /// Likewise, one that gives each transaction another connection.
+    pub(crate) fn pooling_transactions(cluster: &Cluster) -> Self {
+        Self::in_mode(cluster, "transaction")
+    }
+
+    fn in_mode(cluster: &Cluster, mode: &str) -> Self {
         let (directory, port) = (new_directory(), free_port());
         std::fs::write(directory.join("users.txt"), "\"postgres\" \"\"\n").expect("a file is written");
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             auth_type = trust\nauth_file = {}/users.txt\npool_mode = session\nunix_socket_dir =\n",
+             auth_type = trust\nauth_file = {}/users.txt\npool_mode = {mode}\nunix_socket_dir =\n",
             cluster.port(),
             directory.display()
         );

@@ -43,9 +43,13 @@ pub(crate) struct NotifyPublisher {
 impl NotifyPublisher {
     pub(crate) async fn connect(url: &str) -> anyhow::Result<Self> {
         let client = connect(url).await?;
-        let one = client.prepare("SELECT pg_notify('product_change', $1)").await?;
-        let many = client.prepare("SELECT count(pg_notify('product_change', change)) FROM unnest($1::text[]) change");
-        let many = many.await?;
+        // Its versions begin below those of the rows, so they belong to a history of their own. Those that the sequence
+        // gives stay above them.
+        client.batch_execute("SELECT rowcast_renew_epoch(epoch, 1::bigint << 52) FROM rowcast_stream").await?;
+        let one = client.prepare("SELECT pg_notify(channel, $1) FROM rowcast_stream").await?;
+        let many = client
+            .prepare("SELECT count(pg_notify(channel, change)) FROM rowcast_stream, unnest($1::text[]) change")
+            .await?;
         Ok(Self { client, one, many })
     }
 

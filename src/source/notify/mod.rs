@@ -1,89 +1,102 @@
 //! Changes from Postgres, by `LISTEN` and `NOTIFY`: [`listen`].
 //! <https://www.postgresql.org/docs/15/sql-notify.html>
 //!
-//! The connection is driven by [`Connection::poll_message`], one notification after the other. While ingest takes no
-//! more, nothing is polled: then the sockets' buffers fill, and Postgres keeps the rest in its notification queue. No
-//! time limit runs meanwhile, so that a server that is behind is not taken for a database that is gone.
+//! The connection is driven by [`Connection::poll_message`](tokio_postgres::Connection::poll_message), one notification
+//! after the other. While ingest takes no more, nothing is polled: then the sockets' buffers fill, and Postgres keeps the
+//! rest in its notification queue. No time limit runs meanwhile, so that a server that is behind is not taken for a
+//! database that is gone.
 
-mod housekeeping;
+mod inspection;
 pub mod notification;
+mod session;
 
 use std::collections::hash_map::RandomState;
-use std::future::{Future, poll_fn};
 use std::hash::BuildHasher;
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
+use tokio::time::sleep;
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 
-use self::housekeeping::keep_house;
-use self::notification::{MessageAt, Notification, parse};
-use crate::model::change::{Change, ChangeBody};
-use crate::model::epoch::Epoch;
+use self::session::{Known, Session};
 use crate::model::event::SourceEvent;
+use crate::source::{Health, Obstacle};
 use crate::store::postgres::config::PostgresConfig;
-use crate::store::postgres::tls::TlsStream;
+use crate::store::postgres::migrate::grants;
 use crate::store::postgres::{PostgresStore, chain};
+use crate::store::{Refusal, StoreError};
 
-const CHANNEL: &str = "product_change";
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// The time that a statement of the listener's own connection may take.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The most times that the message of an oversize change is asked for.
-const OVERSIZE_TRIES: u32 = 3;
-
-/// The most characters of a foreign payload that the log shows.
-const FOREIGN_SHOWN_MAX: usize = 80;
-
-/// The times after which a connection that says nothing is taken for dead.
+/// The times by which a listener lives.
 #[derive(Clone, Copy, Debug)]
 pub struct Vigilance {
-    /// The interval at which the connection has to prove itself alive, which it does by keeping house.
+    /// The interval at which the connection has to prove that notifications pass, and the database is looked at.
     pub proof_interval: Duration,
-    /// The longest time for which the database may say nothing at all while an answer is due.
+    /// The longest time for which nothing at all may be heard while a proof or an answer is due.
     pub silence_max: Duration,
+    /// The interval at which rows are removed that the tables hold only for a while.
+    pub house_interval: Duration,
+    /// The time for which a tombstone stays after no insert can need it any more.
+    pub tombstone_age: Duration,
 }
 
 impl Vigilance {
-    /// A server's times: within 90 s of silence it knows.
-    pub const DEFAULT: Self = Self { proof_interval: Duration::from_mins(1), silence_max: Duration::from_secs(20) };
+    /// A server's times.
+    pub const DEFAULT: Self = Self {
+        proof_interval: Duration::from_secs(3),
+        silence_max: Duration::from_secs(5),
+        house_interval: Duration::from_mins(1),
+        tombstone_age: Duration::from_mins(10),
+    };
 }
 
 const _: () = {
-    let Vigilance { proof_interval, silence_max } = Vigilance::DEFAULT;
-    assert!(proof_interval.as_secs() + silence_max.as_secs() <= 90);
-    // A database that is busy keeping house is not dead.
-    assert!(silence_max.as_secs() > housekeeping::STATEMENTS as u64 * housekeeping::STATEMENT_TIMEOUT.as_secs());
+    let Vigilance { proof_interval, silence_max, .. } = Vigilance::DEFAULT;
+    // Readers are told within 10 s that a connection is dead.
+    assert!(proof_interval.as_secs() + silence_max.as_secs() < 10);
+    // A database that ends a slow statement is not dead.
+    assert!(silence_max.as_secs() > STATEMENT_TIMEOUT.as_secs());
 };
 
 /// The channel of the source's events, which keeps their order.
 type Feed = mpsc::Sender<SourceEvent>;
 
-/// Feeds every change that the database notifies, until nobody takes them any more: a beginning once `LISTEN`
-/// was answered, then the changes, and a gap when the connection is lost. It is opened again; the changes that were
-/// committed between the gap and the next beginning are not fed.
-pub async fn listen(config: PostgresConfig, store: PostgresStore, feed: Feed) {
-    listen_with(config, store, feed, Vigilance::DEFAULT).await;
+/// A listener's surroundings.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The database.
+    pub config: PostgresConfig,
+    /// The store of the same database, for what is not asked on the listening connection.
+    pub store: PostgresStore,
+    /// The obstacle that operators are shown.
+    pub health: Health,
+    /// The times.
+    pub vigilance: Vigilance,
 }
 
-/// Does as [`listen`], with another vigilance.
-pub async fn listen_with(config: PostgresConfig, store: PostgresStore, feed: Feed, vigilance: Vigilance) {
+/// Feeds every change that the database notifies, until nobody takes them any more: a beginning once a notification has
+/// come back and the database is in order, then the changes, and a gap when the connection is lost or the triggers tell
+/// nothing. The connection is opened again; the changes that were committed between the gap and the next beginning are
+/// not fed.
+pub async fn listen(listener: Listener, feed: Feed) {
     let random = RandomState::new();
-    let epoch = Epoch::random();
+    let mut known = Known::default();
     let mut failures = 0;
     loop {
-        let mut hears = false;
-        let ended = Box::pin(session(&config, &store, &feed, vigilance, epoch, &mut hears)).await;
+        let ended = Box::pin(Session::run(&listener, &feed, &mut known)).await;
         let Err(lost) = ended else { return };
-        failures = if hears { 1 } else { failures + 1 };
+        failures = if known.hears { 1 } else { failures + 1 };
         let delay = backoff(failures, random.hash_one(Instant::now()));
-        let retry_ms = delay.as_millis();
-        tracing::warn!(database = %config, reason = %lost, retry_ms, "not listening to changes");
-        if hears && feed.send(SourceEvent::Gap).await.is_err() {
+        listener.health.set(Some(lost.obstacle()));
+        let (database, retry_ms) = (&listener.config, delay.as_millis());
+        tracing::warn!(%database, reason = lost.told(database), retry_ms, "not listening to changes");
+        if std::mem::take(&mut known.hears) && feed.send(SourceEvent::Gap).await.is_err() {
             return;
         }
         tokio::select! {
@@ -98,129 +111,44 @@ pub async fn listen_with(config: PostgresConfig, store: PostgresStore, feed: Fee
 enum Lost {
     #[error("{}", chain(.0))]
     Database(#[from] Error),
+    #[error(transparent)]
+    Refused(StoreError),
     #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
     Unreachable,
     #[error("no sign of life for {0:?}")]
     Silence(Duration),
+    #[error("{advice} (none for {0:?})", advice = Obstacle::Deaf.advice())]
+    Deaf(Duration),
+    #[error("the table rowcast_stream is not as the migrations made it; restore its row")]
+    Stream,
     #[error("the database closed the connection")]
     Closed,
+    #[error("reads for the shards fail")]
+    Anew,
 }
 
-/// Serves one connection, from its opening until it is lost, or until the feed's receiver is gone. Sets `hears` with
-/// its beginning: every loss after that is a gap.
-async fn session(
-    config: &PostgresConfig,
-    store: &PostgresStore,
-    feed: &Feed,
-    vigilance: Vigilance,
-    epoch: Epoch,
-    hears: &mut bool,
-) -> Result<(), Lost> {
-    let Vigilance { proof_interval, silence_max } = vigilance;
-    let (client, mut connection) =
-        timeout(CONNECT_TIMEOUT, config.connect()).await.map_err(|_| Lost::Unreachable)??;
-    // The one statement whose answer is due, if any. Its answer too comes by way of `next_message`.
-    let mut statement: Option<Statement<'_>> = Some(Box::pin(begin(&client)));
-    let mut housekeeping = interval(proof_interval);
-    housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            message = next_message(&mut connection) => {
-                let wanted = match message? {
-                    Some(payload) => forward(payload, store, feed).await,
-                    None => true,
-                };
-                if !wanted {
-                    return Ok(());
-                }
-            }
-            answer = answer(&mut statement), if statement.is_some() => {
-                answer?;
-                statement = None;
-                // The first answer is that of `LISTEN`.
-                if !*hears {
-                    *hears = true;
-                    tracing::info!(database = %config, "listening to changes");
-                    if feed.send(SourceEvent::Began(epoch)).await.is_err() {
-                        return Ok(());
-                    }
-                }
-            }
-            _ = housekeeping.tick(), if statement.is_none() => statement = Some(Box::pin(keep_house(&client))),
-            // Begins anew with every message.
-            () = sleep(silence_max), if statement.is_some() => return Err(Lost::Silence(silence_max)),
-            () = feed.closed() => return Ok(()),
+impl Lost {
+    fn is_denied(&self) -> bool {
+        match self {
+            Self::Database(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
+            Self::Refused(error) => matches!(error, StoreError::Refused { refusal: Refusal::Denied, .. }),
+            _ => false,
         }
     }
-}
 
-async fn begin(client: &Client) -> Result<(), Error> {
-    let timeout_ms = housekeeping::STATEMENT_TIMEOUT.as_millis();
-    client.batch_execute(&format!("SET statement_timeout = {timeout_ms}; LISTEN {CHANNEL}")).await
-}
-
-type Statement<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
-
-async fn answer(statement: &mut Option<Statement<'_>>) -> Result<(), Error> {
-    match statement {
-        Some(statement) => statement.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Returns the payload of the next notification, or `None` for a message of another kind.
-async fn next_message(connection: &mut Connection<Socket, TlsStream>) -> Result<Option<String>, Lost> {
-    match poll_fn(|context| connection.poll_message(context)).await {
-        Some(Ok(AsyncMessage::Notification(notification))) => Ok(Some(notification.payload().to_owned())),
-        Some(Ok(_)) => Ok(None),
-        Some(Err(error)) => Err(error.into()),
-        None => Err(Lost::Closed),
-    }
-}
-
-/// Feeds the change that a payload tells of, and returns true while changes are wanted.
-async fn forward(payload: String, store: &PostgresStore, feed: &Feed) -> bool {
-    let Some(notification) = parse(&payload) else {
-        let payload: String = payload.chars().take(FOREIGN_SHOWN_MAX).collect();
-        tracing::warn!(payload, "skipped a notification that no trigger of products sent");
-        return true;
-    };
-    let (is_whole, message) = match notification.message {
-        MessageAt::Payload => (true, payload),
-        MessageAt::Nowhere => (false, payload),
-        MessageAt::Table => match oversize_message(notification, store).await {
-            Some(message) => (true, message),
-            None => (false, with_id_alone(&payload)),
-        },
-    };
-    let change = Change {
-        product_id: notification.product_id,
-        version: notification.version,
-        body: ChangeBody::Encoded(message),
-        is_whole,
-        committed_at: Instant::now(),
-    };
-    feed.send(SourceEvent::Change(change)).await.is_ok()
-}
-
-/// Returns the message of an oversize change, or `None` where it cannot be had.
-async fn oversize_message(notification: Notification, store: &PostgresStore) -> Option<String> {
-    for _ in 0..OVERSIZE_TRIES {
-        match store.oversize_message(notification.version).await {
-            Ok(Some(message)) => return Some(message),
-            Ok(None) => {
-                tracing::warn!(version = notification.version, "a change was removed before it was read");
-                break;
-            }
-            Err(error) => tracing::warn!(version = notification.version, %error, "a change was not read"),
+    fn obstacle(&self) -> Obstacle {
+        match self {
+            Self::Deaf(_) => Obstacle::Deaf,
+            Self::Stream => Obstacle::Epoch,
+            _ if self.is_denied() => Obstacle::Rights,
+            _ => Obstacle::Connection,
         }
     }
-    None
-}
 
-/// Rewrites `{…,"productId":1}` as `{…,"product":{"productId":1}}`.
-fn with_id_alone(short: &str) -> String {
-    short.replace(r#""productId":"#, r#""product":{"productId":"#) + "}"
+    fn told(&self, config: &PostgresConfig) -> String {
+        let rights = || format!("{self}; as the tables' owner, for the server: {}", grants(&config.role()));
+        if self.is_denied() { rights() } else { self.to_string() }
+    }
 }
 
 /// Returns the wait after so many failures in a row: twice as long each time, less a random part of up to a quarter.
@@ -245,13 +173,5 @@ mod tests {
                 assert!(delay < most && delay >= most * 3 / 4, "{delay:?} of {most:?}");
             }
         }
-    }
-
-    #[test]
-    fn a_message_that_is_gone_still_tells_which_product_changed() {
-        assert_eq!(
-            with_id_alone(r#"{"action":"UPDATE","version":42,"productId":1}"#),
-            r#"{"action":"UPDATE","version":42,"product":{"productId":1}}"#
-        );
     }
 }

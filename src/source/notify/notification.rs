@@ -1,6 +1,49 @@
 //! The content of a notification, read from its first bytes: [`parse`]. Pure.
 
+use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
+
+/// What a notification on the products' channel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// A trigger tells a change.
+    Change(Notification),
+    /// A new epoch begins (`rowcast_renew_epoch`).
+    Epoch(Epoch),
+    /// A server's read put its mark here.
+    Barrier(Mark),
+    /// A server's listener asked for a sign of life.
+    Proof(Mark),
+}
+
+/// A number of one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The server's name.
+    pub server: u64,
+    /// Its number.
+    pub number: u64,
+}
+
+/// Reads a payload, or answers `None` where nothing of ours built it.
+#[must_use]
+pub fn parse(payload: &str) -> Option<Payload> {
+    if payload.starts_with('{') {
+        return change(payload).map(Payload::Change);
+    }
+    let (kind, rest) = payload.split_once(' ')?;
+    match kind {
+        "epoch" => Epoch::new(rest.parse::<i64>().ok()?.cast_unsigned()).map(Payload::Epoch),
+        "barrier" => mark(rest).map(Payload::Barrier),
+        "proof" => mark(rest).map(Payload::Proof),
+        _ => None,
+    }
+}
+
+fn mark(text: &str) -> Option<Mark> {
+    let (server, number) = text.split_once(' ')?;
+    Some(Mark { server: server.parse().ok()?, number: number.parse().ok()? })
+}
 
 /// A payload that one of the products' triggers built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +67,11 @@ pub enum MessageAt {
     Table,
 }
 
-/// Reads a payload, or answers `None` where it is not one of ours: anybody may notify the channel.
-///
-/// The triggers write the keys in a fixed order, so that the numbers stand where they are looked for and nothing of the
+/// Reads the payload of a change. The triggers write the keys in a fixed order, so that the numbers stand where they are looked for and nothing of the
 /// rest, which may be long, is read:
 /// `{"action":"UPDATE","version":42,"product":{"productId":1,…}}`, or
 /// `{"action":"UPDATE","version":42,"productId":1}` where the message is in the table.
-#[must_use]
-pub fn parse(payload: &str) -> Option<Notification> {
+fn change(payload: &str) -> Option<Notification> {
     let rest = payload.strip_prefix(r#"{"action":""#)?;
     let rest = ["INSERT", "UPDATE", "DELETE"].iter().find_map(|action| rest.strip_prefix(action))?;
     let (version, rest) = number(rest.strip_prefix(r#"","version":"#)?)?;
@@ -64,12 +104,23 @@ mod tests {
 
     use super::*;
 
-    fn of_ours(product_id: u64, version: u64, message: MessageAt) -> Notification {
-        Notification { product_id: ProductId::new(product_id).unwrap(), version, message }
+    fn of_ours(product_id: u64, version: u64, message: MessageAt) -> Payload {
+        Payload::Change(Notification { product_id: ProductId::new(product_id).unwrap(), version, message })
     }
 
     #[test]
-    fn the_three_forms_are_read() {
+    fn epochs_and_marks_are_read() {
+        assert_eq!(parse("epoch -1"), Some(Payload::Epoch(Epoch::new(u64::MAX).unwrap())));
+        let mark = Mark { server: u64::MAX, number: 7 };
+        assert_eq!(parse("barrier 18446744073709551615 7"), Some(Payload::Barrier(mark)));
+        assert_eq!(parse("proof 18446744073709551615 7"), Some(Payload::Proof(mark)));
+        for payload in ["epoch 0", "epoch", "epoch x", "barrier 1", "barrier 1 2 3", "proof -1 2", "other 1 2"] {
+            assert_eq!(parse(payload), None, "{payload}");
+        }
+    }
+
+    #[test]
+    fn the_three_forms_of_a_change_are_read() {
         for action in ["INSERT", "UPDATE", "DELETE"] {
             let head = format!(r#"{{"action":"{action}","version":42,"#);
             let whole = format!(

@@ -6,6 +6,7 @@
 
 mod data_file;
 mod guard;
+mod load;
 mod lock;
 mod readers;
 mod writer;

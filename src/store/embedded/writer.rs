@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use redb::{Database, ReadableTable, Table};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
@@ -49,6 +49,8 @@ pub(super) enum Request {
     Write(Write, Precondition, Answer),
     /// Finds out whether commits are possible. The sender is dropped when that is known.
     Probe(oneshot::Sender<()>),
+    /// Marks the source's stream with this number and answers the state that the file has there.
+    Snapshot(u64, oneshot::Sender<Result<ReadTransaction, StoreError>>),
     Stop,
 }
 
@@ -57,6 +59,7 @@ pub(super) enum Request {
 struct Batch {
     writes: Vec<(Write, Precondition, Answer)>,
     probes: Vec<oneshot::Sender<()>>,
+    snapshots: Vec<(u64, oneshot::Sender<Result<ReadTransaction, StoreError>>)>,
     is_last: bool,
 }
 
@@ -79,7 +82,7 @@ fn run(file: &DataFile, failed: &AtomicBool, mut requests: mpsc::Receiver<Reques
     let mut taken = Vec::new();
     loop {
         let is_closed = requests.blocking_recv_many(&mut taken, COMMIT_WRITES_MAX) == 0;
-        let Batch { writes, probes, is_last } = Batch::of(taken.drain(..));
+        let Batch { writes, probes, snapshots, is_last } = Batch::of(taken.drain(..));
         if !writes.is_empty() || !probes.is_empty() {
             match file.with(|database| commit(database, &writes)) {
                 Ok(results) => {
@@ -94,6 +97,9 @@ fn run(file: &DataFile, failed: &AtomicBool, mut requests: mpsc::Receiver<Reques
                 }
             }
         }
+        for (number, answer) in snapshots {
+            snapshot(file, feed, number, answer);
+        }
         if is_last || is_closed {
             return;
         }
@@ -107,11 +113,19 @@ impl Batch {
             match request {
                 Request::Write(write, condition, answer) => batch.writes.push((write, condition, answer)),
                 Request::Probe(done) => batch.probes.push(done),
+                Request::Snapshot(number, answer) => batch.snapshots.push((number, answer)),
                 Request::Stop => batch.is_last = true,
             }
         }
         batch
     }
+}
+
+/// Marks the stream between two commits: what this snapshot sees has been told before the mark, and all else after it.
+fn snapshot(file: &DataFile, feed: &Feed, number: u64, answer: oneshot::Sender<Result<ReadTransaction, StoreError>>) {
+    let snapshot = file.with(|database| Ok(database.begin_read()?));
+    let _ = feed.blocking_send(SourceEvent::Barrier(number));
+    let _ = answer.send(snapshot.map_err(|error| told(&error)));
 }
 
 /// Answers writes whose commit failed, and makes the next commit possible, which redb refuses after an error of the

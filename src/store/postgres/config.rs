@@ -14,9 +14,12 @@ use super::url::take_tls_options;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time without any acknowledgement after which the connection is dead (`TCP_USER_TIMEOUT`, tcp(7)).
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(8);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// The names that the connections give themselves where the URL has none.
+const NAME: &str = "rowcast server";
+const LISTENER_NAME: &str = "rowcast listener";
 const PORT_DEFAULT: u16 = 5432;
 
 /// A database to connect to. Neither `Debug` nor `Display` shows the password; `Display` is the name for messages and
@@ -51,8 +54,19 @@ impl PostgresConfig {
         self.config.connect(self.connector.clone()).await
     }
 
+    /// Likewise, under the name of a listener.
+    pub(crate) async fn connect_listener(
+        &self,
+    ) -> Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
+        let mut config = self.config.clone();
+        if config.get_application_name() == Some(NAME) {
+            config.application_name(LISTENER_NAME);
+        }
+        config.connect(self.connector.clone()).await
+    }
+
     /// Returns the role to connect as.
-    pub(super) fn role(&self) -> String {
+    pub(crate) fn role(&self) -> String {
         self.config.get_user().unwrap_or("the_server").to_owned()
     }
 
@@ -61,12 +75,26 @@ impl PostgresConfig {
         (self.config.clone(), self.connector.clone())
     }
 
-    /// Returns the statement that a connection of the pool is given first: it ends every statement after
-    /// `statement_timeout`, unless the URL says otherwise. A startup parameter would say the same, but `PgBouncer`
-    /// refuses those that it does not know (<https://www.pgbouncer.org/config.html#ignore_startup_parameters>).
-    pub(super) fn settings(&self, statement_timeout: Duration) -> String {
-        let is_given = self.config.get_options().is_some_and(|options| options.contains("statement_timeout"));
-        if is_given { String::new() } else { format!("SET statement_timeout = {}", statement_timeout.as_millis()) }
+    /// Returns the statements that every connection is given first, less those for settings that the URL names
+    /// (<https://www.postgresql.org/docs/15/runtime-config-client.html>): every statement ends after `statement_timeout`
+    /// (zero: none), whatever the role is set to; a session may be idle, but not within a transaction; and a row that a
+    /// policy hides is an error, not an absence. Startup parameters would say the same, but `PgBouncer` refuses those that
+    /// it does not know (<https://www.pgbouncer.org/config.html#ignore_startup_parameters>).
+    pub(crate) fn settings(&self, statement_timeout: Duration) -> String {
+        let options = self.config.get_options().unwrap_or_default();
+        let is_free =
+            |name: &&str| !options.split([' ', '=']).any(|word| word == *name || word.strip_prefix("-c") == Some(name));
+        let timeout_ms = statement_timeout.as_millis();
+        let timeouts = [("statement_timeout", timeout_ms), ("idle_in_transaction_session_timeout", 60_000)];
+        let mut settings = vec!["SET row_security = off".to_owned()];
+        settings
+            .extend(timeouts.iter().filter(|(name, _)| is_free(name)).map(|(name, ms)| format!("SET {name} = {ms}")));
+        // Not every release of Postgres has these.
+        let newer = ["idle_session_timeout", "transaction_timeout"].into_iter().filter(is_free);
+        settings.extend(
+            newer.map(|name| format!("SELECT set_config(name, '0', false) FROM pg_settings WHERE name = '{name}'")),
+        );
+        settings.join("; ")
     }
 }
 
@@ -94,7 +122,7 @@ fn with_defaults(mut config: Config) -> Config {
         config.keepalives_interval(KEEPALIVE_INTERVAL);
     }
     if config.get_application_name().is_none() {
-        config.application_name("rowcast");
+        config.application_name(NAME);
     }
     config
 }
@@ -177,13 +205,17 @@ mod tests {
     }
 
     #[test]
-    fn the_statement_timeout_yields_to_the_options_of_the_url() {
-        for (url, settings) in [
-            ("postgres://h/d", "SET statement_timeout = 4000"),
-            ("postgres://h/d?options=-c%20search_path%3Dshop", "SET statement_timeout = 4000"),
-            ("postgres://h/d?options=-c%20statement_timeout%3D7", ""),
+    fn the_settings_yield_to_the_options_of_the_url() {
+        for (url, own, foreign) in [
+            ("postgres://h/d", vec!["SET statement_timeout = 4000;", "'idle_session_timeout'"], None),
+            ("postgres://h/d?options=-c%20search_path%3Dshop", vec!["SET statement_timeout = 4000;"], None),
+            ("postgres://h/d?options=-c%20statement_timeout%3D7", vec!["row_security"], Some("SET statement_timeout")),
+            ("postgres://h/d?options=-cstatement_timeout%3D7", vec!["idle_in_"], Some("SET statement_timeout")),
+            ("postgres://h/d?options=-c%20idle_session_timeout%3D7", vec!["= 'transaction_t"], Some("idle_session_")),
         ] {
-            assert_eq!(PostgresConfig::parse(url).unwrap().settings(Duration::from_secs(4)), settings);
+            let settings = PostgresConfig::parse(url).unwrap().settings(Duration::from_secs(4));
+            assert!(own.iter().all(|part| settings.contains(part)), "{url}: {settings}");
+            assert!(foreign.is_none_or(|part| !settings.contains(part)), "{url}: {settings}");
         }
     }
 }

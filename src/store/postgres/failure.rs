@@ -57,6 +57,13 @@ impl Failure {
         self.database().is_some_and(|error| stale.contains(error.code()))
     }
 
+    /// Returns true if the data of a row is the reason: it has no form in UTF-8, or is damaged (class 22 and `XX001`,
+    /// <https://www.postgresql.org/docs/15/errcodes-appendix.html>).
+    pub(super) fn is_of_data(&self) -> bool {
+        let code = self.database().map(|error| error.code().code());
+        code.is_some_and(|code| code.starts_with("22") || code == SqlState::DATA_CORRUPTED.code())
+    }
+
     /// Returns the store's error. A connection that cannot be had is an outage, whatever the reason.
     pub(super) fn into_store_error(self, database: &str) -> StoreError {
         let kind = match &self {

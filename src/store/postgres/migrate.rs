@@ -1,5 +1,7 @@
 //! Brings a database to the shape that this build needs: [`migrate`].
 
+use std::time::Duration;
+
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
@@ -24,6 +26,7 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "0002_conditional_writes.sql",
         sql: include_str!("../../../migrations/0002_conditional_writes.sql"),
     },
+    Migration { version: 3, name: "0003_streams.sql", sql: include_str!("../../../migrations/0003_streams.sql") },
 ];
 
 /// One server migrates a database at a time; those that start with it wait here. The bytes of "rowcast".
@@ -72,6 +75,16 @@ pub enum MigrateError {
         /// The database's reason.
         reason: String,
     },
+    /// Others use the database in a way that the migration would break.
+    #[error("migrate {database}: {doing}: {reason}; stop it first, then start this one")]
+    InUse {
+        /// The database.
+        database: String,
+        /// The migration.
+        doing: String,
+        /// The database's reason, which names the others' sessions.
+        reason: String,
+    },
     /// A file differs from the one that was applied under its number.
     #[error(
         "{name} was changed after it had been applied to this database; restore it and put the change into a new \
@@ -118,6 +131,8 @@ async fn apply_locked(
     client: &mut Client,
     migrations: &[Migration],
 ) -> Result<Vec<&'static str>, MigrateError> {
+    let settings = config.settings(Duration::ZERO);
+    client.batch_execute(&settings).await.map_err(|source| failed(config, "connect", source))?;
     let done = lock_and_read(client).await.map_err(|source| failed(config, "read rowcast_migrations", source))?;
     check_known(&done, migrations)?;
     let mut applied = Vec::new();
@@ -193,6 +208,9 @@ fn failed(config: &PostgresConfig, doing: &str, source: tokio_postgres::Error) -
         Some(error) if *error.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
             MigrateError::NotAllowed { database, doing, reason: error.message().to_owned(), role: config.role() }
         }
+        Some(error) if *error.code() == SqlState::OBJECT_IN_USE => {
+            MigrateError::InUse { database, doing, reason: error.message().to_owned() }
+        }
         Some(error) if OCCUPIED.contains(error.code()) => {
             MigrateError::Occupied { database, doing, reason: error.message().to_owned() }
         }
@@ -201,7 +219,7 @@ fn failed(config: &PostgresConfig, doing: &str, source: tokio_postgres::Error) -
 }
 
 /// Returns the rights that a server's role needs once all is applied.
-fn grants(role: &str) -> String {
+pub(crate) fn grants(role: &str) -> String {
     let role = if role.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
         role.to_owned()
     } else {
@@ -210,6 +228,7 @@ fn grants(role: &str) -> String {
     format!(
         "GRANT SELECT ON rowcast_migrations TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON products TO {role}; \
          GRANT SELECT, UPDATE, DELETE ON product_tombstones, oversize_changes TO {role}; \
-         GRANT SELECT ON SEQUENCE product_versions TO {role}"
+         GRANT SELECT ON SEQUENCE product_versions TO {role}; GRANT SELECT ON rowcast_stream TO {role}; \
+         GRANT EXECUTE ON FUNCTION rowcast_renew_epoch TO {role}"
     )
 }

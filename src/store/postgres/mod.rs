@@ -5,20 +5,26 @@
 pub mod config;
 mod error;
 mod failure;
+mod housekeeping;
+mod load;
 pub mod migrate;
 mod sqlstate;
+mod stream;
 pub(crate) mod tls;
 mod url;
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts,
 };
+use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::{Row, SimpleQueryMessage};
 
 use self::config::PostgresConfig;
 use self::failure::Failure;
@@ -70,6 +76,10 @@ const OVERSIZE_MESSAGE: &str = "SELECT message FROM oversize_changes WHERE versi
 pub struct PostgresStore {
     pool: Pool,
     database: String,
+    /// The name of this process in the stream of notifications, which other servers hear too.
+    server: u64,
+    /// Ends the listener's session.
+    anew: Arc<Notify>,
 }
 
 impl PostgresStore {
@@ -93,7 +103,8 @@ impl PostgresStore {
             .timeouts(Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(CREATE_TIMEOUT), recycle: Some(WAIT_TIMEOUT) })
             .build()
             .expect("timeouts have their runtime");
-        Self { pool, database: config.to_string() }
+        let server = RandomState::new().hash_one(config.to_string());
+        Self { pool, database: config.to_string(), server, anew: Arc::default() }
     }
 
     /// Returns at most `limit` products by id, from the first one after `after`: as many as have `bytes_max` bytes of
@@ -231,6 +242,22 @@ impl PostgresStore {
             Some(false) => Err(StoreError::PreconditionFailed(id)),
             None => Err(StoreError::NotFound(id)),
         }
+    }
+
+    /// Does what the statement says, without preparing it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub(crate) async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, StoreError> {
+        let asked = async {
+            let client = self.pool.get().await?;
+            let Ok(answer) = timeout(ANSWER_TIMEOUT, client.simple_query(sql)).await else {
+                drop(Object::take(client));
+                return Err(Failure::Silence);
+            };
+            Ok(answer?)
+        };
+        self.told(asked.await)
     }
 
     async fn query(&self, sql: &str, arguments: Arguments<'_>) -> Result<Vec<Row>, StoreError> {

@@ -1,0 +1,112 @@
+//! The database's state as far as the stream's truth depends on it: [`Inspection`].
+
+use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow};
+
+use crate::model::epoch::Epoch;
+use crate::store::StoreError;
+use crate::store::postgres::PostgresStore;
+
+/// The state at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Inspection {
+    pub(super) epoch: Epoch,
+    /// The version that was drawn last.
+    last_version: u64,
+    /// True if no trigger was touched since the epoch began.
+    is_untouched: bool,
+    /// The triggers that are missing or off, if any.
+    triggers_off: Option<String>,
+}
+
+/// The conclusion from an inspection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Every change is told, and its version belongs to this epoch.
+    Sound(Epoch),
+    /// These triggers tell nothing.
+    Off(String),
+    /// The history of this epoch was replaced, for this reason.
+    Replaced(Epoch, &'static str),
+}
+
+impl Inspection {
+    /// Returns the conclusion, for a listener that knew a version as great as `floor` before it asked, and was told that
+    /// `epoch` stands, in notifications that came before the inspection's own.
+    pub(super) fn verdict(&self, floor: u64, epoch: Option<Epoch>) -> Verdict {
+        if let Some(names) = &self.triggers_off {
+            return Verdict::Off(names.clone());
+        }
+        if !self.is_untouched {
+            return Verdict::Replaced(self.epoch, "a trigger of products was off, or made anew");
+        }
+        if self.last_version < floor {
+            return Verdict::Replaced(self.epoch, "the sequence of versions is below a version that was given");
+        }
+        if epoch.is_some_and(|epoch| epoch != self.epoch) {
+            return Verdict::Replaced(self.epoch, "another epoch stands than the one that was told");
+        }
+        Verdict::Sound(self.epoch)
+    }
+}
+
+/// Listens to the channel of the products. The channel's name stands in a table that the server's role may read.
+pub(super) async fn listen(client: &Client, settings: &str) -> Result<(), Error> {
+    client.batch_execute(settings).await?;
+    let channel: String = client.query_one("SELECT channel FROM rowcast_stream", &[]).await?.try_get(0)?;
+    client.batch_execute(&format!("LISTEN \"{}\"", channel.replace('"', "\"\""))).await
+}
+
+/// Looks at the state and has the database notify `proof`, in one transaction: when the proof is heard, all that was
+/// committed before the look has been heard. `None` where the table is not as the migrations made it.
+///
+/// Another connection than the listening one asks: a proxy that pools transactions would pass a notification on to the
+/// very transaction that made it. And it is a simple query, which every proxy passes.
+pub(super) async fn inspect(store: &PostgresStore, proof: &str) -> Result<Option<Inspection>, StoreError> {
+    let look = format!(
+        "SELECT epoch, (SELECT last_value FROM product_versions) AS last_version, \
+         triggers = rowcast_triggers() AS is_untouched, rowcast_triggers_off() AS triggers_off, \
+         pg_notify(channel, '{proof}') FROM rowcast_stream"
+    );
+    let messages = store.simple_query(&look).await?;
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    Ok(row.and_then(read))
+}
+
+/// Asks the listening connection for an answer.
+pub(super) async fn ping(client: &Client) -> Result<(), Error> {
+    client.simple_query("").await.map(|_| ())
+}
+
+/// Reads the row, or answers `None` where the table has values that no migration writes.
+fn read(row: &SimpleQueryRow) -> Option<Inspection> {
+    let number = |name| row.try_get(name).ok().flatten()?.parse::<i64>().ok().map(i64::cast_unsigned);
+    Some(Inspection {
+        epoch: Epoch::new(number("epoch")?)?,
+        last_version: number("last_version")?,
+        is_untouched: row.try_get("is_untouched").ok().flatten()? == "t",
+        triggers_off: row.try_get("triggers_off").ok().flatten().map(str::to_owned),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verdict_names_what_is_wrong() {
+        let epoch = |number| Epoch::new(number).unwrap();
+        let sound = Inspection { epoch: epoch(1), last_version: 7, is_untouched: true, triggers_off: None };
+        for known in [None, Some(epoch(1))] {
+            assert_eq!(sound.verdict(7, known), Verdict::Sound(epoch(1)));
+            assert!(matches!(sound.verdict(8, known), Verdict::Replaced(_, why) if why.contains("sequence")));
+        }
+        assert!(matches!(sound.verdict(0, Some(epoch(2))), Verdict::Replaced(_, why) if why.contains("epoch")));
+        let touched = Inspection { is_untouched: false, ..sound.clone() };
+        assert!(matches!(touched.verdict(0, None), Verdict::Replaced(_, why) if why.contains("trigger")));
+        let off = Inspection { triggers_off: Some("00_rowcast".into()), ..touched };
+        assert_eq!(off.verdict(9, Some(epoch(2))), Verdict::Off("00_rowcast".into()));
+    }
+}

@@ -1,0 +1,378 @@
+//! One connection that listens: [`Session`].
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
+
+use super::inspection::{Inspection, Verdict, inspect, listen, ping};
+use super::notification::{MessageAt, Notification, Payload, parse};
+use super::{CONNECT_TIMEOUT, Feed, Listener, Lost, STATEMENT_TIMEOUT};
+use crate::model::change::{Change, ChangeBody};
+use crate::model::epoch::Epoch;
+use crate::model::event::SourceEvent;
+use crate::source::Obstacle;
+use crate::store::StoreError;
+use crate::store::postgres::tls::TlsStream;
+
+/// The most times that the message of an oversize change is asked for.
+const OVERSIZE_TRIES: u32 = 3;
+/// The most characters of a foreign payload that the log shows.
+const FOREIGN_SHOWN_MAX: usize = 80;
+
+/// The knowledge that outlives a session.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// True from a beginning that was fed to the gap that is fed next.
+    pub(super) hears: bool,
+    /// The epoch that was fed last.
+    epoch: Option<Epoch>,
+    /// The greatest version that was heard in it, or read.
+    floor: u64,
+}
+
+/// A statement on the listening connection, whose answer comes by way of its messages.
+type Statement<'a> = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send + 'a>>;
+
+enum Answer {
+    Listening,
+    Alive,
+}
+
+/// The outcome of what another connection was asked.
+enum Aside {
+    /// The state of the database.
+    Inspected(Result<Option<Inspection>, StoreError>),
+    /// The greatest version of all rows.
+    Greatest(Result<u64, StoreError>),
+    /// The epoch that stands after the renewal of the other.
+    Renewed(Epoch, Result<Epoch, StoreError>),
+    /// Old rows were removed, or not.
+    Kept(Result<(), StoreError>),
+}
+
+/// A sign of life that was asked for.
+struct Proof {
+    number: u64,
+    /// The greatest version that was known when it was asked for.
+    floor: u64,
+    is_heard: bool,
+    inspection: Option<Inspection>,
+}
+
+impl Proof {
+    /// Returns true if its notification was committed and is not heard.
+    const fn is_due(&self) -> bool {
+        self.inspection.is_some() && !self.is_heard
+    }
+}
+
+/// A connection that listens, with what is known of it.
+pub(super) struct Session<'a> {
+    listener: &'a Listener,
+    feed: &'a Feed,
+    known: &'a mut Known,
+    /// The sign of life that is due.
+    proof: Option<Proof>,
+    proofs: u64,
+    /// The time of the last message, or of the last question if that was later.
+    heard_at: Instant,
+    /// True once the rows' versions have been compared with the sequence, as far as they can be.
+    is_compared: bool,
+    asides: JoinSet<Aside>,
+    is_keeping_house: bool,
+    is_renewing: bool,
+}
+
+/// The wish for no further event.
+struct Unwanted;
+
+impl<'a> Session<'a> {
+    /// Serves one connection, from its opening until it is lost, or until the feed's receiver is gone.
+    pub(super) async fn run(listener: &'a Listener, feed: &'a Feed, known: &'a mut Known) -> Result<(), Lost> {
+        let connecting = timeout(CONNECT_TIMEOUT, listener.config.connect_listener());
+        let (client, connection) = connecting.await.map_err(|_| Lost::Unreachable)??;
+        let mut session = Self {
+            listener,
+            feed,
+            known,
+            proof: None,
+            proofs: 0,
+            heard_at: Instant::now(),
+            is_compared: false,
+            asides: JoinSet::new(),
+            is_keeping_house: false,
+            is_renewing: false,
+        };
+        session.serve(&client, connection).await
+    }
+
+    async fn serve(&mut self, client: &Client, mut connection: Connection<Socket, TlsStream>) -> Result<(), Lost> {
+        let vigilance = self.listener.vigilance;
+        let settings = self.listener.config.settings(STATEMENT_TIMEOUT);
+        let mut statement: Option<Statement<'_>> =
+            Some(Box::pin(async move { listen(client, &settings).await.map(|()| Answer::Listening) }));
+        let (mut proving, mut keeping) = (ticks(vigilance.proof_interval), ticks(vigilance.house_interval));
+        loop {
+            let is_due = statement.is_some() || self.proof.as_ref().is_some_and(Proof::is_due);
+            let outcome = tokio::select! {
+                message = next_message(&mut connection) => {
+                    let outcome = match message? {
+                        Some(payload) => self.hear(payload).await,
+                        None => Ok(()),
+                    };
+                    // Not before it was taken: meanwhile nothing is heard.
+                    self.heard_at = Instant::now();
+                    outcome
+                }
+                answer = answer(&mut statement), if statement.is_some() => {
+                    statement = None;
+                    self.heard_at = Instant::now();
+                    self.answered(&answer?);
+                    Ok(())
+                }
+                Some(Ok(aside)) = self.asides.join_next() => self.concluded(aside).await?,
+                _ = proving.tick(), if statement.is_none() && self.proof.is_none() && self.is_compared => {
+                    self.ask_for_proof();
+                    statement = Some(Box::pin(async move { ping(client).await.map(|()| Answer::Alive) }));
+                    Ok(())
+                }
+                _ = keeping.tick(), if !self.is_keeping_house && self.is_compared => {
+                    self.keep_house();
+                    Ok(())
+                }
+                () = sleep_until(self.heard_at + vigilance.silence_max), if is_due => {
+                    let silence = vigilance.silence_max;
+                    return Err(if statement.is_some() { Lost::Silence(silence) } else { Lost::Deaf(silence) });
+                }
+                () = self.listener.store.asked_to_listen_anew() => return Err(Lost::Anew),
+                () = self.feed.closed() => return Ok(()),
+            };
+            if outcome.is_err() || self.judge().await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Has another connection ask for a sign of life.
+    fn ask_for_proof(&mut self) {
+        self.proofs += 1;
+        self.heard_at = Instant::now();
+        let (number, floor) = (self.proofs, self.known.floor);
+        self.proof = Some(Proof { number, floor, is_heard: false, inspection: None });
+        let (store, proof) = (self.listener.store.clone(), format!("proof {} {number}", self.listener.store.server()));
+        self.asides.spawn(async move { Aside::Inspected(inspect(&store, &proof).await) });
+    }
+
+    fn answered(&mut self, answer: &Answer) {
+        if matches!(answer, Answer::Listening) {
+            let store = self.listener.store.clone();
+            self.asides.spawn(async move { Aside::Greatest(store.greatest_version().await) });
+        }
+    }
+
+    fn keep_house(&mut self) {
+        self.is_keeping_house = true;
+        let (store, tombstone_age) = (self.listener.store.clone(), self.listener.vigilance.tombstone_age);
+        self.asides.spawn(async move { Aside::Kept(store.keep_house(tombstone_age).await) });
+    }
+
+    async fn concluded(&mut self, aside: Aside) -> Result<Result<(), Unwanted>, Lost> {
+        match aside {
+            Aside::Inspected(Ok(None)) => return Err(Lost::Stream),
+            Aside::Inspected(Ok(inspection)) => {
+                self.heard_at = Instant::now();
+                if let Some(proof) = &mut self.proof {
+                    proof.inspection = inspection;
+                }
+            }
+            // The connections of the pool may all be taken; whether this one lives, it says itself.
+            Aside::Inspected(Err(StoreError::Unavailable(error))) => {
+                self.proof = None;
+                tracing::warn!(error, "the state of the database was not looked at");
+            }
+            Aside::Inspected(Err(error)) => return Err(Lost::Refused(error)),
+            Aside::Greatest(greatest) => {
+                self.is_compared = true;
+                match greatest {
+                    Ok(version) => self.known.floor = self.known.floor.max(version),
+                    Err(error) => tracing::warn!(%error, "the rows' versions were not compared with the sequence"),
+                }
+            }
+            Aside::Kept(kept) => {
+                self.is_keeping_house = false;
+                if let Err(error) = kept {
+                    tracing::warn!(%error, "old rows were not removed");
+                }
+            }
+            Aside::Renewed(before, Ok(epoch)) => {
+                self.is_renewing = false;
+                self.listener.health.metrics().epochs_begun.inc();
+                tracing::warn!(%before, %epoch, "a new history of versions began");
+            }
+            Aside::Renewed(before, Err(error)) => {
+                self.is_renewing = false;
+                tracing::error!(%before, %error, "a new history of versions could not be begun; it is tried again");
+                return Ok(self.obstructed(Obstacle::Epoch).await);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Concludes from a proof that is complete.
+    async fn judge(&mut self) -> Result<(), Unwanted> {
+        let complete = self.proof.take_if(|proof| proof.is_heard && proof.inspection.is_some());
+        let Some(Proof { floor, inspection: Some(inspection), .. }) = complete else { return Ok(()) };
+        let told = self.known.epoch.filter(|_| self.known.hears);
+        match inspection.verdict(floor, told) {
+            Verdict::Sound(epoch) => {
+                self.listener.health.set(None);
+                if !self.known.hears {
+                    tracing::info!(database = %self.listener.config, %epoch, "listening to changes");
+                    return self.begin(epoch).await;
+                }
+                Ok(())
+            }
+            Verdict::Off(triggers) => {
+                if self.listener.health.obstacle() != Some(Obstacle::Triggers) {
+                    tracing::error!(triggers, "{}", Obstacle::Triggers.advice());
+                }
+                self.obstructed(Obstacle::Triggers).await
+            }
+            Verdict::Replaced(epoch, reason) => {
+                if !self.is_renewing {
+                    self.is_renewing = true;
+                    tracing::warn!(%epoch, reason, "the history of versions was replaced");
+                    let (store, floor) = (self.listener.store.clone(), self.known.floor);
+                    self.asides.spawn(async move { Aside::Renewed(epoch, store.renew_epoch(epoch, floor).await) });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn begin(&mut self, epoch: Epoch) -> Result<(), Unwanted> {
+        if self.known.epoch != Some(epoch) {
+            *self.known = Known { epoch: Some(epoch), floor: 0, hears: true };
+        }
+        self.known.hears = true;
+        self.send(SourceEvent::Began(epoch)).await
+    }
+
+    /// Shows the obstacle, and tells the gap that it makes.
+    async fn obstructed(&mut self, obstacle: Obstacle) -> Result<(), Unwanted> {
+        self.listener.health.set(Some(obstacle));
+        if std::mem::take(&mut self.known.hears) { self.send(SourceEvent::Gap).await } else { Ok(()) }
+    }
+
+    /// Takes a notification.
+    async fn hear(&mut self, payload: String) -> Result<(), Unwanted> {
+        match parse(&payload) {
+            Some(Payload::Change(notification)) => {
+                self.known.floor = self.known.floor.max(notification.version);
+                self.forward(notification, payload).await
+            }
+            Some(Payload::Epoch(epoch)) if self.known.hears && self.known.epoch != Some(epoch) => {
+                self.begin(epoch).await
+            }
+            Some(Payload::Barrier(mark)) if mark.server == self.listener.store.server() => {
+                self.send(SourceEvent::Barrier(mark.number)).await
+            }
+            Some(Payload::Proof(mark)) if mark.server == self.listener.store.server() => {
+                if let Some(proof) = self.proof.as_mut().filter(|proof| proof.number == mark.number) {
+                    proof.is_heard = true;
+                }
+                Ok(())
+            }
+            // The epoch that is known, and the marks of others.
+            Some(_) => Ok(()),
+            None => {
+                let payload: String = payload.chars().take(FOREIGN_SHOWN_MAX).collect();
+                tracing::warn!(payload, "skipped a notification that nothing of Rowcast sent");
+                Ok(())
+            }
+        }
+    }
+
+    /// Feeds the change that a payload tells of.
+    async fn forward(&self, notification: Notification, payload: String) -> Result<(), Unwanted> {
+        let (is_whole, message) = match notification.message {
+            MessageAt::Payload => (true, payload),
+            MessageAt::Nowhere => (false, payload),
+            MessageAt::Table => match self.oversize_message(notification).await {
+                Some(message) => (true, message),
+                None => (false, with_id_alone(&payload)),
+            },
+        };
+        let change = Change {
+            product_id: notification.product_id,
+            version: notification.version,
+            body: ChangeBody::Encoded(message),
+            is_whole,
+            committed_at: std::time::Instant::now(),
+        };
+        self.send(SourceEvent::Change(change)).await
+    }
+
+    /// Returns the message of an oversize change, or `None` where it cannot be had.
+    async fn oversize_message(&self, notification: Notification) -> Option<String> {
+        for _ in 0..OVERSIZE_TRIES {
+            match self.listener.store.oversize_message(notification.version).await {
+                Ok(Some(message)) => return Some(message),
+                Ok(None) => {
+                    tracing::warn!(version = notification.version, "a change was removed before it was read");
+                    break;
+                }
+                Err(error) => tracing::warn!(version = notification.version, %error, "a change was not read"),
+            }
+        }
+        None
+    }
+
+    async fn send(&self, event: SourceEvent) -> Result<(), Unwanted> {
+        self.feed.send(event).await.map_err(|_| Unwanted)
+    }
+}
+
+fn ticks(period: std::time::Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn answer(statement: &mut Option<Statement<'_>>) -> Result<Answer, Error> {
+    match statement {
+        Some(statement) => statement.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns the payload of the next notification, or `None` for a message of another kind.
+async fn next_message(connection: &mut Connection<Socket, TlsStream>) -> Result<Option<String>, Lost> {
+    match poll_fn(|context| connection.poll_message(context)).await {
+        Some(Ok(AsyncMessage::Notification(notification))) => Ok(Some(notification.payload().to_owned())),
+        Some(Ok(_)) => Ok(None),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(Lost::Closed),
+    }
+}
+
+/// Rewrites `{…,"productId":1}` as `{…,"product":{"productId":1}}`.
+fn with_id_alone(short: &str) -> String {
+    short.replace(r#""productId":"#, r#""product":{"productId":"#) + "}"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_gone_still_tells_which_product_changed() {
+        assert_eq!(
+            with_id_alone(r#"{"action":"UPDATE","version":42,"productId":1}"#),
+            r#"{"action":"UPDATE","version":42,"product":{"productId":1}}"#
+        );
+    }
+}

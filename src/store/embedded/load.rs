@@ -1,0 +1,51 @@
+//! Reads for the shards, each with its mark in the source's stream.
+
+use redb::ReadTransaction;
+use tokio::sync::oneshot;
+
+use super::data_file::{META, PRODUCTS, VERSION};
+use super::guard::guarded;
+use super::writer::Request;
+use super::{EmbeddedStore, unwritable, versioned};
+use crate::model::product::ProductId;
+use crate::store::{Found, READ_BYTES_MAX, Read, StoreError};
+
+impl EmbeddedStore {
+    /// Reads these products as they are between two commits, where the stream gets the mark. The writing thread only takes
+    /// the snapshot; it is read beside the writes that follow.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn load(&self, ids: Vec<ProductId>, barrier: u64) -> Result<Read, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.writes.send(Request::Snapshot(barrier, answer)).await.map_err(|_| unwritable())?;
+        let snapshot = answered.await.map_err(|_| unwritable())??;
+        self.readers.read(move |_| read(&snapshot, ids)).await
+    }
+}
+
+/// Reads until the texts have [`READ_BYTES_MAX`] bytes, and leaves the rest. A product that is not there has been told to
+/// be gone up to the version that was given last.
+fn read(snapshot: &ReadTransaction, ids: Vec<ProductId>) -> Result<Read, redb::Error> {
+    let products = snapshot.open_table(PRODUCTS)?;
+    let last_version = snapshot.open_table(META)?.get(VERSION)?.map_or(0, |version| version.value());
+    let (mut read, mut bytes) = (Read { found: Vec::with_capacity(ids.len()), left: Vec::new() }, 0);
+    for id in ids {
+        if bytes >= READ_BYTES_MAX {
+            read.left.push(id);
+            continue;
+        }
+        let found = match guarded(|| Ok(products.get(id.get())?.map(|row| versioned(id.get(), row.value())))) {
+            Ok(Some(row)) => Found::Present(row),
+            Ok(None) => Found::Absent { version: last_version },
+            Err(redb::Error::Corrupted(_)) => Found::Unreadable,
+            Err(error) => return Err(error),
+        };
+        if let Found::Present(row) = &found {
+            let product = &row.product;
+            bytes += product.manufacturer.len() + product.price_per_unit.len() + product.product_name.len();
+        }
+        read.found.push((id, found));
+    }
+    Ok(read)
+}

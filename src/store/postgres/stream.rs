@@ -1,0 +1,48 @@
+//! The store's part in the stream of notifications: its marks, and the epoch (`migrations/0003_streams.sql`).
+
+use super::failure::Failure;
+use super::{PostgresStore, column};
+use crate::model::epoch::Epoch;
+use crate::store::StoreError;
+
+/// Nothing may be drawn or read above it by a client whose numbers are fractions.
+const VERSION_MAX: u64 = (1 << 53) - 1;
+
+const RENEW_EPOCH: &str = "SELECT rowcast_renew_epoch($1, $2) AS epoch";
+const GREATEST_VERSION: &str = "SELECT coalesce(greatest((SELECT max(version) FROM products), \
+     (SELECT max(version) FROM product_tombstones)), 0) AS version";
+
+impl PostgresStore {
+    /// Returns the name of this process in the stream.
+    pub(crate) const fn server(&self) -> u64 {
+        self.server
+    }
+
+    /// Begins a new epoch, unless another one than `expected` stands, and answers the one that stands then. Versions go on
+    /// above `floor` and above all that is in the tables.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] where somebody writes products for so long that no moment without writers was found.
+    pub async fn renew_epoch(&self, expected: Epoch, floor: u64) -> Result<Epoch, StoreError> {
+        let floor = floor.min(VERSION_MAX).cast_signed();
+        let rows = self.query(RENEW_EPOCH, &[&expected.get().cast_signed(), &floor]).await?;
+        let number = self.told(column::<i64>(&rows[0], "epoch"))?.cast_unsigned();
+        self.told(Epoch::new(number).ok_or(Failure::LeftOut))
+    }
+
+    /// Returns the greatest version of the rows and of the tombstones; reads all of them.
+    pub(crate) async fn greatest_version(&self) -> Result<u64, StoreError> {
+        let rows = self.query(GREATEST_VERSION, &[]).await?;
+        Ok(self.told(column::<i64>(&rows[0], "version"))?.cast_unsigned())
+    }
+
+    /// Ends the listener's session, which then tells a gap and begins another one.
+    pub(crate) fn listen_anew(&self) {
+        self.anew.notify_waiters();
+    }
+
+    /// Returns once somebody asks for another session.
+    pub(crate) async fn asked_to_listen_anew(&self) {
+        self.anew.notified().await;
+    }
+}

@@ -1,0 +1,32 @@
+//! The rows that a load reads: [`Read`].
+
+use super::Versioned;
+use crate::model::product::ProductId;
+
+/// The most products of one read.
+pub const READ_IDS_MAX: usize = 10_000;
+/// The most bytes of text of one read, beside its first row.
+pub const READ_BYTES_MAX: usize = 16 << 20;
+
+/// The outcome of a read of some products.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    /// The products that were read, all at one moment.
+    pub found: Vec<(ProductId, Found)>,
+    /// The products that are left for another read. All of them where a row among them spoilt the reading of the others.
+    pub left: Vec<ProductId>,
+}
+
+/// A product as a read found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The row.
+    Present(Versioned),
+    /// There is no such product.
+    Absent {
+        /// The version up to which that is known; 0 where it is not.
+        version: u64,
+    },
+    /// A row that cannot be read.
+    Unreadable,
+}

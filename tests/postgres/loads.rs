@@ -1,0 +1,120 @@
+//! Reads for the shards, and their barriers.
+
+use rowcast::model::event::SourceEvent;
+use rowcast::model::product::{Product, ProductId};
+use rowcast::store::postgres::PostgresStore;
+use rowcast::store::postgres::config::PostgresConfig;
+use rowcast::store::postgres::migrate::migrate;
+use rowcast::store::{Found, Precondition, READ_BYTES_MAX, Read, Versioned};
+
+use super::{Changes, Fixture, id, insert_sql, macbook, stored_version};
+use crate::support::postgres::Cluster;
+
+/// The reads that a writer does not disturb.
+const READS: u64 = 200;
+
+/// Reads these products with the store of the listener, whose barriers it hears.
+async fn load(changes: &Changes, ids: &[u64], barrier: u64) -> Read {
+    let ids: Vec<ProductId> = ids.iter().copied().map(id).collect();
+    changes.store.load(&ids, barrier).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_read_has_rows_and_absences_and_its_barrier_comes_after_all_that_it_saw() {
+    let Fixture { store, mut changes, .. } = Fixture::new().await;
+    let any = Precondition::default;
+    let inserted = store.insert(macbook(1), any()).await.unwrap();
+    store.insert(macbook(2), any()).await.unwrap();
+    let deleted = store.delete(id(2), any()).await.unwrap();
+    let read = load(&changes, &[3, 1, 2], 77).await;
+    let row = Versioned { product: macbook(1), version: inserted };
+    let expected = [
+        (id(3), Found::Absent { version: 0 }),
+        (id(1), Found::Present(row)),
+        (id(2), Found::Absent { version: deleted }),
+    ];
+    assert_eq!(read, Read { found: expected.into(), left: Vec::new() });
+    for _ in 0..3 {
+        changes.next().await;
+    }
+    let event = changes.event().await;
+    assert!(matches!(event, SourceEvent::Barrier(77)), "{event:?}");
+}
+
+#[tokio::test]
+async fn the_barrier_of_another_server_is_not_heard() {
+    let Fixture { database, config, mut changes, .. } = Fixture::new().await;
+    PostgresStore::new(&config).load(&[id(1)], 5).await.unwrap();
+    changes.none_before_now(&database.connect().await).await;
+}
+
+#[tokio::test]
+async fn a_read_under_writes_is_never_older_than_what_was_heard_before_its_barrier() {
+    let Fixture { store, mut changes, .. } = Fixture::new().await;
+    store.put(macbook(1), Precondition::default()).await.unwrap();
+    let writer = tokio::spawn(async move {
+        loop {
+            store.put(macbook(1), Precondition::default()).await.unwrap();
+        }
+    });
+    let mut heard = 0;
+    for barrier in 1..=READS {
+        let read = load(&changes, &[1], barrier).await;
+        let [(_, Found::Present(row))] = &read.found[..] else { panic!("{read:?}") };
+        loop {
+            match changes.event().await {
+                SourceEvent::Change(change) => heard = change.version,
+                SourceEvent::Barrier(number) if number == barrier => break,
+                event => panic!("{event:?}"),
+            }
+        }
+        assert!(heard >= row.version, "a row of version {} before its change: {heard}", row.version);
+    }
+    writer.abort();
+}
+
+#[tokio::test]
+async fn rows_above_the_bytes_of_a_read_are_left_and_a_larger_one_is_read_alone() {
+    let Fixture { database, changes, .. } = Fixture::new().await;
+    let client = database.connect().await;
+    let large = format!("repeat('m', {})", READ_BYTES_MAX * 2 / 3);
+    let huge = format!("repeat('m', {})", READ_BYTES_MAX + 1);
+    for (number, text) in [(1, &large), (2, &large), (3, &huge)] {
+        client.batch_execute(&insert_sql(number).replace("'Apple'", text)).await.unwrap();
+    }
+    let read = load(&changes, &[1, 2, 3, 4], 1).await;
+    let found: Vec<u64> = read.found.iter().map(|(id, _)| id.get()).collect();
+    assert_eq!((found, &read.left[..]), (vec![1, 4], &[id(2), id(3)][..]));
+    let read = load(&changes, &[3], 2).await;
+    assert!(matches!(&read.found[..], [(_, Found::Present(_))]), "a row above the bytes");
+}
+
+/// A database whose encoding looks at no byte.
+#[tokio::test]
+async fn a_row_that_is_not_text_costs_the_others_nothing_and_ends_no_listener() {
+    let owner = Cluster::shared().database().await.connect().await;
+    let create = "CREATE DATABASE bytes ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+    owner.batch_execute(create).await.unwrap();
+    let url = format!("postgres://postgres@127.0.0.1:{}/bytes", Cluster::shared().port());
+    let config = PostgresConfig::parse(&url).unwrap();
+    migrate(&config).await.unwrap();
+    let mut changes = Changes::of(&config).await;
+    let client = crate::support::postgres::connect(&url).await;
+    client.batch_execute(&insert_sql(1)).await.unwrap();
+    client.batch_execute(&insert_sql(2).replace("'Apple'", "E'\\xff'")).await.unwrap();
+    client.batch_execute(&insert_sql(3).replace("'Apple'", "E'\\xc3\\xa9'")).await.unwrap();
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let change = changes.next().await;
+        told.push((change.product_id.get(), change.is_whole));
+    }
+    assert_eq!(told, [(1, true), (2, false), (3, true)]);
+    let read = load(&changes, &[1, 2, 3], 1).await;
+    assert_eq!(read, Read { found: Vec::new(), left: vec![id(1), id(2), id(3)] }, "smaller reads find the row");
+    assert_eq!(load(&changes, &[2], 2).await.found, [(id(2), Found::Unreadable)]);
+    let read = load(&changes, &[1, 3], 3).await;
+    let product = Product { manufacturer: "é".into(), ..macbook(3) };
+    let version = stored_version(&client, 3).await;
+    assert_eq!(read.found[1], (id(3), Found::Present(Versioned { product, version })));
+    assert!(matches!(read.found[0].1, Found::Present(_)));
+}
