@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::fanout::{Cast, Hub};
+use crate::loader::{Loader, SourceHeard};
 use crate::metrics::Metrics;
 use crate::model::event::SourceEvent;
 use crate::source::Source;
@@ -36,9 +37,9 @@ impl Drop for Ear {
 }
 
 /// Casts every change of `source`, in its order, until the source ends; returns once all have reached the send queues
-/// of their subscribers. Waits while too many changes are in flight, and so lets the source wait. Tells `hearing` the
-/// source's word on its completeness when the changes before that are cast.
-pub async fn run(mut source: Source, hub: Hub, hearing: Hearing, metrics: Arc<Metrics>) {
+/// of their subscribers. Waits while too many changes are in flight, and so lets the source wait. Tells the hub, the loader
+/// and `hearing` the source's word on itself when the changes before that are cast.
+pub async fn run(mut source: Source, hub: Hub, loader: Loader, hearing: Hearing, metrics: Arc<Metrics>) {
     let ear = Ear(hearing);
     while let Some(event) = source.next().await {
         match event {
@@ -48,9 +49,17 @@ pub async fn run(mut source: Source, hub: Hub, hearing: Hearing, metrics: Arc<Me
                 let (product, version) = (change.product_id, change.version);
                 hub.cast(Cast { product, version, frame, is_whole, committed_at }).await;
             }
-            SourceEvent::Began(_) => ear.0.set(true),
-            SourceEvent::Gap => ear.0.set(false),
-            SourceEvent::Barrier(_) => {}
+            SourceEvent::Began(epoch) => {
+                ear.0.set(true);
+                hub.began(epoch);
+                loader.heard(SourceHeard::Began(epoch));
+            }
+            SourceEvent::Gap => {
+                ear.0.set(false);
+                hub.gap();
+                loader.heard(SourceHeard::Gap);
+            }
+            SourceEvent::Barrier(number) => loader.heard(SourceHeard::Barrier(number)),
         }
     }
     drop(ear);
@@ -67,7 +76,8 @@ mod tests {
         let (feed, source) = Source::new();
         let (hub, _inboxes) = Hub::new(1, 1);
         let hearing = Hearing::default();
-        let ingest = tokio::spawn(run(source, hub, hearing.clone(), Arc::new(Metrics::new())));
+        let loader = crate::loader::channel().0;
+        let ingest = tokio::spawn(run(source, hub, loader, hearing.clone(), Arc::new(Metrics::new())));
         (feed, hearing, ingest)
     }
 

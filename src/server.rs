@@ -21,9 +21,11 @@ use tracing::{info, warn};
 
 use self::cores::Closed;
 use crate::config::{Config, StoreConfig, TlsConfig};
+use crate::fanout::Hub;
 use crate::http::listener::{self, CoreDoor};
 use crate::http::{Services, Shared, redirect};
 use crate::ingest::Hearing;
+use crate::loader;
 use crate::metrics::Metrics;
 use crate::model::event::SourceEvent;
 use crate::session::heartbeat::CLOSE_SECONDS_MAX;
@@ -136,9 +138,11 @@ impl Server {
             Some(address) => Some(listen("--redirect-listen", address).await?.0),
             None => None,
         };
+        let (hub, inboxes) = Hub::new(config.cores, config.shards);
         let services = Services {
             shared: Shared::new(&config.http),
             store,
+            hub,
             hearing: Hearing::default(),
             health,
             metrics,
@@ -148,8 +152,13 @@ impl Server {
             keys: config.keys.clone(),
             allowed_origins: Arc::clone(&config.allowed_origins),
         };
+        let (loader, demands) = loader::channel();
+        let tls_of_cores = tls.as_ref().map(|(tls, _)| tls);
         let (doors, cores, ingest) =
-            cores::start(config, &services, &supervisor, tls.as_ref().map(|(tls, _)| tls), source)?;
+            cores::start(config, &services, &supervisor, tls_of_cores, source, &loader, inboxes)?;
+        let (store, hub, metrics) = (services.store.clone(), services.hub.clone(), Arc::clone(&services.metrics));
+        let loading = loader::run(demands, store, hub, metrics);
+        tokio::spawn(supervisor.part("the loader").run(loading));
         let running = Running { services, drain: config.drain, feeder, ingest, cores };
         Ok(Self { listener, address, doors, running, supervisor, tls, redirect })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use rowcast::config::{Cli, Config, Task};
+use rowcast::fanout::Hub;
 use rowcast::http::{Services, Shared};
 use rowcast::ingest::Hearing;
 use rowcast::metrics::Metrics;
@@ -31,6 +32,7 @@ pub fn services(config: &Config) -> Services {
     Services {
         shared: Shared::new(&config.http),
         store,
+        hub: Hub::new(1, 1).0,
         hearing: Hearing::default(),
         health: Health::new(Arc::clone(&metrics)),
         metrics,

@@ -44,6 +44,7 @@ use self::readiness::Readiness;
 use self::routes::{Call, Handler, Way};
 use self::turns::Turns;
 use crate::auth::Keys;
+use crate::fanout::Hub;
 use crate::ingest::Hearing;
 use crate::metrics::{Limit, Metrics};
 use crate::shutdown::Shutdown;
@@ -113,6 +114,8 @@ pub struct Services {
     pub store: Store,
     /// Tells if every change is cast.
     pub hearing: Hearing,
+    /// The cores' hub, which knows whether all that was missed has been told.
+    pub hub: Hub,
     /// The obstacle between the source and its changes.
     pub health: Health,
     /// The figures that `/metrics` shows.

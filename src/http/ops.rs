@@ -17,7 +17,8 @@ pub(super) fn healthz() -> Answer {
     text("text/plain; charset=utf-8", "alive\n")
 }
 
-/// Answers that the process can do its work, if it can: the store answers, changes arrive, and it does not stop.
+/// Answers that the process can do its work, if it can: the store answers, changes arrive, those that were missed
+/// are made up for, and it does not stop.
 pub(super) async fn readyz(Call { services, .. }: Call<'_>) -> Result<Answer, Problem> {
     if services.shutdown.draining.is_cancelled() {
         return Err(Problem::unavailable("not ready: the server stops"));
@@ -30,6 +31,9 @@ pub(super) async fn readyz(Call { services, .. }: Call<'_>) -> Result<Answer, Pr
     }
     if !services.hearing.is_whole() {
         return Err(Problem::unavailable("not ready: changes do not arrive from the database"));
+    }
+    if !services.hub.is_live() {
+        return Err(Problem::unavailable("not ready: what was missed is being read"));
     }
     Ok(text("text/plain; charset=utf-8", "ready\n"))
 }

@@ -4,8 +4,12 @@
 //! its place in the stream of changes, which the barrier of the read marks: ingest tells the loader that it was
 //! [heard](Loader::heard) after it has handed on all that came before.
 
+mod plan;
+mod run;
+
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
+pub use self::run::run;
 use crate::fanout::CoreId;
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;

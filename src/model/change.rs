@@ -69,17 +69,24 @@ impl Change {
     pub fn write_json(&self, buffer: &mut Vec<u8>) {
         match &self.body {
             ChangeBody::Encoded(json) => buffer.extend_from_slice(json.as_bytes()),
-            ChangeBody::Row(action, product) => {
-                buffer.extend_from_slice(b"{\"action\":\"");
-                buffer.extend_from_slice(action.as_str().as_bytes());
-                buffer.extend_from_slice(b"\",\"version\":");
-                buffer.extend_from_slice(self.version.to_string().as_bytes());
-                buffer.extend_from_slice(b",\"product\":");
-                serde_json::to_writer(&mut *buffer, product).expect("a product has string keys, and a Vec takes all");
-                buffer.push(b'}');
-            }
+            ChangeBody::Row(action, product) => write_json(action.as_str(), self.version, product, buffer),
         }
     }
+}
+
+/// Appends the JSON message of a row as it is: `{"action":"SNAPSHOT","version":42,"product":{"productId":1,…}}`.
+pub fn write_snapshot_json(version: u64, product: &Product, buffer: &mut Vec<u8>) {
+    write_json("SNAPSHOT", version, product, buffer);
+}
+
+fn write_json(action: &str, version: u64, product: &Product, buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(b"{\"action\":\"");
+    buffer.extend_from_slice(action.as_bytes());
+    buffer.extend_from_slice(b"\",\"version\":");
+    buffer.extend_from_slice(version.to_string().as_bytes());
+    buffer.extend_from_slice(b",\"product\":");
+    serde_json::to_writer(&mut *buffer, product).expect("a product has string keys, and a Vec takes all");
+    buffer.push(b'}');
 }
 
 #[cfg(test)]
@@ -95,10 +102,13 @@ mod tests {
             units_available: 6,
             product_name: "MacBook \"Pro\"\n".into(),
         };
-        let mut json = Vec::new();
+        let (mut json, mut snapshot) = (Vec::new(), Vec::new());
+        write_snapshot_json(42, &product, &mut snapshot);
         Change::of_row(Action::Update, 42, product).write_json(&mut json);
+        let json = String::from_utf8(json).unwrap();
+        assert_eq!(String::from_utf8(snapshot).unwrap(), json.replace("UPDATE", "SNAPSHOT"));
         assert_eq!(
-            String::from_utf8(json).unwrap(),
+            json,
             r#"{"action":"UPDATE","version":42,"product":{"productId":1,"manufacturer":"Apple","pricePerUnit":"500EUR","unitsAvailable":6,"productName":"MacBook \"Pro\"\n"}}"#
         );
     }

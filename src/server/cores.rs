@@ -21,6 +21,7 @@ use crate::http::Services;
 use crate::http::core::CoreHttp;
 use crate::http::listener::{self, AcceptedSocket, CoreDoor};
 use crate::ingest;
+use crate::loader::{Loader, Wishes};
 use crate::session::SessionLimits;
 use crate::source::Source;
 use crate::supervisor::{Part, Supervisor};
@@ -28,6 +29,9 @@ use crate::transport::tls::Tls;
 
 /// The time that HTTP/2 connections have to end once nothing is served on them.
 const CARRIERS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The most bytes of values that the shards remember in all.
+const LAST_VALUES_BYTES_MAX: usize = 256 << 20;
 
 /// The number of a core's WebSockets that did not end their side of the close in time.
 pub(super) type Closed = usize;
@@ -45,16 +49,17 @@ pub(super) fn start(
     supervisor: &Supervisor,
     tls: Option<&Arc<Tls>>,
     source: Source,
+    loader: &Loader,
+    inboxes: Vec<Inbox>,
 ) -> Result<StartedCores, StartError> {
-    let (hub, inboxes) = Hub::new(config.cores, config.shards);
     let (ingesting, ingest) = oneshot::channel();
-    let mut source = Some((source, ingesting));
+    let mut source = Some((source, loader.clone(), ingesting));
     let (mut doors, mut cores) = (Vec::new(), Vec::new());
     for inbox in inboxes {
         let (door, accepted) = CoreDoor::new();
         let start = CoreStart {
             inbox,
-            hub: hub.clone(),
+            hub: services.hub.clone(),
             limits: config.limits,
             gather_max: config.gather_max,
             drain: config.drain,
@@ -63,6 +68,7 @@ pub(super) fn start(
             tls: tls.cloned(),
             accepted,
             source: source.take(),
+            wishes: loader.wishes(),
             supervisor: supervisor.clone(),
         };
         doors.push(door);
@@ -83,8 +89,10 @@ struct CoreStart {
     services: Services,
     tls: Option<Arc<Tls>>,
     accepted: mpsc::Receiver<AcceptedSocket>,
-    /// On the first core: the source that it ingests, and the sender that it drops when ingest has ended.
-    source: Option<(Source, oneshot::Sender<()>)>,
+    /// On the first core: the source that it ingests, the loader that hears of it, and the sender that it drops when ingest has ended.
+    source: Option<(Source, Loader, oneshot::Sender<()>)>,
+    /// The way to the loader.
+    wishes: Wishes,
     supervisor: Supervisor,
 }
 
@@ -110,10 +118,23 @@ impl CoreStart {
         let (fanning_out, beating, serving) =
             (self.part("the fan-out of"), self.part("the heartbeats of"), self.part("the requests of"));
         let giving_back = self.part("the memory of");
-        let Self { inbox, hub, limits, gather_max, drain, draining, services, tls, accepted, source, supervisor } =
-            self;
-        if let Some((source, ingesting)) = source {
-            let ingest = ingest::run(source, hub.clone(), services.hearing.clone(), Arc::clone(&services.metrics));
+        let Self {
+            inbox,
+            hub,
+            limits,
+            gather_max,
+            drain,
+            draining,
+            services,
+            tls,
+            accepted,
+            source,
+            wishes,
+            supervisor,
+        } = self;
+        if let Some((source, loader, ingesting)) = source {
+            let (hearing, metrics) = (services.hearing.clone(), Arc::clone(&services.metrics));
+            let ingest = ingest::run(source, hub.clone(), loader, hearing, metrics);
             let ingest = supervisor.part("ingest").run(ingest);
             tokio::task::spawn_local(async move {
                 ingest.await;
@@ -121,7 +142,9 @@ impl CoreStart {
             });
         }
         let metrics = services.metrics.core(inbox.core.0, limits.queue.policy.label());
-        let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics.clone())));
+        let core = Rc::new(RefCell::new(
+            Core::new(inbox.core, hub, metrics.clone()).with_loader(wishes, LAST_VALUES_BYTES_MAX),
+        ));
         let connections = Connections::new(Rc::clone(&core), limits, metrics, Arc::clone(&services.metrics));
         let shutdown = services.shutdown.clone();
         tokio::task::spawn_local(fanning_out.run(fanout::run(core, inbox, gather_max)));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::websocket::Opcode;
-use crate::model::change::Change;
-use crate::model::product::ProductId;
+use crate::model::change::{Change, write_snapshot_json};
+use crate::model::product::{Product, ProductId};
 
 /// FIN, one bit of the first byte: this frame ends its message.
 const FIN: u8 = 0x80;
@@ -31,6 +31,13 @@ impl Frame {
     pub fn of_change(change: &Change) -> Self {
         const USUAL_JSON_BYTES: usize = 246;
         Self::build(Opcode::Text, USUAL_JSON_BYTES, |buffer| change.write_json(buffer))
+    }
+
+    /// Returns the text frame of a row as it is.
+    #[must_use]
+    pub fn of_snapshot(version: u64, product: &Product) -> Self {
+        const USUAL_JSON_BYTES: usize = 246;
+        Self::build(Opcode::Text, USUAL_JSON_BYTES, |buffer| write_snapshot_json(version, product, buffer))
     }
 
     /// Returns the text frame that says that a product does not exist, and the version of its deletion; 0: not known.
@@ -209,7 +216,6 @@ fn frame_bytes(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
     use crate::model::change::Action;
-    use crate::model::product::Product;
 
     #[test]
     fn the_header_is_the_shortest_that_holds_the_length() {

@@ -1,0 +1,184 @@
+//! The loader at work: [`run`].
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::{Instant as TokioInstant, sleep_until};
+
+use super::plan::{Answers, Plan};
+use super::{Demand, Demands};
+use crate::fanout::{Hub, Loaded, LoadedRow};
+use crate::metrics::{Load, Metrics};
+use crate::model::epoch::Epoch;
+use crate::store::{Found, Read, Store, StoreError};
+use crate::wire::frame::Frame;
+
+/// The time for which reads may fail while the source seems well; then the source begins anew.
+const FAILING_MAX: Duration = Duration::from_secs(10);
+/// The wait before a new epoch is asked for again.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+
+type Reading = Pin<Box<dyn Future<Output = Result<Read, StoreError>> + Send>>;
+type Renewing = Pin<Box<dyn Future<Output = (Epoch, Result<Epoch, StoreError>)> + Send>>;
+
+/// The loader's parts.
+struct Work {
+    plan: Plan,
+    store: Store,
+    hub: Hub,
+    metrics: Arc<Metrics>,
+    reading: Option<Reading>,
+    renewing: Option<Renewing>,
+    /// The number of changes when the time for the barrier began.
+    changes: u64,
+}
+
+/// Reads what the shards wish for, and hands it over, until nobody is left to wish for anything.
+pub async fn run(mut demands: Demands, store: Store, hub: Hub, metrics: Arc<Metrics>) {
+    let mut work = Work { plan: Plan::default(), store, hub, metrics, reading: None, renewing: None, changes: 0 };
+    loop {
+        work.start();
+        let deadline = work.plan.deadline().map(TokioInstant::from_std);
+        tokio::select! {
+            demand = demands.next() => match demand {
+                Some(demand) => work.take(demand),
+                None => return,
+            },
+            outcome = polled(&mut work.reading) => {
+                work.reading = None;
+                work.read(outcome);
+            }
+            (before, outcome) = polled(&mut work.renewing) => {
+                work.renewing = None;
+                work.renewed(before, outcome);
+            }
+            () = sleep_until(deadline.unwrap_or_else(TokioInstant::now)), if deadline.is_some() => work.is_due(),
+        }
+        work.hand_over();
+    }
+}
+
+async fn polled<T>(task: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Work {
+    /// Begins the next read.
+    fn start(&mut self) {
+        if let Some(order) = self.plan.start(Instant::now()) {
+            let store = self.store.clone();
+            self.reading = Some(Box::pin(async move { store.load(order.ids, order.barrier).await }));
+        }
+    }
+
+    fn take(&mut self, demand: Demand) {
+        match demand {
+            Demand::Wish(wish) => self.plan.wish(wish),
+            Demand::Regressed => self.renew(None),
+            Demand::Heard(heard) => {
+                if self.plan.heard(heard) {
+                    self.reading = None;
+                    self.metrics.load(Load::Void);
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, outcome: Result<Read, StoreError>) {
+        let now = Instant::now();
+        match outcome {
+            Ok(read) => {
+                self.changes = self.metrics.changes.get();
+                self.plan.read(read, now);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "rows for the shards were not read; they are read again");
+                self.failed(now);
+            }
+        }
+    }
+
+    /// Makes use of a deadline: a pause is over, or a barrier is due.
+    fn is_due(&mut self) {
+        let now = Instant::now();
+        if !self.plan.is_overdue(now) {
+            return;
+        }
+        let changes = self.metrics.changes.get();
+        if changes == self.changes {
+            tracing::warn!("the barrier of a read was not heard; the rows are read again");
+            self.failed(now);
+        } else {
+            self.changes = changes;
+            self.plan.is_late(now);
+        }
+    }
+
+    fn failed(&mut self, now: Instant) {
+        self.reading = None;
+        self.plan.failed(now);
+        self.metrics.load(Load::Failed);
+        if self.plan.failing_for(now, FAILING_MAX) {
+            self.store.source_anew();
+        }
+    }
+
+    /// Has the store begin a new epoch, unless that is under way.
+    fn renew(&mut self, pause: Option<Duration>) {
+        let (Some(epoch), None) = (self.plan.epoch(), &self.renewing) else { return };
+        let store = self.store.clone();
+        self.renewing = Some(Box::pin(async move {
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+            }
+            (epoch, store.renew_epoch(epoch).await)
+        }));
+    }
+
+    fn renewed(&mut self, before: Epoch, outcome: Result<Epoch, StoreError>) {
+        match outcome {
+            Ok(epoch) => {
+                self.metrics.epochs_begun.inc();
+                tracing::warn!(%before, %epoch, "a row was older than what was told of it: a new history of versions began");
+            }
+            Err(error) => {
+                tracing::error!(%before, %error, "a row is older than what was told of it, and no new history could begin");
+                if matches!(error, StoreError::Unavailable(_)) && self.plan.epoch() == Some(before) {
+                    self.renew(Some(RENEWAL_PAUSE));
+                }
+            }
+        }
+    }
+
+    /// Hands the answers of a read over, once it counts.
+    fn hand_over(&mut self) {
+        let Some(answers_by_core) = self.plan.answers() else { return };
+        self.metrics.load(Load::Done);
+        for (core, answers) in answers_by_core {
+            self.metrics.products_loaded.inc_by(answers.len() as u64);
+            self.hub.loaded(core, loaded(answers));
+        }
+    }
+}
+
+/// Returns the answers as shards take them. A row that several wished for is encoded once.
+fn loaded(answers: Answers) -> Vec<Loaded> {
+    let mut rows: Vec<Loaded> = Vec::with_capacity(answers.len());
+    for (product, number, found) in answers {
+        let row = match (found, rows.last()) {
+            (_, Some(last)) if last.product == product => last.row.clone(),
+            (Found::Present(row), _) => {
+                let frame = Frame::of_snapshot(row.version, &row.product);
+                LoadedRow::Present { version: row.version, frame }
+            }
+            (Found::Absent { version }, _) => LoadedRow::Absent { version },
+            (Found::Unreadable, _) => LoadedRow::Unreadable,
+        };
+        rows.push(Loaded { product, number, row });
+    }
+    rows
+}
