@@ -3,6 +3,7 @@
 mod crowd;
 mod deaf;
 mod epochs;
+mod healing;
 mod listener;
 mod loads;
 mod migrations;
