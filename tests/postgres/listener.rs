@@ -161,3 +161,30 @@ async fn a_tombstone_stays_while_an_insert_may_need_it_and_no_longer() {
     terminate_listeners(&client).await;
     until(&client, "SELECT count(*) = 0 FROM product_tombstones").await;
 }
+
+#[tokio::test]
+async fn a_tombstone_that_no_insert_needs_stays_for_its_age() {
+    let Fixture { database, config, changes, .. } = Fixture::new().await;
+    drop(changes);
+    let _changes = Changes::with(&config, Vigilance { tombstone_age: Duration::from_hours(1), ..VIGILANT }).await;
+    let client = database.connect().await;
+    for number in 1..=3 {
+        client.batch_execute(&format!("{}; DELETE FROM products", insert_sql(number))).await.unwrap();
+        // Each is marked by a later round than the one before.
+        let marked = format!("SELECT horizon IS NOT NULL FROM product_tombstones WHERE product_id = {number}");
+        until(&client, &marked).await;
+    }
+    until(&client, "SELECT bool_and(horizon <= pg_snapshot_xmin(pg_current_snapshot())) FROM product_tombstones").await;
+    // Another round begins after that.
+    client
+        .batch_execute("INSERT INTO oversize_changes VALUES (7001, '', now() - interval '11 minutes')")
+        .await
+        .unwrap();
+    until(&client, "SELECT count(*) = 0 FROM oversize_changes").await;
+    client
+        .batch_execute("INSERT INTO oversize_changes VALUES (7002, '', now() - interval '11 minutes')")
+        .await
+        .unwrap();
+    until(&client, "SELECT count(*) = 0 FROM oversize_changes").await;
+    until(&client, "SELECT count(*) = 3 FROM product_tombstones").await;
+}

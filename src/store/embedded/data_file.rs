@@ -10,6 +10,7 @@ use tracing::info;
 
 use super::OpenError;
 use super::guard::guarded;
+use super::lock::{DirectoryLock, Marks};
 use crate::model::epoch::Epoch;
 
 /// Version, manufacturer, price per unit, units available, product name.
@@ -22,6 +23,8 @@ pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::ne
 pub(super) const VERSION: &str = "version";
 /// In [`META`]: the epoch of the versions.
 const EPOCH: &str = "epoch";
+/// In [`META`]: the mark of the directory's holder that opened the file last.
+const OPENED: &str = "opened";
 /// In [`META`]: the layout of these tables.
 pub(super) const LAYOUT: &str = "layout";
 const LAYOUT_OF_THIS_PROGRAM: u64 = 1;
@@ -35,9 +38,9 @@ pub(super) struct DataFile {
 }
 
 impl DataFile {
-    /// Opens the file in `dir`, or makes it. The checksum of every page is verified, so that a damaged file is refused
+    /// Opens the file in `dir`, which `lock` holds, or makes it. The checksum of every page is verified, so that a damaged file is refused
     /// here and not met later; that reads the whole file once.
-    pub(super) fn open(dir: &Path) -> Result<Self, OpenError> {
+    pub(super) fn open(dir: &Path, lock: &DirectoryLock) -> Result<Self, OpenError> {
         let path = dir.join("products.redb");
         let in_dir = |error| OpenError::Directory { dir: dir.to_owned(), error };
         match fs::metadata(&path) {
@@ -47,12 +50,12 @@ impl DataFile {
             Err(error) => return Err(in_dir(error)),
         }
         let database = open(&path)?;
-        Self::of(path.clone(), database).map_err(|error| OpenError::File { file: path, error })
+        Self::of(path.clone(), database, lock.marks()).map_err(|error| OpenError::File { file: path, error })
     }
 
     /// Wraps an open file.
-    pub(super) fn of(path: PathBuf, database: Database) -> Result<Self, redb::Error> {
-        let epoch = guarded(|| epoch(&database))?;
+    pub(super) fn of(path: PathBuf, database: Database, marks: Marks) -> Result<Self, redb::Error> {
+        let epoch = guarded(|| epoch(&database, marks))?;
         Ok(Self { path, epoch, database: RwLock::new(Some(database)) })
     }
 
@@ -112,13 +115,16 @@ fn create(dir: &Path, path: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Returns the epoch that stands in the file; draws it for a file that has none yet.
-fn epoch(database: &Database) -> Result<Epoch, redb::Error> {
+/// Returns the epoch that stands in the file. Draws another for a file that has none yet, and for one that was not there
+/// when the directory was held last: it is a copy or a backup, and the versions after it were given to other changes.
+fn epoch(database: &Database, marks: Marks) -> Result<Epoch, redb::Error> {
     let transaction = database.begin_write()?;
     let mut meta = transaction.open_table(META)?;
-    let known = meta.get(EPOCH)?.and_then(|epoch| Epoch::new(epoch.value()));
+    let is_ours = meta.get(OPENED)?.is_some_and(|opened| opened.value() == marks.found);
+    let known = meta.get(EPOCH)?.filter(|_| is_ours).and_then(|epoch| Epoch::new(epoch.value()));
     let epoch = known.unwrap_or_else(Epoch::random);
     meta.insert(EPOCH, epoch.get())?;
+    meta.insert(OPENED, marks.own)?;
     drop(meta);
     transaction.commit()?;
     Ok(epoch)

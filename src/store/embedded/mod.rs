@@ -121,7 +121,7 @@ impl EmbeddedStore {
     /// A sentence that names the obstacle.
     pub fn open(dir: &Path, feed: mpsc::Sender<SourceEvent>, part: Part) -> Result<(Self, EmbeddedWriter), OpenError> {
         let lock = DirectoryLock::take(dir)?;
-        let file = DataFile::open(dir)?;
+        let file = DataFile::open(dir, &lock)?;
         Self::of(file, lock, feed, part).map_err(|error| OpenError::Directory { dir: dir.to_owned(), error })
     }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::model::epoch::Epoch;
 use crate::source::Source;
+use crate::store::{Found, Read};
 use crate::supervisor::Supervisor;
 
 fn part() -> Part {
@@ -160,7 +161,7 @@ fn what_is_not_a_data_file_is_refused_and_left_alone() {
 #[test]
 fn a_newer_layout_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    DataFile::open(dir.path()).unwrap().close();
+    DataFile::open(dir.path(), &DirectoryLock::take(dir.path()).unwrap()).unwrap().close();
     let database = Database::open(dir.path().join("products.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(META).unwrap().insert(LAYOUT, 2).unwrap();
@@ -287,9 +288,10 @@ async fn text_that_is_damaged_while_the_store_runs_fails_its_reads_and_nothing_e
     let path = dir.path().join("products.redb");
     std::fs::write(&path, bytes).unwrap();
     // Without the check of an opening.
-    let file = DataFile::of(path.clone(), Database::open(path).unwrap()).unwrap();
+    let lock = DirectoryLock::take(dir.path()).unwrap();
+    let file = DataFile::of(path.clone(), Database::open(path).unwrap(), lock.marks()).unwrap();
     let (feed, _source) = Source::new();
-    let (store, writer) = EmbeddedStore::of(file, DirectoryLock::take(dir.path()).unwrap(), feed, part()).unwrap();
+    let (store, writer) = EmbeddedStore::of(file, lock, feed, part()).unwrap();
     let any = Precondition::default;
     for _ in 0..3 * readers::THREADS {
         assert!(matches!(store.get(id(7)).await, Err(StoreError::Fault(_))));
@@ -415,4 +417,82 @@ async fn a_file_without_an_epoch_is_given_one() {
     drop(database);
     let drawn = epoch(dir.path()).await;
     assert_eq!(epoch(dir.path()).await, drawn);
+}
+
+#[tokio::test]
+async fn an_older_file_and_a_copy_of_the_directory_have_epochs_of_their_own() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let copy_to = |to: &Path, name: &str| std::fs::copy(dir.path().join(name), to.join(name)).unwrap();
+    let first = epoch(dir.path()).await;
+    for name in ["products.redb", "rowcast.lock"] {
+        copy_to(copy.path(), name);
+    }
+    assert_ne!(epoch(copy.path()).await, first, "a copy goes on by itself");
+    let older = std::fs::read(dir.path().join("products.redb")).unwrap();
+    assert_eq!(epoch(dir.path()).await, first);
+    std::fs::write(dir.path().join("products.redb"), older).unwrap();
+    let second = epoch(dir.path()).await;
+    assert_ne!(second, first, "the versions since then may be given again");
+    assert_eq!(epoch(dir.path()).await, second);
+}
+
+#[tokio::test]
+async fn a_load_has_what_was_told_before_its_barrier_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, writer, mut source) = open(dir.path());
+    let any = Precondition::default;
+    store.insert(product(1, "a"), any()).await.unwrap();
+    store.insert(product(2, "b"), any()).await.unwrap();
+    store.delete(id(2), any()).await.unwrap();
+    let read = store.load(vec![id(2), id(1), id(9)], 5).await.unwrap();
+    store.put(product(1, "c"), any()).await.unwrap();
+    let row = Versioned { product: product(1, "a"), version: 1 };
+    let found =
+        [(id(2), Found::Absent { version: 3 }), (id(1), Found::Present(row)), (id(9), Found::Absent { version: 3 })];
+    assert_eq!(read, Read { found: found.into(), left: Vec::new() });
+    stop(store, writer).await;
+    let mut order = Vec::new();
+    while let Some(event) = source.next().await {
+        match event {
+            SourceEvent::Change(change) => order.push(change.version),
+            SourceEvent::Barrier(5) => order.push(0),
+            SourceEvent::Began(_) => {}
+            event => panic!("{event:?}"),
+        }
+    }
+    assert_eq!(order, [1, 2, 3, 0, 4]);
+}
+
+#[tokio::test]
+async fn a_load_under_writes_agrees_with_the_order_of_the_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, writer, mut source) = open(dir.path());
+    let (for_writes, for_loads) = (store.clone(), store.clone());
+    let writing = tokio::spawn(async move {
+        for _ in 0..500 {
+            for_writes.put(product(1, "x"), Precondition::default()).await.unwrap();
+        }
+    });
+    let loading = tokio::spawn(async move {
+        let mut versions = Vec::new();
+        for barrier in 0..100 {
+            let read = for_loads.load(vec![id(1)], barrier).await.unwrap();
+            versions.push(match &read.found[..] {
+                [(_, Found::Present(row))] => row.version,
+                _ => 0,
+            });
+        }
+        versions
+    });
+    let (mut told, mut at_barriers) = (0, Vec::new());
+    while told < 500 || at_barriers.len() < 100 {
+        match source.next().await.unwrap() {
+            SourceEvent::Change(change) => told = change.version,
+            SourceEvent::Barrier(_) => at_barriers.push(told),
+            _ => {}
+        }
+    }
+    writing.await.unwrap();
+    assert_eq!(loading.await.unwrap(), at_barriers, "each row is the one that was told last before its barrier");
+    stop(store, writer).await;
 }
