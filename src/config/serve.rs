@@ -13,6 +13,7 @@ use super::limits::LimitArgs;
 use super::store::StoreArgs;
 use super::tls::TlsArgs;
 use super::{Config, ConfigError};
+use crate::fanout::LAST_VALUES_BYTES_MAX;
 use crate::model::product::Product;
 use crate::session::queue::{SendQueueLimits, SlowConsumerPolicy};
 
@@ -69,6 +70,12 @@ struct FanOutArgs {
     /// Raises what an overloaded server delivers, and how late. 0 delivers at once whatever the load
     #[arg(long, env = "ROWCAST_GATHER_MS", value_name = "MS", default_value = "50")]
     gather_ms: u16,
+
+    /// Bytes of last values that all shards remember together: of each product that a reader asked for the newest change or
+    /// row, so that the next one is answered without the store. Above it, what is used least is forgotten and read again when
+    /// it is asked for
+    #[arg(long, env = "ROWCAST_LAST_VALUES_BYTES", value_name = "BYTES", default_value_t = LAST_VALUES_BYTES_MAX)]
+    last_values_bytes: usize,
 }
 
 /// The queue of a reader that is behind.
@@ -107,6 +114,7 @@ impl ServeArgs {
             store: self.store.into_config(database_url)?,
             cores,
             shards: self.fan_out.shards.map_or(usize::from(cores), NonZeroUsize::get),
+            last_values_bytes_max: self.fan_out.last_values_bytes,
             gather_max: Duration::from_millis(self.fan_out.gather_ms.into()),
             drain: Duration::from_secs(self.stopping.drain_seconds.into()),
             admission: self.limits.admission(),

@@ -7,6 +7,7 @@ mod commands;
 mod truth;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,7 +21,6 @@ use super::shard::{Output, Shard};
 use super::under_way::UnderWay;
 use super::work::WorkQueue;
 use super::{ConnectionId, CoreId, CoreSubscribers, Keys, SlotKey};
-use crate::loader::Wishes;
 use crate::metrics::CoreMetrics;
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
@@ -60,6 +60,16 @@ pub trait Subscriber {
     }
 }
 
+/// The reader of the rows that shards do not know. None of its methods waits.
+pub trait Reads: fmt::Debug {
+    /// Has products read for the shards of a core, each under the number that the answer, one for each, is to carry
+    /// ([`Hub::loaded`]). The read begins after this call.
+    fn wish(&self, core: CoreId, products: Vec<(ProductId, u32)>);
+    /// Learns that a row was read whose version is below the one that was known when it was wished for: the history was
+    /// replaced.
+    fn regressed(&self);
+}
+
 /// One core's state.
 #[derive(Debug)]
 pub struct Core<S> {
@@ -72,7 +82,7 @@ pub struct Core<S> {
     /// The results of the shards that are to be passed on.
     out: Output,
     /// The way to the loader; without one, what is to be read is waited for.
-    wishes: Option<Wishes>,
+    loader: Option<Box<dyn Reads>>,
     /// Boxed, so that a growing table moves pointers and reserves no room for connections that do not exist.
     seats: SlotMap<SlotKey, Box<Seat<S>>>,
     /// The casts of this batch, until they are delivered.
@@ -145,7 +155,7 @@ impl<S: Subscriber> Core<S> {
             shards: shards.collect(),
             rows: VecDeque::new(),
             out: Output::default(),
-            wishes: None,
+            loader: None,
             hub,
             seats: SlotMap::with_key(),
             casts: CastRuns::default(),
@@ -166,12 +176,17 @@ impl<S: Subscriber> Core<S> {
         }
     }
 
-    /// Has the core's shards wish for what they are to read, and remember values of so many bytes in all shards of the
-    /// process together.
+    /// Has the core's shards wish for what they are to read.
     #[must_use]
-    pub fn with_loader(mut self, wishes: Wishes, last_values_bytes_max: usize) -> Self {
-        self.wishes = Some(wishes);
-        let bytes_max = last_values_bytes_max / self.hub.shards();
+    pub fn with_loader(mut self, loader: impl Reads + 'static) -> Self {
+        self.loader = Some(Box::new(loader));
+        self
+    }
+
+    /// Has the core's shards remember values of their part of so many bytes, which are for all shards of the process.
+    #[must_use]
+    pub fn with_last_values(mut self, bytes_max: usize) -> Self {
+        let bytes_max = bytes_max / self.hub.shards();
         self.shards.iter_mut().for_each(|shard| shard.remember(bytes_max));
         self
     }

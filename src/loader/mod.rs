@@ -10,7 +10,7 @@ mod run;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 pub use self::run::run;
-use crate::fanout::CoreId;
+use crate::fanout::{CoreId, Reads};
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 
@@ -59,6 +59,16 @@ impl Wishes {
     /// history was replaced.
     pub fn regressed(&self) {
         let _ = self.0.send(Demand::Regressed);
+    }
+}
+
+impl Reads for Wishes {
+    fn wish(&self, core: CoreId, products: Vec<(ProductId, u32)>) {
+        Self::wish(self, Wish { core, products });
+    }
+
+    fn regressed(&self) {
+        Self::regressed(self);
     }
 }
 

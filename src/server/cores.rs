@@ -30,9 +30,6 @@ use crate::transport::tls::Tls;
 /// The time that HTTP/2 connections have to end once nothing is served on them.
 const CARRIERS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The most bytes of values that the shards remember in all.
-const LAST_VALUES_BYTES_MAX: usize = 256 << 20;
-
 /// The number of a core's WebSockets that did not end their side of the close in time.
 pub(super) type Closed = usize;
 
@@ -62,6 +59,7 @@ pub(super) fn start(
             hub: services.hub.clone(),
             limits: config.limits,
             gather_max: config.gather_max,
+            last_values_bytes_max: config.last_values_bytes_max,
             drain: config.drain,
             draining: services.shutdown.drains.token(),
             services: services.clone(),
@@ -83,6 +81,7 @@ struct CoreStart {
     hub: Hub,
     limits: SessionLimits,
     gather_max: Duration,
+    last_values_bytes_max: usize,
     /// The time over which the WebSockets are closed, and the token that the server waits for meanwhile.
     drain: Duration,
     draining: TaskTrackerToken,
@@ -123,6 +122,7 @@ impl CoreStart {
             hub,
             limits,
             gather_max,
+            last_values_bytes_max,
             drain,
             draining,
             services,
@@ -142,9 +142,8 @@ impl CoreStart {
             });
         }
         let metrics = services.metrics.core(inbox.core.0, limits.queue.policy.label());
-        let core = Rc::new(RefCell::new(
-            Core::new(inbox.core, hub, metrics.clone()).with_loader(wishes, LAST_VALUES_BYTES_MAX),
-        ));
+        let core = Core::new(inbox.core, hub, metrics.clone()).with_loader(wishes);
+        let core = Rc::new(RefCell::new(core.with_last_values(last_values_bytes_max)));
         let connections = Connections::new(Rc::clone(&core), limits, metrics, Arc::clone(&services.metrics));
         let shutdown = services.shutdown.clone();
         tokio::task::spawn_local(fanning_out.run(fanout::run(core, inbox, gather_max)));

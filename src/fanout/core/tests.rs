@@ -1,5 +1,5 @@
 //! Several cores in one thread, whose messages are delivered in any order that their inboxes allow, against a set of
-//! pairs.
+//! pairs and the rows of a store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use slotmap::Key;
 
 use super::super::hub::Inbox;
-use super::super::{Cast, Command, Operation};
+use super::super::{Cast, Command, LoadedRow, Operation, Value};
 use super::*;
+use crate::loader::{self, Demand, Demands, Wish};
 use crate::metrics::Metrics;
 use crate::wire::frame::Frame;
 use crate::wire::websocket::Opcode;
@@ -23,32 +24,104 @@ struct Recorder {
     waiting: Vec<(u64, u64)>,
     flushed: Vec<(u64, u64)>,
     applied: Vec<(u32, usize)>,
+    /// True if it was told something that it is to be flushed for.
+    is_told: bool,
+    epoch: Option<Epoch>,
+    is_live: bool,
+    /// The newest version of each product that it was told in this epoch; 0: that it does not exist.
+    shown: BTreeMap<u64, u64>,
+    /// The pulls without an answer, by number.
+    pulls: BTreeMap<u32, u64>,
+}
+
+impl Recorder {
+    /// Takes a version, which is to be of the epoch that it was told.
+    fn take(&mut self, product: u64, content: [u8; 8]) {
+        let (epoch, version) = (content[0], u64::from_be_bytes(content) & VERSION);
+        assert_eq!(u64::from(epoch), self.epoch.map_or(0, Epoch::get), "a version of another epoch");
+        let before = self.shown.insert(product, version);
+        assert!(before.is_none_or(|before| before <= version), "{version} after {before:?}");
+    }
 }
 
 impl Subscriber for Recorder {
     fn push(&mut self, run: &CastRun) {
+        self.is_told = true;
+        let product = run.product.get();
+        let is_pulling = self.pulls.values().any(|&pulled| pulled == product);
+        if *run.frames == *Frame::of_absence(run.product, 0) {
+            if !is_pulling {
+                self.shown.insert(product, 0);
+            }
+            return;
+        }
         for (frame, &version) in run.frames.chunks_exact(10).zip(run.versions()) {
-            assert_eq!(frame[2..], version.to_be_bytes(), "each frame comes with its version");
-            self.waiting.push((run.product.get(), version));
+            let content: [u8; 8] = frame[2..].try_into().unwrap();
+            assert_eq!(u64::from_be_bytes(content) & VERSION, version, "each frame comes with its version");
+            self.waiting.push((product, version));
+            if !is_pulling {
+                self.take(product, content);
+            }
         }
     }
 
     fn flush(&mut self) {
-        assert!(!self.waiting.is_empty(), "only who was given something is flushed");
+        assert!(std::mem::take(&mut self.is_told), "only who was given something is flushed");
         self.flushed.append(&mut self.waiting);
     }
 
     fn applied(&mut self, number: u32, products: usize) {
         self.applied.push((number, products));
     }
+
+    fn pulled(&mut self, answer: Pulled) {
+        self.is_told = true;
+        let product = answer.product.get();
+        assert_eq!(self.pulls.remove(&answer.number), Some(product), "one answer for each pull");
+        if self.pulls.values().any(|&pulled| pulled == product) {
+            return;
+        }
+        match answer.value {
+            Value::Same => assert!(self.shown.contains_key(&product)),
+            Value::Present { frame, .. } => self.take(product, frame[2..].try_into().unwrap()),
+            Value::Absent { .. } => drop(self.shown.insert(product, 0)),
+            Value::Unreached => panic!("nobody claims what never was"),
+            Value::Ended => {}
+        }
+    }
+
+    fn live(&mut self, is_live: bool) {
+        self.is_told = true;
+        self.is_live = is_live;
+    }
+
+    fn epoch(&mut self, epoch: Epoch) {
+        self.is_told = true;
+        self.epoch = Some(epoch);
+        self.shown.clear();
+        self.waiting.clear();
+        self.flushed.clear();
+    }
 }
+
+/// The bytes of a frame that are its version; the first one is its epoch.
+const VERSION: u64 = u64::MAX >> 8;
 
 /// All cores of a process.
 struct World {
     hub: Hub,
     cores: Vec<Core<Recorder>>,
     inboxes: Vec<Inbox>,
+    demands: Demands,
+    /// Wishes that are to be read, and rows that were read and are to be handed over.
+    wishes: Vec<Wish>,
+    loaded: Vec<(CoreId, Vec<Loaded>)>,
+    /// The version of each product that exists.
+    rows: BTreeMap<u64, u64>,
     version: u64,
+    epoch: u8,
+    /// True if changes come.
+    is_begun: bool,
 }
 
 impl World {
@@ -60,17 +133,32 @@ impl World {
     fn with_slices(shards: usize, slice_cost: usize) -> Self {
         let (hub, inboxes) = Hub::new(CORES, shards);
         let metrics = Metrics::new();
+        let (loader, demands) = loader::channel();
         let core = |inbox: &Inbox| {
-            let mut core = Core::new(inbox.core, hub.clone(), metrics.core(inbox.core.0, "drop"));
+            let core = Core::new(inbox.core, hub.clone(), metrics.core(inbox.core.0, "drop"));
+            let mut core = core.with_loader(loader.wishes()).with_last_values(1000);
             (core.slice_cost, core.at_once_cost) = (slice_cost, slice_cost);
             core
         };
-        Self { cores: inboxes.iter().map(core).collect(), inboxes, hub, version: 0 }
+        Self {
+            cores: inboxes.iter().map(core).collect(),
+            inboxes,
+            hub,
+            demands,
+            wishes: Vec::new(),
+            loaded: Vec::new(),
+            rows: BTreeMap::new(),
+            version: 0,
+            epoch: 0,
+            is_begun: false,
+        }
     }
 
     fn open(&mut self, core: u16) -> ConnectionId {
-        let key = self.core(core).insert_with(|_| Recorder::default());
-        ConnectionId { core: CoreId(core), key }
+        let core = self.core(core);
+        let recorder = Recorder { epoch: core.epoch(), is_live: core.is_live(), ..Recorder::default() };
+        let key = core.insert_with(|_| recorder);
+        ConnectionId { core: core.id, key }
     }
 
     fn core(&mut self, core: u16) -> &mut Core<Recorder> {
@@ -81,10 +169,20 @@ impl World {
         self.core(connection.core.0).get_mut(connection.key).expect("it is open")
     }
 
-    /// Casts the next version of a product.
-    fn cast(&mut self, number: u64) -> u64 {
+    /// Commits the next version of a product.
+    fn commit(&mut self, number: u64) {
         self.version += 1;
-        let frame = Frame::new(Opcode::Binary, &self.version.to_be_bytes());
+        self.rows.insert(number, self.version);
+    }
+
+    fn frame(&self, version: u64) -> Frame {
+        Frame::new(Opcode::Binary, &(u64::from(self.epoch) << 56 | version).to_be_bytes())
+    }
+
+    /// Commits the next version of a product and casts it.
+    fn cast(&mut self, number: u64) -> u64 {
+        self.commit(number);
+        let frame = self.frame(self.version);
         let cast = Cast {
             product: product(number),
             version: self.version,
@@ -94,6 +192,71 @@ impl World {
         };
         self.hub.cast(cast).now_or_never().expect("there is room for all changes of a test");
         self.version
+    }
+
+    fn lose(&mut self) {
+        if std::mem::take(&mut self.is_begun) {
+            self.hub.gap();
+        }
+    }
+
+    /// Lets changes come; in a new epoch, of versions that begin again.
+    fn begin(&mut self, is_new_epoch: bool) {
+        if is_new_epoch || self.epoch == 0 {
+            self.epoch += 1;
+            self.version = 0;
+            let products: Vec<u64> = self.rows.keys().copied().collect();
+            products.into_iter().rev().for_each(|number| self.commit(number));
+        } else if self.is_begun {
+            return;
+        }
+        self.is_begun = true;
+        self.hub.began(Epoch::new(self.epoch.into()).unwrap());
+    }
+
+    /// Reads what the shards wished for; whether there was anything.
+    fn read(&mut self) -> bool {
+        while let Some(demand) = self.demands.try_next() {
+            match demand {
+                Demand::Wish(wish) => self.wishes.push(wish),
+                other => panic!("{other:?}"),
+            }
+        }
+        if !self.is_begun || self.wishes.is_empty() {
+            return false;
+        }
+        for Wish { core, products } in std::mem::take(&mut self.wishes) {
+            let row = |(product, number): (ProductId, u32)| {
+                let row = match self.rows.get(&product.get()) {
+                    Some(&version) => LoadedRow::Present { version, frame: self.frame(version) },
+                    None => LoadedRow::Absent { version: 0 },
+                };
+                Loaded { product, number, row }
+            };
+            self.loaded.push((core, products.into_iter().map(row).collect()));
+        }
+        true
+    }
+
+    /// Hands over what was read.
+    fn hand_over(&mut self) {
+        for (core, rows) in std::mem::take(&mut self.loaded) {
+            self.hub.loaded(core, rows);
+        }
+    }
+
+    /// Pulls products, with what the connection knows of them or without.
+    fn pull(&mut self, connection: ConnectionId, number: u32, products: &[u64], resumes: bool) {
+        let recorder = self.recorder(connection);
+        let numbers = (number..).zip(products);
+        let pulls: Vec<Pull> = numbers
+            .map(|(number, &id)| {
+                recorder.pulls.insert(number, id);
+                let known = if resumes { recorder.shown.get(&id).copied().unwrap_or_default() } else { 0 };
+                Pull { product: product(id), known, number }
+            })
+            .collect();
+        self.core(connection.core.0).pull(connection.key, pulls);
     }
 
     /// Has a core take up to so many of its messages; whether there were any.
@@ -117,6 +280,8 @@ impl World {
         let mut is_moving = true;
         while is_moving {
             let did_something = (0..CORES).filter(|&core| self.process(core, usize::MAX) | self.work(core)).count() > 0;
+            let did_something = did_something | self.read() | !self.loaded.is_empty();
+            self.hand_over();
             // A turn may end with messages for a core that had its own before.
             is_moving = did_something || self.inboxes.iter().any(|inbox| !inbox.messages.is_empty());
         }
@@ -142,7 +307,11 @@ impl World {
         for core in &self.cores {
             assert!(core.is_empty() && core.work.is_empty() && core.under_way.is_empty());
             for shard in &core.shards {
-                assert_eq!((shard.index().products_len(), shard.index().connections_len()), (0, 0));
+                shard.index().check();
+                assert_eq!(shard.index().connections_len(), 0);
+                if self.epoch == 0 {
+                    assert_eq!(shard.index().products_len(), 0, "nothing was asked for");
+                }
             }
         }
     }
@@ -158,6 +327,13 @@ enum Step {
     Command(usize, Operation, Vec<u64>),
     Close(usize),
     Cast(u64),
+    /// Pulls, with what the connection knows or without.
+    Pull(usize, Vec<u64>, bool),
+    Lose,
+    /// Perhaps in a new epoch.
+    Begin(bool),
+    Read,
+    HandOver,
     Process(u16, usize),
     Work(u16),
     Settle,
@@ -166,12 +342,18 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     use Operation::{Count, Subscribe, Unsubscribe};
     let products = proptest::collection::vec(0..PRODUCTS, 0..8);
+    let pulled = proptest::collection::vec(0..PRODUCTS, 1..4);
     let operation = prop_oneof![4 => Just(Subscribe), 3 => Just(Unsubscribe), 1 => Just(Count)];
     let step = prop_oneof![
         2 => (0..CORES).prop_map(Step::Open),
         7 => (any::<usize>(), operation, products).prop_map(|(place, operation, ids)| Step::Command(place, operation, ids)),
         1 => any::<usize>().prop_map(Step::Close),
         6 => (0..PRODUCTS).prop_map(Step::Cast),
+        4 => (any::<usize>(), pulled, any::<bool>()).prop_map(|(place, ids, resumes)| Step::Pull(place, ids, resumes)),
+        1 => Just(Step::Lose),
+        2 => (0..4u8).prop_map(|of_four| Step::Begin(of_four == 0)),
+        2 => Just(Step::Read),
+        2 => Just(Step::HandOver),
         4 => (0..CORES, 1..4usize).prop_map(|(core, messages)| Step::Process(core, messages)),
         4 => (0..CORES).prop_map(Step::Work),
         1 => Just(Step::Settle),
@@ -189,9 +371,17 @@ struct Known {
     applied: Vec<(u32, usize)>,
     /// The versions that it must get because it was subscribed while they were cast and everything was settled.
     due: Vec<(u64, u64)>,
+    /// The products whose subscription it ever ended: what it shows of them may be from before.
+    ended: BTreeSet<u64>,
+    pulls: u32,
 }
 
 impl Known {
+    fn new(connection: ConnectionId) -> Self {
+        let (subscribed, ended) = (BTreeSet::new(), BTreeSet::new());
+        Self { connection, subscribed, applied: Vec::new(), due: Vec::new(), ended, pulls: 0 }
+    }
+
     /// Gives a command; whether all of it is done at once.
     fn command(&mut self, world: &mut World, operation: Operation, products: &[u64]) -> bool {
         let number = u32::try_from(self.applied.len()).unwrap();
@@ -203,6 +393,9 @@ impl Known {
         self.applied.push((number, changed.count()));
         // Changes that were cast before and are still under way may come or not.
         self.due.clear();
+        if operation == Operation::Unsubscribe {
+            self.ended.extend(products);
+        }
         world.command(self.connection, number, operation, products);
         world.recorder(self.connection).applied.len() == self.applied.len()
     }
@@ -214,11 +407,23 @@ impl Known {
         applied.sort_unstable();
         assert_eq!(applied, self.applied);
         assert_eq!(world.subscribed(self.connection), self.subscribed);
+        let (is_begun, is_healed, rows) = (world.is_begun, world.epoch > 0, world.rows.clone());
         let recorder = world.recorder(self.connection);
-        assert!(recorder.waiting.is_empty(), "what was pushed was flushed");
+        assert!(recorder.waiting.is_empty() && !recorder.is_told, "what was pushed was flushed");
+        assert_eq!(recorder.is_live, is_begun);
+        if is_begun {
+            assert!(recorder.pulls.is_empty(), "no answer: {recorder:?}");
+            for (number, &version) in &recorder.shown {
+                if self.subscribed.contains(number) && !self.ended.contains(number) {
+                    assert_eq!(version, rows.get(number).copied().unwrap_or_default(), "{number}: {recorder:?}");
+                }
+            }
+        }
         let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
         for &(number, version) in &recorder.flushed {
-            assert!(newest.insert(number, version).is_none_or(|before| before < version));
+            let before = newest.insert(number, version);
+            // Who comes back to a product may be healed of what it was told before.
+            assert!(before.is_none_or(|before| before < version || is_healed && before == version));
         }
         for due in self.due.drain(..) {
             assert!(recorder.flushed.contains(&due), "{due:?} is not in {:?}", recorder.flushed);
@@ -246,9 +451,29 @@ proptest! {
             match step {
                 Step::Open(core) => {
                     let connection = world.open(core);
-                    known.push(Known { connection, subscribed: BTreeSet::new(), applied: Vec::new(), due: Vec::new() });
+                    known.push(Known::new(connection));
                 }
-                Step::Command(..) | Step::Close(_) if known.is_empty() => {}
+                Step::Command(..) | Step::Close(_) | Step::Pull(..) if known.is_empty() => {}
+                Step::Pull(number, products, resumes) => {
+                    let place = number % known.len();
+                    let Known { connection, pulls, .. } = &mut known[place];
+                    world.pull(*connection, *pulls, &products, resumes);
+                    *pulls += u32::try_from(products.len()).unwrap();
+                }
+                Step::Lose => {
+                    world.lose();
+                    settled = false;
+                }
+                Step::Begin(is_new_epoch) => {
+                    world.begin(is_new_epoch);
+                    // Changes of the epoch before mean nothing.
+                    for known in &mut known {
+                        known.due.clear();
+                    }
+                    settled = false;
+                }
+                Step::Read => drop(world.read()),
+                Step::HandOver => world.hand_over(),
                 Step::Command(number, operation, products) => {
                     let place = number % known.len();
                     settled &= known[place].command(&mut world, operation, &products);
@@ -259,6 +484,7 @@ proptest! {
                     prop_assert!(world.core(connection.core.0).remove(connection.key).is_none());
                     settled = false;
                 }
+                Step::Cast(number) if world.epoch > 0 && !world.is_begun => world.commit(number),
                 Step::Cast(number) => {
                     let version = world.cast(number);
                     for known in known.iter_mut().filter(|known| settled && known.subscribed.contains(&number)) {
@@ -279,6 +505,10 @@ proptest! {
             }
         }
         world.settle();
+        check_all(&mut known, &mut world);
+        world.begin(false);
+        world.settle();
+        prop_assert!(world.hub.is_live());
         check_all(&mut known, &mut world);
         for Known { connection, .. } in known {
             world.core(connection.core.0).remove(connection.key);

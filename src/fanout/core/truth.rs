@@ -9,7 +9,6 @@ use super::super::message::{CastRun, Delivery, History, Job, Message, Order, Pul
 use super::super::shard::Shard;
 use super::super::{ConnectionId, CoreId, SlotKey};
 use super::{Core, Subscriber, send_to_others};
-use crate::loader::Wish;
 use crate::model::epoch::Epoch;
 use crate::wire::frame::FrameRun;
 
@@ -94,7 +93,9 @@ impl<S: Subscriber> Core<S> {
             }
             self.ask_for_turn();
         }
-        self.pass_on();
+        if !self.out.is_empty() {
+            self.pass_on();
+        }
         (end < pulls.len()).then_some(Job::Pulls { pulls, next: end, history })
     }
 
@@ -120,16 +121,19 @@ impl<S: Subscriber> Core<S> {
                 self.ask_for_turn();
             }
         }
-        if let Some(wishes) = &self.wishes {
+        if let Some(loader) = &self.loader {
             if !out.wishes.is_empty() {
-                wishes.wish(Wish { core: self.id, products: std::mem::take(&mut out.wishes) });
+                loader.wish(self.id, std::mem::take(&mut out.wishes));
             }
-            if std::mem::take(&mut out.has_regressed) {
-                wishes.regressed();
+            if out.has_regressed {
+                loader.regressed();
             }
         }
         out.wishes.clear();
-        self.metrics.last_values_evicted.inc_by(std::mem::take(&mut out.evicted));
+        out.has_regressed = false;
+        if out.evicted > 0 {
+            self.metrics.last_values_evicted.inc_by(std::mem::take(&mut out.evicted));
+        }
         self.out = out;
     }
 

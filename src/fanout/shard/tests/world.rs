@@ -134,6 +134,10 @@ struct Server {
     epoch: u32,
     /// The newest version of each product that the shard was told in this epoch.
     told: BTreeMap<u64, u64>,
+    /// The rows at each beginning that is in the stream.
+    beginnings: VecDeque<BTreeMap<u64, Row>>,
+    /// The rows when the changes began that the shard hears: no answer is older.
+    rows: BTreeMap<u64, Row>,
 }
 
 #[derive(Debug)]
@@ -170,6 +174,8 @@ impl World {
                 answers: VecDeque::new(),
                 epoch: 0,
                 told: BTreeMap::new(),
+                beginnings: VecDeque::new(),
+                rows: BTreeMap::new(),
             }
         };
         Self {
@@ -283,7 +289,9 @@ impl World {
         for &change in changes {
             let Event::Change { version, exists, is_whole, .. } = change else { unreachable!("they are changes") };
             frames.push((version, Content::write(version, exists, is_whole)));
-            newest = newest.max((version, is_whole));
+            if version > newest.0 {
+                newest = (version, is_whole);
+            }
             let told = server.told.entry(product).or_default();
             *told = version.max(*told);
         }
@@ -300,6 +308,7 @@ impl World {
         let server = &mut self.servers[number];
         let is_new = epoch != server.epoch;
         (server.epoch, server.hears) = (epoch, true);
+        server.rows = server.beginnings.pop_front().expect("it was noted");
         server.read_again();
         server.shard.begin(is_new);
         if is_new {
@@ -367,6 +376,7 @@ impl World {
         if server.source == Source::Connected {
             server.source = Source::Begun;
             server.stream.push_back(Event::Began(self.epoch));
+            server.beginnings.push_back(self.rows.clone());
         }
     }
 
@@ -383,6 +393,7 @@ impl World {
         (self.is_replaced, self.epoch, self.last_version) = (false, self.epoch + 1, self.greatest_version);
         for server in self.servers.iter_mut().filter(|server| server.source == Source::Begun) {
             server.stream.push_back(Event::Began(self.epoch));
+            server.beginnings.push_back(self.rows.clone());
         }
     }
 
@@ -470,10 +481,18 @@ impl World {
             let product = answer.product.get();
             let is_it = |reader: &&mut Reader| reader.server == number && connection(reader.connection) == to;
             let reader = self.readers.iter_mut().find(is_it).expect("who has gone is not answered");
-            if answer.value == Value::Same {
+            let is_ended = answer.value == Value::Ended;
+            assert!(is_ended || self.servers[number].hears, "an answer while changes may be missed");
+            let answered = match answer.value {
+                Value::Same => Some(reader.pulls[&answer.number].1),
+                Value::Present { version, .. } => Some(version),
+                Value::Absent { .. } | Value::Unreached | Value::Ended => None,
+            };
+            if let Some(version) = answered.filter(|_| !is_in_doubt) {
                 let told = self.servers[number].told.get(&product).copied().unwrap_or_default();
-                let claimed = reader.pulls[&answer.number].1;
-                assert!(claimed >= told, "{claimed} is not the newest: {told} was heard");
+                let row = self.servers[number].rows.get(&product).copied().unwrap_or_default();
+                let newest = told.max(row.version);
+                assert!(version >= newest, "{version} is not the newest: {newest} was there");
             }
             let is_last = reader.pulling.get(&product) == Some(&answer.number);
             reader.is_in_doubt = is_in_doubt;
