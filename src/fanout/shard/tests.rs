@@ -44,7 +44,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (reader, products.clone()).prop_map(|(reader, product)| Step::Resume(reader, product)),
         1 => (reader, products.clone()).prop_map(|(reader, product)| Step::Forge(reader, product)),
         2 => (reader, products).prop_map(|(reader, product)| Step::Unsubscribe(reader, product)),
-        2 => reader.prop_map(Step::Move),
+        1 => reader.prop_map(Step::Move),
+        4 => reader.prop_map(Step::Reconnect),
         1 => Just(Step::RemoveTombstones),
         1 => Just(Step::Save),
         1 => Just(Step::Restore),
@@ -110,6 +111,25 @@ fn a_subscription_that_asks_for_nothing_has_nothing_remembered() {
     shard.pull(connection(1), pull(5, 1), &mut out);
     assert_eq!(out.answers.pop().unwrap().1.value, Value::Same, "its version is enough for who knows it");
     assert!(out.is_empty(), "and nothing is read");
+}
+
+#[test]
+fn who_knows_a_version_is_answered_by_a_read_that_began_after_its_pull() {
+    let (mut shard, mut out) = shard(1 << 20);
+    shard.subscribe(connection(2), product(1));
+    shard.pull(connection(1), pull(0, 1), &mut out);
+    let (product, number) = out.wishes.pop().unwrap();
+    // Heard on another server, perhaps after the read that is under way began.
+    shard.pull(connection(2), pull(9, 2), &mut out);
+    assert!(out.is_empty(), "one wish of a product at a time");
+    let row = |version| LoadedRow::Present { version, frame: frame(b"row") };
+    shard.loaded(Loaded { product, number, row: row(5) }, &mut out);
+    let value = Value::Present { version: 5, frame: frame(b"row") };
+    assert_eq!(out.answers.drain(..).collect::<Vec<_>>(), [(connection(1), Pulled { product, number: 1, value })]);
+    let (product, number) = out.wishes.pop().unwrap();
+    shard.loaded(Loaded { product, number, row: row(9) }, &mut out);
+    assert_eq!(out.answers, [(connection(2), Pulled { product, number: 2, value: Value::Same })]);
+    assert!(shard.loadings.is_empty() && out.wishes.is_empty());
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub(super) enum Step {
     Forge(usize, u64),
     Unsubscribe(usize, u64),
     Move(usize),
+    /// A reader goes to another server and resumes there.
+    Reconnect(usize),
     RemoveTombstones,
     Save,
     /// The database becomes what it was.
@@ -233,6 +235,14 @@ impl World {
             }
             Step::Unsubscribe(reader, product) => self.unsubscribe(reader % self.readers.len(), product),
             Step::Move(reader) => self.move_reader(reader % self.readers.len()),
+            Step::Reconnect(reader) => {
+                let reader = reader % self.readers.len();
+                let products: Vec<u64> = self.readers[reader].subscribed.keys().copied().collect();
+                self.move_reader(reader);
+                for product in products {
+                    self.pull(reader, product, |known| known);
+                }
+            }
         }
     }
 
