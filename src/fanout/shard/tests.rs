@@ -133,6 +133,23 @@ fn who_knows_a_version_is_answered_by_a_read_that_began_after_its_pull() {
 }
 
 #[test]
+fn nothing_is_answered_from_memory_before_it_is_healed() {
+    let (mut shard, mut out) = shard(1 << 20);
+    cast(&mut shard, 1, 5, 100, &mut out);
+    shard.lose();
+    shard.begin(false);
+    shard.pull(connection(1), pull(5, 1), &mut out);
+    assert!(out.answers.is_empty(), "a change of it may have been missed");
+    shard.heal(1, &mut out);
+    let (product, number) = out.wishes.pop().unwrap();
+    shard.loaded(Loaded { product, number, row: LoadedRow::Present { version: 7, frame: frame(b"row") } }, &mut out);
+    assert_eq!(out.casts, [(product, 7, frame(b"row"))]);
+    let value = Value::Present { version: 7, frame: frame(b"row") };
+    assert_eq!(out.answers, [(connection(1), Pulled { product, number: 1, value })]);
+    assert!(shard.is_healed());
+}
+
+#[test]
 fn a_row_that_cannot_be_read_is_told_by_its_id_and_holds_nobody_up() {
     let (mut shard, mut out) = shard(1 << 20);
     shard.pull(connection(1), pull(0, 7), &mut out);
