@@ -19,4 +19,5 @@ mod stopping;
 mod supervision;
 mod support;
 mod tls;
+mod truth;
 mod websocket;

@@ -24,7 +24,7 @@ pub(crate) const BROADCAST_ALONE: u64 = 628_899;
 pub(crate) const BROADCAST_BURST: u64 = 736_145;
 /// 64 frames into a send queue and out of it.
 pub(crate) const SEND_QUEUE_PUSH_AND_TAKE: u64 = 15_018;
-/// 1,000 frames that replace older ones of their products, of which there are 512.
+/// A full queue of 512 products that gives way, and 1,000 further changes of them.
 pub(crate) const SEND_QUEUE_CONFLATE: u64 = 450_106;
 /// 1,000 frames that the oldest make room for.
 pub(crate) const SEND_QUEUE_DROP: u64 = 398_539;

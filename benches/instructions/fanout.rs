@@ -4,6 +4,7 @@ use gungraun::{library_benchmark, library_benchmark_group};
 use rowcast::fanout::{Closing, SubscriptionIndex};
 use rowcast::model::product::ProductId;
 use rowcast::session::queue::{SendQueue, SendQueueLimits, SlowConsumerPolicy};
+use rowcast::session::stale::StaleSet;
 use rowcast::wire::frame::Frame;
 
 use crate::budgets::{self, within};
@@ -74,8 +75,15 @@ fn send_queue_push_and_take(frame: Frame) -> (SendQueue, Frame) {
 
 #[library_benchmark(config = within(budgets::SEND_QUEUE_CONFLATE))]
 #[bench::once(full(&changes(512), &LIMITS), changes(512))]
-fn send_queue_conflate(queue: SendQueue, changes: Vec<(ProductId, Frame)>) -> (SendQueue, Vec<(ProductId, Frame)>) {
-    (overload(queue, &changes, &LIMITS), changes)
+fn send_queue_conflate(mut queue: SendQueue, changes: Vec<(ProductId, Frame)>) -> (SendQueue, StaleSet) {
+    let mut stale = StaleSet::default();
+    for (product, run) in queue.take_changes() {
+        stale.gave_way(product, run.frames() as u64, VERSION);
+    }
+    for (product, _) in changes.iter().cycle().take(PUSHES) {
+        stale.gave_way(*product, 1, VERSION);
+    }
+    (queue, stale)
 }
 
 #[library_benchmark(config = within(budgets::SEND_QUEUE_DROP))]

@@ -4,12 +4,13 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use rowcast::session::queue::{SendQueue, SendQueueLimits, SlowConsumerPolicy};
+use rowcast::session::stale::StaleSet;
 
 use crate::fixtures::crowd::{LIMITS, full, take_all};
 use crate::fixtures::{VERSION, changes, frame, product};
 
-const POLICIES: [SlowConsumerPolicy; 3] =
-    [SlowConsumerPolicy::Conflate, SlowConsumerPolicy::Drop, SlowConsumerPolicy::Disconnect];
+/// Those by which the queue itself decides.
+const POLICIES: [SlowConsumerPolicy; 2] = [SlowConsumerPolicy::Drop, SlowConsumerPolicy::Disconnect];
 const PUSHES: u64 = 1000;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -60,19 +61,20 @@ fn bench_full(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The one push that finds the queue full, and leaves of each product the newest frame.
+/// A full queue all changes of which give way.
 fn bench_first_conflation(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("send_queue");
     for products in [1, 64, 1024] {
         let changes = changes(products);
-        let (product, frame) = &changes[0];
-        group.bench_function(BenchmarkId::new("first push that conflates 1,024 frames", products), |bencher| {
-            let filled = || (full(&changes, &LIMITS), frame.clone());
+        group.bench_function(BenchmarkId::new("1,024 changes give way", products), |bencher| {
             bencher.iter_batched(
-                filled,
-                |(mut queue, frame)| {
-                    queue.push(*product, VERSION, frame, &LIMITS);
-                    queue
+                || full(&changes, &LIMITS),
+                |mut queue| {
+                    let mut stale = StaleSet::default();
+                    for (product, run) in queue.take_changes() {
+                        stale.gave_way(product, run.frames() as u64, VERSION);
+                    }
+                    (queue, stale)
                 },
                 BatchSize::SmallInput,
             );

@@ -7,9 +7,9 @@ use std::cell::RefCell;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use rowcast::fanout::Operation;
 use rowcast::model::product::ProductId;
-use rowcast::session::command::{self as protocol, Command, Refusal, ReplyId, Why};
+use rowcast::session::command::{self as protocol, Command, Refusal, ReplyId, States, Why};
 use rowcast_fuzz::within;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use simd_json::Buffers;
 
 thread_local! {
@@ -63,7 +63,39 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
             None => return refuse(reply, Why::BadProduct(place)),
         }
     }
-    Ok(Command { reply, operation, products })
+    let states = match operation {
+        Operation::Subscribe => match states(&fields, products.len()) {
+            Ok(states) => states,
+            Err(why) => return refuse(reply, why),
+        },
+        Operation::Unsubscribe | Operation::Count => None,
+    };
+    Ok(Command { reply, operation, products, states })
+}
+
+/// The states that a subscription to so many products asks for.
+fn states(fields: &Map<String, Value>, products: usize) -> Result<Option<States>, Why> {
+    let is_snapshot = match fields.get("snapshot") {
+        None => false,
+        Some(Value::Bool(is_snapshot)) => *is_snapshot,
+        Some(_) => return Err(Why::BadSnapshot),
+    };
+    let epoch = match fields.get("epoch") {
+        None => None,
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(_) => return Err(Why::BadEpoch),
+    };
+    let versions = match fields.get("versions") {
+        None => return Ok(is_snapshot.then_some(States::All)),
+        Some(Value::Array(versions)) if versions.len() == products && !is_snapshot => versions,
+        Some(_) => return Err(Why::BadVersions),
+    };
+    let version = |(place, version): (usize, &Value)| {
+        let version = version.as_u64().filter(|&version| version <= ProductId::MAX.get());
+        version.ok_or(Why::BadVersion(place))
+    };
+    let versions = versions.iter().enumerate().map(version).collect::<Result<_, _>>()?;
+    Ok(Some(States::Since { versions, epoch }))
 }
 
 /// Whether both say the same; of fractions, which have many digits, nearly the same.
@@ -76,7 +108,9 @@ fn alike(one: &Result<Command, Refusal>, other: &Result<Command, Refusal>) -> bo
     };
     match (one, other) {
         (Ok(one), Ok(other)) => {
-            near(&one.reply, &other.reply) && one.operation == other.operation && one.products == other.products
+            near(&one.reply, &other.reply)
+                && one.operation == other.operation
+                && (&one.products, &one.states) == (&other.products, &other.states)
         }
         (Err(one), Err(other)) => near(&one.reply, &other.reply) && one.why == other.why,
         _ => false,

@@ -40,6 +40,12 @@ impl Grant {
         Self { read, write, expires_at }
     }
 
+    /// Returns a grant to read these products, from the first to the last, for ever.
+    #[cfg(test)]
+    pub(crate) fn to_read(first: ProductId, last: ProductId) -> Self {
+        Self::new(Read::ranges(vec![(first, last)]), false, Duration::MAX)
+    }
+
     /// Returns true if this product may be read and subscribed to.
     #[must_use]
     pub fn may_read(&self, id: ProductId) -> bool {

@@ -7,8 +7,9 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use super::{Connection, Connections, Shared};
-use crate::fanout::{Core, SlotKey};
+use crate::fanout::{Command, Core, SlotKey};
 use crate::session::close::CloseReason;
+use crate::session::values::Standing;
 use crate::session::{Event, Given, command as protocol};
 use crate::wire::websocket::Received;
 
@@ -94,10 +95,10 @@ impl Connections {
         }
     }
 
-    /// Gives the shards their commands, and writes the answers that are there.
+    /// Gives the shards their commands and pulls, and writes the answers that are there.
     fn answer(&self, key: SlotKey) {
         let core = &mut *self.core.borrow_mut();
-        give_commands(core, key);
+        give_work(core, key);
         if let Some(connection) = core.get_mut(key) {
             connection.flush_session();
         }
@@ -108,7 +109,7 @@ impl Connections {
         let core = &mut *self.core.borrow_mut();
         let scratch = &mut *self.shared.scratch.borrow_mut();
         loop {
-            give_commands(core, key);
+            give_work(core, key);
             let Some(connection) = core.get_mut(key) else { return };
             if connection.session.has_answers_enough() {
                 connection.flush_session();
@@ -132,16 +133,40 @@ impl Connections {
     }
 }
 
-/// Gives the shards the commands that the session has for them.
+/// Gives the shards the commands and the pulls that the session has for them. What they answer at once is written, so
+/// that there may be room for more: the work that they do at once is bounded.
+fn give_work(core: &mut Core<Connection>, key: SlotKey) {
+    loop {
+        give_commands(core, key);
+        let Some(connection) = core.get_mut(key) else { return };
+        let pulls = connection.session.next_pulls(&connection.shared.limits);
+        if pulls.is_empty() {
+            return;
+        }
+        core.pull(key, pulls);
+        if let Some(connection) = core.get_mut(key) {
+            connection.flush_session();
+        }
+    }
+}
+
 fn give_commands(core: &mut Core<Connection>, key: SlotKey) {
+    let standing = Standing { epoch: core.epoch(), is_live: core.is_live() };
     while let Some(connection) = core.get_mut(key)
-        && let Some(command) = connection.session.next_command(&connection.shared.limits)
+        && let Some(command) = connection.next_command(standing)
     {
         core.command(key, command);
     }
 }
 
 impl Connection {
+    fn next_command(&mut self, standing: Standing) -> Option<Command> {
+        let given = Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits };
+        let (command, effects) = self.session.next_command(standing, &given)?;
+        self.follow(effects);
+        Some(command)
+    }
+
     /// Remembers the way to wake this task, and goes on where it can: with reading after it was held, with writing
     /// after the socket was full.
     fn wake(&mut self, cx: &mut Context<'_>) {

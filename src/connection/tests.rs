@@ -81,6 +81,9 @@ impl World {
     }
 }
 
+/// Told to who subscribes, since no source has begun.
+const NOT_LIVE: &str = r#"{"live":false}"#;
+
 fn on_a_core(test: impl AsyncFnOnce(World)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let test = async { test(World::new().await).await };
@@ -102,9 +105,11 @@ fn a_connection_whose_task_panics_leaves_nothing_behind() {
         let (_, mut other) = world.open().await;
         other.write_all(&frame(TEXT, SUBSCRIBE)).await.unwrap();
         assert!(answer(&mut other).await.contains(r#""ok":true"#));
+        assert_eq!(answer(&mut other).await, NOT_LIVE);
         let (_, mut client) = world.open().await;
         client.write_all(&frame(TEXT, SUBSCRIBE)).await.unwrap();
         assert!(answer(&mut client).await.contains(r#""ok":true"#));
+        assert_eq!(answer(&mut client).await, NOT_LIVE);
         assert_eq!((world.connections.len(), world.subscriptions(), world.places.open()), (2, 6, 2));
 
         // The core's buffer is taken away, which the task cannot know.

@@ -4,7 +4,8 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use super::Connection;
-use crate::fanout::{CastRun, Subscriber};
+use crate::fanout::{CastRun, Pulled, Subscriber};
+use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 use crate::session::{Event, Given};
 use crate::wire::frame::{Frame, FrameRun};
@@ -22,6 +23,10 @@ impl Connection {
                 Ok(Poll::Ready(())) if self.session.is_closing() => self.on(Event::Flushed),
                 Ok(Poll::Ready(())) => {}
             }
+        }
+        if self.session.wants_pulls(&self.shared.limits) {
+            // The task makes them: the core may be what calls.
+            self.waker.wake_by_ref();
         }
         self.report_waiting(self.session.waiting());
     }
@@ -98,6 +103,10 @@ impl Subscriber for Connection {
         if self.session.push(run.product, &run.frames, &self.shared.limits) {
             return;
         }
+        if let Some(effects) = self.session.give_way(run.product, &run.frames, &self.shared.limits) {
+            self.follow(effects);
+            return;
+        }
         let mut rest = Some(run.frames.clone());
         while let Some(frames) = rest {
             let ((version, frame), after) = frames.split_first();
@@ -129,6 +138,20 @@ impl Subscriber for Connection {
     /// Wakes the task, which writes the answers, and goes on reading: those of a batch go out with one write.
     fn applied(&mut self, number: u32, products: usize) {
         self.on(Event::Applied { number, products });
+        self.waker.wake_by_ref();
+    }
+
+    fn pulled(&mut self, answer: Pulled) {
+        self.on(Event::Pulled(answer));
+    }
+
+    fn live(&mut self, is_live: bool) {
+        self.on(Event::Live(is_live));
+    }
+
+    /// Wakes the task, since commands may wait for the epoch.
+    fn epoch(&mut self, epoch: Epoch) {
+        self.on(Event::Epoch(epoch));
         self.waker.wake_by_ref();
     }
 }

@@ -2,20 +2,27 @@
 //!
 //! ```json
 //! {"command":"subscribe","productIDs":[1,2,3],"id":"optional, comes back in the reply"}
+//! {"command":"subscribe","productIDs":[1,2,3],"snapshot":true}
+//! {"command":"subscribe","productIDs":[1,2,3],"versions":[42,0,7],"epoch":"k3x…"}
 //! {"reply":"optional, …","ok":true,"subscribed":3}
 //! {"reply":"optional, …","ok":false,"error":"…","code":"…"}
 //! {"error":"…","code":"…"}
 //! {"skipped":12}
+//! {"epoch":"k3x…"}
+//! {"absent":[3,9],"versions":[12,0]}
+//! {"live":false}
 //! {"reconnect":{"afterMs":850}}
 //! ```
 
 use std::fmt;
+use std::fmt::Write as _;
 
 use serde_json::json;
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
 use crate::auth::Grant;
 use crate::fanout::Operation;
+use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 use crate::wire::frame::Frame;
 use crate::wire::websocket::Opcode;
@@ -29,6 +36,39 @@ pub struct Command {
     pub operation: Operation,
     /// The products, as listed, repetitions included.
     pub products: Vec<ProductId>,
+    /// The states of its products that it asks for first, if any.
+    pub states: Option<States>,
+}
+
+impl Command {
+    /// Leaves each product once, with the greatest of its versions.
+    pub fn drop_repetitions(&mut self) {
+        let products = std::mem::take(&mut self.products);
+        if let Some(States::Since { versions, .. }) = &mut self.states {
+            let mut pairs: Vec<_> = products.into_iter().zip(versions.drain(..)).collect();
+            pairs.sort_unstable_by(|(one, known), (other, known_too)| one.cmp(other).then(known_too.cmp(known)));
+            pairs.dedup_by_key(|(product, _)| *product);
+            (self.products, *versions) = pairs.into_iter().unzip();
+        } else {
+            self.products = products;
+            self.products.sort_unstable();
+            self.products.dedup();
+        }
+    }
+}
+
+/// The states of its products that a command asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum States {
+    /// All of them.
+    All,
+    /// Those that differ from what the reader knows.
+    Since {
+        /// The version of each of the command's products, 0 for none.
+        versions: Vec<u64>,
+        /// The epoch of these versions, if it is one that a store may have.
+        epoch: Option<Epoch>,
+    },
 }
 
 /// A client's name for its command, sent back as it came.
@@ -77,6 +117,14 @@ pub enum Why {
     BadProduct(usize),
     /// `id` is neither a number nor a string.
     BadId,
+    /// `snapshot` is neither true nor false.
+    BadSnapshot,
+    /// `versions` is no array, or has another length than `productIDs`, or stands beside `snapshot`.
+    BadVersions,
+    /// The element of `versions` at this place is no version.
+    BadVersion(usize),
+    /// `epoch` is not a string.
+    BadEpoch,
     /// There would be more subscriptions than this connection may have.
     TooManySubscriptions {
         /// The most that it may have.
@@ -98,6 +146,9 @@ impl Why {
             Self::UnknownCommand => "unknown_command",
             Self::NoProducts | Self::BadProduct(_) => "bad_product_ids",
             Self::BadId => "bad_id",
+            Self::BadSnapshot => "bad_snapshot",
+            Self::BadVersions | Self::BadVersion(_) => "bad_versions",
+            Self::BadEpoch => "bad_epoch",
             Self::TooManySubscriptions { .. } => "too_many_subscriptions",
             Self::Forbidden { .. } => "forbidden",
         }
@@ -116,6 +167,14 @@ impl fmt::Display for Why {
                 write!(f, "productIDs[{place}] is not an integer from 0 to {}", ProductId::MAX)
             }
             Self::BadId => f.write_str("id is a number or a string"),
+            Self::BadSnapshot => f.write_str("snapshot is true or false"),
+            Self::BadVersions => f.write_str(
+                "versions is an array of one version for each of productIDs, 0 where none is known, without snapshot",
+            ),
+            Self::BadVersion(place) => {
+                write!(f, "versions[{place}] is not an integer from 0 to {}", ProductId::MAX)
+            }
+            Self::BadEpoch => f.write_str("epoch is a string, as the server told it"),
             Self::TooManySubscriptions { limit } => {
                 write!(f, "a connection subscribes to at most {limit} products; nothing was subscribed")
             }
@@ -136,11 +195,15 @@ impl fmt::Display for Why {
 /// The most products that an answer names of those that may not be read.
 const FORBIDDEN_NAMED_MAX: usize = 10;
 
-/// Takes the products that `grant` does not let its bearer read out of a command that subscribes; returns `None` if
-/// there are none.
+/// Takes the products that `grant` does not let its bearer read, with their versions, out of a command that subscribes;
+/// returns `None` if there are none.
 pub fn withhold(command: &mut Command, grant: &Grant) -> Option<Why> {
     if command.operation != Operation::Subscribe {
         return None;
+    }
+    if let Some(States::Since { versions, .. }) = &mut command.states {
+        let mut is_readable = command.products.iter().map(|&id| grant.may_read(id));
+        versions.retain(|_| is_readable.next().unwrap_or(false));
     }
     let (readable, mut forbidden) = command.products.drain(..).partition(|&id| grant.may_read(id));
     command.products = readable;
@@ -171,8 +234,12 @@ pub fn parse(text: &mut [u8], buffers: &mut Buffers) -> Result<Command, Refusal>
     };
     let nodes = fields.products.ok_or_else(|| refuse(Why::NoProducts))?;
     let products = nodes.iter().enumerate().map(|(place, node)| product_id(node).ok_or(Why::BadProduct(place)));
-    let products = products.collect::<Result<_, _>>().map_err(refuse)?;
-    Ok(Command { reply, operation, products })
+    let products = products.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+    let states = match operation {
+        Operation::Subscribe => fields.states(products.len()).map_err(refuse)?,
+        Operation::Unsubscribe | Operation::Count => None,
+    };
+    Ok(Command { reply, operation, products, states })
 }
 
 /// The members of a message that mean something. Others are ignored, so that a newer client can talk to an older
@@ -183,6 +250,10 @@ struct Fields<'t, 'i> {
     id: Option<&'t Node<'i>>,
     /// The elements of `productIDs`, if it is an array.
     products: Option<&'t [Node<'i>]>,
+    snapshot: Option<&'t Node<'i>>,
+    /// `versions`, and its elements if it is an array.
+    versions: Option<(&'t Node<'i>, &'t [Node<'i>])>,
+    epoch: Option<&'t Node<'i>>,
 }
 
 impl<'t, 'i> Fields<'t, 'i> {
@@ -201,11 +272,37 @@ impl<'t, 'i> Fields<'t, 'i> {
                 "command" => fields.command = Some(value),
                 "id" => fields.id = Some(value),
                 "productIDs" => fields.products = matches!(value, Node::Array { .. }).then_some(elements),
+                "snapshot" => fields.snapshot = Some(value),
+                "versions" => fields.versions = Some((value, elements)),
+                "epoch" => fields.epoch = Some(value),
                 _ => {}
             }
             rest = after;
         }
         Ok(fields)
+    }
+
+    /// Returns the states that are asked for, of so many products.
+    fn states(&self, products: usize) -> Result<Option<States>, Why> {
+        let is_snapshot = match self.snapshot {
+            None => false,
+            Some(Node::Static(StaticNode::Bool(is_snapshot))) => *is_snapshot,
+            Some(_) => return Err(Why::BadSnapshot),
+        };
+        // An epoch that no store can have is one of another history.
+        let epoch = match self.epoch {
+            None => None,
+            Some(Node::String(text)) => text.parse().ok(),
+            Some(_) => return Err(Why::BadEpoch),
+        };
+        let nodes = match self.versions {
+            None => return Ok(is_snapshot.then_some(States::All)),
+            Some((Node::Array { .. }, nodes)) if nodes.len() == products && !is_snapshot => nodes,
+            Some(_) => return Err(Why::BadVersions),
+        };
+        let version = |(place, node)| integer(node).ok_or(Why::BadVersion(place));
+        let versions = nodes.iter().enumerate().map(version).collect::<Result<_, _>>()?;
+        Ok(Some(States::Since { versions, epoch }))
     }
 }
 
@@ -222,11 +319,17 @@ fn reply_id(node: &Node<'_>) -> Option<ReplyId> {
 }
 
 fn product_id(node: &Node<'_>) -> Option<ProductId> {
-    match *node {
-        Node::Static(StaticNode::U64(number)) => ProductId::new(number),
-        Node::Static(StaticNode::I64(number)) => ProductId::new(u64::try_from(number).ok()?),
-        _ => None,
-    }
+    integer(node).and_then(ProductId::new)
+}
+
+/// Returns an integer that a JavaScript number holds exactly, as ids and versions are.
+fn integer(node: &Node<'_>) -> Option<u64> {
+    let number = match *node {
+        Node::Static(StaticNode::U64(number)) => number,
+        Node::Static(StaticNode::I64(number)) => u64::try_from(number).ok()?,
+        _ => return None,
+    };
+    (number <= ProductId::MAX.get()).then_some(number)
 }
 
 /// Returns the reply to a command that was carried out and has an id.
@@ -256,6 +359,36 @@ pub fn skipped(frames: u64) -> Frame {
     text(&format!(r#"{{"skipped":{frames}}}"#))
 }
 
+/// Returns the message that names the epoch of all versions that follow.
+#[must_use]
+pub fn epoch(epoch: Epoch) -> Frame {
+    text(&format!(r#"{{"epoch":"{epoch}"}}"#))
+}
+
+/// Returns the message that these products do not exist, with the version up to which that is known of each; 0 if it is
+/// not known.
+#[must_use]
+pub fn absent(products: &[(ProductId, u64)]) -> Frame {
+    let mut json = String::with_capacity(32 + 16 * products.len());
+    let mut list = |head: &str, numbers: &mut dyn Iterator<Item = u64>| {
+        json.push_str(head);
+        for (place, number) in numbers.enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            write!(json, "{comma}{number}").expect("a string takes all");
+        }
+    };
+    list(r#"{"absent":["#, &mut products.iter().map(|(product, _)| product.get()));
+    list(r#"],"versions":["#, &mut products.iter().map(|&(_, version)| version));
+    json.push_str("]}");
+    text(&json)
+}
+
+/// Returns the message that what the reader shows may be old, or that all that was missed has been sent.
+#[must_use]
+pub fn live(is_live: bool) -> Frame {
+    text(&format!(r#"{{"live":{is_live}}}"#))
+}
+
 /// Returns the message to a reader whose connection is about to be closed and that should come back after that time.
 #[must_use]
 pub fn reconnect(after_ms: u64) -> Frame {
@@ -278,10 +411,69 @@ mod tests {
         numbers.iter().map(|&number| ProductId::new(number).unwrap()).collect()
     }
 
+    fn command(products: &[u64], states: Option<States>) -> Command {
+        Command { reply: None, operation: Operation::Subscribe, products: ids(products), states }
+    }
+
+    #[test]
+    fn states_are_asked_for_with_snapshot_or_versions() {
+        let since = |versions: &[u64], epoch: &str| {
+            Some(States::Since { versions: versions.to_vec(), epoch: epoch.parse().ok() })
+        };
+        for (text, states) in [
+            (r#""snapshot":true"#, Some(States::All)),
+            (r#""snapshot":false"#, None),
+            (r#""epoch":"k3""#, None),
+            (r#""versions":[42,0]"#, since(&[42, 0], "")),
+            (r#""versions":[42,9007199254740991],"epoch":"k3","snapshot":false"#, since(&[42, (1 << 53) - 1], "k3")),
+            (r#""versions":[1,2],"epoch":"of another kind""#, since(&[1, 2], "")),
+        ] {
+            let text = format!(r#"{{"command":"subscribe","productIDs":[1,2],{text}}}"#);
+            assert_eq!(parse_text(&text), Ok(command(&[1, 2], states)), "{text}");
+        }
+        for (text, why) in [
+            (r#""snapshot":1"#, Why::BadSnapshot),
+            (r#""snapshot":null"#, Why::BadSnapshot),
+            (r#""versions":5"#, Why::BadVersions),
+            (r#""versions":[1]"#, Why::BadVersions),
+            (r#""versions":[1,2,3]"#, Why::BadVersions),
+            (r#""versions":[1,2],"snapshot":true"#, Why::BadVersions),
+            (r#""versions":[1,-2]"#, Why::BadVersion(1)),
+            (r#""versions":["1",2]"#, Why::BadVersion(0)),
+            (r#""versions":[1,9007199254740992]"#, Why::BadVersion(1)),
+            (r#""versions":[1,2],"epoch":3"#, Why::BadEpoch),
+        ] {
+            let refused = format!(r#"{{"command":"subscribe","productIDs":[1,2],{text}}}"#);
+            assert_eq!(parse_text(&refused), Err(Refusal { reply: None, why }), "{refused}");
+            let ignored = format!(r#"{{"command":"unsubscribe","productIDs":[1,2],{text}}}"#);
+            let unsubscribe = Command { operation: Operation::Unsubscribe, ..command(&[1, 2], None) };
+            assert_eq!(parse_text(&ignored), Ok(unsubscribe), "{ignored}");
+        }
+    }
+
+    #[test]
+    fn repetitions_are_dropped_with_their_versions() {
+        let since = |versions: &[u64]| Some(States::Since { versions: versions.to_vec(), epoch: None });
+        let mut repeated = command(&[7, 1, 7, 3, 1], since(&[5, 0, 9, 4, 2]));
+        repeated.drop_repetitions();
+        assert_eq!(repeated, command(&[1, 3, 7], since(&[2, 4, 9])));
+        let mut repeated = command(&[7, 1, 7], Some(States::All));
+        repeated.drop_repetitions();
+        assert_eq!(repeated, command(&[1, 7], Some(States::All)));
+    }
+
+    #[test]
+    fn a_product_that_is_withheld_takes_its_version_with_it() {
+        let grant = Grant::to_read(ids(&[2])[0], ids(&[4])[0]);
+        let since = |versions: &[u64]| Some(States::Since { versions: versions.to_vec(), epoch: None });
+        let mut asked = command(&[1, 2, 9, 4], since(&[10, 20, 90, 40]));
+        assert_eq!(withhold(&mut asked, &grant), Some(Why::Forbidden { products: ids(&[1, 9]), more: 0 }));
+        assert_eq!(asked, command(&[2, 4], since(&[20, 40])));
+    }
+
     #[test]
     fn commands_are_read_whatever_the_order_of_their_members() {
-        let products = ids(&[1, 2, 9_007_199_254_740_991]);
-        let subscribe = Command { reply: None, operation: Operation::Subscribe, products: products.clone() };
+        let subscribe = command(&[1, 2, 9_007_199_254_740_991], None);
         assert_eq!(parse_text(r#"{"command":"subscribe","productIDs":[1,2,9007199254740991]}"#), Ok(subscribe.clone()));
         assert_eq!(
             parse_text(
@@ -292,7 +484,12 @@ mod tests {
         );
         assert_eq!(
             parse_text(r#"{"command":"unsubscribe","productIDs":[],"id":-3}"#),
-            Ok(Command { reply: Some(ReplyId::Signed(-3)), operation: Operation::Unsubscribe, products: vec![] })
+            Ok(Command {
+                reply: Some(ReplyId::Signed(-3)),
+                operation: Operation::Unsubscribe,
+                products: vec![],
+                states: None
+            })
         );
     }
 
@@ -350,6 +547,10 @@ mod tests {
             r#"{"error":"command is \"subscribe\" or \"unsubscribe\"","code":"unknown_command"}"#
         );
         assert_eq!(json(&skipped(12)), r#"{"skipped":12}"#);
+        assert_eq!(json(&epoch("k3".parse().unwrap())), r#"{"epoch":"k3"}"#);
+        let gone = [(ProductId::new(3).unwrap(), 12), (ProductId::MAX, 0)];
+        assert_eq!(json(&absent(&gone)), r#"{"absent":[3,9007199254740991],"versions":[12,0]}"#);
+        assert_eq!(json(&live(false)), r#"{"live":false}"#);
         assert_eq!(json(&reconnect(850)), r#"{"reconnect":{"afterMs":850}}"#);
     }
 }

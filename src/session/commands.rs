@@ -3,13 +3,16 @@
 //! Up to [`COMMANDS_MAX`] of them are with the shards at once. The shards carry them out in the order in which they are
 //! given, but tell in any order that they have; answers go out in the order of the commands.
 //!
+//! A command that asks for states is done once the shards have carried it out and its states are answered.
+//!
 //! A subscription that may exceed the limit waits until everything before it is done, since only then is the number of
 //! the reader's subscriptions known. If it may exceed it even then, the shards first count which of its products are
 //! subscribed to already.
 
 use std::collections::VecDeque;
 
-use super::command::{self as protocol, Command, Refusal, ReplyId, Why};
+use super::command::{self as protocol, Command, Refusal, ReplyId, States, Why};
+use super::stale::Part;
 use crate::fanout::{self, Operation};
 use crate::wire::frame::Frame;
 
@@ -56,6 +59,17 @@ struct Waiting {
 struct Answer {
     reply: Option<ReplyId>,
     withheld: Option<Why>,
+    /// The part of what is stale that is to be answered before.
+    after: Option<Part>,
+}
+
+/// A command for the shards, with the states that it asks for.
+#[derive(Debug)]
+pub struct Next {
+    /// The command.
+    pub command: fanout::Command,
+    /// If present, [`Commands::awaits`] is to be told the part that they are.
+    pub states: Option<States>,
 }
 
 /// The shards' verdict on a command, as far as its sender is concerned.
@@ -91,8 +105,9 @@ impl Commands {
         self.entries.push_back(Entry::Refused(answer));
     }
 
-    /// Returns the next command for the shards, of a reader that has so many subscriptions and may have `limit`.
-    pub fn next(&mut self, subscriptions: usize, limit: usize) -> Option<fanout::Command> {
+    /// Returns the next command for the shards, of a reader that has so many subscriptions and may have `limit`; none
+    /// that asks for states unless it may.
+    pub fn next(&mut self, subscriptions: usize, limit: usize, may_ask: bool) -> Option<Next> {
         let place = self.entries.iter().position(|entry| matches!(entry, Entry::Waiting(_)))?;
         // Only the first can be with the shards to be counted, and those behind it are not to overtake it.
         if matches!(self.entries[0], Entry::Counting(_)) {
@@ -100,6 +115,9 @@ impl Commands {
         }
         let most = subscriptions + self.entries.iter().take(place).map(Entry::subscriptions_max).sum::<usize>();
         let Entry::Waiting(waiting) = &mut self.entries[place] else { return None };
+        if waiting.command.states.is_some() && !may_ask {
+            return None;
+        }
         let may_exceed = !waiting.fits
             && waiting.command.operation == Operation::Subscribe
             && most + waiting.command.products.len() > limit;
@@ -107,28 +125,42 @@ impl Commands {
             return None;
         }
         let number = self.first.wrapping_add(u32::try_from(place).expect("few commands are in progress"));
-        if may_exceed { Some(self.count(number)) } else { Some(self.apply(place, number)) }
+        Some(if may_exceed { self.count(number) } else { self.apply(place, number) })
     }
 
-    fn count(&mut self, number: u32) -> fanout::Command {
+    fn count(&mut self, number: u32) -> Next {
         let Some(Entry::Waiting(mut waiting)) = self.entries.pop_front() else { unreachable!("it was looked at") };
-        let products = &mut waiting.command.products;
-        let listed = products.len();
-        products.sort_unstable();
-        products.dedup();
+        let listed = waiting.command.products.len();
+        waiting.command.drop_repetitions();
+        let products = waiting.command.products.clone();
         self.ids -= listed - products.len();
-        let products = products.clone();
         self.entries.push_front(Entry::Counting(waiting));
-        fanout::Command { number, operation: Operation::Count, products }
+        Next { command: fanout::Command { number, operation: Operation::Count, products }, states: None }
     }
 
-    fn apply(&mut self, place: usize, number: u32) -> fanout::Command {
+    fn apply(&mut self, place: usize, number: u32) -> Next {
         let Entry::Waiting(waiting) = &mut self.entries[place] else { unreachable!("it was looked at") };
-        let products = std::mem::take(&mut waiting.command.products);
-        let operation = waiting.command.operation;
-        let answer = Answer { reply: waiting.command.reply.take(), withheld: waiting.withheld.take() };
+        let command = &mut waiting.command;
+        let (operation, products, states) =
+            (command.operation, std::mem::take(&mut command.products), command.states.take());
+        let answer = Answer { reply: command.reply.take(), withheld: waiting.withheld.take(), after: None };
         self.entries[place] = Entry::Applying { operation, ids: products.len(), answer };
-        fanout::Command { number, operation, products }
+        Next { command: fanout::Command { number, operation, products }, states }
+    }
+
+    /// Has the answer to a command, which was just given, wait for a part of what is stale.
+    pub fn awaits(&mut self, number: u32, part: Part) {
+        let place = number.wrapping_sub(self.first) as usize;
+        if let Some(Entry::Applying { answer, .. }) = self.entries.get_mut(place) {
+            answer.after = Some(part);
+        }
+    }
+
+    /// Returns whether a command is to be given to the shards that asks for states.
+    #[must_use]
+    pub fn will_ask(&self) -> bool {
+        let asks = |waiting: &Waiting| waiting.command.states.is_some();
+        self.entries.iter().any(|entry| matches!(entry, Entry::Waiting(its) | Entry::Counting(its) if asks(its)))
     }
 
     /// Learns that all shards have done their part of a command, and the number of products that were new, ended, or
@@ -139,7 +171,8 @@ impl Commands {
         match entry {
             Entry::Applying { operation, ids, answer } => {
                 self.ids -= *ids;
-                let answer = Answer { reply: answer.reply.take(), withheld: answer.withheld.take() };
+                let answer =
+                    Answer { reply: answer.reply.take(), withheld: answer.withheld.take(), after: answer.after };
                 *entry = Entry::Applied { operation: *operation, products, answer };
             }
             Entry::Counting(waiting) => {
@@ -152,8 +185,8 @@ impl Commands {
                     return Counted::TooMany;
                 }
                 let products = std::mem::take(&mut waiting.command.products);
-                let command =
-                    Command { reply: waiting.command.reply.take(), operation: Operation::Subscribe, products };
+                let (reply, states) = (waiting.command.reply.take(), waiting.command.states.take());
+                let command = Command { reply, operation: Operation::Subscribe, products, states };
                 *entry = Entry::Waiting(Waiting { command, withheld: waiting.withheld.take(), fits: true });
             }
             Entry::Waiting(_) | Entry::Applied { .. } | Entry::Refused(_) => {}
@@ -163,9 +196,13 @@ impl Commands {
 
     /// Takes the first command off if it is done, and returns its answer, if its sender wants one. Changes the number
     /// of subscriptions.
-    pub fn pop_done(&mut self, subscriptions: &mut usize) -> Option<Option<Frame>> {
-        if !matches!(self.entries.front()?, Entry::Applied { .. } | Entry::Refused(_)) {
-            return None;
+    pub fn pop_done(&mut self, subscriptions: &mut usize, is_answered: impl Fn(Part) -> bool) -> Option<Option<Frame>> {
+        match self.entries.front()? {
+            Entry::Applied { answer: Answer { after: Some(part), .. }, .. } if !is_answered(*part) => {
+                return None;
+            }
+            Entry::Applied { .. } | Entry::Refused(_) => {}
+            Entry::Waiting(_) | Entry::Counting(_) | Entry::Applying { .. } => return None,
         }
         self.first = self.first.wrapping_add(1);
         match self.entries.pop_front()? {

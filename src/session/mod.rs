@@ -1,8 +1,9 @@
 //! One reader, without socket, clock or runtime: [`Session`], a machine whose events come from the reader's socket, its
 //! shards and its core, and whose outputs are bytes to write, commands for the shards, and an end.
 //!
-//! Its parts: the [`command`]s that a reader sends and the [`commands`] that are in progress, its [`queue`], its
-//! [`heartbeat`], its [`allowance`], and the reasons for its [`close`].
+//! Its parts: the [`command`]s that a reader sends and the [`commands`] that are in progress, its [`queue`], the
+//! [`values`] that it is still to get and the set of products that are [`stale`], its [`heartbeat`], its
+//! [`allowance`], and the reasons for its [`close`].
 //!
 //! Once the close frame is in the queue, nothing is put behind it: not a change, not a reply, not a pong.
 
@@ -13,6 +14,8 @@ pub mod commands;
 pub mod drain;
 pub mod heartbeat;
 pub mod queue;
+pub mod stale;
+pub mod values;
 
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -21,12 +24,14 @@ use std::time::Duration;
 use self::allowance::Allowance;
 use self::close::CloseReason;
 use self::command::{self as protocol, Command, Refusal};
-use self::commands::{Commands, Counted};
+use self::commands::{COMMANDS_IDS_MAX, Commands, Counted, Next};
 use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, Second};
-use self::queue::{Pushed, SendQueue, SendQueueLimits};
+use self::queue::{Pushed, SendQueue, SendQueueLimits, SlowConsumerPolicy, Word};
+use self::values::{Standing, Values};
 use crate::auth::Grant;
-use crate::fanout;
+use crate::fanout::{self, Operation, Pulled};
 use crate::metrics::Limit;
+use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
 use crate::wire::websocket::{CodecError, Opcode};
@@ -89,6 +94,12 @@ pub enum Event<'a> {
         /// Products that were new, ended, or counted.
         products: usize,
     },
+    /// A shard tells the newest state of a product, which was asked for.
+    Pulled(Pulled),
+    /// All versions from here on are of this epoch.
+    Epoch(Epoch),
+    /// From here on changes may be missing; or all that was missed has been pushed.
+    Live(bool),
     /// The socket takes no more for now.
     Blocked,
     /// The socket takes more again.
@@ -108,7 +119,7 @@ pub enum Event<'a> {
 }
 
 /// The duties of a session's owner after an event, beside writing the waiting bytes and giving the shards the commands
-/// that [`Session::next_command`] yields.
+/// that [`Session::next_command`] yields and the pulls that [`Session::next_pulls`] does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Have the session looked at in that second.
@@ -147,8 +158,8 @@ pub struct Session {
     is_blocked: bool,
     /// True if the peer has used its allowance up.
     is_held: bool,
-    /// True if the peer has sent its close frame.
-    peer_closed: bool,
+    /// True if the reader was told that what it shows may be old.
+    is_told_lost: bool,
     subscriptions: u32,
     /// The second in which the peer was heard last.
     heard: Second,
@@ -157,6 +168,8 @@ pub struct Session {
     allowance: Allowance,
     /// Boxed because few readers have commands in progress.
     commands: Option<Box<Commands>>,
+    /// Boxed because it is for those who ask for states, and for slow readers.
+    values: Option<Box<Values>>,
     /// The grant of the reader's token; without a token, everything is granted.
     grant: Option<Rc<Grant>>,
 }
@@ -164,11 +177,14 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// The peer has closed; its commands that are in progress are answered before it is. Nothing more is read or
-    /// pushed.
+    /// The peer, which never asked for states, has closed; its commands that are in progress are answered before it is.
+    /// Nothing more is read or pushed.
     Answering,
     /// The close frame is queued; nothing else is, and input is ignored until the peer's close frame.
-    Closing,
+    Closing {
+        /// True if the peer has sent its own.
+        is_peers_here: bool,
+    },
     /// The close frame has left, with all before it.
     Lingering,
     /// Over.
@@ -185,12 +201,13 @@ impl Session {
             reason: CloseReason::Vanished,
             is_blocked: false,
             is_held: false,
-            peer_closed: false,
+            is_told_lost: false,
             subscriptions: 0,
             heard: now,
             deadline: now,
             allowance: Allowance::default(),
             commands: None,
+            values: None,
             grant,
         }
     }
@@ -210,8 +227,11 @@ impl Session {
                 self.close(error.into(), given, &mut effects);
             }
             Event::Applied { number, products } => self.applied(number, products, given, &mut effects),
+            Event::Pulled(answer) => self.pulled(answer, given, &mut effects),
+            Event::Epoch(epoch) => self.epoch_began(epoch, given, &mut effects),
+            Event::Live(is_live) => self.live(is_live, given, &mut effects),
             Event::Blocked => self.is_blocked = true,
-            Event::Writable => self.is_blocked = false,
+            Event::Writable => self.writable(given),
             Event::Flushed => self.flushed(&mut effects),
             Event::Looked(grant_seconds) => self.look(grant_seconds, given, &mut effects),
             Event::Restart { after_ms } => {
@@ -226,18 +246,29 @@ impl Session {
     /// Adds changes of one product if they have room without the policy; returns whether nothing more is to be done
     /// with them. This and [`Session::taken`] are the hot path, and return less than [`Effects`].
     pub fn push(&mut self, product: ProductId, run: &FrameRun, limits: &SessionLimits) -> bool {
-        self.phase != Phase::Open || self.queue.push_run(product, run, &limits.queue)
+        self.phase != Phase::Open
+            || (self.values.is_none() || self.queues(product, limits))
+                && self.queue.push_run(product, run, &limits.queue)
     }
 
     /// Adds a change that found no room even after the socket was written to: frames give way by the policy.
     pub fn push_by_policy(&mut self, product: ProductId, version: u64, frame: Frame, given: &Given<'_>) -> Effects {
         let mut effects = Effects::default();
-        if self.phase == Phase::Open {
-            match self.queue.push(product, version, frame, &given.limits.queue) {
-                Pushed::Queued => {}
-                Pushed::Skipped(frames) => effects.skipped = frames,
-                Pushed::Overflow => self.close(CloseReason::SlowConsumer, given, &mut effects),
+        if self.phase != Phase::Open {
+            return effects;
+        }
+        let run = FrameRun::one(version, frame);
+        if let Some(effects) = self.give_way(product, &run, given.limits) {
+            return effects;
+        }
+        self.say_absent();
+        match self.queue.push(product, version, run.split_first().0.1, &given.limits.queue) {
+            Pushed::Queued => {}
+            Pushed::Skipped(frames) => effects.skipped = frames,
+            Pushed::Full if given.limits.queue.policy == SlowConsumerPolicy::Conflate => {
+                self.conflate(product, version, &mut effects);
             }
+            Pushed::Full => self.close(CloseReason::SlowConsumer, given, &mut effects),
         }
         effects
     }
@@ -250,6 +281,7 @@ impl Session {
     /// Returns whether something is to be written. A reader whose changes gave way is told so before it gets further
     /// ones.
     pub fn has_output(&mut self) -> bool {
+        self.say_absent();
         if self.queue.control_len() == 0 {
             let skipped = self.queue.take_skipped();
             if skipped > 0 {
@@ -270,9 +302,28 @@ impl Session {
         self.queue.fill(slices)
     }
 
-    /// Returns the next command for the shards. Ask after every event, until there is none.
-    pub fn next_command(&mut self, limits: &SessionLimits) -> Option<fanout::Command> {
-        self.commands.as_mut()?.next(self.subscriptions as usize, limits.subscriptions_max)
+    /// Returns the next command for the shards, which stand like that towards the source. Ask after every event, until
+    /// there is none.
+    pub fn next_command(&mut self, standing: Standing, given: &Given<'_>) -> Option<(fanout::Command, Effects)> {
+        let limit = given.limits.subscriptions_max;
+        let listed = self.values.as_ref().map_or(0, |values| values.stale.listed());
+        // Their lists are bounded like those of commands in progress.
+        let may_ask = self.phase != Phase::Open || standing.epoch.is_some() && listed < COMMANDS_IDS_MAX;
+        let next = self.commands.as_mut()?.next(self.subscriptions as usize, limit, may_ask)?;
+        let (Next { command, states }, mut effects) = (next, Effects::default());
+        if self.phase != Phase::Open {
+            return Some((command, effects));
+        }
+        match command.operation {
+            Operation::Subscribe if !standing.is_live => self.tell_lost(),
+            Operation::Unsubscribe => self.unfollow(&command.products, given, &mut effects),
+            Operation::Subscribe | Operation::Count => {}
+        }
+        if let (Some(states), Some(epoch)) = (states, standing.epoch) {
+            let part = self.ask(&command.products, states, epoch);
+            self.commands.as_mut()?.awaits(command.number, part);
+        }
+        Some((command, effects))
     }
 
     /// Returns whether the peer's bytes are to be read. They are not while its answers wait, or as many commands as may
@@ -281,7 +332,7 @@ impl Session {
     pub fn reads(&self) -> bool {
         match self.phase {
             Phase::Open => !self.is_held && !self.is_full() && !self.has_answers_enough(),
-            Phase::Closing | Phase::Lingering => true,
+            Phase::Closing { .. } | Phase::Lingering => true,
             Phase::Answering | Phase::Ended => false,
         }
     }
@@ -289,13 +340,13 @@ impl Session {
     /// Returns whether so many answers wait that they are to be written before more is read.
     #[must_use]
     pub fn has_answers_enough(&self) -> bool {
-        self.queue.control_len() >= ANSWERS_WAITING_MAX
+        self.queue.answers_len() >= ANSWERS_WAITING_MAX
     }
 
     /// Returns whether a change could be written at once, since nothing waits and the socket is not known to be full.
     #[must_use]
     pub fn is_clear(&self) -> bool {
-        self.phase == Phase::Open && !self.is_blocked && self.queue.is_empty()
+        self.phase == Phase::Open && !self.is_blocked && self.queue.is_empty() && self.has_no_states_due()
     }
 
     /// Returns whether the socket takes no more for now.
@@ -307,7 +358,7 @@ impl Session {
     /// Returns whether the close frame is in the queue or has left.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
-        matches!(self.phase, Phase::Closing | Phase::Lingering)
+        matches!(self.phase, Phase::Closing { .. } | Phase::Lingering)
     }
 
     /// Returns the reason for its end, once it has ended.
@@ -315,7 +366,7 @@ impl Session {
     pub const fn ended(&self) -> Option<CloseReason> {
         match self.phase {
             Phase::Ended => Some(self.reason),
-            Phase::Open | Phase::Answering | Phase::Closing | Phase::Lingering => None,
+            Phase::Open | Phase::Answering | Phase::Closing { .. } | Phase::Lingering => None,
         }
     }
 
@@ -354,40 +405,51 @@ impl Session {
             }
             Err(refusal) => match &mut self.commands {
                 Some(commands) => commands.push_refused(protocol::refused(&refusal)),
-                None => self.answer(protocol::refused(&refusal)),
+                None => self.reply(protocol::refused(&refusal)),
             },
         }
     }
 
     fn applied(&mut self, number: u32, products: usize, given: &Given<'_>, effects: &mut Effects) {
         let limit = given.limits.subscriptions_max;
-        let mut subscriptions = self.subscriptions as usize;
         let Some(commands) = &mut self.commands else { return };
-        if commands.applied(number, products, subscriptions, limit) == Counted::TooMany {
+        if commands.applied(number, products, self.subscriptions as usize, limit) == Counted::TooMany {
             effects.refused = Some(Limit::Subscriptions);
         }
-        while let Some(answer) = commands.pop_done(&mut subscriptions) {
+        self.answer_done(given, effects);
+    }
+
+    /// Answers the commands that are done, in their order.
+    fn answer_done(&mut self, given: &Given<'_>, effects: &mut Effects) {
+        let mut subscriptions = self.subscriptions as usize;
+        while let Some(commands) = &mut self.commands {
+            let stale = self.values.as_ref().map(|values| &values.stale);
+            let is_answered = |part| stale.is_none_or(|stale| stale.is_answered(part));
+            let Some(answer) = commands.pop_done(&mut subscriptions, is_answered) else { break };
+            let is_last = commands.is_empty();
             if let Some(answer) = answer {
-                self.queue.push_control(answer);
+                self.reply(answer);
+            }
+            if is_last {
+                self.commands = None;
             }
         }
         self.subscriptions = u32::try_from(subscriptions).expect("a session has fewer than 2^32 subscriptions");
-        if commands.is_empty() {
-            self.commands = None;
-            if self.phase == Phase::Answering {
-                self.close(self.reason, given, effects);
-            }
+        if self.commands.is_none() && self.phase == Phase::Answering {
+            self.close(self.reason, given, effects);
         }
     }
 
     /// Takes the peer's close frame; a second one means nothing (RFC 6455, §5.5.1).
     fn peer_closed(&mut self, code: Option<u16>, given: &Given<'_>, effects: &mut Effects) {
-        if std::mem::replace(&mut self.peer_closed, true) {
+        if self.phase == Phase::Answering {
             return;
         }
         let reason = CloseReason::Peer(code);
-        if self.phase == Phase::Open && self.commands.is_some() {
-            self.queue.discard_changes();
+        let is_answered = self.commands.as_ref().is_some_and(|commands| !commands.will_ask()) && !self.is_asked();
+        if self.phase == Phase::Open && is_answered {
+            self.values = None;
+            self.queue.discard_ordered();
             self.phase = Phase::Answering;
             self.reason = reason;
             self.deadline = given.now.saturating_add(CLOSE_SECONDS_MAX);
@@ -395,38 +457,39 @@ impl Session {
             return;
         }
         self.close(reason, given, effects);
-        self.end_if_both_have_closed(effects);
-    }
-
-    fn flushed(&mut self, effects: &mut Effects) {
-        if self.phase == Phase::Closing && self.queue.is_empty() {
-            self.phase = Phase::Lingering;
-            effects.ends_writing = true;
-            self.end_if_both_have_closed(effects);
+        match self.phase {
+            Phase::Closing { .. } => self.phase = Phase::Closing { is_peers_here: true },
+            // Both sides have closed: the server is the one to end the connection (RFC 6455, §7.1.1).
+            Phase::Lingering => self.end(CloseReason::Vanished, effects),
+            Phase::Open | Phase::Answering | Phase::Ended => {}
         }
     }
 
-    /// Ends the session once both sides have closed: the server is the one to end the connection then (RFC 6455,
-    /// §7.1.1).
-    fn end_if_both_have_closed(&mut self, effects: &mut Effects) {
-        if self.peer_closed && self.phase == Phase::Lingering {
-            self.end(CloseReason::Vanished, effects);
+    fn flushed(&mut self, effects: &mut Effects) {
+        if let Phase::Closing { is_peers_here } = self.phase
+            && self.queue.is_empty()
+        {
+            self.phase = Phase::Lingering;
+            effects.ends_writing = true;
+            if is_peers_here {
+                self.end(CloseReason::Vanished, effects);
+            }
         }
     }
 
     fn look(&mut self, grant_seconds: Option<u32>, given: &Given<'_>, effects: &mut Effects) {
         match self.phase {
-            Phase::Closing | Phase::Lingering if given.now >= self.deadline => {
+            Phase::Closing { .. } | Phase::Lingering if given.now >= self.deadline => {
                 self.end(self.reason, effects);
                 effects.end = Some(End::Cut);
             }
             Phase::Answering if given.now >= self.deadline => self.close(self.reason, given, effects),
             // Scheduled again when closing began; the look that is due is the heartbeat's from before.
-            Phase::Answering | Phase::Closing | Phase::Lingering | Phase::Ended => {}
+            Phase::Answering | Phase::Closing { .. } | Phase::Lingering | Phase::Ended => {}
             Phase::Open if grant_seconds == Some(0) => self.close(CloseReason::TokenExpired, given, effects),
             Phase::Open => {
-                // A peer that this side does not read is not silent.
-                if self.is_held || self.is_full() {
+                // A peer that this side does not read is not silent, unless it reads nothing either.
+                if self.is_held || self.is_full() && !self.is_blocked {
                     self.heard = given.now;
                 }
                 let at = match heartbeat::beat(given.now, self.heard, given.limits.ping_after) {
@@ -443,6 +506,13 @@ impl Session {
         }
     }
 
+    /// Learns that the socket takes more: a peer that reads is not silent.
+    fn writable(&mut self, given: &Given<'_>) {
+        if std::mem::take(&mut self.is_blocked) && self.phase == Phase::Open {
+            self.heard = given.now;
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.commands.as_ref().is_some_and(|commands| commands.is_full())
     }
@@ -454,13 +524,23 @@ impl Session {
             return;
         }
         self.commands = None;
-        self.queue.discard_changes();
+        self.values = None;
+        self.queue.discard_ordered();
         self.queue.push_control(reason.frame());
-        self.phase = Phase::Closing;
+        self.phase = Phase::Closing { is_peers_here: self.phase == Phase::Answering };
         self.reason = reason;
         self.deadline = given.now.saturating_add(CLOSE_SECONDS_MAX);
         effects.look_at = Some(self.deadline);
         effects.close_begins = true;
+    }
+
+    /// Queues the answer to a command: in order with the states, for a reader that asks for them.
+    fn reply(&mut self, frame: Frame) {
+        if self.is_asked() {
+            self.say(Word::Answer, frame);
+        } else {
+            self.queue.push_control(frame);
+        }
     }
 
     /// Queues a frame ahead of all changes, unless the close frame is queued.
@@ -472,6 +552,7 @@ impl Session {
 
     fn end(&mut self, reason: CloseReason, effects: &mut Effects) {
         self.commands = None;
+        self.values = None;
         effects.end = (self.phase != Phase::Ended).then_some(End::InTime);
         if self.phase == Phase::Open {
             self.reason = reason;

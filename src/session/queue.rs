@@ -1,14 +1,15 @@
 //! The frames that wait for one socket, and the treatment of a reader that is too slow: [`SendQueue`], pure data.
 //!
-//! Two lanes wait behind a frame of which the socket took only a part. Control frames (replies, pongs, close) go first
-//! and are never dropped; the code that pushes them bounds them, by not reading from a peer that does not read. Changes
-//! are bounded here, in frames and in bytes, and the [`SlowConsumerPolicy`] chooses the frames that give way.
+//! Two lanes wait behind a frame of which the socket took only a part. Control frames (pongs, close, and replies to those
+//! who ask for changes alone) go first. Everything else goes in one order: changes, which are bounded here, in frames
+//! and in bytes, and of which the [`SlowConsumerPolicy`] chooses those that give way; and what never gives way, states
+//! of products and words about them. The code that pushes those bounds them: states are pulled as there is room, and a
+//! peer that does not take its answers is not read.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use clap::ValueEnum;
-use hashbrown::HashMap;
 
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
@@ -16,10 +17,8 @@ use crate::wire::frame::{Frame, FrameRun};
 /// The choice of the frames that give way when a [`SendQueue`] is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SlowConsumerPolicy {
-    /// The newest frame of a product replaces the one that still waits, from when the queue fills until it has
-    /// drained. If that makes no room, because the waiting frames are of distinct products or the newer frame is
-    /// larger, the oldest gives way.
-    #[value(help = "The newest change of a product replaces the one that waits")]
+    /// All changes that wait give way; of each product the newest state follows as the socket drains.
+    #[value(help = "The newest state of each product comes as the reader drains, older changes are skipped")]
     Conflate,
     /// The oldest frame gives way.
     #[value(help = "The oldest change that waits is dropped")]
@@ -57,10 +56,21 @@ pub struct SendQueueLimits {
 pub enum Pushed {
     /// It waits, and so does everything that waited before.
     Queued,
-    /// It waits, and this many frames gave way.
+    /// So many changes gave way; where nothing else can, the new one.
     Skipped(u64),
-    /// The queue is full under [`SlowConsumerPolicy::Disconnect`]: nothing was changed.
-    Overflow,
+    /// The queue is full under a policy by which no single change gives way: nothing was changed.
+    Full,
+}
+
+/// A word that goes in order with the changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The answer to a command.
+    Answer,
+    /// The source is back, and all that was missed has been sent.
+    Live,
+    /// Any other.
+    Other,
 }
 
 /// The bounded frames waiting for one socket.
@@ -69,34 +79,36 @@ pub struct SendQueue {
     /// The rest of a frame that was sent in part; nothing may come between.
     partial: Option<Frame>,
     control: VecDeque<Frame>,
-    changes: VecDeque<Waiting>,
-    changes_frames: usize,
-    changes_bytes: usize,
-    /// Present while conflating. Boxed because few connections are slow.
-    conflating: Option<Box<Conflating>>,
+    /// What goes in order.
+    ordered: VecDeque<Waiting>,
+    /// The bytes of it, the changes and states in it, and the answers.
+    bytes: usize,
+    frames: u32,
+    answers: u32,
     skipped: u64,
 }
 
-/// Frames of one product, with their versions. While conflating, exactly one.
+/// Frames that go in order.
 #[derive(Debug)]
 struct Waiting {
-    product: ProductId,
     run: FrameRun,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Changes of one product.
+    Changes(ProductId),
+    /// The state of a product, which was asked for.
+    State,
+    Word(Word),
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Waiting>() <= 56, "what one waiting change takes of a slow reader's memory");
+const _: () = assert!(size_of::<Waiting>() <= 64, "what one waiting change takes of a slow reader's memory");
 
-/// The place of each waiting product's frame, while every product has one.
-#[derive(Debug)]
-struct Conflating {
-    numbers_by_product: HashMap<ProductId, u64>,
-    /// The number of frames that have left the front of the queue since: the number of the one that is there now.
-    front_number: u64,
-}
-
-/// A lane of changes that grew beyond this gives its memory back when it is empty.
-const CHANGES_CAPACITY_KEPT: usize = 4;
+/// A lane that grew beyond this gives its memory back when it is empty.
+const CAPACITY_KEPT: usize = 4;
 
 impl SendQueue {
     /// Returns an empty queue; it owns no memory until a frame waits.
@@ -105,46 +117,86 @@ impl SendQueue {
         Self::default()
     }
 
-    /// Adds a change, and makes room for it by the policy if there is none.
+    /// Adds a change; under [`SlowConsumerPolicy::Drop`] the oldest give way to it if there is no room.
     pub fn push(&mut self, product: ProductId, version: u64, frame: Frame, limits: &SendQueueLimits) -> Pushed {
-        if self.conflating.is_none() && self.has_room_for(1, frame.len(), limits) {
-            self.push_back(product, 1, FrameRun::one(version, frame));
+        let run = FrameRun::one(version, frame);
+        if self.has_room_for(1, run.len(), limits) {
+            self.push_back(Kind::Changes(product), run);
             return Pushed::Queued;
         }
-        let skipped = match limits.policy {
-            SlowConsumerPolicy::Disconnect => return Pushed::Overflow,
-            SlowConsumerPolicy::Drop => {
-                let skipped = self.make_room(frame.len(), limits);
-                self.push_back(product, 1, FrameRun::one(version, frame));
-                skipped
-            }
-            SlowConsumerPolicy::Conflate => self.conflate(product, version, frame, limits),
-        };
+        if limits.policy != SlowConsumerPolicy::Drop {
+            return Pushed::Full;
+        }
+        let mut skipped = self.make_room(run.len(), limits);
+        if self.has_room_for(1, run.len(), limits) {
+            self.push_back(Kind::Changes(product), run);
+        } else {
+            skipped += 1;
+        }
         self.skipped += skipped;
-        if skipped == 0 { Pushed::Queued } else { Pushed::Skipped(skipped) }
+        Pushed::Skipped(skipped)
     }
 
     /// Adds changes of one product at once, if they have room without the policy; returns whether they had.
     pub fn push_run(&mut self, product: ProductId, run: &FrameRun, limits: &SendQueueLimits) -> bool {
-        let frames = run.frames();
-        let has_room = self.conflating.is_none() && self.has_room_for(frames, run.len(), limits);
+        let has_room = self.has_room_for(run.frames(), run.len(), limits);
         if has_room {
-            self.push_back(product, frames, run.clone());
+            self.push_back(Kind::Changes(product), run.clone());
         }
         has_room
     }
 
-    /// Adds a frame that is never dropped and goes before all changes.
+    /// Returns whether there is room for a state of so many bytes.
+    #[must_use]
+    pub fn has_room_for_state(&self, bytes: usize, limits: &SendQueueLimits) -> bool {
+        self.has_room_for(1, bytes, limits)
+    }
+
+    /// Adds the state of a product at this version, which never gives way.
+    pub fn push_state(&mut self, version: u64, frame: Frame) {
+        self.push_back(Kind::State, FrameRun::one(version, frame));
+    }
+
+    /// Adds a word that goes in order with the changes and never gives way.
+    pub fn push_word(&mut self, word: Word, frame: Frame) {
+        self.push_back(Kind::Word(word), FrameRun::one(0, frame));
+    }
+
+    /// Takes all changes that wait whole, oldest first, which give way; what is told of them is the caller's.
+    pub fn take_changes(&mut self) -> Vec<(ProductId, FrameRun)> {
+        let mut changes = Vec::new();
+        for Waiting { run, kind } in std::mem::take(&mut self.ordered) {
+            if let Kind::Changes(product) = kind {
+                self.count_out(kind, &run);
+                changes.push((product, run));
+            } else {
+                self.ordered.push_back(Waiting { run, kind });
+            }
+        }
+        changes
+    }
+
+    /// Takes back [`Word::Live`] if it waits whole; returns whether it did.
+    pub fn take_live(&mut self) -> bool {
+        let is_live = |waiting: &Waiting| waiting.kind == Kind::Word(Word::Live);
+        let Some(waiting) = self.ordered.iter().position(is_live).and_then(|place| self.ordered.remove(place)) else {
+            return false;
+        };
+        self.bytes -= waiting.run.len();
+        true
+    }
+
+    /// Adds a frame that goes before all that goes in order.
     pub fn push_control(&mut self, frame: Frame) {
         self.control.push_back(frame);
     }
 
-    /// Returns the waiting bytes, if exactly one run waits: one change or several of one product in a row, and nothing
-    /// else.
+    /// Returns the waiting bytes, if exactly one run waits: one frame, or several changes of one product in a row, and
+    /// nothing else.
     #[must_use]
     pub fn only(&self) -> Option<&[u8]> {
-        let is_only = self.partial.is_none() && self.control.is_empty() && self.changes.len() == 1;
-        if is_only { self.changes.front().map(|waiting| &*waiting.run) } else { None }
+        let is_only = self.partial.is_none() && self.control.is_empty() && self.ordered.len() == 1;
+        if is_only { self.ordered.front().map(|waiting| &*waiting.run) } else { None }
     }
 
     /// Fills `slices` with the bytes to send, in order, and returns the number of slices that it used.
@@ -155,33 +207,33 @@ impl SendQueue {
         for (frame, slice) in self.partial.iter().chain(&self.control).zip(free.by_ref()) {
             *slice = IoSlice::new(frame);
         }
-        for waiting in &self.changes {
+        for waiting in &self.ordered {
             let Some(slice) = free.next() else { break };
             *slice = IoSlice::new(&waiting.run);
         }
         room - free.len()
     }
 
-    /// Removes the first `sent` bytes, which the socket took, and returns the number of changes that left the queue
-    /// (the last of them perhaps in part).
+    /// Removes the first `sent` bytes, which the socket took, and returns the number of changes and states that left the
+    /// queue (the last of them perhaps in part).
     ///
     /// # Panics
     /// If more was sent than waited.
     pub fn advance(&mut self, mut sent: usize) -> u64 {
-        let frames_before = self.changes_frames;
+        let frames_before = self.frames;
         while sent > 0 {
             if self.partial.is_none()
                 && self.control.is_empty()
-                && let Some(front) = self.changes.front()
+                && let Some(front) = self.ordered.front()
                 && front.run.len() <= sent
             {
                 sent -= front.run.len();
-                drop(self.pop_front());
+                self.pop_front();
                 continue;
             }
             let frame = (self.partial.take())
                 .or_else(|| self.control.pop_front())
-                .or_else(|| self.pop_front_frame())
+                .or_else(|| self.remove_frame(0))
                 .expect("no more is sent than waits");
             if sent < frame.len() {
                 self.partial = Some(frame.after(sent));
@@ -190,13 +242,13 @@ impl SendQueue {
             sent -= frame.len();
         }
         self.give_memory_back();
-        (frames_before - self.changes_frames) as u64
+        u64::from(frames_before - self.frames)
     }
 
     /// Returns whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.partial.is_none() && self.control.is_empty() && self.changes.is_empty()
+        self.partial.is_none() && self.control.is_empty() && self.ordered.is_empty()
     }
 
     /// Returns the number of control frames that wait whole.
@@ -205,123 +257,95 @@ impl SendQueue {
         self.control.len()
     }
 
-    /// Returns the number of changes that wait whole.
+    /// Returns the number of answers and other control frames that wait whole.
+    #[must_use]
+    pub fn answers_len(&self) -> usize {
+        self.control.len() + self.answers as usize
+    }
+
+    /// Returns the number of changes and states that wait whole.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.changes_frames
+        self.frames as usize
     }
 
-    /// Returns the number of bytes of changes that wait in whole frames.
+    /// Returns the number of bytes that wait in whole frames and go in order.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.changes_bytes
+        self.bytes
     }
 
-    /// Returns the number of frames that gave way since this was last asked; the caller tells the reader.
+    /// Notes that so many changes never come.
+    pub fn skip(&mut self, changes: u64) {
+        self.skipped += changes;
+    }
+
+    /// Returns the number of changes that never come, since this was last asked; the caller tells the reader.
     pub fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
     }
 
-    /// Forgets all changes that wait whole, because the connection is closing.
-    pub fn discard_changes(&mut self) {
-        self.changes = VecDeque::new();
-        self.changes_frames = 0;
-        self.changes_bytes = 0;
-        self.conflating = None;
+    /// Forgets all that goes in order and waits whole, because the connection is closing.
+    pub fn discard_ordered(&mut self) {
+        self.ordered = VecDeque::new();
+        (self.frames, self.bytes, self.answers) = (0, 0, 0);
         self.skipped = 0;
     }
 
     fn has_room_for(&self, frames: usize, bytes: usize, limits: &SendQueueLimits) -> bool {
-        let is_let_in_alone = self.changes.is_empty() && frames == 1;
-        let fits = self.changes_frames + frames <= limits.frames_max && self.changes_bytes + bytes <= limits.bytes_max;
+        let is_let_in_alone = self.frames == 0 && frames == 1;
+        let fits = self.frames as usize + frames <= limits.frames_max && self.bytes + bytes <= limits.bytes_max;
         is_let_in_alone || fits
     }
 
-    fn conflate(&mut self, product: ProductId, version: u64, frame: Frame, limits: &SendQueueLimits) -> u64 {
-        let mut skipped = self.start_conflating();
-        let conflating = self.conflating.as_ref().expect("it was started");
-        if let Some(&number) = conflating.numbers_by_product.get(&product) {
-            let index = usize::try_from(number - conflating.front_number).expect("the queue fits in memory");
-            let waiting = &mut self.changes[index];
-            self.changes_bytes = self.changes_bytes - waiting.run.len() + frame.len();
-            waiting.run = FrameRun::one(version, frame);
-            skipped += 1;
-            while self.changes_bytes > limits.bytes_max && self.changes.len() > 1 {
-                self.pop_front();
-                skipped += 1;
-            }
-            return skipped;
-        }
-        skipped += self.make_room(frame.len(), limits);
-        let place = self.changes.len() as u64;
-        if let Some(conflating) = &mut self.conflating {
-            conflating.numbers_by_product.insert(product, conflating.front_number + place);
-        }
-        self.push_back(product, 1, FrameRun::one(version, frame));
-        skipped
-    }
-
-    /// Leaves of each product the newest frame, at the place of the oldest; returns the number that gave way.
-    fn start_conflating(&mut self) -> u64 {
-        if self.conflating.is_some() {
-            return 0;
-        }
-        let frames_before = self.changes_frames;
-        let mut numbers_by_product: HashMap<ProductId, u64> = HashMap::with_capacity(self.changes.len());
-        let mut kept: VecDeque<Waiting> = VecDeque::with_capacity(self.changes.len());
-        for Waiting { product, run } in self.changes.drain(..) {
-            let newest = Waiting { product, run: run.into_last() };
-            let next = kept.len() as u64;
-            let place = usize::try_from(*numbers_by_product.entry(product).or_insert(next));
-            match kept.get_mut(place.expect("the queue fits in memory")) {
-                Some(older) => *older = newest,
-                None => kept.push_back(newest),
-            }
-        }
-        self.changes = kept;
-        self.changes_frames = self.changes.len();
-        self.changes_bytes = self.changes.iter().map(|waiting| waiting.run.len()).sum();
-        self.conflating = Some(Box::new(Conflating { numbers_by_product, front_number: 0 }));
-        (frames_before - self.changes_frames) as u64
-    }
-
+    /// Lets the oldest changes give way until a frame of this length has room, or no change is left.
     fn make_room(&mut self, frame_bytes: usize, limits: &SendQueueLimits) -> u64 {
-        let mut skipped = 0;
+        let (mut skipped, mut place) = (0, 0);
         while !self.has_room_for(1, frame_bytes, limits) {
-            self.pop_front_frame();
+            let is_change = |waiting: &Waiting| matches!(waiting.kind, Kind::Changes(_));
+            let Some(further) = self.ordered.range(place..).position(is_change) else { break };
+            place += further;
+            self.remove_frame(place);
             skipped += 1;
         }
         skipped
     }
 
-    fn push_back(&mut self, product: ProductId, frames: usize, run: FrameRun) {
-        self.changes_frames += frames;
-        self.changes_bytes += run.len();
-        self.changes.push_back(Waiting { product, run });
+    fn push_back(&mut self, kind: Kind, run: FrameRun) {
+        self.count_in(kind, &run);
+        self.ordered.push_back(Waiting { run, kind });
     }
 
-    /// Takes the oldest frame, which may be the first of several.
-    fn pop_front_frame(&mut self) -> Option<Frame> {
-        let Waiting { product, run } = self.pop_front()?;
+    /// Takes the frame at this place, which may be the first of several.
+    fn remove_frame(&mut self, place: usize) -> Option<Frame> {
+        let Waiting { run, kind } = self.ordered.remove(place)?;
+        self.count_out(kind, &run);
         let ((_, frame), rest) = run.split_first();
         if let Some(run) = rest {
-            self.changes_frames += run.frames();
-            self.changes_bytes += run.len();
-            self.changes.push_front(Waiting { product, run });
+            self.count_in(kind, &run);
+            self.ordered.insert(place, Waiting { run, kind });
         }
         Some(frame)
     }
 
-    #[inline]
-    fn pop_front(&mut self) -> Option<Waiting> {
-        let waiting = self.changes.pop_front()?;
-        self.changes_frames -= waiting.run.frames();
-        self.changes_bytes -= waiting.run.len();
-        if let Some(conflating) = &mut self.conflating {
-            conflating.numbers_by_product.remove(&waiting.product);
-            conflating.front_number += 1;
+    fn pop_front(&mut self) {
+        if let Some(Waiting { run, kind }) = self.ordered.pop_front() {
+            self.count_out(kind, &run);
         }
-        Some(waiting)
+    }
+
+    fn count_in(&mut self, kind: Kind, run: &FrameRun) {
+        self.bytes += run.len();
+        let (frames, answers) = counts(kind, run);
+        self.frames += frames;
+        self.answers += answers;
+    }
+
+    fn count_out(&mut self, kind: Kind, run: &FrameRun) {
+        self.bytes -= run.len();
+        let (frames, answers) = counts(kind, run);
+        self.frames -= frames;
+        self.answers -= answers;
     }
 
     fn give_memory_back(&mut self) {
@@ -329,12 +353,17 @@ impl SendQueue {
         if self.control.is_empty() {
             self.control = VecDeque::new();
         }
-        if self.changes.is_empty() {
-            self.conflating = None;
-            if self.changes.capacity() > CHANGES_CAPACITY_KEPT {
-                self.changes = VecDeque::new();
-            }
+        if self.ordered.is_empty() && self.ordered.capacity() > CAPACITY_KEPT {
+            self.ordered = VecDeque::new();
         }
+    }
+}
+
+/// Returns the number of changes and states in a run, and of answers.
+fn counts(kind: Kind, run: &FrameRun) -> (u32, u32) {
+    match kind {
+        Kind::Changes(_) | Kind::State => (u32::try_from(run.frames()).expect("a run has fewer than 2^32 frames"), 0),
+        Kind::Word(word) => (0, u32::from(word == Word::Answer)),
     }
 }
 

@@ -176,20 +176,6 @@ impl FrameRun {
         };
         ((version, frame), Some(Self { bytes, versions }))
     }
-
-    /// Returns the last frame with its version, in a buffer of its own, so that keeping it does not keep the whole run.
-    #[must_use]
-    pub fn into_last(self) -> Self {
-        if self.frames() == 1 {
-            return self;
-        }
-        let mut rest = &self.bytes[..];
-        for _ in 1..self.frames() {
-            rest = &rest[frame_bytes(rest)..];
-        }
-        let version = *self.versions().last().expect("a run has a frame");
-        Self { bytes: Bytes::copy_from_slice(rest), versions: Versions::One(version) }
-    }
 }
 
 impl Deref for FrameRun {
@@ -278,7 +264,6 @@ mod tests {
         let run = FrameRun::join(&frames);
         let joined: Vec<u8> = frames.iter().flat_map(|(_, frame)| frame.to_vec()).collect();
         assert_eq!((run.frames(), &*run), (6, &*joined));
-        assert_eq!(run.clone().into_last(), FrameRun::one(15, frames[5].1.clone()));
         let mut rest = Some(run);
         for (place, frame) in frames.iter().enumerate() {
             let run = rest.unwrap();

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::patiently;
 use super::server::Reply;
-use super::socket::{client_frame, server_frame};
+use super::socket::{client_frame, is_about_the_source, server_frame};
 use super::tls::Certificate;
 
 /// Runs the clients' connections, so that they end as they should also while a test waits for its server to stop.
@@ -207,6 +207,9 @@ impl StreamSocket {
         loop {
             if let Some((first, payload, length)) = server_frame(&self.unread) {
                 drop(self.unread.split_to(length));
+                if is_about_the_source(&payload) {
+                    continue;
+                }
                 return Some((first, payload));
             }
             let data = patiently(self.receive.data()).await?.expect("the stream is not reset");

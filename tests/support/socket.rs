@@ -84,7 +84,10 @@ impl Socket {
 
     /// The next message, or how the server closed.
     pub(crate) async fn read(&mut self) -> Read {
-        let frame = patiently(self.socket.read_frame()).await.expect("the server sends frames");
+        let mut frame = patiently(self.socket.read_frame()).await.expect("the server sends frames");
+        while is_about_the_source(&frame.payload) {
+            frame = patiently(self.socket.read_frame()).await.expect("the server sends frames");
+        }
         match frame.opcode {
             OpCode::Text => Read::Message(serde_json::from_slice(&frame.payload).expect("messages are JSON")),
             OpCode::Close => Read::Close(u16::from_be_bytes([frame.payload[0], frame.payload[1]])),
@@ -175,6 +178,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawSocket<S> {
         loop {
             if let Some((first, payload, length)) = server_frame(&self.unread) {
                 self.unread.drain(..length);
+                if is_about_the_source(&payload) {
+                    continue;
+                }
                 return Some((first, payload));
             }
             if !self.fill().await {
@@ -192,6 +198,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawSocket<S> {
         let read = patiently(self.stream.read_buf(&mut self.unread)).await;
         read.is_ok_and(|read| read > 0)
     }
+}
+
+/// True for `{"live":…}`, which clients here do not read: a server that has just begun may not have heard its source.
+pub(crate) fn is_about_the_source(payload: &[u8]) -> bool {
+    payload.starts_with(br#"{"live":"#)
 }
 
 /// A masked frame with the shortest head.

@@ -12,8 +12,7 @@ fn change(product: u64, version: u64, padding: usize) -> (ProductId, Frame) {
 /// A queue with the same policy, which looks at everything each time.
 struct Model {
     limits: SendQueueLimits,
-    waiting: Vec<(ProductId, Frame)>,
-    conflating: bool,
+    waiting: Vec<(Kind, Frame)>,
     skipped: u64,
 }
 
@@ -22,61 +21,46 @@ impl Model {
         self.waiting.iter().map(|(_, frame)| frame.len()).sum()
     }
 
+    fn frames(&self) -> usize {
+        self.waiting.iter().filter(|(kind, _)| !matches!(kind, Kind::Word(_))).count()
+    }
+
     fn fits(&self, frame: &Frame) -> bool {
-        self.waiting.is_empty()
-            || (self.waiting.len() < self.limits.frames_max && self.bytes() + frame.len() <= self.limits.bytes_max)
+        self.frames() == 0
+            || (self.frames() < self.limits.frames_max && self.bytes() + frame.len() <= self.limits.bytes_max)
     }
 
-    /// The version that the text of each waiting frame tells.
-    fn versions(&self) -> Vec<u64> {
-        let text = |frame: &Frame| String::from_utf8(frame[2..].to_vec()).unwrap();
-        self.waiting.iter().map(|(_, frame)| text(frame).split(':').nth(1).unwrap().parse().unwrap()).collect()
-    }
-
-    fn drop_oldest(&mut self) {
-        self.waiting.remove(0);
-        self.skipped += 1;
+    /// The frames that wait, changes apart.
+    fn kept(&self) -> Vec<Frame> {
+        let kept = self.waiting.iter().filter(|(kind, _)| !matches!(kind, Kind::Changes(_)));
+        kept.map(|(_, frame)| frame.clone()).collect()
     }
 
     fn push(&mut self, product: ProductId, frame: Frame) -> bool {
-        if self.waiting.is_empty() {
-            self.conflating = false;
-        }
-        if !self.conflating && self.fits(&frame) {
-            self.waiting.push((product, frame));
-            return true;
-        }
-        if self.limits.policy == SlowConsumerPolicy::Disconnect {
-            return false;
-        }
-        if self.limits.policy == SlowConsumerPolicy::Conflate {
-            if !self.conflating {
-                self.conflating = true;
-                let mut kept: Vec<(ProductId, Frame)> = Vec::new();
-                for (product, frame) in self.waiting.drain(..) {
-                    if let Some(older) = kept.iter_mut().find(|(other, _)| *other == product) {
-                        older.1 = frame;
-                        self.skipped += 1;
-                    } else {
-                        kept.push((product, frame));
-                    }
-                }
-                self.waiting = kept;
-            }
-            if let Some(place) = self.waiting.iter().position(|(other, _)| *other == product) {
-                self.waiting[place].1 = frame;
-                self.skipped += 1;
-                while self.bytes() > self.limits.bytes_max && self.waiting.len() > 1 {
-                    self.drop_oldest();
-                }
-                return true;
-            }
-        }
         while !self.fits(&frame) {
-            self.drop_oldest();
+            if self.limits.policy != SlowConsumerPolicy::Drop {
+                return false;
+            }
+            let oldest = self.waiting.iter().position(|(kind, _)| matches!(kind, Kind::Changes(_)));
+            self.skipped += 1;
+            match oldest {
+                Some(place) => self.waiting.remove(place),
+                None => return true,
+            };
         }
-        self.waiting.push((product, frame));
+        self.waiting.push((Kind::Changes(product), frame));
         true
+    }
+
+    /// The changes that give way, all of them.
+    fn take_changes(&mut self) -> Vec<(ProductId, Frame)> {
+        let mut taken = Vec::new();
+        self.waiting.retain(|(kind, frame)| {
+            let Kind::Changes(product) = kind else { return true };
+            taken.push((*product, frame.clone()));
+            false
+        });
+        taken
     }
 }
 
@@ -88,18 +72,27 @@ enum Step {
         padding: usize,
         frames: usize,
     },
+    State(usize),
+    Word(Word),
     Control,
+    TakeChanges,
+    TakeLive,
     /// The socket takes this many bytes, or all where fewer wait.
     Send(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let words = prop_oneof![Just(Word::Answer), Just(Word::Live), Just(Word::Other)];
     let step = prop_oneof![
-        6 => (0u64..6, 0usize..40).prop_map(|(product, padding)| Step::Push { product, padding, frames: 1 }),
-        3 => (0u64..6, 0usize..40, 2usize..6)
+        12 => (0u64..6, 0usize..40).prop_map(|(product, padding)| Step::Push { product, padding, frames: 1 }),
+        6 => (0u64..6, 0usize..40, 2usize..6)
             .prop_map(|(product, padding, frames)| Step::Push { product, padding, frames }),
-        1 => Just(Step::Control),
-        2 => (0usize..200).prop_map(Step::Send),
+        3 => (0usize..40).prop_map(Step::State),
+        2 => words.prop_map(Step::Word),
+        2 => Just(Step::Control),
+        1 => Just(Step::TakeChanges),
+        1 => Just(Step::TakeLive),
+        4 => (0usize..200).prop_map(Step::Send),
     ];
     proptest::collection::vec(step, 0..120)
 }
@@ -128,83 +121,146 @@ fn send(queue: &mut SendQueue, bytes: usize) -> Vec<u8> {
     sent
 }
 
-/// The version of each change that waits whole.
-fn versions(queue: &SendQueue) -> Vec<u64> {
-    queue.changes.iter().flat_map(|waiting| waiting.run.versions().to_vec()).collect()
+/// The frames of a run.
+fn frames(run: FrameRun) -> Vec<Frame> {
+    let (mut frames, mut rest) = (Vec::new(), Some(run));
+    while let Some(run) = rest {
+        let ((_, frame), after) = run.split_first();
+        frames.push(frame);
+        rest = after;
+    }
+    frames
+}
+
+/// A queue and its model, which take the same steps.
+struct Pair {
+    queue: SendQueue,
+    model: Model,
+    sent: Vec<u8>,
+    expected: Vec<u8>,
+    /// The frames that the model's socket still has to take: one that was begun, then control frames.
+    begun: Vec<u8>,
+    control: Vec<Frame>,
+    told: u64,
+}
+
+impl Pair {
+    fn step(&mut self, step: &Step, number: u64) {
+        let limits = self.model.limits;
+        match *step {
+            Step::Push { product, padding, frames } => {
+                let frames: Vec<(u64, Frame)> = (0..frames as u64)
+                    .map(|n| number * 10 + n)
+                    .map(|version| (version, change(product, version, padding).1))
+                    .collect();
+                self.push(ProductId::new(product).unwrap(), frames);
+            }
+            Step::State(padding) => {
+                let frame = change(9, number, padding).1;
+                let fits = self.model.fits(&frame);
+                assert_eq!(self.queue.has_room_for_state(frame.len(), &limits), fits);
+                if fits {
+                    self.queue.push_state(number, frame.clone());
+                    self.model.waiting.push((Kind::State, frame));
+                }
+            }
+            Step::Word(word) => {
+                let frame = Frame::new(Opcode::Text, format!("word {number}").as_bytes());
+                self.queue.push_word(word, frame.clone());
+                self.model.waiting.push((Kind::Word(word), frame));
+            }
+            Step::Control => {
+                let frame = Frame::new(Opcode::Pong, &number.to_be_bytes());
+                self.queue.push_control(frame.clone());
+                self.control.push(frame);
+            }
+            Step::TakeChanges => {
+                let kept = self.model.kept();
+                let apart =
+                    |(product, run): (ProductId, FrameRun)| frames(run).into_iter().map(move |one| (product, one));
+                let taken: Vec<_> = self.queue.take_changes().into_iter().flat_map(apart).collect();
+                assert_eq!(taken, self.model.take_changes());
+                assert_eq!(self.model.kept(), kept);
+            }
+            Step::TakeLive => {
+                let place = self.model.waiting.iter().position(|(kind, _)| *kind == Kind::Word(Word::Live));
+                assert_eq!(self.queue.take_live(), place.is_some());
+                place.map(|place| self.model.waiting.remove(place));
+            }
+            Step::Send(bytes) => {
+                self.sent.extend(send(&mut self.queue, bytes));
+                self.send_of_model(bytes);
+            }
+        }
+    }
+
+    fn push(&mut self, product: ProductId, frames: Vec<(u64, Frame)>) {
+        let limits = self.model.limits;
+        if self.queue.push_run(product, &FrameRun::join(&frames), &limits) {
+            let before = self.model.skipped;
+            assert!(frames.into_iter().all(|(_, frame)| self.model.push(product, frame)));
+            assert_eq!(self.model.skipped, before);
+            return;
+        }
+        for (version, frame) in frames {
+            let before = self.model.skipped;
+            let pushed = self.queue.push(product, version, frame.clone(), &limits);
+            let expected = match (self.model.push(product, frame), self.model.skipped - before) {
+                (false, _) => Pushed::Full,
+                (true, 0) => Pushed::Queued,
+                (true, skipped) => Pushed::Skipped(skipped),
+            };
+            assert_eq!(pushed, expected);
+        }
+    }
+
+    fn send_of_model(&mut self, bytes: usize) {
+        let mut left = bytes;
+        while left > 0 {
+            if self.begun.is_empty() {
+                if !self.control.is_empty() {
+                    self.begun = self.control.remove(0).to_vec();
+                } else if !self.model.waiting.is_empty() {
+                    self.begun = self.model.waiting.remove(0).1.to_vec();
+                } else {
+                    break;
+                }
+            }
+            let taken = left.min(self.begun.len());
+            self.expected.extend(self.begun.drain(..taken));
+            left -= taken;
+        }
+    }
+
+    fn check(&mut self) {
+        let Self { queue, model, .. } = self;
+        assert_eq!(self.sent, self.expected);
+        let waiting: Vec<Frame> = queue.ordered.iter().flat_map(|waiting| frames(waiting.run.clone())).collect();
+        assert_eq!(waiting, model.waiting.iter().map(|(_, frame)| frame.clone()).collect::<Vec<_>>());
+        assert_eq!((queue.len(), queue.bytes()), (model.frames(), model.bytes()));
+        let answers = model.waiting.iter().filter(|(kind, _)| *kind == Kind::Word(Word::Answer)).count();
+        assert_eq!(queue.answers_len(), answers + self.control.len());
+        assert!(queue.len() <= model.limits.frames_max);
+        self.told += queue.take_skipped();
+        assert_eq!(self.told, model.skipped);
+    }
 }
 
 proptest! {
     #[test]
     fn it_does_what_a_naive_queue_does(limits in limits(), steps in steps()) {
-        let mut queue = SendQueue::new();
-        let mut model = Model { limits, waiting: Vec::new(), conflating: false, skipped: 0 };
-        let mut sent = Vec::new();
-        let mut expected = Vec::new();
-        // The frames that the model's socket still has to take: one that was begun, then control frames.
-        let mut begun: Vec<u8> = Vec::new();
-        let mut control: Vec<Frame> = Vec::new();
-        let mut told = 0;
-        for (step, version) in steps.into_iter().zip(1u64..) {
-            match step {
-                Step::Push { product, padding, frames } => {
-                    let frames: Vec<(u64, Frame)> = (0..frames as u64)
-                        .map(|n| version * 10 + n)
-                        .map(|version| (version, change(product, version, padding).1))
-                        .collect();
-                    let product = ProductId::new(product).unwrap();
-                    if queue.push_run(product, &FrameRun::join(&frames), &limits) {
-                        let before = model.skipped;
-                        prop_assert!(!model.conflating || model.waiting.is_empty());
-                        prop_assert!(frames.into_iter().all(|(_, frame)| model.push(product, frame)));
-                        prop_assert_eq!(model.skipped, before);
-                        continue;
-                    }
-                    for (version, frame) in frames {
-                        let before = model.skipped;
-                        let pushed = queue.push(product, version, frame.clone(), &limits);
-                        let expected_push = match (model.push(product, frame), model.skipped - before) {
-                            (false, _) => Pushed::Overflow,
-                            (true, 0) => Pushed::Queued,
-                            (true, skipped) => Pushed::Skipped(skipped),
-                        };
-                        prop_assert_eq!(pushed, expected_push);
-                    }
-                }
-                Step::Control => {
-                    let frame = Frame::new(Opcode::Pong, &version.to_be_bytes());
-                    queue.push_control(frame.clone());
-                    control.push(frame);
-                }
-                Step::Send(bytes) => {
-                    sent.extend(send(&mut queue, bytes));
-                    let mut left = bytes;
-                    while left > 0 {
-                        if begun.is_empty() {
-                            if !control.is_empty() {
-                                begun = control.remove(0).to_vec();
-                            } else if !model.waiting.is_empty() {
-                                begun = model.waiting.remove(0).1.to_vec();
-                            } else {
-                                break;
-                            }
-                        }
-                        let taken = left.min(begun.len());
-                        expected.extend(begun.drain(..taken));
-                        left -= taken;
-                    }
-                    if model.waiting.is_empty() {
-                        model.conflating = false;
-                    }
-                }
-            }
-            prop_assert_eq!(&sent, &expected);
-            prop_assert_eq!(versions(&queue), model.versions());
-            prop_assert_eq!(queue.len(), model.waiting.len());
-            prop_assert_eq!(queue.bytes(), model.bytes());
-            prop_assert!(queue.len() <= limits.frames_max);
-            prop_assert!(queue.bytes() <= limits.bytes_max || queue.len() == 1);
-            told += queue.take_skipped();
-            prop_assert_eq!(told, model.skipped);
+        let mut pair = Pair {
+            queue: SendQueue::new(),
+            model: Model { limits, waiting: Vec::new(), skipped: 0 },
+            sent: Vec::new(),
+            expected: Vec::new(),
+            begun: Vec::new(),
+            control: Vec::new(),
+            told: 0,
+        };
+        for (step, number) in steps.into_iter().zip(1u64..) {
+            pair.step(&step, number);
+            pair.check();
         }
     }
 }
@@ -231,15 +287,6 @@ fn filled(policy: SlowConsumerPolicy) -> (SendQueue, Vec<Pushed>) {
 }
 
 #[test]
-fn conflating_keeps_the_newest_of_each_product() {
-    use Pushed::{Queued, Skipped};
-    let (mut queue, pushed) = filled(SlowConsumerPolicy::Conflate);
-    assert_eq!(pushed, [Queued, Queued, Queued, Skipped(1), Skipped(1), Skipped(1)]);
-    assert_eq!(waiting(&mut queue), ["2:2:", "3:4:", "4:6:"]);
-    assert_eq!(queue.take_skipped(), 3);
-}
-
-#[test]
 fn dropping_gives_up_the_oldest() {
     let (mut queue, _) = filled(SlowConsumerPolicy::Drop);
     assert_eq!(waiting(&mut queue), ["3:4:", "1:5:", "4:6:"]);
@@ -247,24 +294,50 @@ fn dropping_gives_up_the_oldest() {
 }
 
 #[test]
-fn disconnecting_changes_nothing() {
-    let (mut queue, pushed) = filled(SlowConsumerPolicy::Disconnect);
-    assert_eq!(pushed[3..], [Pushed::Overflow; 3]);
-    assert_eq!(waiting(&mut queue), ["1:1:", "2:2:", "1:3:"]);
-    assert_eq!(queue.take_skipped(), 0);
+fn a_full_queue_of_which_nothing_single_gives_way_is_not_changed() {
+    for policy in [SlowConsumerPolicy::Disconnect, SlowConsumerPolicy::Conflate] {
+        let (mut queue, pushed) = filled(policy);
+        assert_eq!(pushed[3..], [Pushed::Full; 3]);
+        assert_eq!(waiting(&mut queue), ["1:1:", "2:2:", "1:3:"]);
+        assert_eq!(queue.take_skipped(), 0);
+    }
+}
+
+#[test]
+fn words_and_states_stay_where_they_are_when_changes_give_way() {
+    let limits = SendQueueLimits { frames_max: 4, bytes_max: 1000, policy: SlowConsumerPolicy::Drop };
+    let mut queue = SendQueue::new();
+    let word = |text: &str| Frame::new(Opcode::Text, text.as_bytes());
+    queue.push(change(1, 1, 0).0, 1, change(1, 1, 0).1, &limits);
+    queue.push_word(Word::Answer, word("answer"));
+    queue.push_state(2, change(2, 2, 0).1);
+    for version in 3..6 {
+        queue.push(change(3, version, 0).0, version, change(3, version, 0).1, &limits);
+    }
+    queue.push_word(Word::Live, word("live"));
+    assert_eq!(waiting(&mut queue), ["answer", "2:2:", "3:3:", "3:4:", "3:5:", "live"]);
+    assert_eq!(queue.take_skipped(), 1);
+}
+
+#[test]
+fn a_change_gives_way_itself_where_nothing_else_can() {
+    let limits = SendQueueLimits { frames_max: 1, bytes_max: 1000, policy: SlowConsumerPolicy::Drop };
+    let mut queue = SendQueue::new();
+    queue.push_state(1, change(1, 1, 0).1);
+    assert_eq!(queue.push(change(2, 2, 0).0, 2, change(2, 2, 0).1, &limits), Pushed::Skipped(1));
+    assert_eq!(waiting(&mut queue), ["1:1:"]);
 }
 
 #[test]
 fn a_drained_queue_holds_no_memory_of_its_burst() {
-    let limits = SendQueueLimits { frames_max: 100, bytes_max: 10_000, policy: SlowConsumerPolicy::Conflate };
+    let limits = SendQueueLimits { frames_max: 100, bytes_max: 10_000, policy: SlowConsumerPolicy::Drop };
     let mut queue = SendQueue::new();
     for version in 0..200 {
         let (product, frame) = change(version % 150, version, 0);
         queue.push(product, version, frame, &limits);
     }
     send(&mut queue, usize::MAX);
-    assert!(queue.is_empty() && queue.conflating.is_none());
-    assert!(queue.changes.capacity() <= CHANGES_CAPACITY_KEPT);
+    assert!(queue.is_empty() && queue.ordered.capacity() <= CAPACITY_KEPT);
 }
 
 #[test]

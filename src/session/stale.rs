@@ -1,0 +1,489 @@
+//! The products whose newest state a reader is still to get, because their changes gave way or because it asked:
+//! [`StaleSet`], pure data.
+//!
+//! A product leaves it once a pull of it is answered. Products whose changes gave way are pulled first in first out,
+//! so that a hot one starves nobody; those of a command stay in a list (8 bytes each, and 8 for a version that the
+//! reader knows) until they are pulled or change. The two take turns.
+//!
+//! A [`Part`] is all that was added up to some moment: a reply, or `{"live":true}`, waits until its part is answered.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+use crate::fanout::Pull;
+use crate::model::product::ProductId;
+
+/// The places of products that are gone which the order may keep beside those of the others.
+const GONE_PLACES_MAX: usize = 32;
+
+/// The products that are to be pulled, and those whose pulls are under way.
+#[derive(Debug, Default)]
+pub struct StaleSet {
+    /// The products whose changes gave way, and those that are pulled.
+    stale_by_product: HashMap<ProductId, Stale>,
+    /// The places of those that wait among them, in their order. A place counts if the product has its number.
+    waiting: VecDeque<(ProductId, u32)>,
+    /// The products that wait in lists, in their order.
+    lists: VecDeque<List>,
+    listed: usize,
+    is_turn_of_lists: bool,
+    pulled: usize,
+    /// The number of the next place or pull.
+    next_number: u32,
+    /// The number of products of each part that are not answered, the last part being open.
+    parts: VecDeque<u32>,
+    first_part: Part,
+}
+
+/// The number of a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part(u32);
+
+/// The content of an answer, as far as it decides whether the product is still stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The version that the reader knows is the newest.
+    Same,
+    /// The product's state at this version; 0 if that is not known.
+    State(u64),
+    /// It is not subscribed to.
+    Ended,
+}
+
+/// The meaning of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// It ends the product's staleness.
+    Fresh,
+    /// The same, and a change that gave way never comes.
+    Lost,
+    /// Something else is wanted: the product waits again, and the answer is not for the reader.
+    Again,
+    /// It belongs to no pull that is under way.
+    Void,
+}
+
+/// One product.
+#[derive(Clone, Copy, Debug)]
+struct Stale {
+    /// The version that the reader knows.
+    known: u64,
+    /// The newest version that gave way; 0 if none did.
+    newest: u64,
+    /// The number of its place while it waits, and of its pull afterwards.
+    number: u32,
+    part: Part,
+    is_pulled: bool,
+    /// True if the state is to come, since the reader asked for it without knowing one.
+    is_asked: bool,
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<(ProductId, Stale)>() <= 40, "what a stale product takes beside its place");
+
+/// The products of one command that are not pulled yet; never none.
+#[derive(Debug)]
+struct List {
+    /// By falling ids, so that the next is last.
+    products: Vec<ProductId>,
+    /// The versions that the reader knows, one for each product; empty if it knows none.
+    versions: Vec<u64>,
+    /// A bit for each product that left before its turn, 64 to a number; empty if none did.
+    left: Vec<u64>,
+    part: Part,
+}
+
+impl StaleSet {
+    /// Returns whether nothing is stale.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.stale_by_product.is_empty() && self.listed == 0
+    }
+
+    /// Returns the number of products that wait in lists.
+    #[must_use]
+    pub const fn listed(&self) -> usize {
+        self.listed
+    }
+
+    /// Returns the number of pulls that are under way.
+    #[must_use]
+    pub const fn pulled(&self) -> usize {
+        self.pulled
+    }
+
+    /// Returns whether a product is to be pulled.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.stale_by_product.len() > self.pulled || self.listed > 0
+    }
+
+    /// Returns whether changes of this product are to be noted with [`StaleSet::gave_way`], since a pull brings the
+    /// newest of them.
+    #[must_use]
+    pub fn contains(&self, product: ProductId) -> bool {
+        self.stale_by_product.contains_key(&product) || self.lists.iter().any(|list| list.place_of(product).is_some())
+    }
+
+    /// Notes that changes of a product gave way, the last of which has this version. Returns the number of those that
+    /// never come, earlier ones among them: all but the newest.
+    pub fn gave_way(&mut self, product: ProductId, changes: u64, version: u64) -> u64 {
+        if let Some(stale) = self.stale_by_product.get_mut(&product) {
+            let lost = changes - 1 + u64::from(stale.newest > 0);
+            stale.newest = stale.newest.max(version);
+            return lost;
+        }
+        let listed = self.take_listed(product).unwrap_or_else(|| {
+            let part = self.open_part();
+            *self.products_of(part) += 1;
+            Listed { known: 0, is_asked: false, part }
+        });
+        let number = take_number(&mut self.next_number);
+        let Listed { known, is_asked, part } = listed;
+        self.stale_by_product
+            .insert(product, Stale { known, newest: version, number, part, is_pulled: false, is_asked });
+        self.waiting.push_back((product, number));
+        changes - 1
+    }
+
+    /// Adds the products that a command asked for, with the version that the reader knows of each, 0 for none; without
+    /// `versions` it knows none. Ends a part with them.
+    pub fn list(&mut self, products: Vec<ProductId>, versions: Vec<u64>) -> Part {
+        let part = self.open_part();
+        self.add_list(products, versions, part);
+        self.end_part()
+    }
+
+    /// Ends the part that is open, and returns it.
+    pub fn end_part(&mut self) -> Part {
+        let part = self.open_part();
+        if *self.products_of(part) == 0 {
+            return Part(part.0.wrapping_sub(1));
+        }
+        self.parts.push_back(0);
+        part
+    }
+
+    /// Returns whether all of this part, and of those before it, is answered.
+    #[must_use]
+    pub const fn is_answered(&self, part: Part) -> bool {
+        part.is_before(self.first_part)
+    }
+
+    /// Takes the product whose turn it is to be pulled, if any waits.
+    pub fn next_pull(&mut self) -> Option<Pull> {
+        self.is_turn_of_lists = !self.is_turn_of_lists;
+        if self.is_turn_of_lists {
+            self.pull_listed().or_else(|| self.pull_waiting())
+        } else {
+            self.pull_waiting().or_else(|| self.pull_listed())
+        }
+    }
+
+    /// Learns the answer to the pull with this number.
+    pub fn answered(&mut self, product: ProductId, number: u32, told: Told) -> Answered {
+        let Entry::Occupied(mut occupied) = self.stale_by_product.entry(product) else { return Answered::Void };
+        let stale = occupied.get_mut();
+        if !stale.is_pulled || stale.number != number {
+            return Answered::Void;
+        }
+        self.pulled -= 1;
+        let is_fresh = match told {
+            Told::Same => !stale.is_asked && stale.newest <= stale.known,
+            Told::State(version) => version == 0 || version >= stale.newest,
+            Told::Ended => true,
+        };
+        if !is_fresh {
+            // A claim that was looked at needs no second look: the state is wanted.
+            stale.known = 0;
+            self.wait_again(product);
+            return Answered::Again;
+        }
+        let (part, is_lost) = (stale.part, told == Told::Ended && stale.newest > 0);
+        occupied.remove();
+        self.leave_part(part);
+        self.give_memory_back();
+        if is_lost { Answered::Lost } else { Answered::Fresh }
+    }
+
+    /// Lets a product whose answer found no room wait again, behind all others; returns whether it was pulled with this
+    /// number.
+    pub fn put_back(&mut self, product: ProductId, number: u32) -> bool {
+        let is_pulled = self.is_pulled(product, number);
+        if is_pulled {
+            self.pulled -= 1;
+            self.wait_again(product);
+        }
+        is_pulled
+    }
+
+    /// Returns whether the pull of a product with this number is under way.
+    #[must_use]
+    pub fn is_pulled(&self, product: ProductId, number: u32) -> bool {
+        let is_pulled = |stale: &Stale| stale.is_pulled && stale.number == number;
+        self.stale_by_product.get(&product).is_some_and(is_pulled)
+    }
+
+    /// Forgets a product that is not subscribed to; returns whether a change that gave way never comes.
+    pub fn remove(&mut self, product: ProductId) -> bool {
+        if let Some(listed) = self.take_listed(product) {
+            self.leave_part(listed.part);
+            self.give_memory_back();
+        }
+        let Some(stale) = self.stale_by_product.remove(&product) else { return false };
+        self.pulled -= usize::from(stale.is_pulled);
+        self.leave_part(stale.part);
+        if self.waiting.len() > 2 * self.stale_by_product.len() + GONE_PLACES_MAX {
+            let stale_by_product = &self.stale_by_product;
+            self.waiting.retain(|(product, number)| {
+                stale_by_product.get(product).is_some_and(|stale| !stale.is_pulled && stale.number == *number)
+            });
+        }
+        self.give_memory_back();
+        stale.newest > 0
+    }
+
+    /// Forgets all claims of the reader, since one of them was never true: the states of these products are asked for,
+    /// in the oldest part that is not answered, in the place of all that was asked for before. What waits for any part
+    /// waits for them; the answers under way are void.
+    pub fn doubt(&mut self, products: Vec<ProductId>) {
+        self.open_part();
+        let lists = std::mem::take(&mut self.lists);
+        self.listed = 0;
+        self.add_list(products, Vec::new(), self.first_part);
+        for list in lists {
+            (0..list.products.len()).filter(|&place| !list.has_left(place)).for_each(|_| self.leave_part(list.part));
+        }
+        let mut left = Vec::new();
+        self.stale_by_product.retain(|_, stale| {
+            (stale.known, stale.is_asked) = (0, false);
+            let gave_way = stale.newest > 0;
+            left.extend((!gave_way).then_some((stale.part, stale.is_pulled)));
+            gave_way
+        });
+        for (part, is_pulled) in left {
+            self.pulled -= usize::from(is_pulled);
+            self.leave_part(part);
+        }
+        self.pull_again();
+        self.give_memory_back();
+    }
+
+    /// Begins in another history: no version means anything, and the answers under way are void. Returns the number of
+    /// changes that gave way and never come.
+    pub fn begin_anew(&mut self) -> u64 {
+        let mut lost = 0;
+        for stale in self.stale_by_product.values_mut() {
+            lost += u64::from(std::mem::take(&mut stale.newest) > 0);
+            stale.known = 0;
+        }
+        self.lists.iter_mut().for_each(|list| list.versions = Vec::new());
+        self.pull_again();
+        lost
+    }
+
+    fn add_list(&mut self, products: Vec<ProductId>, versions: Vec<u64>, part: Part) {
+        let list = List::new(products, versions, part);
+        if list.products.is_empty() {
+            return;
+        }
+        *self.products_of(part) += u32::try_from(list.products.len()).expect("a command has fewer than 2^32 products");
+        self.listed += list.products.len();
+        self.lists.push_back(list);
+    }
+
+    /// Takes a product out of all lists; it counts for the oldest of their parts then.
+    fn take_listed(&mut self, product: ProductId) -> Option<Listed> {
+        let mut taken: Option<Listed> = None;
+        for place in 0..self.lists.len() {
+            let list = &mut self.lists[place];
+            let Some((known, part)) = list.take(product).map(|known| (known, list.part)) else { continue };
+            self.listed -= 1;
+            if let Some(older) = &mut taken {
+                older.is_asked |= known == 0 || known != older.known;
+                older.known = older.known.max(known);
+                self.leave_part(part);
+            } else {
+                taken = Some(Listed { known, is_asked: known == 0, part });
+            }
+        }
+        taken
+    }
+
+    fn pull_waiting(&mut self) -> Option<Pull> {
+        while let Some((product, number)) = self.waiting.pop_front() {
+            if let Some(stale) = self.stale_by_product.get_mut(&product)
+                && !stale.is_pulled
+                && stale.number == number
+            {
+                stale.is_pulled = true;
+                self.pulled += 1;
+                return Some(Pull { product, known: stale.known, number });
+            }
+        }
+        None
+    }
+
+    fn pull_listed(&mut self) -> Option<Pull> {
+        while let Some(list) = self.lists.front_mut() {
+            let part = list.part;
+            let next = list.pop();
+            if list.products.is_empty() {
+                self.lists.pop_front();
+            }
+            let Some((product, known)) = next else { continue };
+            self.listed -= 1;
+            let wanted = self.pull_at_once(product, known, part);
+            if wanted.is_some() {
+                return wanted;
+            }
+        }
+        None
+    }
+
+    /// Pulls a product from a list, unless a pull of it is under way whose answer serves as well.
+    fn pull_at_once(&mut self, product: ProductId, known: u64, part: Part) -> Option<Pull> {
+        let is_asked = known == 0;
+        match self.stale_by_product.entry(product) {
+            Entry::Occupied(mut occupied) => {
+                let stale = occupied.get_mut();
+                let serves = stale.is_pulled && known <= stale.known;
+                let (before, after) = (stale.part, if part.is_before(stale.part) { part } else { stale.part });
+                self.pulled += usize::from(!stale.is_pulled);
+                stale.is_pulled = true;
+                // Of two claims that differ, one is not answered by the other's being the newest.
+                stale.is_asked |= is_asked || known != stale.known;
+                stale.known = stale.known.max(known);
+                stale.part = after;
+                if !serves {
+                    stale.number = take_number(&mut self.next_number);
+                }
+                let wanted = Pull { product, known: stale.known, number: stale.number };
+                // It is in one part, and was counted in two.
+                self.leave_part(if after == before { part } else { before });
+                (!serves).then_some(wanted)
+            }
+            Entry::Vacant(vacant) => {
+                let number = take_number(&mut self.next_number);
+                vacant.insert(Stale { known, newest: 0, number, part, is_pulled: true, is_asked });
+                self.pulled += 1;
+                Some(Pull { product, known, number })
+            }
+        }
+    }
+
+    /// Gives a product a new place, behind all others.
+    fn wait_again(&mut self, product: ProductId) {
+        let number = take_number(&mut self.next_number);
+        let stale = self.stale_by_product.get_mut(&product).expect("only what is stale waits again");
+        (stale.is_pulled, stale.number) = (false, number);
+        self.waiting.push_back((product, number));
+    }
+
+    /// Lets all products whose pulls are under way wait again, in the order of their pulls.
+    fn pull_again(&mut self) {
+        let age = |stale: &Stale| self.next_number.wrapping_sub(stale.number);
+        let mut pulled: Vec<(u32, ProductId)> = (self.stale_by_product.iter())
+            .filter(|(_, stale)| stale.is_pulled)
+            .map(|(&product, stale)| (age(stale), product))
+            .collect();
+        pulled.sort_unstable();
+        pulled.into_iter().rev().for_each(|(_, product)| self.wait_again(product));
+        self.pulled = 0;
+    }
+
+    fn open_part(&mut self) -> Part {
+        if self.parts.is_empty() {
+            self.parts.push_back(0);
+        }
+        let parts = u32::try_from(self.parts.len() - 1).expect("fewer than 2^32 parts are not answered");
+        Part(self.first_part.0.wrapping_add(parts))
+    }
+
+    fn products_of(&mut self, part: Part) -> &mut u32 {
+        &mut self.parts[part.0.wrapping_sub(self.first_part.0) as usize]
+    }
+
+    fn leave_part(&mut self, part: Part) {
+        *self.products_of(part) -= 1;
+        while self.parts.len() > 1 && self.parts[0] == 0 {
+            self.parts.pop_front();
+            self.first_part.0 = self.first_part.0.wrapping_add(1);
+        }
+    }
+
+    fn give_memory_back(&mut self) {
+        if self.is_empty() {
+            self.stale_by_product = HashMap::new();
+            self.waiting = VecDeque::new();
+            self.lists = VecDeque::new();
+        }
+    }
+}
+
+/// A product that was taken out of the lists before its turn.
+#[derive(Debug)]
+struct Listed {
+    known: u64,
+    is_asked: bool,
+    part: Part,
+}
+
+impl List {
+    /// Returns the list of these products, each once, with the greatest of its versions.
+    fn new(mut products: Vec<ProductId>, mut versions: Vec<u64>, part: Part) -> Self {
+        if versions.is_empty() {
+            products.sort_unstable_by(|one, other| other.cmp(one));
+            products.dedup();
+        } else {
+            let mut pairs: Vec<(ProductId, u64)> = products.into_iter().zip(versions).collect();
+            pairs.sort_unstable_by(|one, other| other.cmp(one));
+            pairs.dedup_by_key(|(product, _)| *product);
+            (products, versions) = pairs.into_iter().unzip();
+        }
+        Self { products, versions, left: Vec::new(), part }
+    }
+
+    /// Takes the last product with the version that is known of it, unless it has left before.
+    fn pop(&mut self) -> Option<(ProductId, u64)> {
+        let (product, known) = (self.products.pop()?, self.versions.pop().unwrap_or(0));
+        (!self.has_left(self.products.len())).then_some((product, known))
+    }
+
+    /// Takes a product before its turn; returns the version that is known of it.
+    fn take(&mut self, product: ProductId) -> Option<u64> {
+        let place = self.place_of(product)?;
+        if self.left.is_empty() {
+            self.left = vec![0; self.products.len().div_ceil(64)];
+        }
+        self.left[place / 64] |= 1 << (place % 64);
+        Some(self.versions.get(place).copied().unwrap_or(0))
+    }
+
+    fn place_of(&self, product: ProductId) -> Option<usize> {
+        let place = self.products.binary_search_by(|listed| product.cmp(listed)).ok()?;
+        (!self.has_left(place)).then_some(place)
+    }
+
+    fn has_left(&self, place: usize) -> bool {
+        self.left.get(place / 64).is_some_and(|bits| bits & (1 << (place % 64)) != 0)
+    }
+}
+
+impl Part {
+    /// Returns whether this part was ended before the other. Numbers wrap, and those of one time are near each other.
+    const fn is_before(self, other: Self) -> bool {
+        self.0.wrapping_sub(other.0) > u32::MAX / 2
+    }
+}
+
+fn take_number(next: &mut u32) -> u32 {
+    let number = *next;
+    *next = next.wrapping_add(1);
+    number
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,382 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The same set, which looks at everything each time.
+#[derive(Debug, Default)]
+struct Model {
+    stale: Vec<ModelStale>,
+    /// Products in lists: product, known, and the mark that waits for it.
+    listed: Vec<(ProductId, u64, u64)>,
+    is_turn_of_lists: bool,
+    /// The number of marks, and of places given.
+    marks: u64,
+    places: u64,
+    /// The number of the set's first pull or place.
+    first_number: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ModelStale {
+    product: ProductId,
+    known: u64,
+    newest: u64,
+    is_asked: bool,
+    mark: u64,
+    /// The place in the order, or the number of the pull.
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    Waits(u64),
+    Pulled(u32),
+}
+
+impl Model {
+    fn find(&mut self, product: ProductId) -> Option<&mut ModelStale> {
+        self.stale.iter_mut().find(|stale| stale.product == product)
+    }
+
+    fn place(&mut self) -> State {
+        self.places += 1;
+        State::Waits(self.places)
+    }
+
+    fn gave_way(&mut self, product: ProductId, changes: u64, version: u64) -> u64 {
+        let (state, mark) = (self.place(), self.marks);
+        if let Some(stale) = self.find(product) {
+            let lost = changes - u64::from(stale.newest == 0);
+            stale.newest = version.max(stale.newest);
+            return lost;
+        }
+        let (claims, marks) = self.take_listed(product);
+        let known = claims.iter().copied().max().unwrap_or(0);
+        let is_asked = claims.iter().any(|&claim| claim == 0 || claim != known);
+        let mark = marks.into_iter().min().unwrap_or(mark);
+        self.stale.push(ModelStale { product, known, newest: version, is_asked, mark, state });
+        changes - 1
+    }
+
+    /// Takes a product out of the lists: the versions that are claimed of it, and the marks that wait for it.
+    fn take_listed(&mut self, product: ProductId) -> (Vec<u64>, Vec<u64>) {
+        let taken = self.listed.iter().filter(|(id, ..)| *id == product).map(|&(_, known, mark)| (known, mark)).unzip();
+        self.listed.retain(|(id, ..)| *id != product);
+        taken
+    }
+
+    /// Adds a list: each product once, by its id, with the greatest of its versions.
+    fn list(&mut self, products: &[(ProductId, u64)], mark: u64) {
+        let mut versions = BTreeMap::new();
+        for &(product, version) in products {
+            let known: &mut u64 = versions.entry(product).or_default();
+            *known = version.max(*known);
+        }
+        self.listed.extend(versions.into_iter().map(|(product, known)| (product, known, mark)));
+    }
+
+    fn is_answered(&self, mark: u64) -> bool {
+        self.stale.iter().all(|stale| stale.mark > mark) && self.listed.iter().all(|&(.., its)| its > mark)
+    }
+
+    fn oldest_mark(&self) -> u64 {
+        (0..self.marks).find(|&mark| !self.is_answered(mark)).unwrap_or(self.marks)
+    }
+
+    /// The next pull: the product and the known version. `number` is the number of the pull.
+    fn next_pull(&mut self, number: impl Fn() -> Option<u32>) -> Option<(ProductId, u64)> {
+        self.is_turn_of_lists = !self.is_turn_of_lists;
+        let mut pulled = if self.is_turn_of_lists { self.pull_listed(&number) } else { None };
+        pulled = pulled.or_else(|| self.pull_waiting(&number));
+        pulled.or_else(|| self.pull_listed(&number))
+    }
+
+    fn pull_waiting(&mut self, number: &impl Fn() -> Option<u32>) -> Option<(ProductId, u64)> {
+        let place = |stale: &&mut ModelStale| match stale.state {
+            State::Waits(place) => place,
+            State::Pulled(_) => u64::MAX,
+        };
+        let stale = self.stale.iter_mut().min_by_key(place).filter(|stale| matches!(stale.state, State::Waits(_)))?;
+        stale.state = State::Pulled(number()?);
+        Some((stale.product, stale.known))
+    }
+
+    fn pull_listed(&mut self, number: &impl Fn() -> Option<u32>) -> Option<(ProductId, u64)> {
+        while !self.listed.is_empty() {
+            let (product, known, mark) = self.listed.remove(0);
+            let is_asked = known == 0;
+            let Some(stale) = self.find(product) else {
+                let state = State::Pulled(number()?);
+                self.stale.push(ModelStale { product, known, newest: 0, is_asked, mark, state });
+                return Some((product, known));
+            };
+            let before = *stale;
+            stale.mark = mark.min(before.mark);
+            stale.known = known.max(before.known);
+            stale.is_asked |= is_asked || known != before.known;
+            if !matches!(before.state, State::Pulled(_)) || known > before.known {
+                stale.state = State::Pulled(number()?);
+                return Some((product, stale.known));
+            }
+        }
+        None
+    }
+
+    fn is_pulled(&mut self, product: ProductId, number: u32) -> bool {
+        self.find(product).is_some_and(|stale| stale.state == State::Pulled(number))
+    }
+
+    fn answered(&mut self, product: ProductId, number: u32, told: Told) -> Answered {
+        if !self.is_pulled(product, number) {
+            return Answered::Void;
+        }
+        let place = self.place();
+        let stale = self.find(product).unwrap();
+        let is_fresh = match told {
+            Told::Same => stale.known >= stale.newest && !stale.is_asked,
+            Told::State(0) | Told::Ended => true,
+            Told::State(version) => version >= stale.newest,
+        };
+        let is_lost = told == Told::Ended && stale.newest != 0;
+        (stale.known, stale.state) = (0, place);
+        if !is_fresh {
+            return Answered::Again;
+        }
+        self.stale.retain(|stale| stale.product != product);
+        if is_lost { Answered::Lost } else { Answered::Fresh }
+    }
+
+    fn doubt(&mut self, products: &[ProductId]) {
+        let mark = self.oldest_mark();
+        self.listed.clear();
+        self.list(&products.iter().map(|&product| (product, 0)).collect::<Vec<_>>(), mark);
+        self.stale.retain(|stale| stale.newest > 0);
+        self.stale.iter_mut().for_each(|stale| stale.is_asked = false);
+        self.pull_again();
+    }
+
+    fn begin_anew(&mut self) -> u64 {
+        let lost = self.stale.iter().filter(|stale| stale.newest > 0).count();
+        self.stale.iter_mut().for_each(|stale| stale.newest = 0);
+        self.listed.iter_mut().for_each(|listed| listed.1 = 0);
+        self.pull_again();
+        lost as u64
+    }
+
+    fn pull_again(&mut self) {
+        let mut numbers: Vec<(u32, ProductId)> = (self.stale.iter())
+            .filter_map(|stale| match stale.state {
+                State::Pulled(number) => Some((number.wrapping_sub(self.first_number), stale.product)),
+                State::Waits(_) => None,
+            })
+            .collect();
+        numbers.sort_unstable();
+        for (_, product) in numbers {
+            let place = self.place();
+            self.find(product).unwrap().state = place;
+        }
+        self.stale.iter_mut().for_each(|stale| stale.known = 0);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    GaveWay(u64, u64),
+    List(Vec<(u64, u64)>, bool),
+    Mark,
+    Pull(usize),
+    Answer(prop::sample::Index, u64),
+    PutBack(prop::sample::Index),
+    Remove(u64),
+    Doubt(Vec<u64>),
+    BeginAnew,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let listed = prop::collection::vec((0..8_u64, prop_oneof![Just(0_u64), 0..40_u64]), 0..6);
+    let step = prop_oneof![
+        8 => (0..8_u64, 1..4_u64).prop_map(|(product, changes)| Step::GaveWay(product, changes)),
+        5 => (listed, any::<bool>()).prop_map(|(products, knows_none)| Step::List(products, knows_none)),
+        2 => Just(Step::Mark),
+        8 => (1..5_usize).prop_map(Step::Pull),
+        12 => (any::<prop::sample::Index>(), 0..6_u64).prop_map(|(pull, told)| Step::Answer(pull, told)),
+        2 => any::<prop::sample::Index>().prop_map(Step::PutBack),
+        3 => (0..8_u64).prop_map(Step::Remove),
+        1 => prop::collection::vec(0..8_u64, 0..4).prop_map(Step::Doubt),
+        1 => Just(Step::BeginAnew),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+fn id(number: u64) -> ProductId {
+    ProductId::new(number).unwrap()
+}
+
+/// A set and its model, which take the same steps.
+#[derive(Default)]
+struct Pair {
+    set: StaleSet,
+    model: Model,
+    version: u64,
+    /// The pulls that are not answered, those that mean nothing any more among them.
+    pulls: Vec<Pull>,
+    marks: Vec<(Part, u64)>,
+}
+
+impl Pair {
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::GaveWay(product, changes) => {
+                self.version += changes;
+                let lost = self.set.gave_way(id(product), changes, self.version);
+                assert_eq!(lost, self.model.gave_way(id(product), changes, self.version));
+            }
+            Step::List(products, knows_none) => self.list(&products, knows_none),
+            Step::Mark => {
+                let part = self.set.end_part();
+                self.mark(part);
+            }
+            Step::Pull(pulls) => (0..pulls).for_each(|_| self.pull()),
+            Step::Answer(pull, told) if !self.pulls.is_empty() => {
+                let Pull { product, number, .. } = self.pulls.remove(pull.index(self.pulls.len()));
+                let told = match told {
+                    0 => Told::Ended,
+                    1 => Told::Same,
+                    2 => Told::State(0),
+                    3 => Told::State(self.version / 2 + 1),
+                    _ => Told::State(self.version + 1),
+                };
+                let answered = self.set.answered(product, number, told);
+                assert_eq!(answered, self.model.answered(product, number, told));
+            }
+            Step::PutBack(pull) if !self.pulls.is_empty() => {
+                let Pull { product, number, .. } = self.pulls.remove(pull.index(self.pulls.len()));
+                let is_pulled = self.model.is_pulled(product, number);
+                assert_eq!(self.set.put_back(product, number), is_pulled);
+                if is_pulled {
+                    let place = self.model.place();
+                    self.model.find(product).unwrap().state = place;
+                }
+            }
+            Step::Answer(..) | Step::PutBack(_) => {}
+            Step::Remove(product) => {
+                let has_lost = self.model.find(id(product)).is_some_and(|stale| stale.newest > 0);
+                self.model.stale.retain(|stale| stale.product != id(product));
+                self.model.take_listed(id(product));
+                assert_eq!(self.set.remove(id(product)), has_lost);
+            }
+            Step::Doubt(products) => {
+                let products: Vec<ProductId> = products.into_iter().map(id).collect();
+                self.model.doubt(&products);
+                self.set.doubt(products);
+            }
+            Step::BeginAnew => assert_eq!(self.set.begin_anew(), self.model.begin_anew()),
+        }
+    }
+
+    fn list(&mut self, listed: &[(u64, u64)], knows_none: bool) {
+        let known = |version| if knows_none { 0 } else { version };
+        let pairs: Vec<_> = listed.iter().map(|&(product, version)| (id(product), known(version))).collect();
+        self.model.list(&pairs, self.model.marks);
+        let products = listed.iter().map(|&(product, _)| id(product)).collect();
+        let versions = listed.iter().map(|&(_, version)| version).collect::<Vec<u64>>();
+        let part = self.set.list(products, if knows_none { Vec::new() } else { versions });
+        self.mark(part);
+    }
+
+    fn mark(&mut self, part: Part) {
+        self.marks.push((part, self.model.marks));
+        self.model.marks += 1;
+    }
+
+    fn pull(&mut self) {
+        let pulled = self.set.next_pull();
+        let expected = self.model.next_pull(|| pulled.map(|wanted| wanted.number));
+        assert_eq!(pulled.map(|wanted| (wanted.product, wanted.known)), expected);
+        if let Some(wanted) = pulled {
+            let is_new = |other: &Pull| (other.product, other.number) != (wanted.product, wanted.number);
+            assert!(self.pulls.iter().all(is_new), "a pull is known by its number");
+            self.pulls.push(wanted);
+        }
+    }
+
+    fn check(&mut self) {
+        let Self { set, model, .. } = self;
+        assert_eq!(set.is_empty(), model.stale.is_empty() && model.listed.is_empty());
+        assert_eq!(set.listed(), model.listed.len());
+        let waits = model.stale.iter().filter(|stale| matches!(stale.state, State::Waits(_))).count();
+        assert_eq!(set.pulled(), model.stale.len() - waits);
+        assert_eq!(set.has_waiting(), waits + model.listed.len() > 0);
+        for product in (0..8).map(id) {
+            let is_listed = model.listed.iter().any(|(id, ..)| *id == product);
+            assert_eq!(set.contains(product), is_listed || model.find(product).is_some());
+        }
+        for &(part, mark) in &self.marks {
+            assert_eq!(set.is_answered(part), model.is_answered(mark));
+        }
+        assert!(set.waiting.len() <= 2 * set.stale_by_product.len() + GONE_PLACES_MAX + set.pulled());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn it_does_what_a_naive_set_does(steps in steps(), first_number in prop_oneof![Just(0_u32), Just(u32::MAX - 20)]) {
+        let mut pair = Pair::default();
+        pair.set.next_number = first_number;
+        pair.model.first_number = first_number;
+        pair.set.first_part = Part(first_number);
+        for step in steps {
+            pair.step(step);
+            pair.check();
+        }
+    }
+}
+
+#[test]
+fn a_hot_product_starves_nobody() {
+    let mut set = StaleSet::default();
+    for version in 1..=100 {
+        set.gave_way(id(1), 1, version);
+    }
+    set.gave_way(id(2), 1, 101);
+    let first = set.next_pull().unwrap();
+    assert_eq!((first.product, first.known), (id(1), 0));
+    set.gave_way(id(1), 1, 102);
+    assert_eq!(set.answered(id(1), first.number, Told::State(100)), Answered::Again, "what is newer was given way");
+    assert_eq!(set.next_pull().map(|wanted| wanted.product), Some(id(2)));
+    assert_eq!(set.next_pull().map(|wanted| wanted.product), Some(id(1)));
+}
+
+#[test]
+fn a_set_that_is_empty_again_holds_no_memory_of_what_was_stale() {
+    let mut set = StaleSet::default();
+    let products: Vec<ProductId> = (0..1000).map(id).collect();
+    let part = set.list(products, vec![7; 1000]);
+    while let Some(wanted) = set.next_pull() {
+        assert_eq!(wanted.known, 7);
+        assert!(!set.is_answered(part));
+        assert_eq!(set.answered(wanted.product, wanted.number, Told::Same), Answered::Fresh);
+    }
+    assert!(set.is_answered(part) && set.is_empty());
+    assert_eq!((set.stale_by_product.capacity(), set.lists.capacity()), (0, 0));
+}
+
+#[test]
+fn places_of_products_that_are_gone_are_given_up() {
+    let mut set = StaleSet::default();
+    for round in 0..1000 {
+        set.gave_way(id(round % 3), 1, round + 1);
+        assert!(set.remove(id(round % 3)));
+    }
+    set.gave_way(id(7), 1, 2000);
+    for round in 0..1000 {
+        set.gave_way(id(round % 3), 1, round + 1);
+        set.remove(id(round % 3));
+    }
+    assert!(set.waiting.len() <= GONE_PLACES_MAX + 4);
+    assert_eq!(set.next_pull().map(|wanted| wanted.product), Some(id(7)));
+}

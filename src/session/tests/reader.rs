@@ -1,0 +1,270 @@
+//! The reader's side: the messages in the bytes that the socket took, checked against what a reader may be told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::world::{Done, UNREACHED, World};
+use crate::model::epoch::Epoch;
+use crate::session::close::CloseReason;
+use crate::session::queue::SlowConsumerPolicy;
+
+/// The epochs of the store are small numbers, those of one reader alone are random.
+const OWN_EPOCH_MIN: u64 = 1000;
+
+/// A frame that the socket took: where it began, its first byte, its text.
+pub(super) struct Taken {
+    pub(super) at: usize,
+    pub(super) first: u8,
+    pub(super) text: String,
+}
+
+/// The whole frames at the front of `bytes`, and the number of bytes that follow them.
+pub(super) fn frames(bytes: &[u8]) -> (Vec<Taken>, usize) {
+    let (mut frames, mut at) = (Vec::new(), 0);
+    while let Some(&[first, second]) = bytes[at..].first_chunk() {
+        let (length, head) = match second {
+            126 if bytes.len() >= at + 4 => (usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]])), 4),
+            126 => break,
+            short => (usize::from(short), 2),
+        };
+        let Some(payload) = bytes.get(at + head..at + head + length) else { break };
+        frames.push(Taken { at, first, text: String::from_utf8_lossy(payload).into_owned() });
+        at += head + length;
+    }
+    let rest = bytes.len() - at;
+    (frames, rest)
+}
+
+fn number(text: &str, name: &str) -> Option<u64> {
+    text.strip_prefix(&format!(r#"{{"{name}":"#))?.split([',', '}']).next()?.parse().ok()
+}
+
+/// The content of a message.
+#[derive(Debug)]
+enum Told {
+    /// A row: the product and its version.
+    Row(u64, u64),
+    /// Products that are absent, with versions.
+    Absent(Vec<(u64, u64)>),
+    Epoch(Epoch),
+    Live(bool),
+    Reply(usize),
+    Other,
+}
+
+fn told(text: &str) -> Told {
+    let json: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    let numbers = |name: &str| -> Vec<u64> {
+        json[name].as_array().into_iter().flatten().filter_map(serde_json::Value::as_u64).collect()
+    };
+    if let Some(version) = json["v"].as_u64().or(json["s"].as_u64()) {
+        Told::Row(json["p"].as_u64().unwrap(), version)
+    } else if json["absent"].is_array() {
+        let (products, versions) = (numbers("absent"), numbers("versions"));
+        assert_eq!(products.len(), versions.len());
+        Told::Absent(products.into_iter().zip(versions).collect())
+    } else if let Some(epoch) = json["epoch"].as_str() {
+        Told::Epoch(epoch.parse().unwrap())
+    } else if let Some(is_live) = json["live"].as_bool() {
+        Told::Live(is_live)
+    } else if let (Some(number), Some(true)) = (json["reply"].as_u64(), json["ok"].as_bool()) {
+        Told::Reply(usize::try_from(number).unwrap())
+    } else {
+        Told::Other
+    }
+}
+
+/// The epoch that the reader was told last.
+pub(super) fn told_epoch(taken: &[u8]) -> Option<Epoch> {
+    let epoch = |frame: &Taken| if let Told::Epoch(epoch) = told(&frame.text) { Some(epoch) } else { None };
+    frames(taken).0.iter().filter_map(epoch).next_back()
+}
+
+/// A command that asked for states, whose reply has not come: the products of which nothing came since.
+struct Asked {
+    number: usize,
+    products: Vec<u64>,
+    missing: Vec<u64>,
+}
+
+/// The state of a reader, as its messages make it.
+#[derive(Default)]
+struct Reader {
+    epoch: Option<Epoch>,
+    /// The version of each product that it holds or claims to; the greatest number for one that is absent at an unknown
+    /// version.
+    versions: BTreeMap<u64, u64>,
+    /// The greatest version of each product that came in this epoch.
+    came: BTreeMap<u64, u64>,
+    asked: Vec<Asked>,
+    /// The versions that it was owed when the source came back last.
+    owed_when_live: BTreeMap<u64, u64>,
+    is_lost: bool,
+    /// The products whose states it asked for, as long as it is subscribed to them.
+    asking: BTreeSet<u64>,
+    /// True if the history was replaced before it knew of epochs: versions of both are mixed then.
+    is_mixed: bool,
+    /// Rows, and products that are absent.
+    states: u64,
+}
+
+impl Reader {
+    fn learn(&mut self, done: &Done) {
+        match done {
+            Done::Asked { number, products, missing } => {
+                // Versions of another epoch than the reader was told are no claim.
+                for &(product, version) in products {
+                    let held = self.versions.entry(product).or_default();
+                    // Who says that it knows none takes its claim back.
+                    *held = version.unwrap_or(0).max(if *held == UNREACHED { 0 } else { *held });
+                }
+                self.asking.extend(products.iter().map(|&(product, _)| product));
+                let products = products.iter().map(|&(product, _)| product).collect();
+                self.asked.push(Asked { number: *number, products, missing: missing.clone() });
+            }
+            Done::Ended(products) => {
+                self.asking.retain(|product| !products.contains(product));
+                self.versions.retain(|product, version| *version != UNREACHED || !products.contains(product));
+                self.asked.iter_mut().for_each(|asked| asked.missing.retain(|id| !products.contains(id)));
+                self.owed_when_live.retain(|id, _| !products.contains(id));
+            }
+            Done::NewEpoch => {
+                self.asked.iter_mut().for_each(|asked| asked.missing.clear());
+                self.owed_when_live.clear();
+                self.is_mixed |= self.epoch.is_none();
+            }
+            Done::Live(owed) => {
+                // What a command asks for that waits still comes with its reply.
+                let is_asked = |product: &u64| self.asked.iter().any(|asked| asked.products.contains(product));
+                self.owed_when_live = owed.clone().into_iter().filter(|(product, _)| !is_asked(product)).collect();
+            }
+        }
+    }
+
+    fn take(&mut self, told: Told, is_everything_owed: bool) {
+        match told {
+            Told::Row(product, version) => {
+                let before = self.came.insert(product, version).unwrap_or(0);
+                assert!(version >= before || self.epoch.is_none(), "{product} goes from {before} back to {version}");
+                self.hold(product, version);
+            }
+            Told::Absent(products) => {
+                for (product, version) in products {
+                    let before = self.came.get(&product).copied().unwrap_or(0);
+                    assert!(version == 0 || version >= before || self.epoch.is_none(), "{product} is old when absent");
+                    // At an unknown version it counts for the newest.
+                    self.hold(product, if version == 0 { u64::MAX } else { version });
+                }
+            }
+            Told::Epoch(epoch) => {
+                let is_first = self.epoch.replace(epoch).is_none();
+                if is_first && !self.is_mixed {
+                    return;
+                }
+                // In an epoch of its own, rows that it never claimed anything of are still right.
+                let is_own = epoch.get() > OWN_EPOCH_MIN;
+                self.versions.retain(|product, _| is_own && !self.asking.contains(product));
+                self.came.clear();
+                // What was missing was asked for in another history.
+                self.asked.iter_mut().for_each(|asked| asked.missing.clear());
+                self.owed_when_live.clear();
+            }
+            Told::Live(is_live) => {
+                assert_eq!(is_live, self.is_lost, "it is told each once");
+                self.is_lost = !is_live;
+                for (product, version) in
+                    self.owed_when_live.iter().filter(|_| is_live && is_everything_owed && !self.is_mixed)
+                {
+                    let held = self.versions.get(product).copied().unwrap_or(0);
+                    assert!(held >= *version, "{product} is at {held} and not at {version} when all is live");
+                }
+            }
+            Told::Reply(number) => {
+                if let Some(place) = self.asked.iter().position(|asked| asked.number == number) {
+                    let asked = self.asked.swap_remove(place);
+                    assert_eq!(asked.missing, [] as [u64; 0], "a reply comes after the states");
+                }
+            }
+            Told::Other => {}
+        }
+    }
+
+    fn hold(&mut self, product: u64, version: u64) {
+        self.states += 1;
+        let held = self.versions.entry(product).or_default();
+        *held = if *held == u64::MAX { version } else { version.max(*held) };
+        self.asked.iter_mut().for_each(|asked| asked.missing.retain(|id| *id != product));
+    }
+}
+
+/// Checks everything that a reader was told.
+pub(super) fn check_taken(world: &World) {
+    let (frames, rest) = frames(&world.taken);
+    assert!(rest == 0 || world.is_gone || world.is_cut, "a frame was left unfinished");
+
+    let closes: Vec<&Taken> = frames.iter().filter(|frame| frame.first == 0x88).collect();
+    assert!(closes.len() <= 1);
+    if let Some(close) = closes.first() {
+        assert!(close.at == frames.last().unwrap().at && rest == 0, "nothing follows a close");
+        assert!(world.closed_at.is_some());
+    }
+    if let Some(closed_at) = world.closed_at {
+        let is_state = |frame: &&Taken| !matches!(told(&frame.text), Told::Other | Told::Reply(_));
+        let late = frames.iter().filter(|frame| frame.at >= closed_at && frame.first == 0x81).filter(is_state).count();
+        assert_eq!(late, 0, "changes begin after the close did");
+    }
+    check_answers(world, &frames);
+
+    let is_conflating = world.limits.queue.policy == SlowConsumerPolicy::Conflate;
+    let (mut reader, mut log) = (Reader::default(), world.log.iter().peekable());
+    for frame in frames.iter().filter(|frame| frame.first == 0x81) {
+        while let Some((_, done)) = log.next_if(|(at, _)| *at <= frame.at) {
+            reader.learn(done);
+        }
+        reader.take(told(&frame.text), is_conflating);
+    }
+    log.for_each(|(_, done)| reader.learn(done));
+
+    if world.closed_at.is_none() && world.session.ended().is_none() {
+        check_end(world, &frames, &reader);
+    }
+}
+
+fn check_answers(world: &World, frames: &[Taken]) {
+    let answers: Vec<&str> = frames
+        .iter()
+        .map(|frame| &*frame.text)
+        .filter(|text| text.starts_with(r#"{"reply""#) || text.starts_with(r#"{"error""#))
+        .collect();
+    for (answer, expected) in answers.iter().zip(&world.answers) {
+        assert!(answer.starts_with(&**expected), "{answer} instead of {expected}");
+    }
+    assert!(answers.len() <= world.answers.len());
+    let has_ended = world.session.ended();
+    let is_answered = world.peer_closed_at.is_some_and(|second| world.closed_in == Some(second)) && !world.has_asked;
+    if matches!(has_ended, Some(CloseReason::Peer(_))) && is_answered && !world.is_gone && !world.is_cut {
+        assert_eq!(answers.len(), world.answers.len(), "every command before the peer's close is answered");
+    }
+    if world.closed_at.is_none() && has_ended.is_none() {
+        assert_eq!(answers.len(), world.answers.len(), "every command is answered");
+    }
+}
+
+/// Checks a reader that has everything that will come.
+fn check_end(world: &World, frames: &[Taken], reader: &Reader) {
+    let told: u64 = frames.iter().filter_map(|frame| number(&frame.text, "skipped")).sum();
+    assert_eq!(told, world.skipped);
+    if !world.has_asked && !world.has_new_epoch {
+        assert_eq!(reader.states + told, world.pushed, "received and skipped are all that was pushed");
+    }
+    assert!(world.is_live || world.subscribed.is_empty() || reader.is_lost, "it is told that the source is lost");
+    assert!(!(world.is_live && reader.is_lost), "it is told that all is live");
+    if world.has_asked {
+        assert!(reader.epoch.is_some(), "the epoch is told");
+    }
+    let is_everything_owed = world.limits.queue.policy == SlowConsumerPolicy::Conflate && !reader.is_mixed;
+    for product in world.owed.iter().filter(|_| is_everything_owed) {
+        let Some(row) = world.rows.get(product) else { continue };
+        let held = reader.versions.get(product).copied().unwrap_or(0);
+        assert!(held == row.version || row.is_gone && held == u64::MAX, "{product}: {held} instead of {row:?}");
+    }
+}

@@ -1,0 +1,525 @@
+//! A session and what surrounds it: [`World`], with a log of what its reader is owed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::commands::COMMANDS_MAX;
+use super::super::*;
+use super::{SUBSCRIPTIONS_MAX, Step};
+use crate::fanout::{Operation, Pull, Value};
+use crate::session::command::{Command, ReplyId, States, Why};
+use crate::session::queue::SlowConsumerPolicy;
+
+/// The largest frame of a change, and the largest of everything else.
+const FRAME_BYTES_MAX: usize = 400;
+const ANSWER_BYTES_MAX: usize = 300;
+/// A version that no product reaches.
+pub(super) const UNREACHED: u64 = ProductId::MAX.get();
+/// The products that change; the reader subscribes to them at the beginning.
+pub(super) const PRODUCTS: u64 = 5;
+
+/// What causes a session to close at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cause {
+    Restart,
+    Peer,
+    Broken,
+    Binary,
+    TokenExpired,
+}
+
+/// The version that a reader claims to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Claim {
+    None,
+    Newest,
+    Older,
+    Unreached,
+}
+
+/// The state of a product in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) version: u64,
+    pub(super) is_gone: bool,
+}
+
+/// An event that the reader's messages are checked against.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// A command asked for the states of products, or for what differs from versions of the right epoch; something is to
+    /// come of those that are missing.
+    Asked { number: usize, products: Vec<(u64, Option<u64>)>, missing: Vec<u64> },
+    /// Subscriptions ended.
+    Ended(Vec<u64>),
+    /// All versions lost their meaning.
+    NewEpoch,
+    /// The source came back, when the reader was owed these versions.
+    Live(BTreeMap<u64, u64>),
+}
+
+// Each says one thing of a history, and they do not exclude each other.
+#[allow(clippy::struct_excessive_bools)]
+pub(super) struct World {
+    pub(super) session: Session,
+    pub(super) limits: SessionLimits,
+    pub(super) now: Second,
+    look_at: BTreeSet<Second>,
+    /// Room in the socket, and the bytes that it has taken.
+    pub(super) room: usize,
+    pub(super) taken: Vec<u8>,
+    /// The commands that the shards have, each with its number of products: they carry commands out in the order in which
+    /// they get them, and tell in any order.
+    with_shards: Vec<(u32, usize)>,
+    pub(super) pulls: Vec<Pull>,
+    pub(super) subscribed: BTreeSet<ProductId>,
+    pub(super) epoch: Epoch,
+    pub(super) is_live: bool,
+    pub(super) rows: BTreeMap<u64, Row>,
+    /// The products of which the reader is owed the newest state.
+    pub(super) owed: BTreeSet<u64>,
+    /// The events, with the number of bytes that the socket had taken by then.
+    pub(super) log: Vec<(usize, Done)>,
+    /// The answers that are expected, in their order.
+    pub(super) answers: Vec<String>,
+    asked: BTreeSet<u64>,
+    pub(super) has_asked: bool,
+    pub(super) has_new_epoch: bool,
+    version: u64,
+    pub(super) pushed: u64,
+    pub(super) skipped: u64,
+    /// The number of bytes that the socket had taken when the session began to close.
+    pub(super) closed_at: Option<usize>,
+    ended: Option<CloseReason>,
+    /// The seconds in which the peer closed, and in which the session began to.
+    pub(super) peer_closed_at: Option<Second>,
+    pub(super) closed_in: Option<Second>,
+    /// True if the socket has failed, and if the session was ended by its deadline.
+    pub(super) is_gone: bool,
+    pub(super) is_cut: bool,
+}
+
+impl World {
+    pub(super) fn new(policy: SlowConsumerPolicy, units_per_second_max: u32) -> Self {
+        let queue = SendQueueLimits { frames_max: 6, bytes_max: 1000, policy };
+        let limits = SessionLimits {
+            queue,
+            subscriptions_max: SUBSCRIPTIONS_MAX,
+            message_bytes_max: 1000,
+            units_per_second_max,
+            ping_after: 25,
+        };
+        let mut world = Self {
+            session: Session::new(0, None),
+            limits,
+            now: 0,
+            look_at: BTreeSet::new(),
+            room: 500,
+            taken: Vec::new(),
+            with_shards: Vec::new(),
+            pulls: Vec::new(),
+            subscribed: BTreeSet::new(),
+            epoch: Epoch::new(1).unwrap(),
+            is_live: true,
+            rows: BTreeMap::new(),
+            owed: BTreeSet::new(),
+            log: Vec::new(),
+            answers: Vec::new(),
+            asked: BTreeSet::new(),
+            has_asked: false,
+            has_new_epoch: false,
+            version: 0,
+            pushed: 0,
+            skipped: 0,
+            closed_at: None,
+            ended: None,
+            peer_closed_at: None,
+            closed_in: None,
+            is_gone: false,
+            is_cut: false,
+        };
+        world.on(Event::Looked(None));
+        world.command(Operation::Subscribe, (0..PRODUCTS).collect(), None);
+        world.tell_applied(0);
+        world.flush();
+        world
+    }
+
+    pub(super) fn on(&mut self, event: Event<'_>) {
+        let given = Given { now: self.now, limits: &self.limits };
+        let effects = self.session.on(event, &given);
+        self.follow(effects);
+    }
+
+    fn follow(&mut self, effects: Effects) {
+        self.skipped += effects.skipped;
+        self.is_cut |= effects.end == Some(End::Cut);
+        self.look_at.extend(effects.look_at);
+        if effects.close_begins {
+            assert_eq!(self.closed_at, None, "it closes once");
+            self.closed_at = Some(self.taken.len());
+            self.closed_in = Some(self.now);
+            self.on(Event::Writable);
+            self.flush();
+        }
+        self.give_work();
+    }
+
+    fn give_work(&mut self) {
+        loop {
+            let given = Given { now: self.now, limits: &self.limits };
+            let standing = Standing { epoch: Some(self.epoch), is_live: self.is_live };
+            if let Some((command, effects)) = self.session.next_command(standing, &given) {
+                self.skipped += effects.skipped;
+                self.carry_out(&command);
+                continue;
+            }
+            let pulls = self.session.next_pulls(&self.limits);
+            if pulls.is_empty() {
+                assert!(!self.session.wants_pulls(&self.limits));
+                return;
+            }
+            assert!(self.session.ended().is_none() && !self.session.is_closing());
+            for pull in pulls {
+                assert!(self.pulls.iter().all(|other| (other.product, other.number) != (pull.product, pull.number)));
+                self.pulls.push(pull);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: &fanout::Command) {
+        assert!(self.session.ended().is_none() && !self.session.is_closing(), "an end gives the shards no commands");
+        let products = match command.operation {
+            Operation::Subscribe => command.products.iter().filter(|id| self.subscribed.insert(**id)).count(),
+            Operation::Unsubscribe => command.products.iter().filter(|id| self.subscribed.remove(id)).count(),
+            Operation::Count => command.products.iter().filter(|id| self.subscribed.contains(id)).count(),
+        };
+        if command.operation == Operation::Unsubscribe {
+            let ended = command.products.iter().map(|id| id.get()).collect();
+            self.log.push((self.taken.len(), Done::Ended(ended)));
+            self.owed.retain(|id| !command.products.iter().any(|ended| ended.get() == *id));
+        }
+        assert!(self.subscribed.len() <= SUBSCRIPTIONS_MAX);
+        self.with_shards.push((command.number, products));
+        assert!(self.with_shards.len() <= COMMANDS_MAX);
+    }
+
+    /// Writes as a thin shell does.
+    pub(super) fn flush(&mut self) {
+        while !self.session.is_blocked() && self.session.ended().is_none() && self.session.has_output() {
+            let mut slices = [IoSlice::new(&[]); 3];
+            let used = self.session.fill(&mut slices);
+            let bytes: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.iter().copied()).collect();
+            if let Some(only) = self.session.only() {
+                assert_eq!(only, bytes);
+            }
+            let sent = bytes.len().min(self.room);
+            self.room -= sent;
+            self.taken.extend_from_slice(&bytes[..sent]);
+            self.session.taken(sent);
+            if sent < bytes.len() {
+                self.on(Event::Blocked);
+            }
+        }
+        if !self.session.has_output() {
+            self.on(Event::Flushed);
+        }
+        self.give_work();
+    }
+
+    fn next_version(&mut self) -> u64 {
+        self.version += 1;
+        self.version
+    }
+
+    /// Changes a product so many times, and deletes it with the last if it is to be gone.
+    fn change(&mut self, product: u64, padding: usize, frames: usize, is_gone: bool) {
+        let frames: Vec<(u64, Frame)> = (0..frames)
+            .map(|_| {
+                let version = self.next_version();
+                (version, row_frame("v", product, version, padding))
+            })
+            .collect();
+        self.rows.insert(product, Row { version: self.version, is_gone });
+        self.push(product, &frames);
+    }
+
+    fn push(&mut self, product: u64, frames: &[(u64, Frame)]) {
+        let id = ProductId::new(product).unwrap();
+        if !self.subscribed.contains(&id) {
+            return;
+        }
+        self.pushed += frames.len() as u64;
+        if self.limits.queue.policy == SlowConsumerPolicy::Conflate {
+            self.owed.insert(product);
+        }
+        let run = FrameRun::join(frames);
+        if self.session.is_clear() && frames.len() == 1 && self.room >= run.len() {
+            // Goes out alone, past the queue.
+            self.room -= run.len();
+            self.taken.extend_from_slice(&run);
+            return;
+        }
+        if self.session.push(id, &run, &self.limits) {
+            return;
+        }
+        if let Some(effects) = self.session.give_way(id, &run, &self.limits) {
+            return self.follow(effects);
+        }
+        for (version, frame) in frames {
+            if self.session.push(id, &FrameRun::one(*version, frame.clone()), &self.limits) {
+                continue;
+            }
+            self.flush();
+            let given = Given { now: self.now, limits: &self.limits };
+            let effects = self.session.push_by_policy(id, *version, frame.clone(), &given);
+            self.follow(effects);
+        }
+    }
+
+    /// A shard answers the pull at this place, by what the store has.
+    fn answer(&mut self, place: usize, knows_tombstones: bool) {
+        let Pull { product, known, number } = self.pulls.remove(place);
+        let row = self.rows.get(&product.get()).copied().unwrap_or(Row { version: 0, is_gone: true });
+        let value = if !self.subscribed.contains(&product) {
+            Value::Ended
+        } else if known > row.version {
+            Value::Unreached
+        } else if known == row.version && known > 0 {
+            Value::Same
+        } else if row.is_gone {
+            Value::Absent { version: if knows_tombstones { row.version } else { 0 } }
+        } else {
+            Value::Present { version: row.version, frame: row_frame("s", product.get(), row.version, 20) }
+        };
+        if value == Value::Unreached {
+            self.has_new_epoch = true;
+        }
+        self.on(Event::Pulled(Pulled { product, number, value }));
+    }
+
+    /// The history is replaced: every product has another version, and is pushed as after a load.
+    fn begin_epoch(&mut self, answers_others: bool) {
+        self.epoch = Epoch::new(self.epoch.get() + 1).unwrap();
+        (self.version, self.has_new_epoch) = (0, true);
+        self.log.push((self.taken.len(), Done::NewEpoch));
+        if !answers_others {
+            self.pulls.clear();
+        }
+        self.on(Event::Epoch(self.epoch));
+        let rows: Vec<(u64, Row)> = self.rows.iter().map(|(&product, &row)| (product, row)).collect();
+        for (product, row) in rows {
+            let version = self.next_version();
+            self.rows.insert(product, Row { version, ..row });
+            self.push(product, &[(version, row_frame("v", product, version, 10))]);
+        }
+    }
+
+    fn set_live(&mut self, is_live: bool) {
+        if is_live == self.is_live {
+            return;
+        }
+        self.is_live = is_live;
+        if is_live {
+            let version = |product: &u64| (*product, self.rows.get(product).map_or(0, |row| row.version));
+            let owed = self.owed.iter().map(version).collect();
+            self.log.push((self.taken.len(), Done::Live(owed)));
+        }
+        self.on(Event::Live(is_live));
+    }
+
+    fn hear(&mut self) -> bool {
+        let reads = self.session.reads();
+        if reads {
+            self.on(Event::Heard { units: 1, at: Duration::from_secs(self.now.into()) });
+        }
+        reads
+    }
+
+    pub(super) fn step(&mut self, step: Step) {
+        match step {
+            Step::Change { product, padding, frames, is_gone } => self.change(product, padding, frames, is_gone),
+            Step::Flush => self.flush(),
+            Step::Command { subscribe, products } => {
+                let operation = if subscribe { Operation::Subscribe } else { Operation::Unsubscribe };
+                self.command(operation, products, None);
+            }
+            Step::Ask { products, is_snapshot, is_right_epoch } => self.ask(products, is_snapshot, is_right_epoch),
+            Step::NoCommand => {
+                if self.hear() {
+                    if !self.session.is_closing() {
+                        self.answers.push(r#"{"error":"#.to_owned());
+                    }
+                    self.on(Event::Command(Err(Refusal { reply: None, why: Why::NotAnObject })));
+                }
+            }
+            Step::Ping(byte) => {
+                if self.hear() {
+                    self.on(Event::Ping(&[byte]));
+                }
+            }
+            Step::Applied(index) => {
+                if !self.with_shards.is_empty() {
+                    self.tell_applied(index.index(self.with_shards.len()));
+                }
+            }
+            Step::Answer(index, knows_tombstones) => {
+                if !self.pulls.is_empty() {
+                    self.answer(index.index(self.pulls.len()), knows_tombstones);
+                }
+            }
+            Step::Epoch(answers_others) => self.begin_epoch(answers_others),
+            Step::Live(is_live) => self.set_live(is_live),
+            Step::Room(bytes) => {
+                self.room += bytes;
+                self.on(Event::Writable);
+                self.flush();
+            }
+            Step::Seconds(seconds) => self.pass(seconds),
+            Step::Released => self.on(Event::Released),
+            Step::Close(cause) => self.close(cause),
+            Step::Gone => {
+                self.is_gone = true;
+                self.on(Event::Gone);
+            }
+        }
+    }
+
+    fn close(&mut self, cause: Cause) {
+        match cause {
+            Cause::Restart => self.on(Event::Restart { after_ms: 100 }),
+            Cause::Peer => {
+                self.peer_closed_at.get_or_insert(self.now);
+                self.on(Event::PeerClosed(Some(1000)));
+            }
+            Cause::Broken => self.on(Event::Broken(CodecError::InvalidUtf8)),
+            Cause::Binary => self.on(Event::Binary),
+            Cause::TokenExpired => self.on(Event::Looked(Some(0))),
+        }
+    }
+
+    fn ask(&mut self, products: Vec<(u64, Claim)>, is_snapshot: bool, is_right_epoch: bool) {
+        if is_snapshot {
+            let products = products.into_iter().map(|(product, _)| product).collect();
+            return self.command(Operation::Subscribe, products, Some(States::All));
+        }
+        let versions = products.iter().map(|(product, claim)| {
+            let newest = self.rows.get(product).map_or(0, |row| row.version);
+            match claim {
+                Claim::None => 0,
+                Claim::Newest => newest,
+                Claim::Older => newest / 2,
+                Claim::Unreached => UNREACHED,
+            }
+        });
+        let epoch = is_right_epoch.then(|| super::reader::told_epoch(&self.taken)).flatten();
+        let states = States::Since { versions: versions.collect(), epoch };
+        self.command(Operation::Subscribe, products.into_iter().map(|(product, _)| product).collect(), Some(states));
+    }
+
+    pub(super) fn command(&mut self, operation: Operation, numbers: Vec<u64>, states: Option<States>) {
+        if !self.hear() {
+            return;
+        }
+        let number = self.answers.len();
+        let products: Vec<ProductId> = numbers.iter().copied().filter_map(ProductId::new).collect();
+        // What comes behind a close is ignored.
+        if !self.session.is_closing() && self.session.ended().is_none() {
+            let is_accepted = self.expect_answer(operation, &numbers, number);
+            if operation == Operation::Unsubscribe {
+                self.log.push((self.taken.len(), Done::Ended(numbers)));
+            } else if let Some(states) = states.as_ref().filter(|_| is_accepted) {
+                self.has_asked = true;
+                self.owed.extend(&numbers);
+                let versions = match states {
+                    States::Since { versions, epoch: Some(_) } => versions.iter().copied().map(Some).collect(),
+                    _ => vec![None; numbers.len()],
+                };
+                let products: Vec<(u64, Option<u64>)> = numbers.into_iter().zip(versions).collect();
+                let missing = self.missing(&products);
+                self.log.push((self.taken.len(), Done::Asked { number, products, missing }));
+            }
+        }
+        let reply = Some(ReplyId::Unsigned(number as u64));
+        self.on(Event::Command(Ok(Command { reply, operation, products, states })));
+    }
+
+    /// The products of which the reader does not claim to know the newest version.
+    fn missing(&self, products: &[(u64, Option<u64>)]) -> Vec<u64> {
+        let claim =
+            |product| products.iter().filter(|(id, _)| *id == product).map(|(_, claim)| claim.unwrap_or(0)).max();
+        let newest = |product| self.rows.get(&product).map_or(0, |row| row.version);
+        let is_missing = |&product: &u64| claim(product) < Some(newest(product).max(1));
+        products.iter().map(|&(product, _)| product).filter(is_missing).collect()
+    }
+
+    /// Notes the answer to the reader's command, if commands are carried out one after the other; returns whether it is
+    /// accepted.
+    fn expect_answer(&mut self, operation: Operation, products: &[u64], number: usize) -> bool {
+        let wanted: BTreeSet<u64> = self.asked.iter().chain(products).copied().collect();
+        let is_refused = operation == Operation::Subscribe && wanted.len() > SUBSCRIPTIONS_MAX;
+        if operation == Operation::Subscribe && !is_refused {
+            self.asked = wanted;
+        } else if operation == Operation::Unsubscribe {
+            self.asked.retain(|id| !products.contains(id));
+        }
+        let subscribed = self.asked.len();
+        self.answers.push(if is_refused {
+            format!(r#"{{"reply":{number},"ok":false"#)
+        } else {
+            format!(r#"{{"reply":{number},"ok":true,"subscribed":{subscribed}}}"#)
+        });
+        !is_refused
+    }
+
+    /// The shards tell that the command at this place is carried out, if there is one.
+    pub(super) fn tell_applied(&mut self, place: usize) {
+        if place < self.with_shards.len() {
+            let (number, products) = self.with_shards.remove(place);
+            self.on(Event::Applied { number, products });
+        }
+    }
+
+    pub(super) fn pass(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            self.now += 1;
+            if self.look_at.remove(&self.now) {
+                self.on(Event::Looked(None));
+                self.flush();
+            }
+        }
+    }
+
+    /// Lets the shards and the socket do what they have not done yet.
+    pub(super) fn settle(&mut self) {
+        self.room = usize::MAX / 2;
+        self.on(Event::Writable);
+        for _ in 0..100 * COMMANDS_MAX {
+            self.flush();
+            self.tell_applied(0);
+            if !self.pulls.is_empty() {
+                self.answer(0, true);
+            }
+        }
+        self.flush();
+        assert!(self.pulls.is_empty(), "pulls come to an end");
+    }
+
+    pub(super) fn check_step(&mut self) {
+        let mut slices = [IoSlice::new(&[]); 150];
+        let used = self.session.fill(&mut slices);
+        let held: usize = slices[..used].iter().map(|slice| slice.len()).sum();
+        let answers_max = 2 * (ANSWERS_WAITING_MAX + COMMANDS_MAX + 4);
+        assert!(used < slices.len());
+        let begun_max = 6 * FRAME_BYTES_MAX;
+        assert!(held <= 1000 + begun_max + answers_max * ANSWER_BYTES_MAX, "{held} bytes are held");
+        let ended = self.session.ended();
+        assert!(self.ended.is_none() || ended == self.ended, "it ends once");
+        self.ended = ended;
+    }
+}
+
+/// The frame of a product's row; its first member is `v` in a change and `s` in the answer to a pull.
+fn row_frame(kind: &str, product: u64, version: u64, padding: usize) -> Frame {
+    let text = format!(r#"{{"{kind}":{version},"p":{product},"x":"{}"}}"#, "x".repeat(padding));
+    Frame::new(Opcode::Text, text.as_bytes())
+}

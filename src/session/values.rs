@@ -1,0 +1,345 @@
+//! The states of products that a reader is still to get, since it asked for them or is too slow for their changes:
+//! [`Values`], and what a session does about them.
+//!
+//! States are pulled from the shards as the socket drains, some at a time, so that a reader of very many costs the list
+//! of them and not a queue. They fill half of the send queue at most: changes have the other half.
+
+use super::command::{self as protocol, States};
+use super::queue::{SlowConsumerPolicy, Word};
+use super::stale::{Answered, Part, StaleSet, Told};
+use super::{Effects, Given, Phase, Session, SessionLimits};
+use crate::fanout::{Pull, Pulled, Value};
+use crate::model::epoch::Epoch;
+use crate::model::product::ProductId;
+use crate::wire::frame::{Frame, FrameRun};
+
+/// The most products that one message says to be absent.
+const ABSENT_MAX: usize = 512;
+/// The bytes of a state, as long as none has come.
+const STATE_BYTES: usize = 256;
+/// The most products that are added to those asked for, or taken from them, one by one.
+const ONE_BY_ONE_MAX: usize = 8;
+
+/// The standing of the shards towards the source of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The epoch of the versions that they tell, once it is known.
+    pub epoch: Option<Epoch>,
+    /// Whether no change was missed.
+    pub is_live: bool,
+}
+
+/// The states that a reader is still to get.
+#[derive(Debug)]
+pub(super) struct Values {
+    pub(super) stale: StaleSet,
+    /// The epoch that the reader was told; `None` if it never asked for states.
+    epoch: Option<Epoch>,
+    /// The products whose states it asked for, without repetitions, in the order of their ids.
+    asked: Vec<ProductId>,
+    /// The products that it is to be told to be absent, with versions.
+    absent: Vec<(ProductId, u64)>,
+    /// The part after which it is told that the source is back.
+    live_after: Option<Part>,
+    /// The bytes of a state, on the average of those that came last.
+    state_bytes: usize,
+}
+
+impl Values {
+    fn new() -> Box<Self> {
+        let (stale, absent) = (StaleSet::default(), Vec::new());
+        Box::new(Self { stale, epoch: None, asked: Vec::new(), absent, live_after: None, state_bytes: STATE_BYTES })
+    }
+
+    /// Returns whether nothing is to come but changes.
+    fn is_at_rest(&self) -> bool {
+        self.stale.is_empty() && self.absent.is_empty() && self.live_after.is_none()
+    }
+
+    fn follow(&mut self, products: &[ProductId]) {
+        if products.len() <= ONE_BY_ONE_MAX {
+            for product in products {
+                if let Err(place) = self.asked.binary_search(product) {
+                    self.asked.insert(place, *product);
+                }
+            }
+            return;
+        }
+        self.asked.reserve_exact(products.len());
+        self.asked.extend_from_slice(products);
+        // Joins what is in order already.
+        self.asked.sort();
+        self.asked.dedup();
+    }
+
+    fn unfollow(&mut self, products: &[ProductId]) {
+        if products.len() <= ONE_BY_ONE_MAX {
+            for product in products {
+                if let Ok(place) = self.asked.binary_search(product) {
+                    self.asked.remove(place);
+                }
+            }
+            return;
+        }
+        let mut ended = products.to_vec();
+        ended.sort_unstable();
+        self.asked.retain(|product| ended.binary_search(product).is_err());
+        self.asked.shrink_to_fit();
+    }
+}
+
+impl Session {
+    /// Returns whether the reader asks for states, so that its answers go in order with them.
+    pub(super) fn is_asked(&self) -> bool {
+        self.values.as_ref().is_some_and(|values| values.epoch.is_some())
+    }
+
+    /// Returns whether a pull is to be made of what [`Session::next_pulls`] returns.
+    #[must_use]
+    pub fn wants_pulls(&self, limits: &SessionLimits) -> bool {
+        self.values.as_ref().is_some_and(|values| values.stale.has_waiting()) && self.pulls_max(limits) > 0
+    }
+
+    /// Returns the states to ask the shards for, as many as there is room for. Ask after every event and whenever bytes
+    /// were written, until there are none.
+    pub fn next_pulls(&mut self, limits: &SessionLimits) -> Vec<Pull> {
+        let most = self.pulls_max(limits);
+        match &mut self.values {
+            Some(values) => std::iter::from_fn(|| values.stale.next_pull()).take(most).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Returns the number of states that may be pulled: none until half of those before have left.
+    fn pulls_max(&self, limits: &SessionLimits) -> usize {
+        let Some(values) = &self.values else { return 0 };
+        if self.phase != Phase::Open || self.is_blocked {
+            return 0;
+        }
+        let bytes_max = limits.queue.bytes_max / 2;
+        let most = (limits.queue.frames_max / 2).min(bytes_max / values.state_bytes).max(1);
+        let waiting = self.queue.len() + values.stale.pulled();
+        if waiting > most / 2 || self.queue.bytes() > bytes_max / 2 { 0 } else { most - waiting }
+    }
+
+    /// Notes changes that are not queued, since a state that will be pulled has them, or something newer. Returns `None`
+    /// if they are to be queued.
+    pub fn give_way(&mut self, product: ProductId, run: &FrameRun, limits: &SessionLimits) -> Option<Effects> {
+        let values = self.values.as_mut().filter(|_| self.phase == Phase::Open)?;
+        let is_conflating = limits.queue.policy == SlowConsumerPolicy::Conflate && !values.stale.is_empty();
+        if !is_conflating && !values.stale.contains(product) {
+            return None;
+        }
+        let skipped = values.stale.gave_way(product, run.frames() as u64, newest(run));
+        self.queue.skip(skipped);
+        Some(Effects { skipped, ..Effects::default() })
+    }
+
+    /// Returns whether changes of this product are to be queued.
+    pub(super) fn queues(&mut self, product: ProductId, limits: &SessionLimits) -> bool {
+        let Some(values) = &self.values else { return true };
+        if values.stale.is_empty() {
+            self.say_absent();
+            return true;
+        }
+        let is_conflating = limits.queue.policy == SlowConsumerPolicy::Conflate;
+        let is_queued = !is_conflating && !values.stale.contains(product);
+        if is_queued {
+            self.say_absent();
+        }
+        is_queued
+    }
+
+    /// Returns whether a change may go out at once.
+    pub(super) fn has_no_states_due(&self) -> bool {
+        self.values.as_ref().is_none_or(|values| values.is_at_rest())
+    }
+
+    /// Lets all changes that wait give way, and this one: their newest are pulled as the socket drains.
+    pub(super) fn conflate(&mut self, product: ProductId, version: u64, effects: &mut Effects) {
+        let is_live_taken = self.queue.take_live();
+        let values = self.values.get_or_insert_with(Values::new);
+        for (product, run) in self.queue.take_changes() {
+            effects.skipped += values.stale.gave_way(product, run.frames() as u64, newest(&run));
+        }
+        effects.skipped += values.stale.gave_way(product, 1, version);
+        self.queue.skip(effects.skipped);
+        if is_live_taken {
+            // What was missed is among what gave way.
+            self.is_told_lost = true;
+            values.live_after = Some(values.stale.end_part());
+        }
+    }
+
+    /// Begins to ask for states of the products of a command that is given to the shards.
+    pub(super) fn ask(&mut self, products: &[ProductId], states: States, epoch: Epoch) -> Part {
+        let values = self.values.get_or_insert_with(Values::new);
+        let told = values.epoch.unwrap_or(epoch);
+        if values.epoch.is_none() {
+            values.epoch = Some(told);
+            self.say(Word::Other, protocol::epoch(told));
+        }
+        let values = self.values.as_mut().expect("it is there");
+        values.follow(products);
+        let versions = match states {
+            States::Since { versions, epoch } if epoch == Some(told) => versions,
+            // Versions of another epoch mean nothing.
+            States::Since { .. } | States::All => Vec::new(),
+        };
+        values.stale.list(products.to_vec(), versions)
+    }
+
+    /// Forgets states of products that are not subscribed to any more.
+    pub(super) fn unfollow(&mut self, products: &[ProductId], given: &Given<'_>, effects: &mut Effects) {
+        let Some(values) = &mut self.values else { return };
+        values.unfollow(products);
+        if !values.stale.is_empty() {
+            let lost = products.iter().filter(|product| values.stale.remove(**product)).count() as u64;
+            effects.skipped += lost;
+            self.queue.skip(lost);
+            self.settle_values(given, effects);
+        }
+    }
+
+    pub(super) fn pulled(&mut self, answer: Pulled, given: &Given<'_>, effects: &mut Effects) {
+        let Some(values) = self.values.as_mut().filter(|_| self.phase == Phase::Open) else { return };
+        let Pulled { product, number, value } = answer;
+        match value {
+            Value::Same => {
+                values.stale.answered(product, number, Told::Same);
+            }
+            Value::Present { version, frame } => self.present((product, number), version, frame, given),
+            Value::Absent { version } => {
+                if values.stale.answered(product, number, Told::State(version)) == Answered::Fresh {
+                    values.absent.push((product, version));
+                    if values.absent.len() >= ABSENT_MAX {
+                        self.say_absent();
+                    }
+                }
+            }
+            Value::Unreached if values.stale.is_pulled(product, number) => self.begin_own_epoch(),
+            Value::Unreached => {}
+            Value::Ended => {
+                if values.stale.answered(product, number, Told::Ended) == Answered::Lost {
+                    effects.skipped += 1;
+                    self.queue.skip(1);
+                }
+            }
+        }
+        self.settle_values(given, effects);
+    }
+
+    fn present(&mut self, (product, number): (ProductId, u32), version: u64, frame: Frame, given: &Given<'_>) {
+        self.say_absent();
+        let Some(values) = &mut self.values else { return };
+        values.state_bytes = (3 * values.state_bytes + frame.len()) / 4 + 1;
+        if !self.queue.has_room_for_state(frame.len(), &given.limits.queue) {
+            values.stale.put_back(product, number);
+        } else if values.stale.answered(product, number, Told::State(version)) == Answered::Fresh {
+            self.queue.push_state(version, frame);
+        }
+    }
+
+    /// Begins anew with a reader that claims a version which was never there: it is told an epoch that nobody else has,
+    /// and all that it asked for.
+    fn begin_own_epoch(&mut self) {
+        let epoch = Epoch::random();
+        self.say(Word::Other, protocol::epoch(epoch));
+        if let Some(values) = &mut self.values {
+            values.epoch = Some(epoch);
+            let products = values.asked.clone();
+            values.stale.doubt(products);
+        }
+    }
+
+    /// Learns the epoch of all versions from here on: changes of another one that wait mean nothing, and everything that
+    /// is subscribed to will be pushed.
+    pub(super) fn epoch_began(&mut self, epoch: Epoch, given: &Given<'_>, effects: &mut Effects) {
+        let told = self.values.as_ref().and_then(|values| values.epoch);
+        if self.phase != Phase::Open || told == Some(epoch) {
+            return;
+        }
+        let mut lost: u64 = self.queue.take_changes().iter().map(|(_, run)| run.frames() as u64).sum();
+        if let Some(values) = &mut self.values {
+            lost += values.stale.begin_anew();
+            values.epoch = told.map(|_| epoch);
+        }
+        if told.is_some() {
+            self.say(Word::Other, protocol::epoch(epoch));
+        }
+        effects.skipped += lost;
+        self.queue.skip(lost);
+        self.settle_values(given, effects);
+    }
+
+    /// Learns that changes may be missing from here on, or that all that was missed has been given to it.
+    pub(super) fn live(&mut self, is_live: bool, given: &Given<'_>, effects: &mut Effects) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        if !is_live {
+            if let Some(values) = &mut self.values {
+                values.live_after = None;
+            }
+            // Nobody is told of a return that did not last.
+            self.is_told_lost |= self.queue.take_live();
+            if self.subscriptions > 0 || self.commands.is_some() {
+                self.tell_lost();
+            }
+            self.settle_values(given, effects);
+        } else if self.is_told_lost {
+            match self.values.as_mut().filter(|values| !values.stale.is_empty()) {
+                Some(values) => values.live_after = Some(values.stale.end_part()),
+                None => self.tell_live(),
+            }
+        }
+    }
+
+    /// Tells the reader, once, that what it shows may be old.
+    pub(super) fn tell_lost(&mut self) {
+        if !self.is_told_lost {
+            self.is_told_lost = true;
+            self.say(Word::Other, protocol::live(false));
+        }
+    }
+
+    fn tell_live(&mut self) {
+        self.is_told_lost = false;
+        self.say(Word::Live, protocol::live(true));
+    }
+
+    /// Does what waited for states that are there.
+    fn settle_values(&mut self, given: &Given<'_>, effects: &mut Effects) {
+        self.answer_done(given, effects);
+        let Some(values) = &mut self.values else { return };
+        if let Some(part) = values.live_after
+            && values.stale.is_answered(part)
+        {
+            values.live_after = None;
+            self.tell_live();
+        }
+        if self.values.as_ref().is_some_and(|values| values.is_at_rest() && values.epoch.is_none()) {
+            self.values = None;
+        }
+    }
+
+    /// Queues a word in order with the changes.
+    pub(super) fn say(&mut self, word: Word, frame: Frame) {
+        self.say_absent();
+        self.queue.push_word(word, frame);
+    }
+
+    /// Queues the word that products are absent, if any are.
+    pub(super) fn say_absent(&mut self) {
+        if let Some(values) = &mut self.values
+            && !values.absent.is_empty()
+        {
+            self.queue.push_word(Word::Other, protocol::absent(&std::mem::take(&mut values.absent)));
+        }
+    }
+}
+
+/// Returns the version of the last frame of a run.
+fn newest(run: &FrameRun) -> u64 {
+    *run.versions().last().expect("a run has a frame")
+}
