@@ -17,6 +17,7 @@
 
 pub mod allocator;
 pub mod auth;
+mod backoff;
 pub mod config;
 pub mod connection;
 pub mod fanout;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::{SourceHeard, Wish};
+use crate::backoff::Backoff;
 use crate::fanout::CoreId;
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
@@ -13,8 +14,7 @@ use crate::store::{Found, READ_IDS_MAX, Read};
 
 /// The time for a barrier to be heard once its read is back, while nothing else is heard.
 pub(super) const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
 
 /// Those who wait for a product: their cores, and the numbers of their loadings.
 type Askers = SmallVec<[(CoreId, u32); 1]>;
@@ -148,9 +148,9 @@ impl Plan {
     /// Gives the read up, and waits before the next.
     pub(super) fn failed(&mut self, now: Instant) {
         self.give_up();
-        let doublings = self.failures.min(8);
         self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(now + (BACKOFF_FIRST * 2_u32.pow(doublings)).min(BACKOFF_MAX));
+        // There is one loader in a process, and its reads begin with a wish: they need no jitter.
+        self.not_before = Some(now + BACKOFF.after(self.failures, 0));
         self.failing_since.get_or_insert(now);
     }
 

@@ -133,7 +133,7 @@ fn a_failure_is_followed_by_a_wait_that_grows() {
         now = until;
     }
     assert_eq!(waits[..3], [100, 200, 400]);
-    assert_eq!(waits[11], BACKOFF_MAX.as_millis());
+    assert_eq!(waits[11], BACKOFF.max.as_millis());
     assert!(plan.failing_for(now, Duration::from_secs(10)));
     assert!(!plan.failing_for(now, Duration::from_secs(10)), "told once in that time");
     let order = plan.start(now).unwrap();
@@ -194,7 +194,7 @@ proptest! {
         let ending = [Step::Began(1), Step::Start, Step::Read { left: 0 }, Step::Barrier];
         let ending = std::iter::repeat_n(ending, 20).flatten();
         for step in steps.into_iter().chain(ending) {
-            now += BACKOFF_MAX;
+            now += BACKOFF.max;
             match step {
                 Step::Wish(core, mut products) => {
                     products.dedup();

@@ -20,6 +20,7 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
 use self::session::{Known, Session};
+use crate::backoff::Backoff;
 use crate::model::event::SourceEvent;
 use crate::source::{Health, Obstacle};
 use crate::store::postgres::config::PostgresConfig;
@@ -28,8 +29,7 @@ use crate::store::postgres::{PostgresStore, chain};
 use crate::store::{Refusal, StoreError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(10) };
 /// The time that a statement of the listener's own connection may take.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -92,7 +92,7 @@ pub async fn listen(listener: Listener, feed: Feed) {
         let ended = Box::pin(Session::run(&listener, &feed, &mut known)).await;
         let Err(lost) = ended else { return };
         failures = if known.hears { 1 } else { failures + 1 };
-        let delay = backoff(failures, random.hash_one(Instant::now()));
+        let delay = BACKOFF.after(failures, random.hash_one(Instant::now()));
         listener.health.set(Some(lost.obstacle()));
         let (database, retry_ms) = (&listener.config, delay.as_millis());
         tracing::warn!(%database, reason = lost.told(database), retry_ms, "not listening to changes");
@@ -148,30 +148,5 @@ impl Lost {
     fn told(&self, config: &PostgresConfig) -> String {
         let rights = || format!("{self}; as the tables' owner, for the server: {}", grants(&config.role()));
         if self.is_denied() { rights() } else { self.to_string() }
-    }
-}
-
-/// Returns the wait after so many failures in a row: twice as long each time, less a random part of up to a quarter.
-fn backoff(failures: u32, random: u64) -> Duration {
-    let doublings = failures.saturating_sub(1).min(8);
-    let most = (BACKOFF_FIRST * 2_u32.pow(doublings)).min(BACKOFF_MAX);
-    let percent = u32::try_from(random % 26).expect("a remainder of 26 is small");
-    most * (100 - percent) / 100
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_backoff_grows_to_its_bound_and_differs_between_servers() {
-        for (failures, most) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (u32::MAX, 10)] {
-            let most = Duration::from_secs(most);
-            assert_eq!(backoff(failures, 0), most);
-            for random in [1, 77, u64::MAX] {
-                let delay = backoff(failures, random);
-                assert!(delay < most && delay >= most * 3 / 4, "{delay:?} of {most:?}");
-            }
-        }
     }
 }
