@@ -10,7 +10,8 @@
 //!    [`transport`]: its socket, plain, under TLS or on HTTP/2. [`connection`] joins the three; [`auth`] gives the grant
 //!    of its token.
 //! 5. [`http`]: the listener, the REST resource, the page, the upgrade.
-//! 6. [`server`]: starts all of it and stops it ([`shutdown`], [`supervisor`]); [`config`], [`open_files`], [`allocator`],
+//! 6. [`watch`]: a reader in a terminal, the other side of the protocol.
+//! 7. [`server`]: starts all of it and stops it ([`shutdown`], [`supervisor`]); [`config`], [`open_files`], [`allocator`],
 //!    [`telemetry`] and [`metrics`] serve it.
 
 #![warn(clippy::print_stderr)] // eprintln! panics where standard error cannot be written; the log does not
@@ -36,4 +37,5 @@ pub mod store;
 pub mod supervisor;
 pub mod telemetry;
 pub mod transport;
+pub mod watch;
 pub mod wire;

@@ -14,6 +14,7 @@ use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::migrate;
 use rowcast::telemetry;
 use rowcast::transport::tls::write_self_signed;
+use rowcast::watch::watch;
 use tracing::info;
 
 /// Gives memory back after a flood, which the C library's allocator keeps (ARCHITECTURE.md, Decisions).
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
                 Task::Serve(config) => serve(config).await,
                 Task::Migrate(database) => apply_migrations(&database).await,
                 Task::Certify(config) => certify(&config),
+                Task::Watch(config) => watch(config, std::io::stdout().lock()).await,
             }
         })
     };

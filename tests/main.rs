@@ -20,4 +20,5 @@ mod supervision;
 mod support;
 mod tls;
 mod truth;
+mod watch;
 mod websocket;

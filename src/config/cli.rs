@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::serve::ServeArgs;
 use super::store::DatabaseArgs;
+use super::watch::WatchArgs;
 use super::{CertConfig, ConfigError, Task};
 
 /// The command line of `rowcast`.
@@ -27,6 +28,8 @@ const EXAMPLES: &str = "Examples:
                                                       only prepare the database, with a role that may
   rowcast cert && rowcast --tls-cert cert.pem --tls-key key.pem
                                                       https and wss with a certificate for development
+  rowcast watch '*'                                   follow all products of that server in this terminal
+  rowcast watch 1 2 3 --once --format json            print three products as they are, and end
 
 Every option can be given by its environment variable instead. Logs go to standard error; RUST_LOG=rowcast=debug shows
 more. SIGTERM and Ctrl-C stop the server: it closes its WebSockets over --drain-seconds, casts what is committed, and
@@ -41,6 +44,8 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Make a certificate for development: cert.pem and key.pem, signed by nobody but itself
     Cert(CertArgs),
+    /// Show products as they are and as they change, of a server that runs
+    Watch(WatchArgs),
 }
 
 /// The options of `migrate`.
@@ -99,6 +104,7 @@ impl Cli {
             Some(Command::Serve(args)) => args.log.log_format,
             Some(Command::Migrate(args)) => args.log.log_format,
             Some(Command::Cert(args)) => args.log.log_format,
+            Some(Command::Watch(args)) => args.log.log_format,
         }
     }
 
@@ -115,6 +121,7 @@ impl Cli {
                 args.database.postgres(database_url)?.map(Task::Migrate).ok_or(ConfigError::NoDatabase)
             }
             Some(Command::Cert(args)) => Ok(Task::Certify(args.into_config())),
+            Some(Command::Watch(args)) => args.into_config().map(Task::Watch).map_err(ConfigError::Watch),
         }
     }
 }

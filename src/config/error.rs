@@ -42,4 +42,7 @@ pub enum ConfigError {
     /// `migrate` without a database.
     #[error("migrate needs --database-url, or DATABASE_URL in the environment")]
     NoDatabase,
+    /// The options of `watch`.
+    #[error("{0:#}")]
+    Watch(anyhow::Error),
 }

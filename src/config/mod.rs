@@ -10,6 +10,7 @@ mod limits;
 mod serve;
 mod store;
 mod tls;
+mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use self::cli::{CertArgs, Cli, Command, LogFormat, MigrateArgs};
 pub use self::error::ConfigError;
 pub use self::serve::ServeArgs;
+pub use self::watch::WatchArgs;
 use crate::auth::Keys;
 use crate::http::HttpLimits;
 use crate::http::origin::AllowedOrigins;
@@ -26,6 +28,7 @@ use crate::session::SessionLimits;
 use crate::store::postgres::config::PostgresConfig;
 use crate::transport::admission::AdmissionLimits;
 use crate::transport::tls::TlsFiles;
+use crate::watch::WatchConfig;
 
 /// A task, checked.
 #[derive(Clone, Debug)]
@@ -37,6 +40,8 @@ pub enum Task {
     Migrate(Box<PostgresConfig>),
     /// Make a certificate for development.
     Certify(CertConfig),
+    /// Watch the products of a server.
+    Watch(WatchConfig),
 }
 
 /// The certificate to make.

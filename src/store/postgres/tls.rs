@@ -1,9 +1,8 @@
 //! TLS towards Postgres, by libpq's `sslmode` (<https://www.postgresql.org/docs/15/libpq-ssl.html>).
 
+use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::Socket;
 use tokio_postgres::config::SslMode;
@@ -11,7 +10,7 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::ConfigError;
-use crate::transport::tls::AnyNameVerifier;
+use crate::transport::tls::{AnyNameVerifier, roots_in, system_roots};
 
 /// The stream of a connection that may be encrypted.
 pub(crate) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
@@ -64,8 +63,8 @@ impl Roots {
 
     fn load(&self) -> Result<RootCertStore, ConfigError> {
         let loaded = match self {
-            Self::System => load_system(),
-            Self::File(path) => load_file(path),
+            Self::System => system_roots(),
+            Self::File(path) => roots_in(Path::new(path)),
         };
         loaded.map_err(|reason| ConfigError::RootCertificates {
             path: match self {
@@ -75,27 +74,6 @@ impl Roots {
             reason,
         })
     }
-}
-
-fn load_system() -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    // Some of a system's many certificates may well be unreadable; none that can be read is an error.
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err(found.errors.first().map_or("there are none".to_owned(), ToString::to_string));
-    }
-    Ok(roots)
-}
-
-fn load_file(path: &str) -> Result<RootCertStore, String> {
-    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| format!("not a PEM file: {error}"))?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(roots) }
 }
 
 /// Returns the connector that opens the TLS of a connection in this mode.

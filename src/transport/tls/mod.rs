@@ -6,6 +6,7 @@
 
 mod any_name;
 mod certificate;
+mod roots;
 mod self_signed;
 mod stream;
 
@@ -25,6 +26,7 @@ use tracing::{error, info};
 
 pub use self::any_name::AnyNameVerifier;
 pub use self::certificate::{TlsError, TlsFiles};
+pub(crate) use self::roots::{roots_in, system_roots};
 pub use self::self_signed::{SelfSignedError, write_self_signed};
 pub use self::stream::TlsStream;
 use crate::metrics::{Handshake, Metrics};

@@ -1,0 +1,134 @@
+//! `rowcast watch`: shows what is and what comes, goes on when its server was away, and says what it needs.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::process::{Running, ended, rowcast};
+use crate::support::patiently;
+use crate::support::postgres::free_port;
+use crate::support::server::{TestServer, product_json};
+use crate::support::tls::{Certificate, text};
+
+/// A watcher that writes lines of JSON.
+struct Watcher {
+    lines: Lines<BufReader<ChildStdout>>,
+    _child: Child,
+}
+
+impl Watcher {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        Self { lines: BufReader::new(child.stdout.take().unwrap()).lines(), _child: child }
+    }
+
+    async fn next(&mut self) -> Value {
+        let line = patiently(self.lines.next_line()).await.unwrap().expect("it goes on");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Reads until it says that it shows the present state; returns the products that it named until then.
+    async fn until_live(&mut self) -> Vec<u64> {
+        let mut named = Vec::new();
+        loop {
+            let line = self.next().await;
+            if line["live"] == true {
+                return named;
+            }
+            named.extend(line["product"]["productId"].as_u64());
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_shows_the_products_as_they_are_and_ends() {
+    let server = TestServer::embedded(&[]).await;
+    for id in [1, 2] {
+        server.request("PUT", &format!("/products/{id}"), Some(&product_json(id, 5))).await;
+    }
+    let url = format!("http://{}/", server.address);
+    let (code, out, error) = ended(&mut rowcast(&["watch", "2", "1", "7", "--once", "--url", &url])).await;
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut ids: Vec<_> = lines.iter().filter_map(|line| line["product"]["productId"].as_u64()).collect();
+    ids.sort_unstable();
+    assert_eq!((code, &ids[..], lines.last().unwrap()["live"].as_bool()), (0, &[1, 2][..], Some(true)), "{out}{error}");
+
+    let (code, out, error) =
+        ended(&mut rowcast(&["watch", "1", "2", "--once", "--format", "table", "--url", &url])).await;
+    assert!(
+        code == 0 && out.contains(": 2 products, live") && out.contains("productId   manufacturer"),
+        "{out}{error}"
+    );
+}
+
+#[tokio::test]
+async fn it_goes_on_with_what_it_missed_when_its_server_was_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let start = async || {
+        let data_dir = directory.path().to_str().unwrap();
+        let mut server = Running::of(&mut rowcast(&["--listen", &address, "--data-dir", data_dir])).await;
+        server.ignore_log();
+        server
+    };
+    let put = async |server: &Running, id: u64, units: i64| {
+        let mut http = crate::support::server::Http::connect(server.address).await;
+        http.request("PUT", &format!("/products/{id}"), Some(&product_json(id, units))).await;
+    };
+    let mut server = start().await;
+    put(&server, 1, 1).await;
+    put(&server, 2, 1).await;
+    let url = format!("ws://{address}");
+    let mut watcher = Watcher::start(&mut rowcast(&["watch", "1", "2", "3", "--url", &url]));
+    let mut named = watcher.until_live().await;
+    named.sort_unstable();
+    assert_eq!(named, [1, 2]);
+    put(&server, 3, 1).await;
+    let change = watcher.next().await;
+    assert_eq!((&change["action"], &change["product"]["productId"]), (&"INSERT".into(), &3.into()));
+
+    server.child.kill().await.unwrap();
+    assert_eq!(watcher.next().await["live"], false);
+    // What is written while it is away it gets, and nothing else: it told what it knew.
+    server = start().await;
+    put(&server, 2, 9).await;
+    assert_eq!(watcher.until_live().await, [2]);
+}
+
+#[tokio::test]
+async fn it_says_what_it_needs() {
+    let nowhere = format!("ws://127.0.0.1:{}", free_port());
+    let server = TestServer::https(&Certificate::new(), &[]).await;
+    let tls = format!("wss://localhost:{}", server.address.port());
+    let plain = format!("ws://{}/nothing", server.address);
+    for (arguments, code, part) in [
+        (&["watch"][..], 2, "<ID>"),
+        (&["watch", "x"], 64, "not a product id"),
+        (&["watch", "*", "1"], 64, "goes without other ids"),
+        (&["watch", "1", "--url", "shop"], 64, "--url"),
+        (&["watch", "1", "--url", "wss://localhost", "--ca", "/nowhere.pem"], 64, "/nowhere.pem"),
+        (&["watch", "1", "--url", &nowhere], 1, "is the server running"),
+        (&["watch", "1", "--url", &tls], 1, "--ca"),
+        (&["watch", "1", "--url", &plain], 1, "127.0.0.1"),
+    ] {
+        let (found, _, error) = ended(&mut rowcast(arguments)).await;
+        assert!(found == code && error.contains(part), "{arguments:?}: {found}, {error}");
+    }
+}
+
+#[tokio::test]
+async fn it_trusts_the_certificate_that_it_is_given() {
+    let certificate = Certificate::new();
+    let server = TestServer::https(&certificate, &[]).await;
+    server.request("PUT", "/products/1", Some(&product_json(1, 5))).await;
+    let url = format!("wss://localhost:{}", server.address.port());
+    let file: &Path = &certificate.files.certificate;
+    for trust in [&["--ca", text(file)][..], &["--insecure"]] {
+        let arguments = [&["watch", "1", "--once", "--url", &url], trust].concat();
+        let (code, out, error) = ended(&mut rowcast(&arguments)).await;
+        assert!(code == 0 && out.contains(r#""productId":1"#), "{out}{error}");
+    }
+}
