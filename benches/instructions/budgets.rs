@@ -15,11 +15,11 @@ pub(crate) const FRAME_OF_READY_JSON: u64 = 425;
 /// 1,000 subscriptions of one connection, among 100,000 products of others.
 pub(crate) const INDEX_SUBSCRIBE: u64 = 326_509;
 /// Ending them one by one.
-pub(crate) const INDEX_UNSUBSCRIBE: u64 = 249_872;
+pub(crate) const INDEX_UNSUBSCRIBE: u64 = 287_750;
 /// Ending them at once.
-pub(crate) const INDEX_CLOSE: u64 = 153_943;
+pub(crate) const INDEX_CLOSE: u64 = 225_475;
 /// One change from the hub to the sockets of 1,000 subscribers: a thousandth is one delivery.
-pub(crate) const BROADCAST_ALONE: u64 = 628_899;
+pub(crate) const BROADCAST_ALONE: u64 = 611_734;
 /// 64 changes that wait together, to 1,000 subscribers: 64,000 deliveries.
 pub(crate) const BROADCAST_BURST: u64 = 736_145;
 /// 64 frames into a send queue and out of it.
