@@ -1,5 +1,5 @@
 //! The states of products that a reader is still to get, since it asked for them or is too slow for their changes:
-//! [`Values`], and what a session does about them.
+//! `Values`, and what a session does about them.
 //!
 //! States are pulled from the shards as the socket drains, some at a time, so that a reader of very many costs the list
 //! of them and not a queue. They fill half of the send queue at most: changes have the other half.

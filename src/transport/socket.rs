@@ -158,7 +158,7 @@ impl Socket {
 
 /// Bounds the time for which a peer may take nothing of the written bytes (`TCP_USER_TIMEOUT`, tcp(7)): its connection
 /// ends then. Bounds the unsent bytes as well, so that the pace at which the socket takes bytes is the peer's
-/// ([`PACE_BYTES`]).
+/// (`PACE_BYTES`).
 /// A socket that carries changes has no such bound of time, since its queue and its heartbeat have theirs.
 pub fn limit_writes(stream: &TcpStream, longest: Duration) {
     // A socket that refuses an option only waits longer, or is given up sooner.

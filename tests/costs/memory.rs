@@ -41,7 +41,7 @@ async fn nor_do_readers_who_never_read() {
     const PRODUCTS: u64 = 1000;
     const ROUNDS: u64 = 4;
     let directory = tempfile::tempdir().unwrap();
-    let mut server = Running::start(directory.path(), &["--cores", "2"]).await;
+    let mut server = Running::start(directory.path(), &["--cores", "2", "--slow-consumer", "drop"]).await;
     server.ignore_log();
     // The store's own tables, and what a first reader maps.
     write_all(&server, PRODUCTS, 1).await;
