@@ -117,11 +117,11 @@ impl World {
             (Store::Postgres { database, .. }, 2 | 3) => {
                 let client = database.connect().await;
                 for _ in 0..=random.below(3) {
-                    // Every session of the servers, the listeners among them.
+                    // The listeners of both servers.
                     let _ = client
                         .execute(
                             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                             WHERE datname = current_database() AND query ILIKE '%listen%' AND pid <> pg_backend_pid()",
+                             WHERE datname = current_database() AND application_name = 'rowcast listener'",
                             &[],
                         )
                         .await;
