@@ -19,15 +19,15 @@ pub(crate) const INDEX_UNSUBSCRIBE: u64 = 287_750;
 /// Ending them at once.
 pub(crate) const INDEX_CLOSE: u64 = 225_475;
 /// One change from the hub to the sockets of 1,000 subscribers: a thousandth is one delivery.
-pub(crate) const BROADCAST_ALONE: u64 = 611_734;
+pub(crate) const BROADCAST_ALONE: u64 = 584_707;
 /// 64 changes that wait together, to 1,000 subscribers: 64,000 deliveries.
-pub(crate) const BROADCAST_BURST: u64 = 736_145;
+pub(crate) const BROADCAST_BURST: u64 = 711_372;
 /// 64 frames into a send queue and out of it.
-pub(crate) const SEND_QUEUE_PUSH_AND_TAKE: u64 = 15_018;
+pub(crate) const SEND_QUEUE_PUSH_AND_TAKE: u64 = 14_202;
 /// A full queue of 512 products that gives way, and 1,000 further changes of them.
-pub(crate) const SEND_QUEUE_CONFLATE: u64 = 450_106;
+pub(crate) const SEND_QUEUE_CONFLATE: u64 = 727_014;
 /// 1,000 frames that the oldest make room for.
-pub(crate) const SEND_QUEUE_DROP: u64 = 398_539;
+pub(crate) const SEND_QUEUE_DROP: u64 = 492_539;
 /// The command to subscribe to 10 products, from masked bytes to text.
 pub(crate) const DECODE_SUBSCRIBE: u64 = 436;
 /// And from text to a command.
