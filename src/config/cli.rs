@@ -28,7 +28,7 @@ const EXAMPLES: &str = "Examples:
                                                       only prepare the database, with a role that may
   rowcast cert && rowcast --tls-cert cert.pem --tls-key key.pem
                                                       https and wss with a certificate for development
-  rowcast watch '*'                                   follow all products of that server in this terminal
+  rowcast watch 1 2 3                                 follow three products of that server in this terminal
   rowcast watch 1 2 3 --once --format json            print three products as they are, and end
 
 Every option can be given by its environment variable instead. Logs go to standard error; RUST_LOG=rowcast=debug shows

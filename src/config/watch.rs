@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::Args;
 
 use super::cli::LogArgs;
@@ -20,7 +20,7 @@ const ID_MAX: u64 = crate::model::product::ProductId::MAX.get();
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Watching")]
 pub struct WatchArgs {
-    /// Ids of the products to watch, or '*' for all of them
+    /// Ids of the products to watch
     #[arg(env = "ROWCAST_PRODUCTS", value_name = "ID", required = true, num_args = 1.., value_delimiter = ',')]
     products: Vec<String>,
 
@@ -79,13 +79,9 @@ impl WatchArgs {
 }
 
 fn watched(products: &[String]) -> anyhow::Result<Watched> {
-    if products.iter().any(|product| product == "*") {
-        ensure!(products.len() == 1, "'*' is every product; it goes without other ids");
-        return Ok(Watched::All);
-    }
     let ids = products.iter().map(|product| {
         let id = product.parse().ok().filter(|id| *id <= ID_MAX);
-        id.with_context(|| format!("{product}: not a product id, an integer from 0 to {ID_MAX}, nor '*'"))
+        id.with_context(|| format!("{product}: not a product id, an integer from 0 to {ID_MAX}"))
     });
     Ok(Watched::Ids(ids.collect::<anyhow::Result<BTreeSet<u64>>>()?))
 }
@@ -95,11 +91,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn products_are_ids_or_all() {
+    fn products_are_ids() {
         let watched = |products: &[&str]| watched(&products.iter().map(|&id| id.to_owned()).collect::<Vec<_>>());
-        assert_eq!(watched(&["*"]).unwrap(), Watched::All);
         assert_eq!(watched(&["3", "1", "3"]).unwrap(), Watched::Ids(BTreeSet::from([1, 3])));
-        for bad in [&["x"][..], &["-1"], &["1.5"], &["9007199254740992"], &["*", "1"], &[""]] {
+        for bad in [&["x"][..], &["-1"], &["1.5"], &["9007199254740992"], &["*"], &[""]] {
             assert!(watched(bad).is_err(), "{bad:?}");
         }
     }
