@@ -9,7 +9,6 @@ use clap::Args;
 
 use super::cli::LogArgs;
 use crate::watch::WatchConfig;
-use crate::watch::replica::Watched;
 use crate::watch::show::Format;
 use crate::watch::socket::{Server, Trust};
 
@@ -78,12 +77,12 @@ impl WatchArgs {
     }
 }
 
-fn watched(products: &[String]) -> anyhow::Result<Watched> {
+fn watched(products: &[String]) -> anyhow::Result<BTreeSet<u64>> {
     let ids = products.iter().map(|product| {
         let id = product.parse().ok().filter(|id| *id <= ID_MAX);
         id.with_context(|| format!("{product}: not a product id, an integer from 0 to {ID_MAX}"))
     });
-    Ok(Watched::Ids(ids.collect::<anyhow::Result<BTreeSet<u64>>>()?))
+    ids.collect()
 }
 
 #[cfg(test)]
@@ -93,7 +92,7 @@ mod tests {
     #[test]
     fn products_are_ids() {
         let watched = |products: &[&str]| watched(&products.iter().map(|&id| id.to_owned()).collect::<Vec<_>>());
-        assert_eq!(watched(&["3", "1", "3"]).unwrap(), Watched::Ids(BTreeSet::from([1, 3])));
+        assert_eq!(watched(&["3", "1", "3"]).unwrap(), BTreeSet::from([1, 3]));
         for bad in [&["x"][..], &["-1"], &["1.5"], &["9007199254740992"], &["*"], &[""]] {
             assert!(watched(bad).is_err(), "{bad:?}");
         }

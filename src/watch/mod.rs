@@ -6,6 +6,7 @@ pub mod replica;
 pub mod show;
 pub mod socket;
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
 use self::message::Message;
-use self::replica::{Effect, Replica, Watched};
+use self::replica::{Effect, Replica};
 use self::show::{Format, Show};
 use self::socket::{Lost, Server, Socket};
 use crate::backoff::Backoff;
@@ -35,8 +36,8 @@ const TOKEN_EXPIRED: u16 = 4401;
 pub struct WatchConfig {
     /// The server.
     pub server: Server,
-    /// The products.
-    pub watched: Watched,
+    /// The ids of the products.
+    pub watched: BTreeSet<u64>,
     /// The form of the output.
     pub format: Format,
     /// True if it ends once the present state is shown.

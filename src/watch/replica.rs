@@ -13,26 +13,15 @@ use super::message::{Change, Message};
 /// The most ids that a command lists: far below the 256 KiB that a message may have, with a version for each.
 const IDS_PER_COMMAND: usize = 4096;
 
-/// The products to watch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Watched {
-    /// Every product, those to come too.
-    All,
-    /// The products with these ids.
-    Ids(BTreeSet<u64>),
-}
-
 /// The newest known state of every product that is watched.
 #[derive(Debug)]
 pub struct Replica {
-    watched: Watched,
+    watched: BTreeSet<u64>,
     epoch: Option<String>,
     products: BTreeMap<u64, Known>,
     /// The replies that are still due until all that was asked for has come.
     replies_due: usize,
     is_live: bool,
-    /// Set while all products are listed anew: the ids that were named so far.
-    named: Option<BTreeSet<u64>>,
 }
 
 /// The state of one product.
@@ -62,26 +51,19 @@ pub enum Effect {
 }
 
 impl Replica {
-    /// Returns a replica that knows nothing.
+    /// Returns a replica of the products with these ids that knows nothing.
     #[must_use]
-    pub fn new(watched: Watched) -> Self {
-        Self { watched, epoch: None, products: BTreeMap::new(), replies_due: 0, is_live: false, named: None }
+    pub const fn new(watched: BTreeSet<u64>) -> Self {
+        Self { watched, epoch: None, products: BTreeMap::new(), replies_due: 0, is_live: false }
     }
 
     /// Begins a connection: returns the commands to send, which name all that is known. Until they are answered, what
     /// is shown may be old.
     pub fn begin(&mut self) -> Vec<String> {
         self.is_live = false;
-        let commands = match &self.watched {
-            Watched::All => {
-                self.named = Some(BTreeSet::new());
-                vec![r#"{"command":"subscribe","productIDs":"*","snapshot":true,"id":0}"#.to_owned()]
-            }
-            Watched::Ids(ids) => {
-                let ids: Vec<u64> = ids.iter().copied().collect();
-                ids.chunks(IDS_PER_COMMAND).enumerate().map(|(number, ids)| self.subscribe(number, ids)).collect()
-            }
-        };
+        let ids: Vec<u64> = self.watched.iter().copied().collect();
+        let commands: Vec<String> =
+            ids.chunks(IDS_PER_COMMAND).enumerate().map(|(number, ids)| self.subscribe(number, ids)).collect();
         self.replies_due = commands.len();
         commands
     }
@@ -126,9 +108,6 @@ impl Replica {
     }
 
     fn change(&mut self, change: &Change) -> Effect {
-        if let Some(named) = &mut self.named {
-            named.insert(change.product_id);
-        }
         let known = self.products.entry(change.product_id).or_default();
         if change.version <= known.version {
             return Effect::Old;
@@ -154,9 +133,6 @@ impl Replica {
         if self.replies_due > 0 {
             return Effect::Nothing;
         }
-        if let Some(named) = self.named.take() {
-            self.products.retain(|product, _| named.contains(product));
-        }
         self.is_live = true;
         Effect::Live(true)
     }
@@ -168,9 +144,8 @@ impl Replica {
     }
 
     /// Learns that the connection is gone.
-    pub fn lost(&mut self) {
+    pub const fn lost(&mut self) {
         self.is_live = false;
-        self.named = None;
     }
 
     /// Returns the products that exist, by id: their versions and their JSON.
@@ -193,7 +168,7 @@ mod tests {
     use super::*;
 
     fn replica(ids: &[u64]) -> Replica {
-        Replica::new(Watched::Ids(ids.iter().copied().collect()))
+        Replica::new(ids.iter().copied().collect())
     }
 
     fn take(replica: &mut Replica, message: &str) -> Effect {
@@ -247,20 +222,6 @@ mod tests {
         take(&mut replica, r#"{"epoch":"other"}"#);
         assert_eq!(take(&mut replica, &row("SNAPSHOT", 1, 2)), Effect::Changed);
         assert_eq!(known(&replica), [(1, 2)]);
-    }
-
-    #[test]
-    fn of_all_products_those_are_gone_that_a_new_snapshot_does_not_name() {
-        let mut replica = Replica::new(Watched::All);
-        for products in [&[1, 2, 3][..], &[1, 3]] {
-            replica.begin();
-            for &product in products {
-                take(&mut replica, &row("SNAPSHOT", product, product));
-            }
-            take(&mut replica, r#"{"reply":0,"ok":true,"subscribed":1}"#);
-            assert_eq!(known(&replica).len(), products.len());
-            replica.lost();
-        }
     }
 
     #[test]

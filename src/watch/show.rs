@@ -171,11 +171,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::super::message::Message;
-    use super::super::replica::Watched;
     use super::*;
 
     fn replica(rows: &[&str]) -> Replica {
-        let mut replica = Replica::new(Watched::Ids(BTreeSet::from([1, 2, 3])));
+        let mut replica = Replica::new(BTreeSet::from([1, 2, 3]));
         replica.begin();
         for (version, row) in (1..).zip(rows) {
             let message = format!(r#"{{"action":"SNAPSHOT","version":{version},"product":{row}}}"#);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rowcast::watch::message::Message;
-use rowcast::watch::replica::{Effect, Replica, Watched};
+use rowcast::watch::replica::{Effect, Replica};
 use rowcast::watch::socket::{self, Server, Socket};
 use tokio::sync::watch;
 
@@ -53,7 +53,7 @@ impl Reader {
         random: Random,
     ) -> Self {
         let seen = Arc::new(Mutex::new(Seen {
-            replica: Replica::new(Watched::Ids(products.clone())),
+            replica: Replica::new(products.clone()),
             versions: BTreeMap::new(),
             epoch: None,
             faults: Vec::new(),
@@ -110,7 +110,7 @@ impl Life {
             let mut seen = self.seen.lock().unwrap();
             if self.habit == Habit::Forgetful {
                 *seen = Seen {
-                    replica: Replica::new(Watched::Ids(self.products.clone())),
+                    replica: Replica::new(self.products.clone()),
                     versions: BTreeMap::new(),
                     epoch: None,
                     faults: std::mem::take(&mut seen.faults),
