@@ -3,18 +3,15 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use anyhow::Context as _;
-use rowcast::transport::tls::AnyNameVerifier;
+use anyhow::{Context as _, anyhow};
+use rowcast::transport::tls::{Trust, client_config};
 use rustls::client::Resumption;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -35,15 +32,6 @@ pub(crate) struct Target {
     pub(crate) token: Token,
 }
 
-/// The certificates that are trusted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Trust<'a> {
-    /// Any.
-    All,
-    /// Those in this file, and what they have signed.
-    File(&'a Path),
-}
-
 impl Target {
     pub(crate) fn plain(address: SocketAddr, token: Token) -> Self {
         Self { address, tls: None, token }
@@ -52,17 +40,10 @@ impl Target {
     /// Returns a server that has a certificate for `host`.
     pub(crate) fn tls(address: SocketAddr, host: &str, trust: Trust<'_>, token: Token) -> anyhow::Result<Self> {
         let name = ServerName::try_from(host.to_owned()).with_context(|| format!("{host} is no name"))?;
-        let provider = Arc::new(ring::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-        let mut config = match trust {
-            Trust::All => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyNameVerifier::new(None, provider)))
-            }
-            Trust::File(file) => builder.with_root_certificates(roots(file)?),
-        }
-        .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let config = client_config(trust).map_err(|reason| match trust {
+            Trust::File(file) => anyhow!("--ca {}: {reason}", file.display()),
+            Trust::System | Trust::All => anyhow!(reason),
+        })?;
         Ok(Self { address, tls: Some((Arc::new(config), name)), token })
     }
 
@@ -107,14 +88,6 @@ impl Target {
             }
         }
     }
-}
-
-fn roots(file: &Path) -> anyhow::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).with_context(|| format!("--ca {}", file.display()))? {
-        roots.add(certificate?)?;
-    }
-    Ok(roots)
 }
 
 /// A stream while a connection is being set up.

@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::cli::LogArgs;
+use crate::transport::tls::Trust;
 use crate::watch::WatchConfig;
 use crate::watch::show::Format;
-use crate::watch::socket::{Server, Trust};
+use crate::watch::socket::Server;
 
 /// The greatest product id.
 const ID_MAX: u64 = crate::model::product::ProductId::MAX.get();

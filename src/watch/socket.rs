@@ -1,7 +1,6 @@
 //! The way to a server and the WebSocket there: [`Server`], [`open`].
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +14,13 @@ use hyper::upgrade::Upgraded;
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::transport::tls::{AnyNameVerifier, roots_in, system_roots};
+use crate::transport::tls::{Trust, client_config};
 
 /// The time that a connection, TLS and the handshake may take together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -37,17 +35,6 @@ pub struct Server {
     path: String,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     token: Option<HeaderValue>,
-}
-
-/// The certificates that are trusted.
-#[derive(Clone, Copy, Debug)]
-pub enum Trust<'a> {
-    /// Those that the system trusts.
-    System,
-    /// Those in this file, and what they have signed.
-    File(&'a Path),
-    /// Any.
-    All,
 }
 
 /// The reason for which a WebSocket did not open, or ended.
@@ -95,7 +82,7 @@ impl Server {
             let name = host.trim_matches(['[', ']']).to_owned();
             let name =
                 ServerName::try_from(name).with_context(|| format!("--url {url}: no certificate names {host}"))?;
-            Some((Arc::new(client_config(trust)?), name))
+            Some((Arc::new(client_config(trust).map_err(|reason| named(trust, &reason))?), name))
         } else {
             None
         };
@@ -123,24 +110,14 @@ impl Server {
     }
 }
 
-fn client_config(trust: Trust<'_>) -> anyhow::Result<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("ring has the cipher suites of the default versions");
-    let mut config = match trust {
-        Trust::All => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyNameVerifier::new(None, provider)))
-        }
-        Trust::File(file) => builder
-            .with_root_certificates(roots_in(file).map_err(|reason| anyhow!("--ca {}: {reason}", file.display()))?),
-        Trust::System => builder.with_root_certificates(system_roots().map_err(|reason| {
+/// Returns the sentence of a client that found no certificates to trust.
+fn named(trust: Trust<'_>, reason: &str) -> anyhow::Error {
+    match trust {
+        Trust::File(file) => anyhow!("--ca {}: {reason}", file.display()),
+        Trust::System | Trust::All => {
             anyhow!("the certificates that this system trusts: {reason}; give the server's with --ca cert.pem")
-        })?),
+        }
     }
-    .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 /// An open WebSocket.

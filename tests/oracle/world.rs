@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rowcast::watch::socket::{Server, Trust};
+use rowcast::transport::tls::Trust;
+use rowcast::watch::socket::Server;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;

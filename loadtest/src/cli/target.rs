@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use rowcast::transport::tls::Trust;
 use serde::Serialize;
 
 use crate::peer::Peer;
-use crate::target::{Target, Trust};
+use crate::target::Target;
 use crate::token::{Secret, Token};
 
 /// The server under test.

@@ -6,6 +6,7 @@
 
 mod any_name;
 mod certificate;
+mod client;
 mod roots;
 mod self_signed;
 mod stream;
@@ -26,6 +27,7 @@ use tracing::{error, info};
 
 pub use self::any_name::AnyNameVerifier;
 pub use self::certificate::{TlsError, TlsFiles};
+pub use self::client::{Trust, client_config};
 pub(crate) use self::roots::{roots_in, system_roots};
 pub use self::self_signed::{SelfSignedError, write_self_signed};
 pub use self::stream::TlsStream;
