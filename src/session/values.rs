@@ -43,12 +43,22 @@ pub(super) struct Values {
     live_after: Option<Part>,
     /// The bytes of a state, on the average of those that came last.
     state_bytes: usize,
+    /// The pulls whose answers have not come, those of subscriptions that ended among them: their numbers are not to be
+    /// given again.
+    awaited: usize,
 }
 
 impl Values {
     fn new() -> Box<Self> {
-        let (stale, absent) = (StaleSet::default(), Vec::new());
-        Box::new(Self { stale, epoch: None, asked: Vec::new(), absent, live_after: None, state_bytes: STATE_BYTES })
+        Box::new(Self {
+            stale: StaleSet::default(),
+            epoch: None,
+            asked: Vec::new(),
+            absent: Vec::new(),
+            live_after: None,
+            state_bytes: STATE_BYTES,
+            awaited: 0,
+        })
     }
 
     /// Returns whether nothing is to come but changes.
@@ -105,7 +115,11 @@ impl Session {
     pub fn next_pulls(&mut self, limits: &SessionLimits) -> Vec<Pull> {
         let most = self.pulls_max(limits);
         match &mut self.values {
-            Some(values) => std::iter::from_fn(|| values.stale.next_pull()).take(most).collect(),
+            Some(values) => {
+                let pulls: Vec<Pull> = std::iter::from_fn(|| values.stale.next_pull()).take(most).collect();
+                values.awaited += pulls.len();
+                pulls
+            }
             None => Vec::new(),
         }
     }
@@ -203,6 +217,7 @@ impl Session {
 
     pub(super) fn pulled(&mut self, answer: Pulled, given: &Given<'_>, effects: &mut Effects) {
         let Some(values) = self.values.as_mut().filter(|_| self.phase == Phase::Open) else { return };
+        values.awaited = values.awaited.saturating_sub(1);
         let Pulled { product, number, value } = answer;
         match value {
             Value::Same => {
@@ -318,7 +333,11 @@ impl Session {
             values.live_after = None;
             self.tell_live();
         }
-        if self.values.as_ref().is_some_and(|values| values.is_at_rest() && values.epoch.is_none()) {
+        if self
+            .values
+            .as_ref()
+            .is_some_and(|values| values.is_at_rest() && values.awaited == 0 && values.epoch.is_none())
+        {
             self.values = None;
         }
     }

@@ -83,6 +83,10 @@ pub(super) struct World {
     pub(super) answers: Vec<String>,
     asked: BTreeSet<u64>,
     pub(super) has_asked: bool,
+    /// The products whose states it ever asked for.
+    ever_asked: BTreeSet<u64>,
+    /// True if a command asked for states, even one that is refused. A close behind such a command is answered at once.
+    pub(super) has_wanted_states: bool,
     pub(super) has_new_epoch: bool,
     version: u64,
     pub(super) pushed: u64,
@@ -126,6 +130,8 @@ impl World {
             answers: Vec::new(),
             asked: BTreeSet::new(),
             has_asked: false,
+            ever_asked: BTreeSet::new(),
+            has_wanted_states: false,
             has_new_epoch: false,
             version: 0,
             pushed: 0,
@@ -402,8 +408,14 @@ impl World {
             let products = products.into_iter().map(|(product, _)| product).collect();
             return self.command(Operation::Subscribe, products, Some(States::All));
         }
+        let told = super::reader::told_versions(&self.taken);
         let versions = products.iter().map(|(product, claim)| {
-            let newest = self.rows.get(product).map_or(0, |row| row.version);
+            // What it knows from elsewhere it claims when it asks first: words of the product may be on their way later.
+            let newest = if self.ever_asked.contains(product) {
+                told.get(product).copied().unwrap_or(0)
+            } else {
+                self.rows.get(product).map_or(0, |row| row.version)
+            };
             match claim {
                 Claim::None => 0,
                 Claim::Newest => newest,
@@ -425,10 +437,12 @@ impl World {
         // What comes behind a close is ignored.
         if !self.session.is_closing() && self.session.ended().is_none() {
             let is_accepted = self.expect_answer(operation, &numbers, number);
+            self.has_wanted_states |= states.is_some();
             if operation == Operation::Unsubscribe {
                 self.log.push((self.taken.len(), Done::Ended(numbers)));
             } else if let Some(states) = states.as_ref().filter(|_| is_accepted) {
                 self.has_asked = true;
+                self.ever_asked.extend(&numbers);
                 self.owed.extend(&numbers);
                 let versions = match states {
                     States::Since { versions, epoch: Some(_) } => versions.iter().copied().map(Some).collect(),
