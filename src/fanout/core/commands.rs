@@ -21,6 +21,8 @@ impl<S: Subscriber> Core<S> {
     pub fn command(&mut self, key: SlotKey, command: Command) {
         if self.seats.contains_key(key) {
             self.take_up(Order { connection: self.connection(key), job: Job::command(command) });
+            // A pull ends with its subscription.
+            self.flush();
         }
     }
 

@@ -13,6 +13,14 @@ pub(super) struct Shown {
     pub(super) exists: bool,
 }
 
+/// The newest version of a product that came.
+#[derive(Clone, Copy, Debug)]
+struct Came {
+    version: u64,
+    /// True if the subscription ended since: the same version may come again.
+    is_again: bool,
+}
+
 /// One reader on one server.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -29,7 +37,7 @@ pub(super) struct Reader {
     /// The last pull of each product, while it has no answer.
     pub(super) pulling: BTreeMap<u64, u32>,
     /// The newest version of each product that came on this connection, in this epoch.
-    came: BTreeMap<u64, u64>,
+    came: BTreeMap<u64, Came>,
     next_number: u32,
     /// True if it claimed a version that never was.
     pub(super) has_forged: bool,
@@ -60,6 +68,15 @@ impl Reader {
         let (has_forged, before) = (self.has_forged, self.epoch);
         *self = Self { shown, has_forged, ..Self::new(server, connection, before) };
         self.turn_to(epoch);
+    }
+
+    /// Ends a subscription: it shows the product no more, and may be told of it anew when it comes back.
+    pub(super) fn unsubscribe(&mut self, product: u64) -> bool {
+        self.shown.remove(&product);
+        if let Some(came) = self.came.get_mut(&product) {
+            came.is_again = true;
+        }
+        self.subscribed.remove(&product).is_some()
     }
 
     /// Learns of another epoch: the versions that it knows mean nothing.
@@ -127,8 +144,10 @@ impl Reader {
         let version = content.version();
         let shown = self.shown.entry(product).or_insert(Shown { version: 0, exists: false });
         if version > 0 {
-            let before = self.came.insert(product, version);
-            let is_newer = before.is_none_or(|before| before < version || is_asked && before == version);
+            let before = self.came.insert(product, Came { version, is_again: false });
+            let is_newer = before.is_none_or(|before| {
+                before.version < version || (is_asked || before.is_again) && before.version == version
+            });
             assert!(is_newer || self.is_in_doubt, "{version} after {before:?}");
         }
         if version == 0 || version > shown.version {

@@ -438,10 +438,8 @@ impl World {
 
     fn unsubscribe(&mut self, reader: usize, product: u64) {
         let reader = &mut self.readers[reader];
-        let is_subscribed = reader.subscribed.remove(&product).is_some();
+        let is_subscribed = reader.unsubscribe(product);
         let (number, connection) = (reader.server, connection(reader.connection));
-        // It is not told of what it is not subscribed to, and shows it no more.
-        reader.shown.remove(&product);
         let server = &mut self.servers[number];
         assert_eq!(server.shard.unsubscribe(connection, super::product(product), &mut server.out), is_subscribed);
         self.pass_on(number);
