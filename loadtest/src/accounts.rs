@@ -4,8 +4,7 @@
 //! A subscription keeps four numbers, whatever it receives: first, last, count and sum of the versions. Growing
 //! versions of which count and sum agree with those that were published are the same versions.
 
-use std::fmt;
-
+use crate::faults::Faults;
 use crate::workload::Workload;
 
 /// The changes that one subscription received.
@@ -15,20 +14,6 @@ struct Tally {
     last: u64,
     count: u64,
     sum: u64,
-}
-
-/// A fault of one subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) socket: usize,
-    pub(crate) product: u32,
-    pub(crate) what: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "socket {}, product {}: {}", self.socket, self.product, self.what)
-    }
 }
 
 /// The versions that were published: by product, and by publisher where several publish one product without an order
@@ -77,9 +62,7 @@ pub(crate) struct Accounts {
     pub(crate) received: u64,
     /// Changes that notices named.
     pub(crate) skipped: u64,
-    faults: Vec<Fault>,
-    /// The number of faults, those that are not kept included.
-    pub(crate) faults_count: u64,
+    pub(crate) faults: Faults,
     /// Sockets that were opened again, which do not know all changes.
     reopened: Vec<bool>,
     /// The changes that they received before.
@@ -95,9 +78,6 @@ struct Life {
     is_whole: bool,
 }
 
-/// The most faults that are told apart; one is enough to fail.
-const FAULTS_KEPT: usize = 10;
-
 impl Accounts {
     pub(crate) fn new(workload: &Workload, lanes: u32) -> Self {
         Self {
@@ -106,8 +86,7 @@ impl Accounts {
             skipped_by_socket: vec![0; workload.connections],
             received: 0,
             skipped: 0,
-            faults: Vec::new(),
-            faults_count: 0,
+            faults: Faults::default(),
             reopened: vec![false; workload.connections],
             closed: Vec::new(),
         }
@@ -118,7 +97,7 @@ impl Accounts {
     pub(crate) fn receive(&mut self, socket: usize, place: Option<usize>, product: u32, version: u64) {
         self.received += 1;
         let Some(place) = place else {
-            return self.fault(socket, product, format!("version {version}, without a subscription"));
+            return self.faults.add(socket, product, || format!("version {version}, without a subscription"));
         };
         let lane = if self.lanes == 1 { 0 } else { usize::try_from(version).unwrap_or(0) % self.lanes };
         let tally = &mut self.tallies[place * self.lanes + lane];
@@ -130,7 +109,7 @@ impl Accounts {
         tally.count += 1;
         tally.sum = tally.sum.wrapping_add(version);
         if version <= last {
-            self.fault(socket, product, format!("version {version} after {last}"));
+            self.faults.add(socket, product, || format!("version {version} after {last}"));
         }
     }
 
@@ -138,14 +117,6 @@ impl Accounts {
     pub(crate) fn skip(&mut self, socket: usize, count: u64) {
         self.skipped += count;
         self.skipped_by_socket[socket] += count;
-    }
-
-    /// Records another fault of a socket.
-    pub(crate) fn fault(&mut self, socket: usize, product: u32, what: String) {
-        self.faults_count += 1;
-        if self.faults.len() < FAULTS_KEPT {
-            self.faults.push(Fault { socket, product, what });
-        }
     }
 
     /// Begins a socket anew that was closed and is opened again; the changes that it had are checked with the rest,
@@ -159,8 +130,8 @@ impl Accounts {
         self.reopened[socket] = true;
     }
 
-    /// Checks every socket, and returns the first faults.
-    pub(crate) fn audit(&mut self, workload: &Workload, published: &mut Published) -> Vec<Fault> {
+    /// Checks every socket.
+    pub(crate) fn audit(&mut self, workload: &Workload, published: &mut Published) {
         published.sort();
         for life in std::mem::take(&mut self.closed) {
             self.audit_life(&life, workload, published);
@@ -171,7 +142,6 @@ impl Accounts {
             let skipped = self.skipped_by_socket[socket];
             self.audit_life(&Life { socket, tallies, skipped, is_whole: !self.reopened[socket] }, workload, published);
         }
-        self.faults.clone()
     }
 
     fn audit_life(&mut self, life: &Life, workload: &Workload, published: &Published) {
@@ -194,10 +164,10 @@ impl Accounts {
             return;
         }
         if faults.is_empty() {
-            self.fault(socket, 0, format!("a notice named {skipped} skipped changes, but all arrived"));
+            self.faults.add(socket, 0, || format!("a notice named {skipped} skipped changes, but all arrived"));
         }
         for (product, what) in faults {
-            self.fault(socket, product, format!("{what}; notices named {skipped} on this socket"));
+            self.faults.add(socket, product, || format!("{what}; notices named {skipped} on this socket"));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line of `rowcast-load`.
 
+mod states;
 mod target;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use crate::noisy_neighbour::AttackName;
 use crate::peer::Peer;
 
+pub(crate) use states::{ResumeArgs, SnapshotArgs, StormArgs};
 pub(crate) use target::{TargetArgs, loopback};
 
 /// The command line.
@@ -30,6 +32,8 @@ const EXAMPLES: &str = "Examples:
                                      many products with few readers each
   rowcast-load fanout --overwrite-products --connections 1000 --slow-percent 5 --churn 20
                                      some readers stop reading, and some leave and come back
+  rowcast-load fanout --overwrite-products --connections 1000 --products 100 --churn 50 --slow 5 --verify-state
+                                     and at the end, whether each reader knows what the store has
   rowcast-load fanout --overwrite-products --connections 1000 --http2 100 --url wss://127.0.0.1:8443 --insecure
                                      the readers over HTTP/2, 100 WebSockets on each TCP connection
   rowcast-load fanout --overwrite-products --products 1000 --publishers 4 --publisher notify --batch 500 --database-url postgres://…
@@ -38,6 +42,11 @@ const EXAMPLES: &str = "Examples:
                                      memory of an idle connection
   rowcast-load subscribe --connections 100 --ids-per-connection 5000 --products 100000
                                      what subscribing, unsubscribing and closing cost
+  rowcast-load resume --connections 1000 --ids-per-connection 1024 --changed 10
+                                     1,000 readers come back with 1,024 versions each, a tenth of which is old; this and
+                                     the next start the server themselves
+  rowcast-load snapshot --connections 1000 --ids-per-connection 1024 --server-processor 0
+                                     1,000 readers ask for 1,024 products each: rows loaded, and rows from memory
   rowcast-load noisy-neighbour --attack large-commands,not-commands
                                      what one client's flood costs 50 other readers, on a server that it starts itself
   taskset -c 0 rowcast-load floor --listen 127.0.0.1:9100 --batch 16
@@ -55,6 +64,10 @@ pub(crate) enum Command {
     Memory(MemoryArgs),
     /// Storms of subscribing, unsubscribing and closing, and what they cost the server
     Subscribe(SubscribeArgs),
+    /// All readers come back at once with the versions that they know: what each of them costs, and how long it takes
+    Resume(ResumeArgs),
+    /// All readers ask at once for their products as they are, from the store and from memory
+    Snapshot(SnapshotArgs),
     /// One notification at a time: how much later than a bare LISTEN client a WebSocket has it
     Notify(NotifyArgs),
     /// TLS handshakes, full and resumed, each followed by one request, and what they cost the server
@@ -151,6 +164,11 @@ pub(crate) struct FanoutArgs {
     /// Seconds that are measured
     #[arg(long, env = "ROWCAST_LOAD_DURATION", value_name = "SECONDS", default_value = "10")]
     pub(crate) duration: f64,
+
+    /// Have the readers ask for the state of each product first, and compare at the end the version that each knows of
+    /// each of its products with the store, which is read over REST; a difference is a fault
+    #[arg(long, env = "ROWCAST_LOAD_VERIFY_STATE")]
+    pub(crate) verify_state: bool,
 
     /// Draw the latencies and the throughput to this file, as SVG
     #[arg(long, env = "ROWCAST_LOAD_SVG", value_name = "FILE")]
@@ -377,6 +395,11 @@ impl FanoutArgs {
             "--batch goes with --publisher notify, and without --rate"
         );
         ensure!(
+            !self.verify_state || (self.target.peer == Peer::Rowcast && self.publisher != PublisherKind::Notify),
+            "--verify-state compares what readers know with the rows that a Rowcast stores; leave --peer out, and \
+             --publisher notify, which writes none"
+        );
+        ensure!(
             self.readers.http2.is_none() || (self.slow() == 0 && self.churn == 0.0),
             "--http2 goes without --slow, --slow-percent and --churn: its readers stay, and all of them read"
         );
@@ -455,6 +478,9 @@ mod tests {
         assert!(fanout(&notify).check().is_ok());
         assert!(fanout(&[&notify[..], &["--rate", "50"]].concat()).check().is_err());
         assert!(fanout(&["--batch", "100"]).check().is_err());
+        assert!(fanout(&["--verify-state"]).check().is_ok());
+        assert!(fanout(&["--verify-state", "--peer", "bun"]).check().is_err());
+        assert!(fanout(&[&notify[..], &["--verify-state"]].concat()).check().is_err());
         assert!(fanout(&["--http2", "100"]).check().is_ok());
         assert!(fanout(&["--http2", "100", "--slow", "1"]).check().is_err());
         assert!(fanout(&["--http2", "100", "--churn", "1"]).check().is_err());

@@ -10,20 +10,23 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::frames::{CLOSE, PING, PONG, TEXT, client_frame, next_frame};
-use crate::peer::{Peer, Subscribing};
+use crate::message::MessageFinder;
+use crate::peer::{Joining, Subscribing};
 use crate::target::{Stream, Target};
 
 /// Nothing on this machine takes longer; a server that does has hung.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The most sockets that leave from one source address: half of the ports that Linux gives out by default.
-const SOCKETS_PER_SOURCE: usize = 14_000;
+pub(crate) const SOCKETS_PER_SOURCE: usize = 14_000;
 
 /// A WebSocket while it is being set up.
 pub(crate) struct Client {
     pub(crate) stream: Stream,
     /// The bytes that were read and not yet understood.
     pub(crate) unread: Vec<u8>,
+    /// The products and versions that came before the answers to the subscription, if it asked for states.
+    pub(crate) states: Option<Vec<(u32, u64)>>,
 }
 
 /// Opens the WebSocket with this number to a server, under this path.
@@ -57,7 +60,7 @@ async fn handshake(server: &Target, number: usize, path: &str) -> anyhow::Result
     ensure!(status.contains(" 101 "), "{address} refused socket {number}: {status}; is --peer right?");
     unread.drain(..end);
     unread.shrink_to_fit();
-    Ok(Client { stream, unread })
+    Ok(Client { stream, unread, states: None })
 }
 
 /// Opens the TCP connection with this number to a server.
@@ -79,15 +82,22 @@ pub(crate) async fn tcp(server: SocketAddr, number: usize) -> std::io::Result<Tc
 }
 
 /// Opens a WebSocket that is subscribed to these products.
-pub(crate) async fn open_subscribed(peer: Peer, server: &Target, number: usize, ids: &[u32]) -> anyhow::Result<Client> {
-    let client = open(server, number, &peer.path(ids)).await?;
-    client.subscribed(peer, number, ids).await
+pub(crate) async fn open_subscribed(
+    joining: impl Into<Joining>,
+    server: &Target,
+    number: usize,
+    ids: &[u32],
+) -> anyhow::Result<Client> {
+    let joining = joining.into();
+    let client = open(server, number, &joining.peer.path(ids)).await?;
+    client.subscribed(joining, number, ids).await
 }
 
 impl Client {
     /// Subscribes the WebSocket with this number to these products.
-    pub(crate) async fn subscribed(mut self, peer: Peer, number: usize, ids: &[u32]) -> anyhow::Result<Self> {
-        self.command(&peer.subscribe(ids)).await.with_context(|| format!("subscribe socket {number}"))?;
+    pub(crate) async fn subscribed(mut self, joining: Joining, number: usize, ids: &[u32]) -> anyhow::Result<Self> {
+        self.states = joining.asks_states.then(Vec::new);
+        self.command(&joining.subscribe(ids)).await.with_context(|| format!("subscribe socket {number}"))?;
         Ok(self)
     }
 
@@ -102,6 +112,7 @@ impl Client {
 
     async fn answers(&mut self, commands: &Subscribing) -> anyhow::Result<()> {
         let mut answers = 0;
+        let mut finder = MessageFinder::new();
         while answers < commands.answers {
             let mut walked = 0;
             let mut pongs = Vec::new();
@@ -113,7 +124,11 @@ impl Client {
                     PING => pongs.extend(client_frame(PONG, frame.payload)),
                     _ => answers += memmem::find_iter(frame.payload, commands.answer).count(),
                 }
-                if memmem::find(frame.payload, b"\"error\":").is_some() {
+                if let Some(states) = &mut self.states
+                    && let Some(state) = finder.find(frame.payload)
+                {
+                    states.push((state.product, state.version));
+                } else if memmem::find(frame.payload, b"\"error\":").is_some() {
                     bail!("the server refused: {}", String::from_utf8_lossy(frame.payload));
                 }
                 walked += frame.bytes;

@@ -13,13 +13,15 @@ use crate::accounts::Accounts;
 use crate::cli::{FanoutArgs, PublisherKind, loopback};
 use crate::client::open_subscribed;
 use crate::clock::{Alarm, Clock, watch};
+use crate::known::Known;
 use crate::opening::{Opened, open_all};
-use crate::peer::Peer;
+use crate::peer::{Joining, Peer};
 use crate::process::{Cpu, rss_kib};
 use crate::progress::Progress;
-use crate::publish::{self, Publishing, Way};
+use crate::publish::{self, Http, Publishing, Way};
 use crate::readers::{Readers, read_stream};
 use crate::report::{Outcome, Server};
+use crate::rows::Rows;
 use crate::target::Target;
 use crate::workload::Workload;
 
@@ -39,8 +41,12 @@ pub(crate) async fn run(args: &FanoutArgs) -> anyhow::Result<Outcome> {
     let _ = open_files::raise();
     let way = way(args, &server)?;
     let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
-    let opened = open_all(args.target.peer, &server, args.readers.http2, &workload, &args.target.pid).await?;
+    let opened = open_all(joining(args), &server, args.readers.http2, &workload, &args.target.pid).await?;
     Run::new(args, server, way, workload, opened)?.measure().await
+}
+
+fn joining(args: &FanoutArgs) -> Joining {
+    Joining { peer: args.target.peer, asks_states: args.verify_state }
 }
 
 fn way(args: &FanoutArgs, server: &Target) -> anyhow::Result<Way> {
@@ -94,7 +100,9 @@ impl<'a> Run<'a> {
             Box::new(move |product| subscribers[product as usize]),
         );
         let accounts = Accounts::new(&workload, lanes);
+        let known = args.verify_state.then(|| Known::new(&workload));
         let mut readers = Readers::new(workload, accounts, args.target.peer.envelope(), clock, args.slow())?;
+        readers.sink().known = known;
         let outcome = Outcome::new(args, opened.seconds, opened.memory);
         for (number, client) in opened.clients {
             readers.add(number, client)?;
@@ -122,6 +130,11 @@ impl<'a> Run<'a> {
         }
         self.readers.borrow_mut().resume_slow()?;
         self.drain().await;
+        if self.args.verify_state {
+            let mut http = Http::connect(&self.server).await?;
+            let rows = Rows::read(&mut http, self.args.readers.products).await?;
+            self.outcome.states = self.readers.borrow_mut().compare(&rows);
+        }
         anyhow::ensure!(!reading.is_finished(), "reading sockets failed: {:?}", reading.await);
         reading.abort();
         self.conclude(&from, &to)?;
@@ -177,7 +190,7 @@ impl<'a> Run<'a> {
     /// Closes and opens connections, one after the other.
     fn churn(&self) -> impl Future<Output = ()> + 'static {
         let (readers, publishing, clock) = (Rc::clone(&self.readers), Rc::clone(&self.publishing), self.clock);
-        let (peer, server, slow) = (self.args.target.peer, self.server.clone(), self.args.slow());
+        let (joining, server, slow) = (joining(self.args), self.server.clone(), self.args.slow());
         let (connections, every_ns) = (self.args.readers.connections, 1e9 / self.args.churn);
         async move {
             let began_ns = clock.now_ns();
@@ -190,7 +203,7 @@ impl<'a> Run<'a> {
                         readers.remove(number);
                         readers.sink().workload.ids(number).to_vec()
                     };
-                    let client = open_subscribed(peer, &server, number, &ids).await?;
+                    let client = open_subscribed(joining, &server, number, &ids).await?;
                     readers.borrow_mut().add(number, client)
                 }
                 .await;
@@ -232,7 +245,7 @@ impl<'a> Run<'a> {
         let seconds = (to.at_ns - from.at_ns) as f64 / 1e9;
         let deliveries = to.received - from.received;
         sink.recorder.end_interval(self.args.duration);
-        let faults = sink.accounts.audit(&sink.workload, &mut self.publishing.published.borrow_mut());
+        sink.accounts.audit(&sink.workload, &mut self.publishing.published.borrow_mut());
         let outcome = &mut self.outcome;
         outcome.seconds = seconds;
         outcome.deliveries = deliveries;
@@ -243,8 +256,8 @@ impl<'a> Run<'a> {
         outcome.latencies = sink.recorder.summary();
         outcome.publish_failures = self.publishing.failures.get();
         outcome.first_failure.clone_from(&self.publishing.first_failure.borrow());
-        outcome.faults_count = sink.accounts.faults_count;
-        outcome.faults = faults.iter().map(ToString::to_string).collect();
+        outcome.faults_count = sink.accounts.faults.count;
+        outcome.faults = sink.accounts.faults.texts();
         outcome.load_cpu_share = to.own.since(&from.own).total_us / (seconds * 1e6);
         if !self.args.target.pid.is_empty() {
             let used = to.server.since(&from.server);

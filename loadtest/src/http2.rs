@@ -85,7 +85,7 @@ impl Connection {
         let stream = opening
             .with_context(|| format!("the server did not answer the CONNECT of socket {number} for {PATIENCE:?}"))?
             .with_context(|| format!("open socket {number} over HTTP/2"))?;
-        Ok(Client { stream: Stream::Http2(stream), unread: Vec::new() })
+        Ok(Client { stream: Stream::Http2(stream), unread: Vec::new(), states: None })
     }
 
     async fn extended_connect(&mut self, path: &str) -> anyhow::Result<Http2Stream> {

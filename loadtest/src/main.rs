@@ -6,7 +6,8 @@
 //! 2. [`target`] and [`token`]: the way there. [`opening`], [`client`] and [`http2`]: WebSockets, opened and subscribed.
 //! 3. [`publish`]: writes changes. [`readers`]: receives them ([`frames`], [`envelope`], [`message`]).
 //! 4. [`accounts`]: the check that all arrived. [`latency`] and [`process`]: the speed and the cost.
-//! 5. [`mod@noisy_neighbour`]: the same under attacks, on servers of its own.
+//! 5. [`states`]: readers that ask for states ([`commands`]), and what they then [know](known) beside the store's
+//!    [`rows`]. [`mod@noisy_neighbour`]: readers under attacks. Both start a [`server`] of their own.
 //! 6. [`report`] and [`chart`]: the results. [`floor`]: the server that others are measured against.
 
 // Counts and times become numbers for people.
@@ -17,23 +18,31 @@ mod chart;
 mod cli;
 mod client;
 mod clock;
+mod commands;
 mod envelope;
 mod fanout;
+mod faults;
 mod floor;
 mod frames;
 mod handshakes;
 mod http2;
+mod known;
 mod latency;
 mod message;
+mod metrics;
 mod noisy_neighbour;
 mod notify;
 mod opening;
 mod peer;
+mod percentiles;
 mod process;
 mod progress;
 mod publish;
 mod readers;
 mod report;
+mod rows;
+mod server;
+mod states;
 mod storm;
 mod target;
 mod token;
@@ -87,6 +96,14 @@ fn run(command: Command) -> anyhow::Result<bool> {
             Command::Fanout(args) => fanout(&args).await,
             Command::Memory(args) => memory(&args).await,
             Command::Subscribe(args) => subscribe(&args).await,
+            Command::Resume(args) => {
+                let outcome = until_stopped(states::resume(&args)).await?;
+                states_told(&outcome, args.storm.json.as_deref())
+            }
+            Command::Snapshot(args) => {
+                let outcome = until_stopped(states::snapshot(&args)).await?;
+                states_told(&outcome, args.storm.json.as_deref())
+            }
             Command::Notify(args) => notify(&args).await,
             Command::Handshakes(args) => handshakes(&args).await,
             Command::NoisyNeighbour(args) => noisy_neighbour(&args).await,
@@ -138,15 +155,23 @@ async fn handshakes(args: &HandshakesArgs) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Ends its servers too when it is told to stop.
 async fn noisy_neighbour(args: &NoisyNeighbourArgs) -> anyhow::Result<bool> {
+    let outcome = until_stopped(noisy_neighbour::run(args)).await?;
+    write_json(args.json.as_deref(), &outcome)?;
+    Ok(outcome.is_complete())
+}
+
+fn states_told(outcome: &states::Outcome<impl Serialize>, json: Option<&Path>) -> anyhow::Result<bool> {
+    write!(std::io::stdout(), "{}", outcome.table())?;
+    write_json(json, outcome)?;
+    Ok(outcome.is_good())
+}
+
+/// Gives up a run when it is told to stop, whose servers end with it.
+async fn until_stopped<T>(run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let mut terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     tokio::select! {
-        outcome = noisy_neighbour::run(args) => {
-            let outcome = outcome?;
-            write_json(args.json.as_deref(), &outcome)?;
-            Ok(outcome.is_complete())
-        }
+        outcome = run => outcome,
         _ = terminated.recv() => bail!("stopped"),
         _ = tokio::signal::ctrl_c() => bail!("stopped"),
     }

@@ -1,13 +1,14 @@
 //! Opening many WebSockets at once, and the effect on the server's memory.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
-use crate::client::{Client, open_subscribed};
+use crate::client::{Client, open, open_subscribed};
 use crate::http2;
-use crate::peer::Peer;
+use crate::peer::{Joining, Peer};
 use crate::process::rss_kib;
 use crate::progress::Progress;
 use crate::target::Target;
@@ -36,25 +37,26 @@ pub(crate) struct Opened {
 
 /// Opens and subscribes all WebSockets of a workload, `http2` of them on each TCP connection if it is given.
 pub(crate) async fn open_all(
-    peer: Peer,
+    joining: impl Into<Joining>,
     server: &Target,
     http2: Option<u32>,
     workload: &Workload,
     pids: &[u32],
 ) -> anyhow::Result<Opened> {
+    let joining = joining.into();
     let rss_before_kib = rss_kib(pids)?;
     let progress = Progress::new("opening connections", Some(workload.connections as u64));
     let began = Instant::now();
     let clients = match http2 {
         None => {
             let open = |number| async move {
-                anyhow::Ok((number, open_subscribed(peer, server, number, workload.ids(number)).await?))
+                anyhow::Ok((number, open_subscribed(joining, server, number, workload.ids(number)).await?))
             };
             let opening = stream::iter(0..workload.connections).map(open).buffer_unordered(AT_ONCE);
             opening.inspect_ok(|_| progress.add(1)).try_collect().await?
         }
         Some(streams) => {
-            let sharing = Sharing { peer, server, streams, workload, progress: &progress };
+            let sharing = Sharing { joining, server, streams, workload, progress: &progress };
             let connections = workload.connections.div_ceil(streams as usize);
             let opening = stream::iter(0..connections).map(|number| sharing.open(number)).buffer_unordered(AT_ONCE);
             opening.try_concat().await?
@@ -68,9 +70,36 @@ pub(crate) async fn open_all(
     Ok(Opened { clients, seconds, memory })
 }
 
+/// Opens the WebSockets with these numbers, without subscriptions: in their order, `http2` of them on each TCP connection
+/// if it is given.
+pub(crate) async fn open_idle(
+    peer: Peer,
+    server: &Target,
+    http2: Option<u32>,
+    numbers: Range<usize>,
+) -> anyhow::Result<Vec<Client>> {
+    let path = &peer.path(&[]);
+    let Some(streams) = http2 else {
+        return stream::iter(numbers).map(|number| open(server, number, path)).buffered(AT_ONCE).try_collect().await;
+    };
+    let on_one_connection = |first: usize| {
+        let numbers = first..numbers.end.min(first + streams as usize);
+        async move {
+            let mut connection = http2::connect(server, first, streams).await?;
+            let mut clients = Vec::with_capacity(numbers.len());
+            for number in numbers {
+                clients.push(connection.open(number, path).await?);
+            }
+            anyhow::Ok(clients)
+        }
+    };
+    let firsts = numbers.clone().step_by(streams as usize);
+    stream::iter(firsts).map(on_one_connection).buffered(AT_ONCE).try_concat().await
+}
+
 /// WebSockets that share TCP connections.
 struct Sharing<'a> {
-    peer: Peer,
+    joining: Joining,
     server: &'a Target,
     /// On each connection; the last may have fewer.
     streams: u32,
@@ -87,8 +116,8 @@ impl Sharing<'_> {
         let mut clients = Vec::with_capacity(end - first);
         for number in first..end {
             let ids = self.workload.ids(number);
-            let client = connection.open(number, &self.peer.path(ids)).await?;
-            clients.push((number, client.subscribed(self.peer, number, ids).await?));
+            let client = connection.open(number, &self.joining.peer.path(ids)).await?;
+            clients.push((number, client.subscribed(self.joining, number, ids).await?));
             self.progress.add(1);
         }
         Ok(clients)

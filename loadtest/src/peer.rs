@@ -5,6 +5,7 @@ use std::fmt::Write;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::commands::{States, commands, join};
 use crate::message::{self, Message};
 use crate::token::Token;
 
@@ -46,8 +47,26 @@ pub(crate) struct Subscribing {
     pub(crate) answers: usize,
 }
 
-/// The most ids that a command lists, which keeps it far below the 256 KiB that a message may have.
-pub(crate) const IDS_PER_COMMAND: usize = 1024;
+/// The way in which readers subscribe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joining {
+    pub(crate) peer: Peer,
+    /// True if they ask for the state of each product first, which only Rowcast tells.
+    pub(crate) asks_states: bool,
+}
+
+impl From<Peer> for Joining {
+    fn from(peer: Peer) -> Self {
+        Self { peer, asks_states: false }
+    }
+}
+
+impl Joining {
+    /// Returns the messages by which a client subscribes to these products.
+    pub(crate) fn subscribe(self, ids: &[u32]) -> Subscribing {
+        if self.asks_states { commands("subscribe", ids, States::All) } else { self.peer.subscribe(ids) }
+    }
+}
 
 impl Peer {
     /// Returns the path under which this client opens its WebSocket.
@@ -69,14 +88,13 @@ impl Peer {
         }
     }
 
-    /// Returns the messages by which a client subscribes to these products.
-    pub(crate) fn subscribe(self, ids: &[u32]) -> Subscribing {
+    fn subscribe(self, ids: &[u32]) -> Subscribing {
         match self {
             // Subscribed by the handshake itself.
             Self::Nchan | Self::Floor => Subscribing { messages: Vec::new(), answer: "", answers: 0 },
             Self::Nats => nats_subscribe(ids),
             Self::Centrifugo => centrifugo_subscribe(ids),
-            Self::Rowcast | Self::Bun | Self::Ws => commands("subscribe", ids),
+            Self::Rowcast | Self::Bun | Self::Ws => commands("subscribe", ids, States::None),
         }
     }
 
@@ -104,15 +122,9 @@ impl Peer {
 }
 
 fn joined(ids: &[u32]) -> String {
-    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-}
-
-/// Returns Rowcast's own commands, each with an id, so that it is answered.
-pub(crate) fn commands(command: &str, ids: &[u32]) -> Subscribing {
-    let message = |ids: &[u32]| format!(r#"{{"command":"{command}","productIDs":[{}],"id":1}}"#, joined(ids));
-    let messages: Vec<String> = ids.chunks(IDS_PER_COMMAND).map(message).collect();
-    let answers = messages.len();
-    Subscribing { messages, answer: r#""ok":true"#, answers }
+    let mut text = String::new();
+    join(&mut text, ids);
+    text
 }
 
 /// Returns the operations of NATS that subscribe: a ping at the end is answered once all before it is done.
@@ -146,15 +158,6 @@ fn request(method: &str, path: &str, token: &Token, body: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn commands_list_as_many_ids_as_they_may() {
-        let ids: Vec<u32> = (1..=2050).collect();
-        let subscribing = Peer::Rowcast.subscribe(&ids);
-        assert_eq!((subscribing.messages.len(), subscribing.answers), (3, 3));
-        assert_eq!(subscribing.messages[2], r#"{"command":"subscribe","productIDs":[2049,2050],"id":1}"#);
-        assert!(subscribing.messages.iter().all(|message| message.len() < 256 * 1024));
-    }
 
     #[test]
     fn every_server_is_told_the_same_message() {

@@ -20,9 +20,11 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::envelope;
 use crate::frames::{CLOSE, PING, PONG, TEXT, client_frame, next_frame};
+use crate::known::{Compared, Known};
 use crate::latency::Recorder;
 use crate::message::{MessageFinder, skipped};
 use crate::peer::Envelope;
+use crate::rows::Rows;
 use crate::target::ReadyStream;
 use crate::workload::Workload;
 
@@ -57,6 +59,8 @@ pub(crate) struct Readers {
 pub(crate) struct Sink {
     pub(crate) workload: Workload,
     pub(crate) accounts: Accounts,
+    /// The versions that the readers know, if they are to be compared with the store.
+    pub(crate) known: Option<Known>,
     pub(crate) recorder: Recorder,
     /// Latencies of what was due in this span are recorded.
     pub(crate) measured_ns: std::ops::Range<u64>,
@@ -82,6 +86,7 @@ impl Readers {
             sink: Sink {
                 workload,
                 accounts,
+                known: None,
                 recorder: Recorder::new(),
                 measured_ns: 0..0,
                 envelope,
@@ -98,12 +103,23 @@ impl Readers {
         self.epoll.try_clone().context("duplicate the epoll")
     }
 
+    /// Compares what the open readers know with the store, if they remember it; each difference is a fault.
+    pub(crate) fn compare(&mut self, rows: &Rows) -> Option<Compared> {
+        let Sink { known, workload, accounts, .. } = &mut self.sink;
+        let is_open = |number: usize| self.sockets[number].is_some();
+        known.as_ref().map(|known| known.compare(workload, rows, is_open, &mut accounts.faults))
+    }
+
     pub(crate) fn sink(&mut self) -> &mut Sink {
         &mut self.sink
     }
 
     /// Takes an open socket; it is read at once unless it is one of the slow ones.
     pub(crate) fn add(&mut self, number: usize, client: Client) -> anyhow::Result<()> {
+        for (product, version) in client.states.unwrap_or_default() {
+            let place = self.sink.workload.place(number, product);
+            self.sink.learn(place, version);
+        }
         let mut unread = client.unread;
         let stream = client.stream.into_ready(&mut unread)?;
         self.sockets[number] = Some(Socket { stream, unread, unread_operation: Vec::new() });
@@ -131,6 +147,9 @@ impl Readers {
     pub(crate) fn remove(&mut self, number: usize) {
         self.sockets[number] = None;
         self.sink.accounts.reopen(number, &self.sink.workload);
+        if let Some(known) = &mut self.sink.known {
+            known.forget(&self.sink.workload, number);
+        }
     }
 
     /// Reads every socket that is readable, once, and says how many were.
@@ -155,7 +174,7 @@ impl Readers {
         self.remove(number);
         self.closed += 1;
         if number >= self.slow {
-            self.sink.accounts.fault(number, 0, "the server closed the socket".to_owned());
+            self.sink.accounts.faults.add(number, 0, || "the server closed the socket".to_owned());
         }
     }
 
@@ -257,19 +276,29 @@ impl Sink {
         socket.unread_operation = stream[walked.bytes..].to_vec();
     }
 
+    #[inline]
+    fn learn(&mut self, place: Option<usize>, version: u64) {
+        if let Some(known) = &mut self.known
+            && let Some(place) = place
+        {
+            known.learn(place, version);
+        }
+    }
+
     /// Takes one message.
     #[inline]
     fn take(&mut self, number: usize, text: &[u8], now_ns: u64) {
         if let Some(message) = self.finder.find(text) {
             let place = self.workload.place(number, message.product);
             self.accounts.receive(number, place, message.product, message.version);
+            self.learn(place, message.version);
             if self.measured_ns.contains(&message.due_ns) {
                 self.recorder.record(now_ns.saturating_sub(message.due_ns));
             }
         } else if let Some(count) = skipped(text) {
             self.accounts.skip(number, count);
         } else if text.starts_with(br#"{"error""#) {
-            self.accounts.fault(number, 0, format!("the server said {}", String::from_utf8_lossy(text)));
+            self.accounts.faults.add(number, 0, || format!("the server said {}", String::from_utf8_lossy(text)));
         }
     }
 }

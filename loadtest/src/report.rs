@@ -7,12 +7,13 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::cli::FanoutArgs;
+use crate::known::Compared;
 use crate::latency::{Latencies, PERCENTILES};
 use crate::opening::Memory;
 use crate::process::CpuUsed;
 
 /// A generator that uses this much of a processor measures itself.
-const BOTTLENECK_SHARE: f64 = 0.95;
+pub(crate) const BOTTLENECK_SHARE: f64 = 0.95;
 
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
@@ -37,6 +38,8 @@ pub(crate) struct Outcome {
     pub(crate) load_cpu_share: f64,
     pub(crate) publish_failures: u64,
     pub(crate) first_failure: Option<String>,
+    /// What the readers knew at the end, beside the store.
+    pub(crate) states: Option<Compared>,
     pub(crate) faults_count: u64,
     pub(crate) faults: Vec<String>,
 }
@@ -83,6 +86,7 @@ impl Outcome {
             load_cpu_share: 0.0,
             publish_failures: 0,
             first_failure: None,
+            states: None,
             faults_count: 0,
             faults: Vec::new(),
         }
@@ -109,6 +113,9 @@ impl Outcome {
         }
         rows.add("latency max", duration(self.latencies.max_us));
         rows.add("skipped, with a notice", self.skipped.to_string());
+        if let Some(Compared { subscriptions, different }) = self.states {
+            rows.add("states as in the store", format!("{} of {subscriptions}", subscriptions - different));
+        }
         if let Some(server) = &self.server {
             rows.add(
                 "server CPU per delivery",

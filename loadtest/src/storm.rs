@@ -2,16 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use rowcast::open_files;
 use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::cli::{MemoryArgs, SubscribeArgs};
-use crate::client::{Client, open};
-use crate::opening::{Memory, open_all};
-use crate::peer::{Peer, commands};
+use crate::client::Client;
+use crate::commands::{States, commands};
+use crate::metrics::metric;
+use crate::opening::{Memory, open_all, open_idle};
+use crate::peer::Peer;
 use crate::process::Cpu;
 use crate::progress::Progress;
 use crate::publish::Http;
@@ -66,7 +68,7 @@ pub(crate) async fn subscribe(args: &SubscribeArgs) -> anyhow::Result<Storm> {
     let _ = open_files::raise();
     let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
     let mut storm = Storming { server, pids: &args.target.pid, workload: &workload, phases: Vec::new() };
-    let mut clients = storm.open().await?;
+    let mut clients = open_idle(Peer::Rowcast, &storm.server, None, 0..workload.connections).await?;
     for (name, command) in
         [("subscribe", "subscribe"), ("unsubscribe", "unsubscribe"), ("subscribe again", "subscribe")]
     {
@@ -84,16 +86,9 @@ struct Storming<'a> {
 }
 
 impl Storming<'_> {
-    async fn open(&self) -> anyhow::Result<Vec<Client>> {
-        let mut clients = Vec::with_capacity(self.workload.connections);
-        for number in 0..self.workload.connections {
-            clients.push(open(&self.server, number, &Peer::Rowcast.path(&[])).await?);
-        }
-        Ok(clients)
-    }
-
     async fn command(&mut self, name: &'static str, command: &str, clients: &mut [Client]) -> anyhow::Result<()> {
-        let commands: Vec<_> = (0..clients.len()).map(|number| commands(command, self.workload.ids(number))).collect();
+        let of = |number| commands(command, self.workload.ids(number), States::None);
+        let commands: Vec<_> = (0..clients.len()).map(of).collect();
         let progress = Progress::new(name, Some(clients.len() as u64));
         let (began, cpu) = (Instant::now(), Cpu::of(self.pids)?);
         let all = clients.iter_mut().zip(&commands).map(|(client, commands)| {
@@ -112,7 +107,7 @@ impl Storming<'_> {
         let mut http = Http::connect(&self.server).await?;
         let (began, cpu) = (Instant::now(), Cpu::of(self.pids)?);
         drop(clients);
-        while subscriptions(&mut http).await? > 0 {
+        while metric(&mut http, "rowcast_subscriptions").await? > 0 {
             ensure!(
                 began.elapsed() < Duration::from_mins(1),
                 "the server still holds subscriptions after a minute; are there other clients?"
@@ -130,30 +125,5 @@ impl Storming<'_> {
             if self.pids.is_empty() { None } else { Some(each(Cpu::of(self.pids)?.since(cpu).total_us)) };
         self.phases.push(Phase { name, ids, seconds, ids_per_s: ids as f64 / seconds, server_cpu_us_per_id });
         Ok(())
-    }
-}
-
-async fn subscriptions(http: &mut Http) -> anyhow::Result<u64> {
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{}\r\n", http.token.line());
-    let answer = http.request(request.as_bytes()).await?;
-    sum_of("rowcast_subscriptions{", &String::from_utf8_lossy(&answer.body))
-}
-
-/// Returns the sum of a metric over its labels.
-fn sum_of(metric: &str, text: &str) -> anyhow::Result<u64> {
-    let mut values = text.lines().filter(|line| line.starts_with(metric)).map(|line| line.rsplit(' ').next());
-    let Some(first) = values.next() else { bail!("/metrics has no {metric}") };
-    std::iter::once(first).chain(values).try_fold(0, |sum, value| Ok(sum + value.unwrap_or_default().parse::<u64>()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_metric_is_summed_over_its_labels() {
-        let text = "# TYPE rowcast_subscriptions gauge\nrowcast_subscriptions{core=\"0\"} 3\nrowcast_subscriptions{core=\"1\"} 4\n";
-        assert_eq!(sum_of("rowcast_subscriptions{", text).unwrap(), 7);
-        assert!(sum_of("rowcast_connections{", text).is_err());
     }
 }

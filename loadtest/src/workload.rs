@@ -1,5 +1,7 @@
 //! The subscriptions of each connection: [`Workload`]. Pure, and the same in every run.
 
+use std::ops::Range;
+
 /// The subscriptions of a run. Products have the ids 1 … `products`.
 pub(crate) struct Workload {
     pub(crate) connections: usize,
@@ -25,10 +27,23 @@ impl Workload {
         Self { connections, ids_per_connection, ids, subscribers_by_product }
     }
 
+    /// Gives each product to one connection, the first ones first: the last of them have fewer, or none.
+    pub(crate) fn each_once(connections: usize, products: u32) -> Self {
+        let ids_per_connection = (products as usize).div_ceil(connections.max(1));
+        let subscribers_by_product = std::iter::once(0).chain((0..products).map(|_| 1)).collect();
+        Self { connections, ids_per_connection, ids: (1..=products).collect(), subscribers_by_product }
+    }
+
     /// Returns the products that this connection subscribes to.
     pub(crate) fn ids(&self, connection: usize) -> &[u32] {
-        let start = connection * self.ids_per_connection;
-        &self.ids[start..start + self.ids_per_connection]
+        &self.ids[self.places(connection)]
+    }
+
+    /// Returns the places of this connection's subscriptions among all of them.
+    #[inline]
+    pub(crate) fn places(&self, connection: usize) -> Range<usize> {
+        let start = (connection * self.ids_per_connection).min(self.ids.len());
+        start..(start + self.ids_per_connection).min(self.ids.len())
     }
 
     /// Returns the place of a subscription among all of them, if there is one.
@@ -93,6 +108,21 @@ impl Chance {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_product_is_somebodys_once() {
+        for (connections, products) in [(1, 1), (3, 10), (10, 3), (4, 4), (7, 1000)] {
+            let workload = Workload::each_once(connections, products);
+            let all: Vec<u32> = (0..connections).flat_map(|connection| workload.ids(connection).to_vec()).collect();
+            assert_eq!(all, (1..=products).collect::<Vec<u32>>());
+            for connection in 0..connections {
+                for (&id, place) in workload.ids(connection).iter().zip(workload.places(connection)) {
+                    assert_eq!(workload.place(connection, id), Some(place));
+                    assert_eq!(workload.subscribers(id), 1);
+                }
+            }
+        }
+    }
 
     #[test]
     fn everybody_has_as_many_different_products_as_asked_for() {

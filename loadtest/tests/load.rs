@@ -5,13 +5,17 @@
 #[expect(dead_code, reason = "the server's tests use the rest")]
 mod support;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use support::patiently;
+use support::postgres::Cluster;
 use support::server::{TestServer, product_json};
 use support::tls::{Certificate, text};
 
@@ -201,22 +205,27 @@ async fn a_token_goes_with_every_request_and_is_shown_nowhere() {
     assert!(!String::from_utf8_lossy(&help.stdout).contains(TOKEN));
 }
 
-/// Measures attacks on a server of this process; a process that stands in for it is started and ended in its place.
-async fn attack(server: &TestServer, directory: &Path, options: &[&str]) -> Output {
+/// Runs a command that starts servers, against the one at this address: a process that stands in for each is started and
+/// ended in its place.
+async fn with_stand_in(address: SocketAddr, directory: &Path, arguments: &[&str]) -> Output {
     let data = directory.join("data");
     std::fs::create_dir(&data).unwrap();
     let stand_in = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stand_in.sh");
-    let files = ["--server", stand_in, "--data-parent", text(&data)];
-    let spans = ["--readers", "5", "--rounds", "2", "--seconds", "0.2", "--settle", "0"];
-    let mut command = rowcast_load(&[&["noisy-neighbour"], &files[..], &spans, options].concat());
+    let mut command = rowcast_load(&[arguments, &["--server", stand_in, "--data-parent", text(&data)]].concat());
     let pid = directory.join("pid");
-    command.env("STAND_IN_ADDRESS", server.address.to_string()).env("STAND_IN_PID", &pid);
+    command.env("STAND_IN_ADDRESS", address.to_string()).env("STAND_IN_PID", &pid);
     let output = patiently(command.output()).await.unwrap();
 
     let pids = std::fs::read_to_string(pid).unwrap();
     assert!(pids.lines().all(|pid| !Path::new("/proc").join(pid).exists()), "a process was not ended");
     assert_eq!(std::fs::read_dir(data).unwrap().count(), 0, "a data directory was left");
     output
+}
+
+/// Measures attacks on a server of this process.
+async fn attack(server: &TestServer, directory: &Path, options: &[&str]) -> Output {
+    let spans = ["--readers", "5", "--rounds", "2", "--seconds", "0.2", "--settle", "0"];
+    with_stand_in(server.address, directory, &[&["noisy-neighbour"], &spans[..], options].concat()).await
 }
 
 #[tokio::test]
@@ -259,4 +268,150 @@ async fn a_server_that_cannot_be_started_is_named() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.code() == Some(1) && said.contains("/nowhere/rowcast; build it"), "{said}");
     assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0, "a data directory was left");
+}
+
+/// Two commands for each of 30 readers, which share products.
+const STORM: [&str; 6] = ["--connections", "30", "--ids-per-connection", "1500", "--products", "2000"];
+
+/// Runs a storm, which has to find nothing wrong, and returns what it measured.
+async fn storm(server: &TestServer, arguments: &[&str]) -> Value {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("run.json");
+    let arguments = [arguments, &STORM, &["--json", text(&json)]].concat();
+    let output = with_stand_in(server.address, directory.path(), &arguments).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.ends_with("every reader knows what the store has, and was told nothing that it knew\n"), "{said}");
+    server.until_metric("rowcast_subscriptions", 0).await;
+    serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap()
+}
+
+/// The ids and the states of a round.
+fn ids_and_states(outcome: &Value, round: usize) -> (u64, u64) {
+    let phase = &outcome["phases"][round];
+    let reply = &phase["last_reply"];
+    assert!(reply["p50_us"].as_f64() > Some(0.0) && reply["p50_us"].as_f64() <= reply["max_us"].as_f64(), "{phase}");
+    (phase["ids"].as_u64().unwrap(), phase["states"].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn readers_that_come_back_are_told_what_changed() {
+    let server = TestServer::embedded(&["--cores", "2"]).await;
+    let outcome = storm(&server, &["resume"]).await;
+    assert_eq!([0, 1].map(|round| ids_and_states(&outcome, round)), [(45_000, 45_000), (45_000, 0)], "{outcome}");
+    assert_eq!(outcome["phases"][1]["rows_read"], 0, "what was told once is remembered: {outcome}");
+
+    let outcome = storm(&server, &["resume", "--changed", "10"]).await;
+    let (ids, states) = ids_and_states(&outcome, 1);
+    assert!(ids == 45_000 && (1..ids / 2).contains(&states), "{outcome}");
+    let outcome = storm(&server, &["resume", "--changed", "100", "--http2", "7"]).await;
+    assert_eq!(ids_and_states(&outcome, 1), (45_000, 45_000), "{outcome}");
+}
+
+#[tokio::test]
+async fn readers_that_come_back_are_told_what_changed_in_postgres() {
+    let database = Cluster::shared().database().await;
+    let server = TestServer::postgres(database.url(), &["--cores", "2"]).await;
+    let store = ["--database-url", database.url(), "--overwrite-products"];
+    let outcome = storm(&server, &[&["resume", "--changed", "10"], &store[..]].concat()).await;
+    let (ids, states) = ids_and_states(&outcome, 1);
+    assert!(ids == 45_000 && (1..ids / 2).contains(&states), "{outcome}");
+    let outcome = storm(&server, &[&["snapshot"], &store[..]].concat()).await;
+    assert_eq!(ids_and_states(&outcome, 2), (45_000, 45_000), "{outcome}");
+}
+
+#[tokio::test]
+async fn snapshots_come_from_the_store_and_then_from_memory() {
+    let server = TestServer::embedded(&["--cores", "2"]).await;
+    let outcome = storm(&server, &["snapshot", "--payload-bytes", "1000"]).await;
+    let rounds = [0, 1, 2].map(|round| ids_and_states(&outcome, round));
+    assert_eq!(rounds, [(2000, 2000), (45_000, 45_000), (45_000, 45_000)], "{outcome}");
+    let rows_read = [0, 1, 2].map(|round| outcome["phases"][round]["rows_read"].as_u64().unwrap());
+    assert_eq!(rows_read, [2000, 0, 0], "{outcome}");
+}
+
+/// Returns the address of a way to a server on which one digit of a product's name is changed, on WebSockets only.
+async fn falsifying(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(server).await.unwrap();
+                let (mut from_client, mut to_client) = client.split();
+                let (mut from_server, mut to_server) = server.split();
+                let up = tokio::io::copy(&mut from_client, &mut to_server);
+                let down = async {
+                    let (mut bytes, mut is_websocket) = (vec![0; 64 * 1024], false);
+                    while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
+                        is_websocket |= bytes.starts_with(b"HTTP/1.1 101");
+                        let name = bytes[..read].windows(17).position(|name| name == b"t000000000000007~");
+                        if let Some(place) = name.filter(|_| is_websocket) {
+                            bytes[place + 15] = b'8';
+                        }
+                        to_client.write_all(&bytes[..read]).await?;
+                    }
+                    std::io::Result::Ok(())
+                };
+                // Either end may close.
+                let _ = tokio::join!(up, down);
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_row_that_the_store_does_not_have_is_named() {
+    let server = TestServer::embedded(&["--cores", "1"]).await;
+    let address = falsifying(server.address).await;
+    let load = ["--connections", "4", "--ids-per-connection", "10", "--products", "10"];
+    for command in ["resume", "snapshot"] {
+        let directory = tempfile::tempdir().unwrap();
+        let output = with_stand_in(address, directory.path(), &[&[command], &load[..]].concat()).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains("FAILED: ") && said.contains(" with t8, and the store has "), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_is_not_touched_without_leave() {
+    for command in ["resume", "snapshot"] {
+        let output = run(&[command, "--database-url", "postgres://127.0.0.1:1/none", "--server", "/nowhere"]).await;
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(64) && error.contains("--overwrite-products"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn at_the_end_every_reader_knows_what_the_store_has() {
+    let server = TestServer::embedded(&["--cores", "2"]).await;
+    let url = format!("ws://{}", server.address);
+    let load = ["--connections", "40", "--ids-per-connection", "3", "--products", "10", "--publishers", "8"];
+    let spans = ["--verify-state", "--warm-up", "0.1", "--duration", "0.5", "--payload-bytes", "20000"];
+    for trouble in [&["--slow", "3", "--churn", "50"][..], &["--http2", "7"]] {
+        let output = run(&[&FANOUT[..], &["--url", &url], &load, &spans, trouble].concat()).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        let compared = said.lines().find_map(|line| line.strip_prefix("states as in the store")).unwrap_or(&said);
+        let (good, all) = compared.trim().split_once(" of ").unwrap();
+        // One that is being opened again when the run ends has none.
+        assert!(good == all && all.parse::<u32>().unwrap() >= 39 * 3, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_know_what_the_store_has_is_named() {
+    // Under this policy the newest change of a product may be the one that is lost.
+    let drop = ["--slow-consumer", "drop", "--send-queue-frames", "2", "--ping-seconds", "120"];
+    let server = TestServer::embedded(&[&["--cores", "1"], &drop[..]].concat()).await;
+    let url = format!("ws://{}", server.address);
+    let load = ["--connections", "2", "--ids-per-connection", "40", "--products", "40", "--publishers", "8"];
+    let spans = ["--verify-state", "--slow", "1", "--payload-bytes", "900000", "--warm-up", "0", "--duration", "3"];
+    let output = run(&[&FANOUT[..], &["--url", &url], &load, &spans].concat()).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("  socket 0, product ") && said.contains(": knows version "), "{said}");
+    assert!(!said.contains("socket 1, "), "the other one is prompt: {said}");
 }

@@ -1,25 +1,23 @@
 //! `noisy-neighbour`: the cost of one heavy or hostile client to the others, attack by attack ([`run`]).
 //!
-//! 1. [`trials`]: the attacks, as a table. [`server`]: a server for each, ended with it. [`proxy`]: a slow way to its
-//!    database.
+//! 1. [`trials`]: the attacks, as a table, each with a [`server`](crate::server) of its own. [`proxy`]: a slow way to
+//!    its database.
 //! 2. [`probe`]: readers and a steady writer, whose latencies are taken in rounds: without the attack, with the attack on
 //!    another server of the same kind, and with it on theirs, in turn.
 //! 3. [`attacks`]: the actions of the attackers, on a thread of their own. [`watch`]: the server's memory and threads
 //!    meanwhile.
-//! 4. [`percentiles`] and [`table`]: the results.
+//! 4. [`table`]: the results.
 
 mod attacks;
-mod percentiles;
 mod probe;
 mod proxy;
-mod server;
 mod table;
 mod trials;
 mod watch;
 
 use std::cell::RefCell;
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -28,12 +26,12 @@ use tokio::time::sleep;
 
 use crate::cli::NoisyNeighbourArgs;
 use crate::process::{Cpu, rss_kib};
+use crate::server::{self, Launch, Server};
 use crate::target::Target;
 use crate::token::Token;
 
 use attacks::Attack;
 use probe::{Probe, Round};
-use server::Server;
 use table::{Outcome, Row};
 use trials::{Kind, TRIALS, Trial};
 use watch::Watch;
@@ -49,7 +47,7 @@ const RECOVERY_SECONDS: f64 = 0.5;
 /// the next begins.
 pub(crate) async fn run(args: &NoisyNeighbourArgs) -> anyhow::Result<Outcome> {
     args.check()?;
-    let binary = args.server.clone().map_or_else(beside_this_binary, Ok)?;
+    let binary = server::binary(args.server.as_deref())?;
     let is_asked_for = |trial: &&Trial| args.attack.is_empty() || args.attack.contains(&trial.name);
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     write!(stdout(), "{}", table::HEAD)?;
@@ -69,11 +67,6 @@ pub(crate) async fn run(args: &NoisyNeighbourArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome { parameters: args.clone(), rows, failures })
 }
 
-fn beside_this_binary() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("find the server beside this binary; name it with --server")?;
-    Ok(own.with_file_name("rowcast"))
-}
-
 /// The results of rounds with or without the attack.
 #[derive(Default)]
 struct Rounds {
@@ -86,7 +79,7 @@ struct Rounds {
     cut: u64,
 }
 
-async fn one(args: &NoisyNeighbourArgs, binary: &std::path::Path, trial: &Trial) -> anyhow::Result<Row> {
+async fn one(args: &NoisyNeighbourArgs, binary: &Path, trial: &Trial) -> anyhow::Result<Row> {
     let cores = args.cores.unwrap_or(trial.cores);
     let mut options = vec!["--cores".to_owned(), cores.to_string()];
     options.extend(trial.options.iter().map(ToString::to_string));
@@ -95,16 +88,9 @@ async fn one(args: &NoisyNeighbourArgs, binary: &std::path::Path, trial: &Trial)
         _ => None,
     };
     options.extend(proxy.iter().flat_map(|proxy| ["--database-url".to_owned(), proxy.url.clone()]));
-    // Its start is awaited on another thread, while the proxy works on this one.
-    let start = |binary: PathBuf, parent: PathBuf, options: Vec<String>| {
-        tokio::task::spawn_blocking(move || Server::start(&binary, &parent, &options))
-    };
-    let twin = if trial.has_twin() && proxy.is_none() {
-        Some(start(binary.to_owned(), args.directory(), options.clone()).await??)
-    } else {
-        None
-    };
-    let server = start(binary.to_owned(), args.directory(), options).await??;
+    let launch = Launch { binary: binary.to_owned(), parent: args.directory(), options, processor: None };
+    let twin = if trial.has_twin() && proxy.is_none() { Some(launch.clone().start().await?) } else { None };
+    let server = launch.start().await?;
     let scene = Scene::of(args, trial, server, twin);
     let measured = scene.measure().await;
     // A server that has ended is the reason of whatever else failed.

@@ -11,12 +11,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
-use super::percentiles::Percentiles;
 use crate::client::{Client, open_subscribed};
 use crate::clock::{Alarm, Clock};
 use crate::frames::{CLOSE, PING, PONG, client_frame, next_frame};
 use crate::message::{Message, MessageFinder, skipped};
 use crate::peer::Peer;
+use crate::percentiles::Percentiles;
 use crate::publish::Http;
 use crate::target::Target;
 

@@ -6,12 +6,12 @@ use std::fs;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::percentiles::Percentiles;
 use super::probe::Round;
 use super::trials::{AttackName, Trial};
 use super::watch::Most;
 use super::{Measured, Rounds};
 use crate::cli::NoisyNeighbourArgs;
+use crate::percentiles::Percentiles;
 
 /// The head of the table, in Markdown.
 pub(super) const HEAD: &str = "\

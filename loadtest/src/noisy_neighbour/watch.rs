@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
-use super::server::Server;
 use crate::process::rss_kib;
+use crate::server::Server;
 
 /// The interval at which they are looked at.
 const EVERY: Duration = Duration::from_millis(10);

@@ -17,7 +17,7 @@ pub(crate) async fn open(url: &str) -> anyhow::Result<(Client, Connection<Socket
 }
 
 /// Opens a connection and drives it in a task.
-pub(super) async fn connect(url: &str) -> anyhow::Result<Client> {
+pub(crate) async fn connect(url: &str) -> anyhow::Result<Client> {
     let (client, connection) = open(url).await?;
     tokio::spawn(async move {
         // Its end is told to whoever uses the client.

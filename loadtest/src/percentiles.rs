@@ -5,16 +5,16 @@ use serde::Serialize;
 /// Latencies in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[expect(clippy::struct_field_names, reason = "units come last")]
-pub(super) struct Percentiles {
-    pub(super) p50_us: f64,
-    pub(super) p95_us: f64,
-    pub(super) p99_us: f64,
-    pub(super) max_us: f64,
+pub(crate) struct Percentiles {
+    pub(crate) p50_us: f64,
+    pub(crate) p95_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) max_us: f64,
 }
 
 impl Percentiles {
     /// Computes the percentiles of latencies in nanoseconds; all zero if there are none.
-    pub(super) fn of(mut latencies_ns: Vec<u64>) -> Self {
+    pub(crate) fn of(mut latencies_ns: Vec<u64>) -> Self {
         latencies_ns.sort_unstable();
         // The nearest rank.
         let at = |share: f64| {
@@ -25,7 +25,7 @@ impl Percentiles {
     }
 
     /// Returns the median of each over rounds.
-    pub(super) fn medians<'a>(rounds: impl Iterator<Item = &'a Self>) -> Self {
+    pub(crate) fn medians<'a>(rounds: impl Iterator<Item = &'a Self>) -> Self {
         let rounds: Vec<_> = rounds.collect();
         let of = |field: fn(&Self) -> f64| median(rounds.iter().map(|round| field(round)).collect());
         Self { p50_us: of(|p| p.p50_us), p95_us: of(|p| p.p95_us), p99_us: of(|p| p.p99_us), max_us: of(|p| p.max_us) }
@@ -33,7 +33,7 @@ impl Percentiles {
 }
 
 /// Returns the middle one, or the mean of the two in the middle.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match (values.len() / 2, values.len() % 2) {
         (_, 0) if values.is_empty() => 0.0,
