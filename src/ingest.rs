@@ -45,9 +45,10 @@ pub async fn run(mut source: Source, hub: Hub, loader: Loader, hearing: Hearing,
         match event {
             SourceEvent::Change(change) => {
                 metrics.changes.inc();
-                let (frame, is_whole, committed_at) = (Frame::of_change(&change), change.is_whole, change.committed_at);
+                let (frame, is_deletion) = (Frame::of_change(&change), change.is_deletion());
+                let (is_whole, committed_at) = (change.is_whole, change.committed_at);
                 let (product, version) = (change.product_id, change.version);
-                hub.cast(Cast { product, version, frame, is_whole, committed_at }).await;
+                hub.cast(Cast { product, version, frame, is_whole, is_deletion, committed_at }).await;
             }
             SourceEvent::Began(epoch) => {
                 ear.0.set(true);

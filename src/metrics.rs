@@ -76,12 +76,14 @@ pub enum Limit {
     Commands,
     /// Subscriptions of a WebSocket.
     Subscriptions,
+    /// The rows of the store for a reader that subscribes to all of them.
+    WildcardRows,
     /// Frames that flood an HTTP/2 connection, and streams that its client opens beyond what it may, or resets.
     Http2Flood,
 }
 
 impl Limit {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::HttpSockets,
@@ -98,6 +100,7 @@ impl Limit {
         Self::MessageBytes,
         Self::Commands,
         Self::Subscriptions,
+        Self::WildcardRows,
         Self::Http2Flood,
     ];
 
@@ -119,6 +122,7 @@ impl Limit {
             Self::MessageBytes => "message_bytes",
             Self::Commands => "commands",
             Self::Subscriptions => "subscriptions",
+            Self::WildcardRows => "wildcard_rows",
             Self::Http2Flood => "http2_flood",
         }
     }

@@ -157,7 +157,7 @@ impl Server {
         let (doors, cores, ingest) =
             cores::start(config, &services, &supervisor, tls_of_cores, source, &loader, inboxes)?;
         let (store, hub, metrics) = (services.store.clone(), services.hub.clone(), Arc::clone(&services.metrics));
-        let loading = loader::run(demands, store, hub, metrics);
+        let loading = loader::run(demands, store, hub, config.wildcard_rows_max, metrics);
         tokio::spawn(supervisor.part("the loader").run(loading));
         let running = Running { services, drain: config.drain, feeder, ingest, cores };
         Ok(Self { listener, address, doors, running, supervisor, tls, redirect })

@@ -70,6 +70,8 @@ pub struct Config {
     pub shards: usize,
     /// The bytes of the last values that all shards remember together.
     pub last_values_bytes_max: usize,
+    /// The most rows of a table that readers may subscribe to as a whole.
+    pub wildcard_rows_max: usize,
     /// The longest time for which a core without time to spare lets changes gather.
     pub gather_max: Duration,
     /// The time over which the WebSockets are closed when it stops.

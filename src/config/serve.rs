@@ -76,6 +76,11 @@ struct FanOutArgs {
     /// it is asked for
     #[arg(long, env = "ROWCAST_LAST_VALUES_BYTES", value_name = "BYTES", default_value_t = LAST_VALUES_BYTES_MAX)]
     last_values_bytes: usize,
+
+    /// The most rows that the store may have for a reader to subscribe to "*", which is all of them: their ids and versions
+    /// are kept in memory meanwhile, about 60 bytes each
+    #[arg(long, env = "ROWCAST_WILDCARD_ROWS", value_name = "N", default_value = "2000000")]
+    wildcard_rows: usize,
 }
 
 /// The queue of a reader that is behind.
@@ -115,6 +120,7 @@ impl ServeArgs {
             cores,
             shards: self.fan_out.shards.map_or(usize::from(cores), NonZeroUsize::get),
             last_values_bytes_max: self.fan_out.last_values_bytes,
+            wildcard_rows_max: self.fan_out.wildcard_rows,
             gather_max: Duration::from_millis(self.fan_out.gather_ms.into()),
             drain: Duration::from_secs(self.stopping.drain_seconds.into()),
             admission: self.limits.admission(),

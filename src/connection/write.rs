@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use super::Connection;
-use crate::fanout::{CastRun, Pulled, Subscriber};
+use crate::fanout::{CastRun, Listed, Pulled, Subscriber};
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 use crate::session::{Event, Given};
@@ -139,6 +139,15 @@ impl Subscriber for Connection {
     fn applied(&mut self, number: u32, products: usize) {
         self.on(Event::Applied { number, products });
         self.waker.wake_by_ref();
+    }
+
+    fn refused(&mut self, number: u32) {
+        self.on(Event::Refused { number });
+        self.waker.wake_by_ref();
+    }
+
+    fn listed(&mut self, listed: Listed) {
+        self.on(Event::Listed(listed));
     }
 
     fn pulled(&mut self, answer: Pulled) {

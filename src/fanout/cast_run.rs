@@ -30,6 +30,8 @@ pub(super) struct OpenRun {
     pub(super) frames: SmallVec<[(u64, Frame); 1]>,
     /// False if the newest version's frame has the product's id alone.
     pub(super) is_whole: bool,
+    /// True if the newest version is that of a deletion.
+    pub(super) is_deletion: bool,
     newest: u64,
     bytes: usize,
     permits: SmallVec<[CastPermit; 1]>,
@@ -37,7 +39,7 @@ pub(super) struct OpenRun {
 
 impl CastRuns {
     pub(super) fn add(&mut self, cast: Cast, permit: CastPermit) {
-        let Cast { product, version, frame, is_whole, .. } = cast;
+        let Cast { product, version, frame, is_whole, is_deletion, .. } = cast;
         let bytes = frame.len();
         if let Some(&place) = self.places_by_product.get(&product) {
             let run = &mut self.open[place];
@@ -46,14 +48,14 @@ impl CastRuns {
                 run.frames.push((version, frame));
                 run.permits.push(permit);
                 if version > run.newest {
-                    (run.newest, run.is_whole) = (version, is_whole);
+                    (run.newest, run.is_whole, run.is_deletion) = (version, is_whole, is_deletion);
                 }
                 return;
             }
         }
         self.places_by_product.insert(product, self.open.len());
         let (frames, permits) = (smallvec![(version, frame)], smallvec![permit]);
-        self.open.push(OpenRun { product, frames, is_whole, newest: version, bytes, permits });
+        self.open.push(OpenRun { product, frames, is_whole, is_deletion, newest: version, bytes, permits });
     }
 
     /// Takes out all runs; none is left.
@@ -87,9 +89,8 @@ mod tests {
         let (hub, mut inboxes) = Hub::new(1, 1);
         let cast = |(&(product, payload), version): (&(u64, &[u8]), u64)| {
             let (product, frame) = (ProductId::new(product).unwrap(), Frame::new(Opcode::Text, payload));
-            hub.cast(Cast { product, version, frame, is_whole: true, committed_at: Instant::now() })
-                .now_or_never()
-                .unwrap();
+            let (is_whole, is_deletion, committed_at) = (true, false, Instant::now());
+            hub.cast(Cast { product, version, frame, is_whole, is_deletion, committed_at }).now_or_never().unwrap();
             match inboxes[0].messages.try_recv() {
                 Ok(Message::Cast(cast, permit)) => (cast, permit),
                 other => panic!("{other:?}"),

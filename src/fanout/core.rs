@@ -4,6 +4,7 @@
 //! for room in an inbox.
 
 mod commands;
+mod everything;
 mod truth;
 
 use std::collections::VecDeque;
@@ -13,10 +14,11 @@ use std::time::Instant;
 
 use slotmap::SlotMap;
 
+use self::everything::Everything;
 use self::truth::Health;
 use super::cast_run::CastRuns;
 use super::hub::Hub;
-use super::message::{Answer, CastRun, Delivery, History, Job, Loaded, Message, Order, Pull, Pulled};
+use super::message::{Answer, CastRun, Delivery, History, Job, Listed, Loaded, Message, Order, Pull, Pulled};
 use super::shard::{Output, Shard};
 use super::under_way::UnderWay;
 use super::work::WorkQueue;
@@ -46,6 +48,14 @@ pub trait Subscriber {
     /// Learns that its command with this number is carried out in all shards, and the number of the products that were
     /// new, had been subscribed to, or were counted.
     fn applied(&mut self, number: u32, products: usize);
+    /// Learns that its command with this number is not carried out, since the store has more rows than may be listed.
+    fn refused(&mut self, number: u32) {
+        let _ = number;
+    }
+    /// Learns products that the shards of one core have, before the command that asks for their list is applied.
+    fn listed(&mut self, listed: Listed) {
+        let _ = listed;
+    }
     /// Takes the answer to one of its pulls, to be sent at the next flush.
     fn pulled(&mut self, answer: Pulled) {
         let _ = answer;
@@ -65,9 +75,21 @@ pub trait Reads: fmt::Debug {
     /// Has products read for the shards of a core, each under the number that the answer, one for each, is to carry
     /// ([`Hub::loaded`]). The read begins after this call.
     fn wish(&self, core: CoreId, products: Vec<(ProductId, u32)>);
+    /// Has the rows of the store listed for a core ([`Hub::list`]), or not any more. Every listing that the core was
+    /// promised before is void.
+    fn watch(&self, core: CoreId, watch: Option<Watch>);
     /// Learns that a row was read whose version is below the one that was known when it was wished for: the history was
     /// replaced.
     fn regressed(&self);
+}
+
+/// A core's wish to know the version of every product that the store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// Its number, which the rows carry.
+    pub number: u32,
+    /// True if it may be refused, since nobody is promised every product yet.
+    pub may_refuse: bool,
 }
 
 /// One core's state.
@@ -109,6 +131,7 @@ pub struct Core<S> {
     /// True if a turn has begun, or the message that brings it is on its way.
     is_turn_asked: bool,
     health: Health,
+    everything: Everything,
     /// The history that this core's connections were told. Another core may be ahead of this one's shards.
     told: History,
     metrics: CoreMetrics,
@@ -121,6 +144,7 @@ struct Outgoing {
     answers: Vec<Answer>,
     /// Answers to pulls, of this history.
     pulled: Vec<(SlotKey, Pulled)>,
+    listed: Vec<(SlotKey, Listed)>,
     history: History,
     /// The pulls at hand of products that the core has the shards of.
     pulls: Vec<Pull>,
@@ -171,6 +195,7 @@ impl<S: Subscriber> Core<S> {
             at_once_cost: SLICE_COST,
             is_turn_asked: false,
             health: Health::new(hub_cores),
+            everything: Everything::default(),
             told: History::default(),
             metrics,
         }
@@ -255,6 +280,8 @@ impl<S: Subscriber> Core<S> {
                 Message::Began(term) => self.begin(term),
                 Message::Healed(core, term) => self.healed(core, term),
                 Message::Loaded(rows) => self.rows.extend(rows),
+                Message::Listing(number, listing) => self.everything.take(number, listing),
+                Message::Listed(lists) => lists.into_iter().for_each(|(key, listed)| self.listed(key, listed)),
                 Message::Pulled(history, answers) => self.pulled(history, answers),
                 Message::Turn => {}
             }
@@ -290,14 +317,21 @@ impl<S: Subscriber> Core<S> {
             let shard = self.hub.shard_of(product);
             debug_assert_eq!(self.hub.core_of(shard), self.id);
             let shard = &mut self.shards[shard / self.hub.cores()];
-            let subscribers = shard.cast(product, &mut run.frames, run.is_whole, &mut self.out);
-            if !subscribers.is_empty() {
-                let outgoing = &mut self.outgoing;
-                let (delivery, own) =
-                    send_to_others(run.join(self.health.term.history), subscribers, self.id, &self.hub, outgoing);
-                if let Some(keys) = own {
-                    self.deliver(&delivery, &keys);
+            shard.cast(product, &mut run.frames, run.is_whole, &mut self.out);
+            let is_deletion = run.is_deletion;
+            if !run.frames.is_empty() {
+                let subscribers = self.everything.audience(shard, product);
+                if !subscribers.is_empty() {
+                    let (delivery, outgoing) = (run.join(self.health.term.history), &mut self.outgoing);
+                    let (delivery, own) = send_to_others(delivery, &subscribers, self.id, &self.hub, outgoing);
+                    drop(subscribers);
+                    if let Some(keys) = own {
+                        self.deliver(&delivery, &keys);
+                    }
                 }
+            }
+            if is_deletion {
+                self.shards[self.hub.shard_of(product) / self.hub.cores()].deleted(product);
             }
             if !self.out.is_empty() {
                 self.pass_on();

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::CoreId;
-use super::message::{Cast, CastPermit, History, Loaded, Message, Term};
+use super::message::{Cast, CastPermit, History, Listing, Loaded, Message, Term};
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 
@@ -118,6 +118,18 @@ impl Hub {
     /// Hands a core the rows that its shards wished for. To be called once every change that their read saw was cast.
     pub fn loaded(&self, core: CoreId, rows: Vec<Loaded>) {
         self.send(core, Message::Loaded(rows));
+    }
+
+    /// Hands a core rows of the store, for its watch with this number. To be called once every change that their read saw
+    /// was cast.
+    pub fn list(&self, core: CoreId, number: u32, listing: Listing) {
+        self.send(core, Message::Listing(number, listing));
+    }
+
+    /// Returns the core that owns a product's shard.
+    #[must_use]
+    pub fn core_of_product(&self, product: ProductId) -> CoreId {
+        self.core_of(self.shard_of(product))
     }
 
     /// Waits until every change that was cast has been given to its subscribers.

@@ -41,7 +41,7 @@ pub struct SubscriptionIndex<S = DefaultHashBuilder> {
     ending: Vec<Subscription>,
 }
 
-/// One product: its subscribers, core by core, and its last value. It has the one or the other.
+/// One product: its subscribers, core by core, and its last value. It has the one or the other, or is kept.
 #[derive(Debug, Default)]
 pub(super) struct Topic {
     cores: SmallVec<[CoreSubscribers; 1]>,
@@ -71,7 +71,7 @@ pub(super) struct Ended {
     pub(super) product: ProductId,
     /// As in [`Subscription::waiting`].
     pub(super) waiting: u32,
-    /// True if the product has no subscriber left.
+    /// True if nobody is told of the product any more.
     pub(super) was_last: bool,
 }
 
@@ -79,6 +79,11 @@ impl Topic {
     /// Returns the subscribers, core by core.
     pub(super) fn subscribers(&self) -> &[CoreSubscribers] {
         &self.cores
+    }
+
+    /// Returns whether somebody is told of its changes.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.cores.is_empty() || self.last.is_kept()
     }
 }
 
@@ -214,10 +219,19 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         self.connections_by_product.iter_mut().map(|(&product, topic)| (product, topic))
     }
 
-    /// Forgets a product that has no subscribers.
+    /// Returns a product, which has an entry from here on.
+    pub(super) fn topic_or_new(&mut self, product: ProductId) -> &mut Topic {
+        self.connections_by_product.entry(product).or_default()
+    }
+
+    /// Forgets a product of which nobody is told.
     pub(super) fn forget(&mut self, product: ProductId) {
         let topic = self.connections_by_product.remove(&product);
-        debug_assert!(topic.is_none_or(|topic| topic.cores.is_empty()), "nobody is subscribed to it");
+        debug_assert!(topic.is_none_or(|topic| !topic.is_wanted()), "nobody is told of it");
+        // As at the end of a subscription.
+        if self.connections_by_product.len().is_multiple_of(256) {
+            self.give_room_back();
+        }
     }
 
     /// Returns one subscription of a connection, if there is one.
@@ -275,7 +289,7 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         let mut was_last = false;
         if keys.is_empty() {
             cores.swap_remove(index);
-            was_last = cores.is_empty();
+            was_last = cores.is_empty() && !last.is_kept();
             if was_last && !last.is_held() {
                 entry.remove();
             }
@@ -290,7 +304,7 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
     pub(super) fn check(&self) {
         let mut listed = 0;
         for (&product, Topic { cores, last }) in &self.connections_by_product {
-            assert!(!cores.is_empty() || last.is_held());
+            assert!(!cores.is_empty() || last.is_held() || last.is_kept());
             for subscribers in cores {
                 assert!(!subscribers.keys.is_empty());
                 listed += subscribers.keys.len();

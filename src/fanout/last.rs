@@ -15,7 +15,7 @@ use crate::wire::frame::Frame;
 /// The version stays where the bytes are forgotten: it is enough for a reader that knows it.
 #[derive(Debug, Default)]
 pub(super) struct LastValue {
-    /// The version, 0 for none, and two flags above it.
+    /// The version, 0 for none, and three flags above it.
     version: u64,
     /// Boxed, so that a product of which nothing is remembered costs a pointer.
     held: Option<Box<Held>>,
@@ -25,8 +25,10 @@ pub(super) struct LastValue {
 const IS_ABSENT: u64 = 1 << 63;
 /// Set with the above if the version is that of the deletion; otherwise the deletion is a later one.
 const IS_DELETION: u64 = 1 << 62;
+/// Set if the product is kept though it may have no subscribers, since somebody is told of every product.
+const IS_KEPT: u64 = 1 << 61;
 /// The greatest version; one above counts as this one. What readers can hold ends at 2^53 − 1.
-const VERSION_MAX: u64 = IS_DELETION - 1;
+const VERSION_MAX: u64 = IS_KEPT - 1;
 
 /// The bytes of a value, and their place in the order in which values are forgotten.
 #[derive(Debug)]
@@ -59,6 +61,21 @@ impl LastValue {
         self.version & IS_ABSENT != 0
     }
 
+    /// Returns whether the product is kept though it may have no subscribers.
+    pub(super) const fn is_kept(&self) -> bool {
+        self.version & IS_KEPT != 0
+    }
+
+    /// Keeps the product, or does so no more.
+    pub(super) const fn keep(&mut self, is_kept: bool) {
+        self.version = self.version & !IS_KEPT | if is_kept { IS_KEPT } else { 0 };
+    }
+
+    /// Forgets all that is known.
+    pub(super) fn forget(&mut self) {
+        (self.version, self.held) = (self.version & IS_KEPT, None);
+    }
+
     /// Returns whether the next change is remembered though nobody waits for it.
     pub(super) const fn is_remembered(&self) -> bool {
         self.held.is_some() || self.is_absent()
@@ -84,7 +101,7 @@ impl LastValue {
 
     /// Takes a change whose version is above the last; without a frame, its bytes are not remembered.
     pub(super) fn cast(&mut self, version: u64, frame: Option<Frame>) {
-        self.version = version.min(VERSION_MAX);
+        self.version = self.version & IS_KEPT | version.min(VERSION_MAX);
         match frame {
             Some(frame) => self.hold(frame),
             None => self.held = None,

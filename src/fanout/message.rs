@@ -23,6 +23,8 @@ pub struct Cast {
     pub frame: Frame,
     /// False if the frame has the product's id alone, since its row is too large.
     pub is_whole: bool,
+    /// True if the product is gone with it.
+    pub is_deletion: bool,
     /// The time at which this process learned that the change is committed.
     pub committed_at: Instant,
 }
@@ -53,6 +55,14 @@ pub enum Operation {
     Unsubscribe,
     /// Only count whether it is subscribed to.
     Count,
+    /// Subscribe to every product, those to come too; the command names none. Carried out once the shards know the
+    /// version of each that the store has.
+    SubscribeAll {
+        /// True if [`Subscriber::listed`](super::Subscriber::listed) is to tell first which they are.
+        lists: bool,
+    },
+    /// End that, and every other subscription; the command names no product.
+    UnsubscribeAll,
 }
 
 /// A connection's request to the shards.
@@ -181,8 +191,9 @@ pub(super) enum Job {
     Command { command: Command, next: usize, changed: usize },
     /// Pulls, from the `next` one on; the versions that they know are of the history with this number.
     Pulls { pulls: Vec<Pull>, next: usize, history: u32 },
-    /// The end of all its subscriptions, from this shard of the core on.
-    Close { shard: usize, closing: Closing },
+    /// The end of all its subscriptions, from this shard of the core on, of which so many have ended: of a connection that
+    /// is gone, or by the command with this number.
+    Close { shard: usize, closing: Closing, ended: usize, command: Option<u32> },
 }
 
 impl Job {
@@ -194,8 +205,8 @@ impl Job {
         Self::Pulls { pulls, next: 0, history }
     }
 
-    pub(super) fn close() -> Self {
-        Self::Close { shard: 0, closing: Closing::default() }
+    pub(super) fn close(command: Option<u32>) -> Self {
+        Self::Close { shard: 0, closing: Closing::default(), ended: 0, command }
     }
 }
 
@@ -206,12 +217,36 @@ pub(super) struct Order {
     pub(super) job: Job,
 }
 
+/// The shards' refusal of a command: the store has more rows than may be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused;
+
 /// The result of a command's part: the number of its products that were new, ended or counted.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) key: SlotKey,
     pub(super) number: u32,
-    pub(super) products: usize,
+    pub(super) products: Result<usize, Refused>,
+}
+
+/// The products that a core's shards have for a connection that subscribes to every product.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Those that may exist.
+    pub products: Vec<ProductId>,
+    /// The greatest version of any; 0: none is known.
+    pub newest: u64,
+}
+
+/// A part of the store's rows, for the shards of a core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// Products that exist, each with its version.
+    Rows(Vec<(ProductId, u64)>),
+    /// There are no more.
+    End,
+    /// There are more than may be listed.
+    TooMany,
 }
 
 /// A message in a core's inbox.
@@ -235,6 +270,10 @@ pub(super) enum Message {
     Pulled(History, Vec<(SlotKey, Pulled)>),
     /// To the core that wished for them.
     Loaded(Vec<Loaded>),
+    /// To a core whose connections subscribe to every product: for its watch with this number.
+    Listing(u32, Listing),
+    /// To the connections' core, before the answer to their command.
+    Listed(Vec<(SlotKey, Listed)>),
     /// To the core itself: some work waits for its next turn.
     Turn,
 }

@@ -5,6 +5,7 @@
 //! counts are in [`super::last`]; here are the maps, the numbers of the wishes, and what happens when the source was
 //! away.
 
+mod everything;
 mod loads;
 mod values;
 
@@ -45,6 +46,15 @@ pub(super) struct Shard {
     /// The number of loadings that heal.
     healing: usize,
     memory: Memory,
+    /// True if somebody is told of every product.
+    is_watched: bool,
+    /// True if the rows that the store has are still coming.
+    is_listing: bool,
+    /// The places among those who wait of connections that are told of every product, and are not subscribed to this
+    /// one; as in [`Subscription::waiting`](super::index::Subscription).
+    places_of_watchers: HashMap<(ConnectionId, ProductId), u32, DefaultHashBuilder>,
+    /// The products that are kept for nobody any more.
+    to_release: Vec<ProductId>,
 }
 
 /// The results of what a shard did: to be passed on in this order, casts first.
@@ -89,6 +99,10 @@ impl Shard {
             to_heal: Vec::new(),
             healing: 0,
             memory: Memory::new(bytes_max),
+            is_watched: false,
+            is_listing: false,
+            places_of_watchers: HashMap::default(),
+            to_release: Vec::new(),
         }
     }
 
@@ -102,6 +116,9 @@ impl Shard {
         let is_new = self.index.subscribe(connection, product);
         if is_new {
             self.subscribed(product);
+            if let Some(place) = self.take_place_of_watcher(connection, product) {
+                self.set_place(connection, product, place);
+            }
         }
         is_new
     }
@@ -115,16 +132,27 @@ impl Shard {
         true
     }
 
-    /// Ends up to `max` subscriptions of a connection that is gone; see [`SubscriptionIndex::close`].
-    pub(super) fn close(&mut self, connection: ConnectionId, closing: &mut Closing, max: usize) -> usize {
+    /// Ends up to `max` subscriptions of a connection; see [`SubscriptionIndex::close`]. Its pulls are answered if it has
+    /// not gone.
+    pub(super) fn close(
+        &mut self,
+        connection: ConnectionId,
+        closing: &mut Closing,
+        max: usize,
+        out: Option<&mut Output>,
+    ) -> usize {
         let mut gone = Vec::new();
         let ended = self.index.close_with(connection, closing, max, |_, ended| {
             if ended.waiting > 0 || ended.was_last {
                 gone.push(ended);
             }
         });
-        for ended in gone {
-            self.ended(ended);
+        let mut out = out;
+        for gone in gone {
+            let number = self.ended(gone);
+            if let (Some(out), Some(number)) = (&mut out, number) {
+                out.answer(connection, gone.product, number, Value::Ended);
+            }
         }
         ended
     }
@@ -177,8 +205,8 @@ impl Shard {
         let place = waiting as usize - 1;
         let left = loading.waiters.swap_remove(place);
         if let Some(moved) = loading.waiters.get(place) {
-            let moved = self.index.subscription(moved.connection, product);
-            moved.expect("who waits for a product is subscribed to it").waiting = waiting;
+            let moved = moved.connection;
+            self.set_place(moved, product, waiting);
         }
         self.rest(product);
         left.number

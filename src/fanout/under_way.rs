@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 use super::SlotKey;
 use super::index::shrink;
+use super::message::Refused;
 
 /// The state of each command that awaits answers.
 #[derive(Debug, Default)]
@@ -17,9 +18,15 @@ pub(super) struct UnderWay {
 struct Awaiting {
     number: u32,
     answers: u32,
-    products: usize,
+    products: Result<usize, Refused>,
     /// True if all of it was given to the shards, so that the last answer ends it.
     is_given: bool,
+}
+
+impl Awaiting {
+    fn add(&mut self, products: Result<usize, Refused>) {
+        self.products = self.products.and_then(|before| Ok(before + products?));
+    }
 }
 
 impl UnderWay {
@@ -29,13 +36,18 @@ impl UnderWay {
         if let Some(command) = commands.iter_mut().find(|command| command.number == number) {
             command.answers += 1;
         } else {
-            commands.push(Awaiting { number, answers: 1, products: 0, is_given: false });
+            commands.push(Awaiting { number, answers: 1, products: Ok(0), is_given: false });
         }
     }
 
     /// Records that all of this command was given, and that so many products were changed or counted here. Returns the
     /// number of all products, if no answer is awaited.
-    pub(super) fn all_given(&mut self, key: SlotKey, number: u32, products: usize) -> Option<usize> {
+    pub(super) fn all_given(
+        &mut self,
+        key: SlotKey,
+        number: u32,
+        products: Result<usize, Refused>,
+    ) -> Option<Result<usize, Refused>> {
         let is_awaited = |command: &Awaiting| command.number == number;
         let awaited = self.commands_by_connection.get(&key).is_some_and(|commands| commands.iter().any(is_awaited));
         if !awaited {
@@ -43,15 +55,20 @@ impl UnderWay {
         }
         self.advance(key, number, |command| {
             command.is_given = true;
-            command.products += products;
+            command.add(products);
         })
     }
 
     /// Records that a part was carried out. Returns the number of all products, if it was the last part.
-    pub(super) fn answered(&mut self, key: SlotKey, number: u32, products: usize) -> Option<usize> {
+    pub(super) fn answered(
+        &mut self,
+        key: SlotKey,
+        number: u32,
+        products: Result<usize, Refused>,
+    ) -> Option<Result<usize, Refused>> {
         self.advance(key, number, |command| {
             command.answers -= 1;
-            command.products += products;
+            command.add(products);
         })
     }
 
@@ -65,7 +82,12 @@ impl UnderWay {
         self.commands_by_connection.is_empty()
     }
 
-    fn advance(&mut self, key: SlotKey, number: u32, step: impl FnOnce(&mut Awaiting)) -> Option<usize> {
+    fn advance(
+        &mut self,
+        key: SlotKey,
+        number: u32,
+        step: impl FnOnce(&mut Awaiting),
+    ) -> Option<Result<usize, Refused>> {
         let commands = self.commands_by_connection.get_mut(&key)?;
         let place = commands.iter().position(|command| command.number == number)?;
         let command = &mut commands[place];
@@ -89,15 +111,20 @@ mod tests {
     #[test]
     fn a_command_ends_once_it_is_given_and_answered() {
         let (mut under_way, key) = (UnderWay::default(), SlotKey::default());
-        assert_eq!(under_way.all_given(key, 1, 5), Some(5), "all of it was done here");
+        assert_eq!(under_way.all_given(key, 1, Ok(5)), Some(Ok(5)), "all of it was done here");
         under_way.part_given(key, 2);
         under_way.part_given(key, 3);
         under_way.part_given(key, 2);
-        assert_eq!(under_way.answered(key, 2, 1), None);
-        assert_eq!(under_way.answered(key, 2, 2), None, "more of it may be given");
-        assert_eq!(under_way.all_given(key, 3, 10), None);
-        assert_eq!(under_way.answered(key, 3, 20), Some(30));
-        assert_eq!(under_way.all_given(key, 2, 4), Some(7));
+        assert_eq!(under_way.answered(key, 2, Ok(1)), None);
+        assert_eq!(under_way.answered(key, 2, Ok(2)), None, "more of it may be given");
+        assert_eq!(under_way.all_given(key, 3, Ok(10)), None);
+        assert_eq!(under_way.answered(key, 3, Ok(20)), Some(Ok(30)));
+        assert_eq!(under_way.all_given(key, 2, Ok(4)), Some(Ok(7)));
+        under_way.part_given(key, 4);
+        under_way.part_given(key, 4);
+        assert_eq!(under_way.answered(key, 4, Err(Refused)), None);
+        assert_eq!(under_way.answered(key, 4, Ok(1)), None);
+        assert_eq!(under_way.all_given(key, 4, Ok(1)), Some(Err(Refused)), "one refusal is enough");
         assert!(under_way.is_empty());
     }
 
@@ -106,7 +133,7 @@ mod tests {
         let (mut under_way, key) = (UnderWay::default(), SlotKey::default());
         under_way.part_given(key, 1);
         under_way.forget(key);
-        assert_eq!(under_way.answered(key, 1, 1), None);
+        assert_eq!(under_way.answered(key, 1, Ok(1)), None);
         assert!(under_way.is_empty());
     }
 }

@@ -10,7 +10,7 @@ mod run;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 pub use self::run::run;
-use crate::fanout::{CoreId, Reads};
+use crate::fanout::{CoreId, Reads, Watch};
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 
@@ -39,6 +39,8 @@ pub enum SourceHeard {
 pub enum Demand {
     /// To read products.
     Wish(Wish),
+    /// To list the rows of the store for a core, or not any more.
+    Watch(CoreId, Option<Watch>),
     /// To have the store renew its epoch: a row was below the version that was known.
     Regressed,
     /// To take note of what the source said.
@@ -65,6 +67,10 @@ impl Wishes {
 impl Reads for Wishes {
     fn wish(&self, core: CoreId, products: Vec<(ProductId, u32)>) {
         Self::wish(self, Wish { core, products });
+    }
+
+    fn watch(&self, core: CoreId, watch: Option<Watch>) {
+        let _ = self.0.send(Demand::Watch(core, watch));
     }
 
     fn regressed(&self) {

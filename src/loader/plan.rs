@@ -8,9 +8,10 @@ use smallvec::SmallVec;
 use super::{SourceHeard, Wish};
 use crate::backoff::Backoff;
 use crate::fanout::CoreId;
+use crate::fanout::Watch;
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
-use crate::store::{Found, READ_IDS_MAX, Read};
+use crate::store::{Found, Keys, READ_IDS_MAX, Read};
 
 /// The time for a barrier to be heard once its read is back, while nothing else is heard.
 pub(super) const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,6 +20,9 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Durat
 /// Those who wait for a product: their cores, and the numbers of their loadings.
 type Askers = SmallVec<[(CoreId, u32); 1]>;
 
+/// Products that are read, and who waits for each.
+type Wishes = Vec<(ProductId, Askers)>;
+
 /// The answers for one core.
 pub(super) type Answers = Vec<(ProductId, u32, Found)>;
 
@@ -26,7 +30,34 @@ pub(super) type Answers = Vec<(ProductId, u32, Found)>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Order {
     pub(super) barrier: u64,
-    pub(super) ids: Vec<ProductId>,
+    pub(super) what: Sought,
+}
+
+/// The rows of a read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sought {
+    /// These products.
+    Products(Vec<ProductId>),
+    /// The ids and the versions of those that follow this one, or of the first.
+    KeysAfter(Option<ProductId>),
+}
+
+/// The result of a read that counts.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The answers, by core.
+    Answers(HashMap<CoreId, Answers>),
+    /// The next ids and versions, for the watches of these cores.
+    Keys { keys: Vec<(ProductId, u64)>, end: Option<ListEnd>, watches: Vec<(CoreId, u32)> },
+}
+
+/// The end of a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ListEnd {
+    /// All rows were listed.
+    Whole,
+    /// There are more than may be listed.
+    TooMany,
 }
 
 /// The wishes that wait, and the one read that is under way.
@@ -39,6 +70,15 @@ pub(super) struct Plan {
     /// The products that wait, in the order of their first wish.
     waiting: VecDeque<ProductId>,
     reading: Option<Reading>,
+    /// The cores whose shards want to know every product. All of them do, or nothing is listed.
+    watches: HashMap<CoreId, Watch>,
+    cores: usize,
+    /// The most rows that are listed.
+    rows_max: usize,
+    /// The progress of the listing, until it has ended.
+    listing: Option<Progress>,
+    /// True if it is the turn of the listing to be read for.
+    is_turn_of_listing: bool,
     /// The number of the last barrier.
     barrier: u64,
     /// The epoch of the source while it tells every change.
@@ -51,22 +91,42 @@ pub(super) struct Plan {
     failing_since: Option<Instant>,
 }
 
+/// The part of the rows that is listed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    after: Option<ProductId>,
+    rows: usize,
+}
+
 #[derive(Debug)]
 struct Reading {
     barrier: u64,
-    wishes: Vec<(ProductId, Askers)>,
-    read: Option<Read>,
+    /// Those that wait for its rows; `None` if it is for the listing.
+    wishes: Option<Wishes>,
+    outcome: Option<Outcome>,
     is_heard: bool,
     /// The time at which the barrier counts as lost, once the rows are there.
     deadline: Option<Instant>,
 }
 
-impl Default for Plan {
-    fn default() -> Self {
+#[derive(Debug)]
+enum Outcome {
+    Rows(Read),
+    Keys(Keys),
+}
+
+impl Plan {
+    /// Returns a plan for so many cores, of which at most `rows_max` rows are listed.
+    pub(super) fn new(cores: usize, rows_max: usize) -> Self {
         Self {
             askers_by_product: HashMap::new(),
             waiting: VecDeque::new(),
             reading: None,
+            watches: HashMap::new(),
+            cores,
+            rows_max,
+            listing: None,
+            is_turn_of_listing: false,
             barrier: 0,
             epoch: None,
             ids_max: READ_IDS_MAX,
@@ -75,9 +135,22 @@ impl Default for Plan {
             failing_since: None,
         }
     }
-}
 
-impl Plan {
+    /// Learns that a core wants to know every product, or does not. All are listed anew. Answers true if it made a read
+    /// void.
+    pub(super) fn watch(&mut self, core: CoreId, watch: Option<Watch>) -> bool {
+        match watch {
+            Some(watch) => self.watches.insert(core, watch),
+            None => self.watches.remove(&core),
+        };
+        self.list_anew();
+        self.reading.take_if(|reading| reading.wishes.is_none()).is_some()
+    }
+
+    fn list_anew(&mut self) {
+        self.listing = (self.watches.len() == self.cores).then(Progress::default);
+    }
+
     /// Takes a wish. Each of its numbers is answered once.
     pub(super) fn wish(&mut self, wish: Wish) {
         for (product, number) in wish.products {
@@ -105,6 +178,7 @@ impl Plan {
                 self.not_before = None;
             }
         }
+        self.list_anew();
         self.give_up()
     }
 
@@ -118,6 +192,19 @@ impl Plan {
         if self.reading.is_some() || self.epoch.is_none() || self.not_before.is_some_and(|time| now < time) {
             return None;
         }
+        let (what, wishes) = self.next_sought()?;
+        self.barrier += 1;
+        let barrier = self.barrier;
+        self.reading = Some(Reading { barrier, wishes, outcome: None, is_heard: false, deadline: None });
+        Some(Order { barrier, what })
+    }
+
+    /// Returns what is to be read next: the listing and the wishes take turns.
+    fn next_sought(&mut self) -> Option<(Sought, Option<Wishes>)> {
+        self.is_turn_of_listing = !self.is_turn_of_listing;
+        if let Some(listing) = self.listing.filter(|_| self.is_turn_of_listing || self.waiting.is_empty()) {
+            return Some((Sought::KeysAfter(listing.after), None));
+        }
         let count = self.ids_max.min(self.waiting.len());
         let wishes: Vec<_> = self
             .waiting
@@ -125,13 +212,7 @@ impl Plan {
             .map(|product| (product, self.askers_by_product.remove(&product).unwrap_or_default()))
             .collect();
         let ids: Vec<ProductId> = wishes.iter().map(|(product, _)| *product).collect();
-        if ids.is_empty() {
-            return None;
-        }
-        self.barrier += 1;
-        let barrier = self.barrier;
-        self.reading = Some(Reading { barrier, wishes, read: None, is_heard: false, deadline: None });
-        Some(Order { barrier, ids })
+        (!ids.is_empty()).then_some((Sought::Products(ids), Some(wishes)))
     }
 
     /// Takes the rows of the read.
@@ -139,8 +220,19 @@ impl Plan {
         if read.found.is_empty() {
             self.ids_max = (read.left.len() / 2).max(1);
             self.give_up();
-        } else if let Some(reading) = &mut self.reading {
-            reading.read = Some(read);
+        } else {
+            self.came(Outcome::Rows(read), now);
+        }
+    }
+
+    /// Takes the ids and versions of the read.
+    pub(super) fn read_keys(&mut self, keys: Keys, now: Instant) {
+        self.came(Outcome::Keys(keys), now);
+    }
+
+    fn came(&mut self, outcome: Outcome, now: Instant) {
+        if let Some(reading) = &mut self.reading {
+            reading.outcome = Some(outcome);
             reading.deadline = Some(now + BARRIER_TIMEOUT);
         }
     }
@@ -165,7 +257,9 @@ impl Plan {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.reading {
             Some(reading) => reading.deadline,
-            None => self.not_before.filter(|_| self.epoch.is_some() && !self.waiting.is_empty()),
+            None => {
+                self.not_before.filter(|_| self.epoch.is_some() && (!self.waiting.is_empty() || self.listing.is_some()))
+            }
         }
     }
 
@@ -183,14 +277,35 @@ impl Plan {
         is_long
     }
 
-    /// Returns the answers of the read, by core, once its rows are there and its barrier was heard. What it left goes to
-    /// the next.
-    pub(super) fn answers(&mut self) -> Option<HashMap<CoreId, Answers>> {
-        let reading = self.reading.take_if(|reading| reading.is_heard && reading.read.is_some())?;
-        let Read { found, left } = reading.read?;
+    /// Returns the result of the read, once its rows are there and its barrier was heard. What it left goes to the next.
+    pub(super) fn told(&mut self) -> Option<Told> {
+        let reading = self.reading.take_if(|reading| reading.is_heard && reading.outcome.is_some())?;
         (self.failures, self.failing_since, self.not_before) = (0, None, None);
+        match reading.outcome? {
+            Outcome::Rows(read) => Some(Told::Answers(self.answers(read, reading.wishes.unwrap_or_default()))),
+            Outcome::Keys(keys) => self.listed(keys),
+        }
+    }
+
+    fn listed(&mut self, Keys { keys, is_last }: Keys) -> Option<Told> {
+        let listing = self.listing.as_mut()?;
+        listing.rows += keys.len();
+        listing.after = keys.last().map(|&(product, _)| product).or(listing.after);
+        // Who was promised every product keeps them, however many they become.
+        let is_too_many = listing.rows > self.rows_max && self.watches.values().all(|watch| watch.may_refuse);
+        let end = if is_too_many { Some(ListEnd::TooMany) } else { is_last.then_some(ListEnd::Whole) };
+        if end.is_some() {
+            self.listing = None;
+        }
+        let watches = self.watches.iter().map(|(&core, watch)| (core, watch.number)).collect();
+        Some(Told::Keys { keys, end, watches })
+    }
+
+    /// Returns the answers, by core.
+    fn answers(&mut self, read: Read, wishes: Wishes) -> HashMap<CoreId, Answers> {
+        let Read { found, left } = read;
         self.ids_max = (2 * self.ids_max).min(READ_IDS_MAX);
-        let mut wishes: HashMap<ProductId, Askers> = reading.wishes.into_iter().collect();
+        let mut wishes: HashMap<ProductId, Askers> = wishes.into_iter().collect();
         let mut answers: HashMap<CoreId, Answers> = HashMap::new();
         for (product, found) in found {
             for (core, number) in wishes.remove(&product).unwrap_or_default() {
@@ -199,18 +314,18 @@ impl Plan {
         }
         let left = left.into_iter().filter_map(|product| wishes.remove_entry(&product)).collect();
         self.put_back(left);
-        Some(answers)
+        answers
     }
 
     /// Puts the wishes of the read back, and answers true if there was one.
     fn give_up(&mut self) -> bool {
         let Some(reading) = self.reading.take() else { return false };
-        self.put_back(reading.wishes);
+        self.put_back(reading.wishes.unwrap_or_default());
         true
     }
 
     /// Puts wishes back, ahead of those that wait.
-    fn put_back(&mut self, wishes: Vec<(ProductId, Askers)>) {
+    fn put_back(&mut self, wishes: Wishes) {
         for (product, askers) in wishes.into_iter().rev() {
             let waiting = self.askers_by_product.entry(product).or_default();
             if waiting.is_empty() {

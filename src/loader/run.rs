@@ -1,17 +1,19 @@
 //! The loader at work: [`run`].
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
-use super::plan::{Answers, Plan};
+use super::plan::{Answers, ListEnd, Order, Plan, Sought, Told};
 use super::{Demand, Demands};
-use crate::fanout::{Hub, Loaded, LoadedRow};
+use crate::fanout::{CoreId, Hub, Listing, Loaded, LoadedRow};
 use crate::metrics::{Load, Metrics};
 use crate::model::epoch::Epoch;
-use crate::store::{Found, Read, Store, StoreError};
+use crate::model::product::ProductId;
+use crate::store::{Found, Keys, Read, Store, StoreError};
 use crate::wire::frame::Frame;
 
 /// The time for which reads may fail while the source seems well; then the source begins anew.
@@ -19,8 +21,14 @@ const FAILING_MAX: Duration = Duration::from_secs(10);
 /// The wait before a new epoch is asked for again.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 
-type Reading = Pin<Box<dyn Future<Output = Result<Read, StoreError>> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = Result<Outcome, StoreError>> + Send>>;
 type Renewing = Pin<Box<dyn Future<Output = (Epoch, Result<Epoch, StoreError>)> + Send>>;
+
+/// The rows of a read.
+enum Outcome {
+    Rows(Read),
+    Keys(Keys),
+}
 
 /// The loader's parts.
 struct Work {
@@ -34,9 +42,11 @@ struct Work {
     changes: u64,
 }
 
-/// Reads what the shards wish for, and hands it over, until nobody is left to wish for anything.
-pub async fn run(mut demands: Demands, store: Store, hub: Hub, metrics: Arc<Metrics>) {
-    let mut work = Work { plan: Plan::default(), store, hub, metrics, reading: None, renewing: None, changes: 0 };
+/// Reads what the shards wish for, and hands it over, until nobody is left to wish for anything. At most `rows_max` rows
+/// are listed for those who want to know every product.
+pub async fn run(mut demands: Demands, store: Store, hub: Hub, rows_max: usize, metrics: Arc<Metrics>) {
+    let plan = Plan::new(hub.cores(), rows_max);
+    let mut work = Work { plan, store, hub, metrics, reading: None, renewing: None, changes: 0 };
     loop {
         work.start();
         let deadline = work.plan.deadline().map(TokioInstant::from_std);
@@ -69,9 +79,14 @@ async fn polled<T>(task: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -
 impl Work {
     /// Begins the next read.
     fn start(&mut self) {
-        if let Some(order) = self.plan.start(Instant::now()) {
+        if let Some(Order { barrier, what }) = self.plan.start(Instant::now()) {
             let store = self.store.clone();
-            self.reading = Some(Box::pin(async move { store.load(order.ids, order.barrier).await }));
+            self.reading = Some(Box::pin(async move {
+                match what {
+                    Sought::Products(ids) => store.load(ids, barrier).await.map(Outcome::Rows),
+                    Sought::KeysAfter(after) => store.keys(after, barrier).await.map(Outcome::Keys),
+                }
+            }));
         }
     }
 
@@ -79,21 +94,33 @@ impl Work {
         match demand {
             Demand::Wish(wish) => self.plan.wish(wish),
             Demand::Regressed => self.renew(None),
+            Demand::Watch(core, watch) => {
+                let is_void = self.plan.watch(core, watch);
+                self.forget_reading(is_void);
+            }
             Demand::Heard(heard) => {
-                if self.plan.heard(heard) {
-                    self.reading = None;
-                    self.metrics.load(Load::Void);
-                }
+                let is_void = self.plan.heard(heard);
+                self.forget_reading(is_void);
             }
         }
     }
 
-    fn read(&mut self, outcome: Result<Read, StoreError>) {
+    fn forget_reading(&mut self, is_void: bool) {
+        if is_void {
+            self.reading = None;
+            self.metrics.load(Load::Void);
+        }
+    }
+
+    fn read(&mut self, outcome: Result<Outcome, StoreError>) {
         let now = Instant::now();
         match outcome {
-            Ok(read) => {
+            Ok(outcome) => {
                 self.changes = self.metrics.changes.get();
-                self.plan.read(read, now);
+                match outcome {
+                    Outcome::Rows(read) => self.plan.read(read, now),
+                    Outcome::Keys(keys) => self.plan.read_keys(keys, now),
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "rows for the shards were not read; they are read again");
@@ -154,13 +181,36 @@ impl Work {
         }
     }
 
-    /// Hands the answers of a read over, once it counts.
+    /// Hands the rows of a read over, once it counts.
     fn hand_over(&mut self) {
-        let Some(answers_by_core) = self.plan.answers() else { return };
+        let Some(told) = self.plan.told() else { return };
         self.metrics.load(Load::Done);
-        for (core, answers) in answers_by_core {
-            self.metrics.products_loaded.inc_by(answers.len() as u64);
-            self.hub.loaded(core, loaded(answers));
+        match told {
+            Told::Answers(answers_by_core) => {
+                for (core, answers) in answers_by_core {
+                    self.metrics.products_loaded.inc_by(answers.len() as u64);
+                    self.hub.loaded(core, loaded(answers));
+                }
+            }
+            Told::Keys { keys, end, watches } => self.list(keys, end, &watches),
+        }
+    }
+
+    /// Hands each core the rows of its shards.
+    fn list(&self, keys: Vec<(ProductId, u64)>, end: Option<ListEnd>, watches: &[(CoreId, u32)]) {
+        let mut keys_by_core: HashMap<CoreId, Vec<(ProductId, u64)>> = HashMap::new();
+        for (product, version) in keys {
+            keys_by_core.entry(self.hub.core_of_product(product)).or_default().push((product, version));
+        }
+        for &(core, number) in watches {
+            if let Some(keys) = keys_by_core.remove(&core) {
+                self.hub.list(core, number, Listing::Rows(keys));
+            }
+            match end {
+                None => {}
+                Some(ListEnd::Whole) => self.hub.list(core, number, Listing::End),
+                Some(ListEnd::TooMany) => self.hub.list(core, number, Listing::TooMany),
+            }
         }
     }
 }

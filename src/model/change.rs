@@ -64,6 +64,16 @@ impl Change {
         }
     }
 
+    /// Returns whether the product is gone with it.
+    #[must_use]
+    pub fn is_deletion(&self) -> bool {
+        match &self.body {
+            ChangeBody::Row(action, _) => *action == Action::Delete,
+            // The action is the first member.
+            ChangeBody::Encoded(json) => json.get(..24).is_some_and(|start| start.contains("\"DELETE\"")),
+        }
+    }
+
     /// Appends the JSON message of this change to `buffer`:
     /// `{"action":"UPDATE","version":42,"product":{"productId":1,…}}`.
     pub fn write_json(&self, buffer: &mut Vec<u8>) {

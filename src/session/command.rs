@@ -4,6 +4,7 @@
 //! {"command":"subscribe","productIDs":[1,2,3],"id":"optional, comes back in the reply"}
 //! {"command":"subscribe","productIDs":[1,2,3],"snapshot":true}
 //! {"command":"subscribe","productIDs":[1,2,3],"versions":[42,0,7],"epoch":"k3x…"}
+//! {"command":"subscribe","productIDs":"*","snapshot":true,"epoch":"k3x…","newest":412}
 //! {"reply":"optional, …","ok":true,"subscribed":3}
 //! {"reply":"optional, …","ok":false,"error":"…","code":"…"}
 //! {"error":"…","code":"…"}
@@ -69,6 +70,13 @@ pub enum States {
         /// The epoch of these versions, if it is one that a store may have.
         epoch: Option<Epoch>,
     },
+    /// Every product, to a reader that knows versions up to this one of this epoch.
+    Everything {
+        /// The greatest version that it knows; 0: none.
+        newest: u64,
+        /// As above.
+        epoch: Option<Epoch>,
+    },
 }
 
 /// A client's name for its command, sent back as it came.
@@ -111,7 +119,7 @@ pub enum Why {
     NotAnObject,
     /// `command` is missing or unknown.
     UnknownCommand,
-    /// `productIDs` is missing or not an array.
+    /// `productIDs` is missing, and neither an array nor "*".
     NoProducts,
     /// The element of `productIDs` at this place is no product id.
     BadProduct(usize),
@@ -125,6 +133,10 @@ pub enum Why {
     BadVersion(usize),
     /// `epoch` is not a string.
     BadEpoch,
+    /// `newest` is no version.
+    BadNewest,
+    /// The store has more rows than a reader may subscribe to as a whole.
+    TooManyRows,
     /// There would be more subscriptions than this connection may have.
     TooManySubscriptions {
         /// The most that it may have.
@@ -149,6 +161,8 @@ impl Why {
             Self::BadSnapshot => "bad_snapshot",
             Self::BadVersions | Self::BadVersion(_) => "bad_versions",
             Self::BadEpoch => "bad_epoch",
+            Self::BadNewest => "bad_newest",
+            Self::TooManyRows => "too_many_rows",
             Self::TooManySubscriptions { .. } => "too_many_subscriptions",
             Self::Forbidden { .. } => "forbidden",
         }
@@ -162,7 +176,7 @@ impl fmt::Display for Why {
                 f.write_str(r#"a message is a JSON object like {"command":"subscribe","productIDs":[1,2]}"#)
             }
             Self::UnknownCommand => f.write_str(r#"command is "subscribe" or "unsubscribe""#),
-            Self::NoProducts => f.write_str("productIDs is an array of product ids"),
+            Self::NoProducts => f.write_str(r#"productIDs is an array of product ids, or "*""#),
             Self::BadProduct(place) => {
                 write!(f, "productIDs[{place}] is not an integer from 0 to {}", ProductId::MAX)
             }
@@ -175,6 +189,10 @@ impl fmt::Display for Why {
                 write!(f, "versions[{place}] is not an integer from 0 to {}", ProductId::MAX)
             }
             Self::BadEpoch => f.write_str("epoch is a string, as the server told it"),
+            Self::BadNewest => write!(f, "newest is not an integer from 0 to {}", ProductId::MAX),
+            Self::TooManyRows => {
+                f.write_str("there are more products than this server lets anybody subscribe to at once; name them")
+            }
             Self::TooManySubscriptions { limit } => {
                 write!(f, "a connection subscribes to at most {limit} products; nothing was subscribed")
             }
@@ -237,14 +255,24 @@ pub fn parse(text: &mut [u8], buffers: &mut Buffers) -> Result<Command, Refusal>
         Some(Node::String("unsubscribe")) => Operation::Unsubscribe,
         _ => return Err(refuse(Why::UnknownCommand)),
     };
-    let nodes = fields.products.ok_or_else(|| refuse(Why::NoProducts))?;
+    let nodes = match fields.products.ok_or_else(|| refuse(Why::NoProducts))? {
+        Products::Everything => return fields.everything(operation, reply.clone()).map_err(refuse),
+        Products::Listed(nodes) => nodes,
+    };
     let products = nodes.iter().enumerate().map(|(place, node)| product_id(node).ok_or(Why::BadProduct(place)));
     let products = products.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
     let states = match operation {
         Operation::Subscribe => fields.states(products.len()).map_err(refuse)?,
-        Operation::Unsubscribe | Operation::Count => None,
+        _ => None,
     };
     Ok(Command { reply, operation, products, states })
+}
+
+/// The value of `productIDs`.
+#[derive(Clone, Copy)]
+enum Products<'t, 'i> {
+    Listed(&'t [Node<'i>]),
+    Everything,
 }
 
 /// The members of a message that mean something. Others are ignored, so that a newer client can talk to an older
@@ -253,12 +281,13 @@ pub fn parse(text: &mut [u8], buffers: &mut Buffers) -> Result<Command, Refusal>
 struct Fields<'t, 'i> {
     command: Option<&'t Node<'i>>,
     id: Option<&'t Node<'i>>,
-    /// The elements of `productIDs`, if it is an array.
-    products: Option<&'t [Node<'i>]>,
+    /// `productIDs`, if it means something.
+    products: Option<Products<'t, 'i>>,
     snapshot: Option<&'t Node<'i>>,
     /// `versions`, and its elements if it is an array.
     versions: Option<(&'t Node<'i>, &'t [Node<'i>])>,
     epoch: Option<&'t Node<'i>>,
+    newest: Option<&'t Node<'i>>,
 }
 
 impl<'t, 'i> Fields<'t, 'i> {
@@ -276,10 +305,17 @@ impl<'t, 'i> Fields<'t, 'i> {
             match *name {
                 "command" => fields.command = Some(value),
                 "id" => fields.id = Some(value),
-                "productIDs" => fields.products = matches!(value, Node::Array { .. }).then_some(elements),
+                "productIDs" => {
+                    fields.products = match value {
+                        Node::Array { .. } => Some(Products::Listed(elements)),
+                        Node::String("*") => Some(Products::Everything),
+                        _ => None,
+                    };
+                }
                 "snapshot" => fields.snapshot = Some(value),
                 "versions" => fields.versions = Some((value, elements)),
                 "epoch" => fields.epoch = Some(value),
+                "newest" => fields.newest = Some(value),
                 _ => {}
             }
             rest = after;
@@ -287,19 +323,43 @@ impl<'t, 'i> Fields<'t, 'i> {
         Ok(fields)
     }
 
+    /// Returns the command that is for every product.
+    fn everything(&self, operation: Operation, reply: Option<ReplyId>) -> Result<Command, Why> {
+        if operation == Operation::Unsubscribe {
+            return Ok(Command { reply, operation: Operation::UnsubscribeAll, products: Vec::new(), states: None });
+        }
+        let (lists, epoch) = (self.is_snapshot()?, self.epoch()?);
+        if self.versions.is_some() {
+            return Err(Why::BadVersions);
+        }
+        let newest = match self.newest {
+            None => 0,
+            Some(node) => integer(node).filter(|newest| ProductId::new(*newest).is_some()).ok_or(Why::BadNewest)?,
+        };
+        let states = lists.then_some(States::Everything { newest, epoch });
+        Ok(Command { reply, operation: Operation::SubscribeAll { lists }, products: Vec::new(), states })
+    }
+
+    fn is_snapshot(&self) -> Result<bool, Why> {
+        match self.snapshot {
+            None => Ok(false),
+            Some(Node::Static(StaticNode::Bool(is_snapshot))) => Ok(*is_snapshot),
+            Some(_) => Err(Why::BadSnapshot),
+        }
+    }
+
+    /// Returns the epoch. One that no store can have is one of another history.
+    fn epoch(&self) -> Result<Option<Epoch>, Why> {
+        match self.epoch {
+            None => Ok(None),
+            Some(Node::String(text)) => Ok(text.parse().ok()),
+            Some(_) => Err(Why::BadEpoch),
+        }
+    }
+
     /// Returns the states that are asked for, of so many products.
     fn states(&self, products: usize) -> Result<Option<States>, Why> {
-        let is_snapshot = match self.snapshot {
-            None => false,
-            Some(Node::Static(StaticNode::Bool(is_snapshot))) => *is_snapshot,
-            Some(_) => return Err(Why::BadSnapshot),
-        };
-        // An epoch that no store can have is one of another history.
-        let epoch = match self.epoch {
-            None => None,
-            Some(Node::String(text)) => text.parse().ok(),
-            Some(_) => return Err(Why::BadEpoch),
-        };
+        let (is_snapshot, epoch) = (self.is_snapshot()?, self.epoch()?);
         let nodes = match self.versions {
             None => return Ok(is_snapshot.then_some(States::All)),
             Some((Node::Array { .. }, nodes)) if nodes.len() == products && !is_snapshot => nodes,

@@ -61,6 +61,8 @@ struct Answer {
     withheld: Option<Why>,
     /// The part of what is stale that is to be answered before.
     after: Option<Part>,
+    /// True if the shards list the products whose states it asks for.
+    lists: bool,
 }
 
 /// A command for the shards, with the states that it asks for.
@@ -143,7 +145,8 @@ impl Commands {
         let command = &mut waiting.command;
         let (operation, products, states) =
             (command.operation, std::mem::take(&mut command.products), command.states.take());
-        let answer = Answer { reply: command.reply.take(), withheld: waiting.withheld.take(), after: None };
+        let lists = matches!(operation, Operation::SubscribeAll { lists: true });
+        let answer = Answer { reply: command.reply.take(), withheld: waiting.withheld.take(), after: None, lists };
         self.entries[place] = Entry::Applying { operation, ids: products.len(), answer };
         Next { command: fanout::Command { number, operation, products }, states }
     }
@@ -153,6 +156,24 @@ impl Commands {
         let place = number.wrapping_sub(self.first) as usize;
         if let Some(Entry::Applying { answer, .. }) = self.entries.get_mut(place) {
             answer.after = Some(part);
+        }
+    }
+
+    /// Returns whether the shards list the products whose states a command asks for.
+    #[must_use]
+    pub fn lists(&self, number: u32) -> bool {
+        let place = number.wrapping_sub(self.first) as usize;
+        matches!(self.entries.get(place), Some(Entry::Applying { answer, .. }) if answer.lists)
+    }
+
+    /// Learns that the shards have refused a command, with the reason.
+    pub fn refused(&mut self, number: u32, why: Why) {
+        let place = number.wrapping_sub(self.first) as usize;
+        if let Some(entry) = self.entries.get_mut(place)
+            && let Entry::Applying { answer, ids, .. } = entry
+        {
+            self.ids -= *ids;
+            *entry = Entry::Refused(protocol::refused(&Refusal { reply: answer.reply.take(), why }));
         }
     }
 
@@ -171,8 +192,8 @@ impl Commands {
         match entry {
             Entry::Applying { operation, ids, answer } => {
                 self.ids -= *ids;
-                let answer =
-                    Answer { reply: answer.reply.take(), withheld: answer.withheld.take(), after: answer.after };
+                let (reply, withheld) = (answer.reply.take(), answer.withheld.take());
+                let answer = Answer { reply, withheld, ..*answer };
                 *entry = Entry::Applied { operation: *operation, products, answer };
             }
             Entry::Counting(waiting) => {
@@ -208,8 +229,8 @@ impl Commands {
         match self.entries.pop_front()? {
             Entry::Applied { operation, products, answer } => {
                 match operation {
-                    Operation::Subscribe => *subscriptions += products,
-                    Operation::Unsubscribe => *subscriptions -= products,
+                    Operation::Subscribe | Operation::SubscribeAll { .. } => *subscriptions += products,
+                    Operation::Unsubscribe | Operation::UnsubscribeAll => *subscriptions -= products,
                     Operation::Count => {}
                 }
                 Some(answer.frame(*subscriptions))
@@ -226,6 +247,7 @@ impl Entry {
         match self {
             Self::Applying { operation: Operation::Subscribe, ids, .. } => *ids,
             Self::Applied { operation: Operation::Subscribe, products, .. } => *products,
+            Self::Applying { operation: Operation::SubscribeAll { .. }, .. } => 1,
             _ => 0,
         }
     }

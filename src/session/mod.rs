@@ -23,13 +23,13 @@ use std::time::Duration;
 
 use self::allowance::Allowance;
 use self::close::CloseReason;
-use self::command::{self as protocol, Command, Refusal};
+use self::command::{self as protocol, Command, Refusal, States, Why};
 use self::commands::{COMMANDS_IDS_MAX, Commands, Counted, Next};
 use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, Second};
 use self::queue::{Pushed, SendQueue, SendQueueLimits, SlowConsumerPolicy, Word};
 use self::values::{Standing, Values};
 use crate::auth::Grant;
-use crate::fanout::{self, Operation, Pulled};
+use crate::fanout::{self, Listed, Operation, Pulled};
 use crate::metrics::Limit;
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
@@ -94,6 +94,13 @@ pub enum Event<'a> {
         /// Products that were new, ended, or counted.
         products: usize,
     },
+    /// The shards have refused this command: there are more rows than a reader may subscribe to as a whole.
+    Refused {
+        /// The number with which the command was given.
+        number: u32,
+    },
+    /// The shards of a core list the products that they have, before a command that asks for the list is applied.
+    Listed(Listed),
     /// A shard tells the newest state of a product, which was asked for.
     Pulled(Pulled),
     /// All versions from here on are of this epoch.
@@ -168,7 +175,7 @@ pub struct Session {
     allowance: Allowance,
     /// Boxed because few readers have commands in progress.
     commands: Option<Box<Commands>>,
-    /// Boxed because it is for those who ask for states, and for slow readers.
+    /// Boxed because it is for those who ask for states or for every product, and for slow readers.
     values: Option<Box<Values>>,
     /// The grant of the reader's token; without a token, everything is granted.
     grant: Option<Rc<Grant>>,
@@ -227,6 +234,8 @@ impl Session {
                 self.close(error.into(), given, &mut effects);
             }
             Event::Applied { number, products } => self.applied(number, products, given, &mut effects),
+            Event::Refused { number } => self.everything_refused(number, given, &mut effects),
+            Event::Listed(listed) => self.listed(listed),
             Event::Pulled(answer) => self.pulled(answer, given, &mut effects),
             Event::Epoch(epoch) => self.epoch_began(epoch, given, &mut effects),
             Event::Live(is_live) => self.live(is_live, given, &mut effects),
@@ -247,6 +256,7 @@ impl Session {
     /// with them. This and [`Session::taken`] are the hot path, and return less than [`Effects`].
     pub fn push(&mut self, product: ProductId, run: &FrameRun, limits: &SessionLimits) -> bool {
         self.phase != Phase::Open
+            || self.values.is_some() && !self.may_get(product)
             || (self.values.is_none() || self.queues(product, limits))
                 && self.queue.push_run(product, run, &limits.queue)
     }
@@ -315,13 +325,22 @@ impl Session {
             return Some((command, effects));
         }
         match command.operation {
-            Operation::Subscribe if !standing.is_live => self.tell_lost(),
             Operation::Unsubscribe => self.unfollow(&command.products, given, &mut effects),
+            Operation::UnsubscribeAll => self.unfollow_all(given, &mut effects),
+            Operation::SubscribeAll { .. } => self.follow_all(),
             Operation::Subscribe | Operation::Count => {}
         }
+        let is_subscription = matches!(command.operation, Operation::Subscribe | Operation::SubscribeAll { .. });
+        if is_subscription && !standing.is_live {
+            self.tell_lost();
+        }
         if let (Some(states), Some(epoch)) = (states, standing.epoch) {
-            let part = self.ask(&command.products, states, epoch);
-            self.commands.as_mut()?.awaits(command.number, part);
+            if let States::Everything { newest, epoch: its } = states {
+                self.ask_everything(newest, its, epoch);
+            } else {
+                let part = self.ask(&command.products, states, epoch);
+                self.commands.as_mut()?.awaits(command.number, part);
+            }
         }
         Some((command, effects))
     }
@@ -412,9 +431,23 @@ impl Session {
 
     fn applied(&mut self, number: u32, products: usize, given: &Given<'_>, effects: &mut Effects) {
         let limit = given.limits.subscriptions_max;
+        if self.commands.as_ref().is_some_and(|commands| commands.lists(number)) {
+            self.ask_listed(number);
+        }
         let Some(commands) = &mut self.commands else { return };
         if commands.applied(number, products, self.subscriptions as usize, limit) == Counted::TooMany {
             effects.refused = Some(Limit::Subscriptions);
+        }
+        self.answer_done(given, effects);
+    }
+
+    fn everything_refused(&mut self, number: u32, given: &Given<'_>, effects: &mut Effects) {
+        effects.refused = Some(Limit::WildcardRows);
+        if let Some(commands) = &mut self.commands {
+            commands.refused(number, Why::TooManyRows);
+        }
+        if let Some(values) = &mut self.values {
+            (values.listing, values.is_everything) = (None, false);
         }
         self.answer_done(given, effects);
     }

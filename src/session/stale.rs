@@ -245,6 +245,19 @@ impl StaleSet {
         stale.newest > 0
     }
 
+    /// Forgets everything, and so answers all parts. Returns the number of changes that gave way and never come.
+    pub fn clear(&mut self) -> u64 {
+        let lost = self.stale_by_product.values().filter(|stale| stale.newest > 0).count() as u64;
+        self.end_part();
+        let parts = u32::try_from(self.parts.len()).expect("fewer than 2^32 parts are not answered");
+        *self = Self {
+            next_number: self.next_number,
+            first_part: Part(self.first_part.0.wrapping_add(parts)),
+            ..Self::default()
+        };
+        lost
+    }
+
     /// Forgets all claims of the reader, since one of them was never true: the states of these products are asked for,
     /// in the oldest part that is not answered, in the place of all that was asked for before. What waits for any part
     /// waits for them; the answers under way are void.

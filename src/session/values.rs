@@ -8,7 +8,7 @@ use super::command::{self as protocol, States};
 use super::queue::{SlowConsumerPolicy, Word};
 use super::stale::{Answered, Part, StaleSet, Told};
 use super::{Effects, Given, Phase, Session, SessionLimits};
-use crate::fanout::{Pull, Pulled, Value};
+use crate::fanout::{Listed, Pull, Pulled, Value};
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
@@ -46,6 +46,19 @@ pub(super) struct Values {
     /// The pulls whose answers have not come, those of subscriptions that ended among them: their numbers are not to be
     /// given again.
     awaited: usize,
+    /// The products that the shards list for a command that asks for every state, as far as they have come.
+    pub(super) listing: Option<ListedFor>,
+    /// True if it asked to be told of every product.
+    pub(super) is_everything: bool,
+    /// True if it ever did, and its grant withholds some: each change is to be looked at.
+    is_filtered: bool,
+}
+
+/// A list of products, for a reader that knows versions up to `newest` in the epoch that it was told; 0: none.
+#[derive(Debug, Default)]
+pub(super) struct ListedFor {
+    newest: u64,
+    listed: Listed,
 }
 
 impl Values {
@@ -58,12 +71,15 @@ impl Values {
             live_after: None,
             state_bytes: STATE_BYTES,
             awaited: 0,
+            listing: None,
+            is_everything: false,
+            is_filtered: false,
         })
     }
 
-    /// Returns whether nothing is to come but changes.
+    /// Returns whether nothing is to come but changes, and each of them goes out.
     fn is_at_rest(&self) -> bool {
-        self.stale.is_empty() && self.absent.is_empty() && self.live_after.is_none()
+        self.stale.is_empty() && self.absent.is_empty() && self.live_after.is_none() && !self.is_filtered
     }
 
     fn follow(&mut self, products: &[ProductId]) {
@@ -198,15 +214,76 @@ impl Session {
         let versions = match states {
             States::Since { versions, epoch } if epoch == Some(told) => versions,
             // Versions of another epoch mean nothing.
-            States::Since { .. } | States::All => Vec::new(),
+            States::Since { .. } | States::All | States::Everything { .. } => Vec::new(),
         };
         values.stale.list(products.to_vec(), versions)
+    }
+
+    /// Begins to ask for the states of all products, which the shards list.
+    pub(super) fn ask_everything(&mut self, newest: u64, its: Option<Epoch>, epoch: Epoch) {
+        self.ask(&[], States::All, epoch);
+        if let Some(values) = &mut self.values {
+            let newest = if its == values.epoch { newest } else { 0 };
+            values.listing = Some(ListedFor { newest, listed: Listed::default() });
+        }
+    }
+
+    /// Takes a part of the list.
+    pub(super) fn listed(&mut self, listed: Listed) {
+        if let Some(listing) = self.values.as_mut().and_then(|values| values.listing.as_mut()) {
+            listing.listed.newest = listing.listed.newest.max(listed.newest);
+            listing.listed.products.extend(listed.products);
+        }
+    }
+
+    /// Asks for the states of what was listed, whose parts are all here.
+    pub(super) fn ask_listed(&mut self, number: u32) {
+        let Some(ListedFor { newest, listed }) = self.values.as_mut().and_then(|values| values.listing.take()) else {
+            return;
+        };
+        // A version that no row reaches is of another history, or of a product that is gone: the reader begins anew.
+        if newest > listed.newest {
+            self.begin_own_epoch();
+        }
+        let mut products = listed.products;
+        products.retain(|&product| self.may_get(product));
+        if let (Some(values), Some(commands)) = (&mut self.values, &mut self.commands) {
+            let part = values.stale.list(products, Vec::new());
+            commands.awaits(number, part);
+        }
+    }
+
+    /// Begins to be told of every product.
+    pub(super) fn follow_all(&mut self) {
+        let values = self.values.get_or_insert_with(Values::new);
+        values.is_everything = true;
+        values.is_filtered |= self.grant.is_some();
+    }
+
+    /// Returns whether the reader's token lets it read a product.
+    pub(super) fn may_get(&self, product: ProductId) -> bool {
+        let is_filtered = self.values.as_ref().is_some_and(|values| values.is_filtered);
+        !is_filtered || self.grant().is_none_or(|grant| grant.may_read(product))
+    }
+
+    /// Forgets all states, since every subscription ends.
+    pub(super) fn unfollow_all(&mut self, given: &Given<'_>, effects: &mut Effects) {
+        let Some(values) = &mut self.values else { return };
+        (values.asked, values.listing, values.is_everything) = (Vec::new(), None, false);
+        let lost = values.stale.clear();
+        effects.skipped += lost;
+        self.queue.skip(lost);
+        self.settle_values(given, effects);
     }
 
     /// Forgets states of products that are not subscribed to any more.
     pub(super) fn unfollow(&mut self, products: &[ProductId], given: &Given<'_>, effects: &mut Effects) {
         let Some(values) = &mut self.values else { return };
         values.unfollow(products);
+        if values.is_everything {
+            // They are subscribed to all the same, or the end of all is on its way.
+            return;
+        }
         if !values.stale.is_empty() {
             let lost = products.iter().filter(|product| values.stale.remove(**product)).count() as u64;
             effects.skipped += lost;
@@ -234,6 +311,10 @@ impl Session {
             }
             Value::Unreached if values.stale.is_pulled(product, number) => self.begin_own_epoch(),
             Value::Unreached => {}
+            // Its own subscription has ended, and that to everything goes on.
+            Value::Ended if values.is_everything => {
+                values.stale.put_back(product, number);
+            }
             Value::Ended => {
                 if values.stale.answered(product, number, Told::Ended) == Answered::Lost {
                     effects.skipped += 1;
@@ -333,11 +414,9 @@ impl Session {
             values.live_after = None;
             self.tell_live();
         }
-        if self
-            .values
-            .as_ref()
-            .is_some_and(|values| values.is_at_rest() && values.awaited == 0 && values.epoch.is_none())
-        {
+        if self.values.as_ref().is_some_and(|values| {
+            values.is_at_rest() && !values.is_everything && values.awaited == 0 && values.epoch.is_none()
+        }) {
             self.values = None;
         }
     }

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use self::embedded::EmbeddedStore;
 use self::postgres::PostgresStore;
 pub use self::precondition::{Precondition, Versions};
-pub use self::read::{Found, READ_BYTES_MAX, READ_IDS_MAX, Read};
+pub use self::read::{Found, Keys, READ_BYTES_MAX, READ_IDS_MAX, Read};
 use crate::model::epoch::Epoch;
 use crate::model::product::{Product, ProductId, ProductPatch};
 
@@ -208,6 +208,21 @@ impl Store {
             Self::Postgres(store, control) => {
                 let store = store.clone();
                 on_control(control, async move { store.load(&ids, barrier).await }).await
+            }
+        }
+    }
+
+    /// Reads the ids and versions of the rows that follow `after`, or of the first, at most [`READ_IDS_MAX`] of them, and
+    /// puts the mark with this number into the source's stream as [`Store::load`] does.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; a mark that comes all the same means nothing.
+    pub async fn keys(&self, after: Option<ProductId>, barrier: u64) -> Result<Keys, StoreError> {
+        match self {
+            Self::Embedded(store) => store.keys(after, barrier).await,
+            Self::Postgres(store, control) => {
+                let store = store.clone();
+                on_control(control, async move { store.keys(after, barrier).await }).await
             }
         }
     }

@@ -8,6 +8,15 @@ pub const READ_IDS_MAX: usize = 10_000;
 /// The most bytes of text of one read, beside its first row.
 pub const READ_BYTES_MAX: usize = 16 << 20;
 
+/// The ids and versions of a read of those that follow one another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// By rising ids, all at one moment.
+    pub keys: Vec<(ProductId, u64)>,
+    /// True if no row follows them.
+    pub is_last: bool,
+}
+
 /// The outcome of a read of some products.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Read {

@@ -131,7 +131,7 @@ pub(crate) fn bearer(token: &str) -> String {
 }
 
 /// Everything may be read and written.
-pub(super) fn everything() -> Value {
+pub(crate) fn everything() -> Value {
     json!({"read": "*", "write": true})
 }
 

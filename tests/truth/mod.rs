@@ -1,5 +1,6 @@
 //! Readers that are never wrong for good: snapshots, resumes, and slow readers, over sockets and on both stores.
 
+mod everything;
 mod resume;
 mod slow;
 mod snapshot;

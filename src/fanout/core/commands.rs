@@ -6,7 +6,7 @@
 //! part is never larger than a slice, and all parts of a connection reach a shard in the order of its commands.
 
 use super::super::index::Closing;
-use super::super::message::{Answer, Command, Job, Message, Operation, Order};
+use super::super::message::{Answer, Command, Job, Message, Operation, Order, Refused};
 use super::super::shard::Shard;
 use super::super::{ConnectionId, CoreId, Hub, SlotKey};
 use super::{Core, Outgoing, Subscriber};
@@ -29,7 +29,8 @@ impl<S: Subscriber> Core<S> {
     /// Returns whether something waits for [`Core::work`].
     pub(in super::super) fn has_work(&self) -> bool {
         let is_idle = self.work.is_empty() && self.health.telling.is_empty() && self.rows.is_empty();
-        !is_idle || self.shards.iter().any(Shard::has_to_heal)
+        let has_shards_work = |shard: &Shard| shard.has_to_heal() || shard.has_to_release();
+        !is_idle || self.everything.has_work() || self.shards.iter().any(has_shards_work)
     }
 
     /// Begins a turn: does one slice of the waiting work, and sends other cores the messages that are due to them.
@@ -38,6 +39,7 @@ impl<S: Subscriber> Core<S> {
         self.at_once_cost = self.slice_cost;
         let mut cost = self.slice_cost;
         self.take_rows(&mut cost);
+        self.take_listing(&mut cost);
         self.heal(&mut cost);
         self.tell(&mut cost);
         while cost > JOB_COST
@@ -60,6 +62,7 @@ impl<S: Subscriber> Core<S> {
                 !self.work.has(connection) && JOB_COST + command.products.len() <= self.at_once_cost
             }
             Job::Pulls { pulls, .. } => !self.work.has(connection) && JOB_COST + pulls.len() <= self.at_once_cost,
+            Job::Close { command: Some(_), .. } => false,
             Job::Close { .. } => {
                 // A close undoes all else that waits.
                 if self.work.has(connection) {
@@ -84,10 +87,10 @@ impl<S: Subscriber> Core<S> {
     pub(super) fn close(&mut self, key: SlotKey, is_known_elsewhere: bool) {
         self.under_way.forget(key);
         let connection = self.connection(key);
-        self.take_up(Order { connection, job: Job::close() });
+        self.take_up(Order { connection, job: Job::close(None) });
         if is_known_elsewhere {
             let others = self.outgoing.iter_mut().zip(0..).filter(|&(_, core)| CoreId(core) != self.id);
-            others.for_each(|(outgoing, _)| outgoing.orders.push(Order { connection, job: Job::close() }));
+            others.for_each(|(outgoing, _)| outgoing.orders.push(Order { connection, job: Job::close(None) }));
             self.ask_for_turn();
         }
     }
@@ -124,7 +127,9 @@ impl<S: Subscriber> Core<S> {
         match job {
             Job::Command { command, next, changed } => self.carry_on_command(connection, command, next, changed, cost),
             Job::Pulls { pulls, next, history } => self.carry_on_pulls(connection, pulls, next, history, cost),
-            Job::Close { shard, closing } => self.carry_on_close(connection, shard, closing, cost),
+            Job::Close { shard, closing, ended, command } => {
+                self.carry_on_close(connection, (shard, closing), ended, command, cost)
+            }
         }
     }
 
@@ -137,21 +142,37 @@ impl<S: Subscriber> Core<S> {
         cost: &mut usize,
     ) -> Option<Job> {
         let end = command.products.len().min(next.saturating_add(*cost));
+        match command.operation {
+            Operation::SubscribeAll { lists } => {
+                self.join_everything(connection, command.number, lists);
+                return None;
+            }
+            Operation::UnsubscribeAll => {
+                self.give_to_all_others(connection, &command);
+                return self.carry_on_close(connection, Default::default(), 0, Some(command.number), cost);
+            }
+            Operation::Subscribe | Operation::Unsubscribe | Operation::Count => {}
+        }
         *cost -= end - next;
         let changed = changed + self.hand_out(connection, &command, next..end);
         if end < command.products.len() {
             return Some(Job::Command { command, next: end, changed });
         }
+        self.part_done(connection, command.number, Ok(changed));
+        None
+    }
+
+    /// Learns that this core has done its part of a command.
+    pub(super) fn part_done(&mut self, connection: ConnectionId, number: u32, products: Result<usize, Refused>) {
         if connection.core == self.id {
-            if let Some(products) = self.under_way.all_given(connection.key, command.number, changed) {
-                self.applied(connection.key, command.number, products);
+            if let Some(products) = self.under_way.all_given(connection.key, number, products) {
+                self.applied(connection.key, number, products);
             }
         } else {
-            let answer = Answer { key: connection.key, number: command.number, products: changed };
+            let answer = Answer { key: connection.key, number, products };
             self.outgoing[usize::from(connection.core.0)].answers.push(answer);
             self.ask_for_turn();
         }
-        None
     }
 
     /// Carries a part of a command out in this core's shards, and gives other cores the products of their shards;
@@ -171,6 +192,7 @@ impl<S: Subscriber> Core<S> {
                 Operation::Subscribe => shard.subscribe(connection, product),
                 Operation::Unsubscribe => shard.unsubscribe(connection, product, &mut self.out),
                 Operation::Count => shard.contains(connection, product),
+                Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => unreachable!("they name no product"),
             });
         }
         if !self.out.is_empty() {
@@ -179,7 +201,7 @@ impl<S: Subscriber> Core<S> {
         match command.operation {
             Operation::Subscribe => self.metrics.subscriptions.inc_by(signed(changed)),
             Operation::Unsubscribe => self.metrics.subscriptions.dec_by(signed(changed)),
-            Operation::Count => 0,
+            Operation::Count | Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => 0,
         };
         if is_for_others {
             self.give_to_others(connection, command);
@@ -199,28 +221,57 @@ impl<S: Subscriber> Core<S> {
         self.ask_for_turn();
     }
 
+    /// Gives every other core its part of a command that is for all shards, if this is the connection's.
+    pub(super) fn give_to_all_others(&mut self, connection: ConnectionId, command: &Command) {
+        if connection.core != self.id || self.hub.cores() == 1 {
+            return;
+        }
+        let own = usize::from(self.id.0);
+        for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|&(core, _)| core != own) {
+            let part = Command { products: Vec::new(), ..*command };
+            outgoing.orders.push(Order { connection, job: Job::command(part) });
+            self.under_way.part_given(connection.key, command.number);
+        }
+        self.seats.get_mut(connection.key).expect("its commands ended with it").is_known_elsewhere = true;
+        self.ask_for_turn();
+    }
+
     fn carry_on_close(
         &mut self,
         connection: ConnectionId,
-        mut shard: usize,
-        mut closing: Closing,
+        (mut shard, mut closing): (usize, Closing),
+        mut ended: usize,
+        command: Option<u32>,
         cost: &mut usize,
     ) -> Option<Job> {
+        ended += self.leave_everything(connection);
         while let Some(index) = self.shards.get_mut(shard) {
-            let ended = index.close(connection, &mut closing, *cost);
-            *cost -= ended;
-            self.metrics.subscriptions.dec_by(signed(ended));
-            if index.is_subscribed(connection) {
-                return Some(Job::Close { shard, closing });
+            let out = command.is_some().then_some(&mut self.out);
+            let gone = index.close(connection, &mut closing, *cost, out);
+            let is_subscribed = index.is_subscribed(connection);
+            if !self.out.is_empty() {
+                self.pass_on();
+            }
+            *cost -= gone;
+            ended += gone;
+            self.metrics.subscriptions.dec_by(signed(gone));
+            if is_subscribed {
+                return Some(Job::Close { shard, closing, ended, command });
             }
             (shard, closing) = (shard + 1, Closing::default());
+        }
+        if let Some(number) = command {
+            self.part_done(connection, number, Ok(ended));
         }
         None
     }
 
-    fn applied(&mut self, key: SlotKey, number: u32, products: usize) {
+    fn applied(&mut self, key: SlotKey, number: u32, products: Result<usize, Refused>) {
         if let Some(seat) = self.seats.get_mut(key) {
-            seat.subscriber.applied(number, products);
+            match products {
+                Ok(products) => seat.subscriber.applied(number, products),
+                Err(Refused) => seat.subscriber.refused(number),
+            }
         }
     }
 }
@@ -228,6 +279,9 @@ impl<S: Subscriber> Core<S> {
 impl Outgoing {
     /// Sends the answers to commands and pulls.
     pub(super) fn send_answers(&mut self, hub: &Hub, core: CoreId) {
+        if !self.listed.is_empty() {
+            hub.send(core, Message::Listed(std::mem::take(&mut self.listed)));
+        }
         if !self.answers.is_empty() {
             hub.send(core, Message::Answers(std::mem::take(&mut self.answers)));
         }
@@ -237,6 +291,6 @@ impl Outgoing {
     }
 }
 
-fn signed(count: usize) -> i64 {
+pub(super) fn signed(count: usize) -> i64 {
     i64::try_from(count).expect("fewer than 2^63 subscriptions")
 }

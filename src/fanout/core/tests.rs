@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use slotmap::Key;
 
 use super::super::hub::Inbox;
-use super::super::{Cast, Command, LoadedRow, Operation, Value};
+use super::super::{Cast, Command, Listing, LoadedRow, Operation, Value};
 use super::*;
 use crate::loader::{self, Demand, Demands, Wish};
 use crate::metrics::Metrics;
@@ -32,14 +32,23 @@ struct Recorder {
     shown: BTreeMap<u64, u64>,
     /// The pulls without an answer, by number.
     pulls: BTreeMap<u32, u64>,
+    /// The products that the shards listed and that are to be pulled.
+    listed: Vec<ProductId>,
+    listed_pulls: u32,
+    /// True if it asked to be told of every product.
+    is_everything: bool,
 }
+
+/// The number of the first pull of what was listed.
+const LISTED_PULLS: u32 = 1 << 20;
 
 impl Recorder {
     /// Takes a version, which is to be of the epoch that it was told.
     fn take(&mut self, product: u64, content: [u8; 8]) {
         let (epoch, version) = (content[0], u64::from_be_bytes(content) & VERSION);
         assert_eq!(u64::from(epoch), self.epoch.map_or(0, Epoch::get), "a version of another epoch");
-        let before = self.shown.insert(product, version);
+        let is_deletion = u64::from_be_bytes(content) & DELETION != 0;
+        let before = self.shown.insert(product, if is_deletion { 0 } else { version });
         assert!(before.is_none_or(|before| before <= version), "{version} after {before:?}");
     }
 }
@@ -74,6 +83,10 @@ impl Subscriber for Recorder {
         self.applied.push((number, products));
     }
 
+    fn listed(&mut self, listed: Listed) {
+        self.listed.extend(listed.products);
+    }
+
     fn pulled(&mut self, answer: Pulled) {
         self.is_told = true;
         let product = answer.product.get();
@@ -86,6 +99,8 @@ impl Subscriber for Recorder {
             Value::Present { frame, .. } => self.take(product, frame[2..].try_into().unwrap()),
             Value::Absent { .. } => drop(self.shown.insert(product, 0)),
             Value::Unreached => panic!("nobody claims what never was"),
+            // The subscription to this one has ended, and that to all goes on.
+            Value::Ended if self.is_everything => self.listed.push(answer.product),
             Value::Ended => {}
         }
     }
@@ -105,7 +120,9 @@ impl Subscriber for Recorder {
 }
 
 /// The bytes of a frame that are its version; the first one is its epoch.
-const VERSION: u64 = u64::MAX >> 8;
+const VERSION: u64 = DELETION - 1;
+/// Set where the version is that of a deletion.
+const DELETION: u64 = 1 << 55;
 
 /// All cores of a process.
 struct World {
@@ -116,6 +133,11 @@ struct World {
     /// Wishes that are to be read, and rows that were read and are to be handed over.
     wishes: Vec<Wish>,
     loaded: Vec<(CoreId, Vec<Loaded>)>,
+    /// The watches of the cores, the rows that were listed for them, and what is listed next.
+    watches: BTreeMap<CoreId, Watch>,
+    listings: Vec<(CoreId, u32, Listing)>,
+    is_listing: bool,
+    list_from: u64,
     /// The version of each product that exists.
     rows: BTreeMap<u64, u64>,
     version: u64,
@@ -131,7 +153,7 @@ impl World {
 
     /// Cores that do so much in a slice.
     fn with_slices(shards: usize, slice_cost: usize) -> Self {
-        let (hub, inboxes) = Hub::new(CORES, shards);
+        let (hub, inboxes) = Hub::with_key(CORES, shards, [shards as u64, slice_cost as u64]);
         let metrics = Metrics::new();
         let (loader, demands) = loader::channel();
         let core = |inbox: &Inbox| {
@@ -147,6 +169,10 @@ impl World {
             demands,
             wishes: Vec::new(),
             loaded: Vec::new(),
+            watches: BTreeMap::new(),
+            listings: Vec::new(),
+            is_listing: false,
+            list_from: 0,
             rows: BTreeMap::new(),
             version: 0,
             epoch: 0,
@@ -182,20 +208,36 @@ impl World {
     /// Commits the next version of a product and casts it.
     fn cast(&mut self, number: u64) -> u64 {
         self.commit(number);
-        let frame = self.frame(self.version);
+        self.tell(number, false);
+        self.version
+    }
+
+    /// Deletes a product, and casts that if changes come.
+    fn delete(&mut self, number: u64) {
+        if self.rows.remove(&number).is_some() {
+            self.version += 1;
+            if self.epoch == 0 || self.is_begun {
+                self.tell(number, true);
+            }
+        }
+    }
+
+    fn tell(&self, number: u64, is_deletion: bool) {
+        let frame = self.frame(self.version | if is_deletion { DELETION } else { 0 });
         let cast = Cast {
             product: product(number),
             version: self.version,
             frame,
             is_whole: true,
+            is_deletion,
             committed_at: Instant::now(),
         };
         self.hub.cast(cast).now_or_never().expect("there is room for all changes of a test");
-        self.version
     }
 
     fn lose(&mut self) {
         if std::mem::take(&mut self.is_begun) {
+            (self.is_listing, self.list_from) = (true, 0);
             self.hub.gap();
         }
     }
@@ -211,6 +253,7 @@ impl World {
             return;
         }
         self.is_begun = true;
+        (self.is_listing, self.list_from) = (true, 0);
         self.hub.began(Epoch::new(self.epoch.into()).unwrap());
     }
 
@@ -219,11 +262,19 @@ impl World {
         while let Some(demand) = self.demands.try_next() {
             match demand {
                 Demand::Wish(wish) => self.wishes.push(wish),
+                Demand::Watch(core, watch) => {
+                    (self.is_listing, self.list_from) = (true, 0);
+                    match watch {
+                        Some(watch) => self.watches.insert(core, watch),
+                        None => self.watches.remove(&core),
+                    };
+                }
                 other => panic!("{other:?}"),
             }
         }
+        let has_listed = self.list();
         if !self.is_begun || self.wishes.is_empty() {
-            return false;
+            return has_listed;
         }
         for Wish { core, products } in std::mem::take(&mut self.wishes) {
             let row = |(product, number): (ProductId, u32)| {
@@ -238,8 +289,49 @@ impl World {
         true
     }
 
+    /// Reads the next two rows for the watches, if all cores watch; whether it did.
+    fn list(&mut self) -> bool {
+        if !self.is_listing || !self.is_begun || self.watches.len() < usize::from(CORES) {
+            return false;
+        }
+        let rows = self.rows.range(self.list_from..).take(2);
+        let rows: Vec<(ProductId, u64)> = rows.map(|(&number, &version)| (product(number), version)).collect();
+        self.is_listing = !rows.is_empty();
+        self.list_from = rows.last().map_or(0, |(last, _)| last.get() + 1);
+        for (&core, &Watch { number, .. }) in &self.watches {
+            let is_its = |(product, _): &&(ProductId, u64)| self.hub.core_of_product(*product) == core;
+            self.listings.push((core, number, Listing::Rows(rows.iter().filter(is_its).copied().collect())));
+            if rows.is_empty() {
+                self.listings.push((core, number, Listing::End));
+            }
+        }
+        true
+    }
+
+    /// Has every connection pull what was listed for it.
+    fn pull_listed(&mut self) -> bool {
+        let mut pulls = Vec::new();
+        for core in &mut self.cores {
+            let id = core.id;
+            for (key, recorder) in core.iter_mut().filter(|(_, recorder)| !recorder.listed.is_empty()) {
+                let products: Vec<u64> = recorder.listed.drain(..).map(ProductId::get).collect();
+                let number = LISTED_PULLS + recorder.listed_pulls;
+                recorder.listed_pulls += u32::try_from(products.len()).unwrap();
+                pulls.push((ConnectionId { core: id, key }, number, products));
+            }
+        }
+        let any = !pulls.is_empty();
+        for (connection, number, products) in pulls {
+            self.pull(connection, number, &products, false);
+        }
+        any
+    }
+
     /// Hands over what was read.
     fn hand_over(&mut self) {
+        for (core, number, listing) in std::mem::take(&mut self.listings) {
+            self.hub.list(core, number, listing);
+        }
         for (core, rows) in std::mem::take(&mut self.loaded) {
             self.hub.loaded(core, rows);
         }
@@ -280,7 +372,7 @@ impl World {
         let mut is_moving = true;
         while is_moving {
             let did_something = (0..CORES).filter(|&core| self.process(core, usize::MAX) | self.work(core)).count() > 0;
-            let did_something = did_something | self.read() | !self.loaded.is_empty();
+            let did_something = did_something | self.pull_listed() | self.read() | !self.loaded.is_empty();
             self.hand_over();
             // A turn may end with messages for a core that had its own before.
             is_moving = did_something || self.inboxes.iter().any(|inbox| !inbox.messages.is_empty());
@@ -306,6 +398,7 @@ impl World {
     fn assert_empty(&self) {
         for core in &self.cores {
             assert!(core.is_empty() && core.work.is_empty() && core.under_way.is_empty());
+            assert!(core.everything.is_empty());
             for shard in &core.shards {
                 shard.index().check();
                 assert_eq!(shard.index().connections_len(), 0);
@@ -327,6 +420,7 @@ enum Step {
     Command(usize, Operation, Vec<u64>),
     Close(usize),
     Cast(u64),
+    Delete(u64),
     /// Pulls, with what the connection knows or without.
     Pull(usize, Vec<u64>, bool),
     Lose,
@@ -340,15 +434,22 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    use Operation::{Count, Subscribe, Unsubscribe};
+    use Operation::{Count, Subscribe, SubscribeAll, Unsubscribe, UnsubscribeAll};
     let products = proptest::collection::vec(0..PRODUCTS, 0..8);
     let pulled = proptest::collection::vec(0..PRODUCTS, 1..4);
-    let operation = prop_oneof![4 => Just(Subscribe), 3 => Just(Unsubscribe), 1 => Just(Count)];
+    let operation = prop_oneof![
+        4 => Just(Subscribe),
+        3 => Just(Unsubscribe),
+        1 => Just(Count),
+        1 => any::<bool>().prop_map(|lists| SubscribeAll { lists }),
+        1 => Just(UnsubscribeAll),
+    ];
     let step = prop_oneof![
         2 => (0..CORES).prop_map(Step::Open),
         7 => (any::<usize>(), operation, products).prop_map(|(place, operation, ids)| Step::Command(place, operation, ids)),
         1 => any::<usize>().prop_map(Step::Close),
         6 => (0..PRODUCTS).prop_map(Step::Cast),
+        1 => (0..PRODUCTS).prop_map(Step::Delete),
         4 => (any::<usize>(), pulled, any::<bool>()).prop_map(|(place, ids, resumes)| Step::Pull(place, ids, resumes)),
         1 => Just(Step::Lose),
         2 => (0..4u8).prop_map(|of_four| Step::Begin(of_four == 0)),
@@ -374,28 +475,47 @@ struct Known {
     /// The products whose subscription it ever ended: what it shows of them may be from before.
     ended: BTreeSet<u64>,
     pulls: u32,
+    /// Whether it is subscribed to every product, and has asked for all of them.
+    everything: Option<bool>,
 }
 
 impl Known {
     fn new(connection: ConnectionId) -> Self {
         let (subscribed, ended) = (BTreeSet::new(), BTreeSet::new());
-        Self { connection, subscribed, applied: Vec::new(), due: Vec::new(), ended, pulls: 0 }
+        Self { connection, subscribed, applied: Vec::new(), due: Vec::new(), ended, pulls: 0, everything: None }
     }
 
     /// Gives a command; whether all of it is done at once.
     fn command(&mut self, world: &mut World, operation: Operation, products: &[u64]) -> bool {
         let number = u32::try_from(self.applied.len()).unwrap();
+        let products = match operation {
+            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => &[],
+            _ => products,
+        };
+        let all = match operation {
+            Operation::SubscribeAll { lists } => {
+                let was = self.everything.replace(lists || self.everything == Some(true));
+                usize::from(was.is_none())
+            }
+            Operation::UnsubscribeAll => {
+                self.ended.extend(0..PRODUCTS);
+                usize::from(self.everything.take().is_some()) + std::mem::take(&mut self.subscribed).len()
+            }
+            _ => 0,
+        };
         let changed = products.iter().filter(|&&product| match operation {
             Operation::Subscribe => self.subscribed.insert(product),
             Operation::Unsubscribe => self.subscribed.remove(&product),
             Operation::Count => self.subscribed.contains(&product),
+            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => unreachable!("they name none"),
         });
-        self.applied.push((number, changed.count()));
+        self.applied.push((number, all + changed.count()));
         // Changes that were cast before and are still under way may come or not.
         self.due.clear();
-        if operation == Operation::Unsubscribe {
+        if operation == Operation::Unsubscribe && self.everything.is_none() {
             self.ended.extend(products);
         }
+        world.recorder(self.connection).is_everything = self.everything.is_some();
         world.command(self.connection, number, operation, products);
         world.recorder(self.connection).applied.len() == self.applied.len()
     }
@@ -405,7 +525,9 @@ impl Known {
     fn check(&mut self, world: &mut World) {
         let mut applied = world.recorder(self.connection).applied.clone();
         applied.sort_unstable();
-        assert_eq!(applied, self.applied);
+        if world.is_begun || self.everything.is_none() {
+            assert_eq!(applied, self.applied);
+        }
         assert_eq!(world.subscribed(self.connection), self.subscribed);
         let (is_begun, is_healed, rows) = (world.is_begun, world.epoch > 0, world.rows.clone());
         let recorder = world.recorder(self.connection);
@@ -414,9 +536,20 @@ impl Known {
         if is_begun {
             assert!(recorder.pulls.is_empty(), "no answer: {recorder:?}");
             for (number, &version) in &recorder.shown {
-                if self.subscribed.contains(number) && !self.ended.contains(number) {
+                let is_told = self.subscribed.contains(number) || self.everything.is_some();
+                if is_told && !self.ended.contains(number) {
                     assert_eq!(version, rows.get(number).copied().unwrap_or_default(), "{number}: {recorder:?}");
                 }
+            }
+            if self.everything == Some(true) {
+                for (number, version) in &rows {
+                    assert_eq!(recorder.shown.get(number), Some(version), "{number}: {recorder:?}");
+                }
+                // What it showed before it came back, and is not named, is gone.
+                let is_gone = |(number, version): (&u64, &u64)| {
+                    rows.contains_key(number) || *version == 0 || self.ended.contains(number)
+                };
+                assert!(recorder.shown.iter().all(is_gone), "{rows:?}: {recorder:?}");
             }
         }
         let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
@@ -437,6 +570,88 @@ fn check_all(known: &mut [Known], world: &mut World) {
     }
 }
 
+/// Lives through these steps.
+fn live(steps: &[Step], shards: usize, products_in_a_slice: usize) {
+    let mut world = World::with_slices(shards, commands::JOB_COST + products_in_a_slice);
+    let mut known: Vec<Known> = Vec::new();
+    let mut settled = true;
+    for step in steps {
+        match step.clone() {
+            Step::Open(core) => {
+                let connection = world.open(core);
+                known.push(Known::new(connection));
+            }
+            Step::Command(..) | Step::Close(_) | Step::Pull(..) if known.is_empty() => {}
+            Step::Pull(number, products, resumes) => {
+                let place = number % known.len();
+                let Known { connection, pulls, .. } = &mut known[place];
+                world.pull(*connection, *pulls, &products, resumes);
+                *pulls += u32::try_from(products.len()).unwrap();
+            }
+            Step::Lose => {
+                world.lose();
+                settled = false;
+            }
+            Step::Begin(is_new_epoch) => {
+                world.begin(is_new_epoch);
+                // Changes of the epoch before mean nothing.
+                for known in &mut known {
+                    known.due.clear();
+                }
+                settled = false;
+            }
+            Step::Read => drop(world.read()),
+            Step::HandOver => world.hand_over(),
+            Step::Command(number, operation, products) => {
+                let place = number % known.len();
+                settled &= known[place].command(&mut world, operation, &products);
+            }
+            Step::Close(number) => {
+                let Known { connection, .. } = known.swap_remove(number % known.len());
+                assert!(world.core(connection.core.0).remove(connection.key).is_some());
+                assert!(world.core(connection.core.0).remove(connection.key).is_none());
+                settled = false;
+            }
+            Step::Delete(number) => {
+                world.delete(number);
+                for known in &mut known {
+                    known.due.retain(|(product, _)| *product != number);
+                }
+            }
+            Step::Cast(number) if world.epoch > 0 && !world.is_begun => world.commit(number),
+            Step::Cast(number) => {
+                let version = world.cast(number);
+                let is_told = |known: &&mut Known| known.subscribed.contains(&number) || known.everything.is_some();
+                for known in known.iter_mut().filter(|known| settled && is_told(known)) {
+                    known.due.push((number, version));
+                }
+            }
+            Step::Process(core, messages) => {
+                world.process(core, messages);
+            }
+            Step::Work(core) => {
+                world.work(core);
+            }
+            Step::Settle => {
+                world.settle();
+                settled = true;
+                check_all(&mut known, &mut world);
+            }
+        }
+    }
+    world.settle();
+    check_all(&mut known, &mut world);
+    world.begin(false);
+    world.settle();
+    assert!(world.hub.is_live());
+    check_all(&mut known, &mut world);
+    for Known { connection, .. } in known {
+        world.core(connection.core.0).remove(connection.key);
+    }
+    world.settle();
+    world.assert_empty();
+}
+
 proptest! {
     #[test]
     fn everybody_gets_the_changes_of_what_they_subscribed_to(
@@ -444,77 +659,7 @@ proptest! {
         shards in 1usize..8,
         products_in_a_slice in 1usize..6,
     ) {
-        let mut world = World::with_slices(shards, commands::JOB_COST + products_in_a_slice);
-        let mut known: Vec<Known> = Vec::new();
-        let mut settled = true;
-        for step in steps {
-            match step {
-                Step::Open(core) => {
-                    let connection = world.open(core);
-                    known.push(Known::new(connection));
-                }
-                Step::Command(..) | Step::Close(_) | Step::Pull(..) if known.is_empty() => {}
-                Step::Pull(number, products, resumes) => {
-                    let place = number % known.len();
-                    let Known { connection, pulls, .. } = &mut known[place];
-                    world.pull(*connection, *pulls, &products, resumes);
-                    *pulls += u32::try_from(products.len()).unwrap();
-                }
-                Step::Lose => {
-                    world.lose();
-                    settled = false;
-                }
-                Step::Begin(is_new_epoch) => {
-                    world.begin(is_new_epoch);
-                    // Changes of the epoch before mean nothing.
-                    for known in &mut known {
-                        known.due.clear();
-                    }
-                    settled = false;
-                }
-                Step::Read => drop(world.read()),
-                Step::HandOver => world.hand_over(),
-                Step::Command(number, operation, products) => {
-                    let place = number % known.len();
-                    settled &= known[place].command(&mut world, operation, &products);
-                }
-                Step::Close(number) => {
-                    let Known { connection, .. } = known.swap_remove(number % known.len());
-                    prop_assert!(world.core(connection.core.0).remove(connection.key).is_some());
-                    prop_assert!(world.core(connection.core.0).remove(connection.key).is_none());
-                    settled = false;
-                }
-                Step::Cast(number) if world.epoch > 0 && !world.is_begun => world.commit(number),
-                Step::Cast(number) => {
-                    let version = world.cast(number);
-                    for known in known.iter_mut().filter(|known| settled && known.subscribed.contains(&number)) {
-                        known.due.push((number, version));
-                    }
-                }
-                Step::Process(core, messages) => {
-                    world.process(core, messages);
-                }
-                Step::Work(core) => {
-                    world.work(core);
-                }
-                Step::Settle => {
-                    world.settle();
-                    settled = true;
-                    check_all(&mut known, &mut world);
-                }
-            }
-        }
-        world.settle();
-        check_all(&mut known, &mut world);
-        world.begin(false);
-        world.settle();
-        prop_assert!(world.hub.is_live());
-        check_all(&mut known, &mut world);
-        for Known { connection, .. } in known {
-            world.core(connection.core.0).remove(connection.key);
-        }
-        world.settle();
-        world.assert_empty();
+        live(&steps, shards, products_in_a_slice);
     }
 }
 

@@ -80,7 +80,9 @@ impl<S: Subscriber> Core<S> {
             if core == self.id {
                 // A version of another history means nothing.
                 let known = if history == own_history { pull.known } else { 0 };
-                self.shards[shard / self.hub.cores()].pull(connection, Pull { known, ..pull }, &mut self.out);
+                let is_watcher = self.everything.contains(connection);
+                let shard = &mut self.shards[shard / self.hub.cores()];
+                shard.pull(connection, Pull { known, ..pull }, is_watcher, &mut self.out);
             } else {
                 self.outgoing[usize::from(core.0)].pulls.push(pull);
                 is_for_others = true;
@@ -105,8 +107,10 @@ impl<S: Subscriber> Core<S> {
         for (product, version, frame) in out.casts.drain(..) {
             let run = CastRun { product, frames: FrameRun::one(version, frame) };
             let delivery = Delivery { run, history: self.health.term.history, permits: SmallVec::new() };
-            let subscribers = self.shards[self.hub.shard_of(product) / self.hub.cores()].subscribers(product);
-            let (delivery, own) = send_to_others(delivery, subscribers, self.id, &self.hub, &mut self.outgoing);
+            let shard = &self.shards[self.hub.shard_of(product) / self.hub.cores()];
+            let subscribers = self.everything.audience(shard, product);
+            let (delivery, own) = send_to_others(delivery, &subscribers, self.id, &self.hub, &mut self.outgoing);
+            drop(subscribers);
             if let Some(keys) = own {
                 self.deliver(&delivery, &keys);
             }
@@ -188,6 +192,7 @@ impl<S: Subscriber> Core<S> {
     pub(super) fn lose(&mut self) {
         self.health.is_lost = true;
         self.shards.iter_mut().for_each(Shard::lose);
+        self.everything.lose();
         self.set_live(false);
     }
 
@@ -200,6 +205,8 @@ impl<S: Subscriber> Core<S> {
         let is_new_epoch = term.history != self.health.term.history;
         self.health.term = term;
         self.shards.iter_mut().for_each(|shard| shard.begin(is_new_epoch));
+        self.everything.begin();
+        self.list_again();
         self.turn_to(term.history);
         self.update_live();
     }
@@ -233,6 +240,7 @@ impl<S: Subscriber> Core<S> {
         let own = usize::from(self.id.0);
         if self.health.is_lost
             || self.health.healed_terms[own] == self.health.term.number
+            || !self.everything.is_listed()
             || !self.shards.iter().all(Shard::is_healed)
         {
             return;

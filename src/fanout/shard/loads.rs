@@ -82,7 +82,7 @@ impl Shard {
             for product in products {
                 self.change(product, LastValue::let_go);
                 if let Some(topic) = self.index.topic(product) {
-                    topic.last = LastValue::default();
+                    topic.last.forget();
                 }
             }
             for loading in self.loadings.values_mut() {
@@ -96,7 +96,7 @@ impl Shard {
         let healing = self.to_heal.len().min(max);
         for product in self.to_heal.split_off(self.to_heal.len() - healing) {
             let Some(topic) = self.index.topic(product) else { continue };
-            if topic.subscribers().is_empty() {
+            if !topic.is_wanted() {
                 self.change(product, LastValue::let_go);
                 continue;
             }

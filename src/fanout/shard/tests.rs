@@ -108,7 +108,7 @@ fn a_subscription_that_asks_for_nothing_has_nothing_remembered() {
     cast(&mut shard, 1, 5, 100, &mut out);
     assert!(out.is_empty());
     assert_eq!(shard.held_bytes(), 0);
-    shard.pull(connection(1), pull(5, 1), &mut out);
+    shard.pull(connection(1), pull(5, 1), false, &mut out);
     assert_eq!(out.answers.pop().unwrap().1.value, Value::Same, "its version is enough for who knows it");
     assert!(out.is_empty(), "and nothing is read");
 }
@@ -117,10 +117,10 @@ fn a_subscription_that_asks_for_nothing_has_nothing_remembered() {
 fn who_knows_a_version_is_answered_by_a_read_that_began_after_its_pull() {
     let (mut shard, mut out) = shard(1 << 20);
     shard.subscribe(connection(2), product(1));
-    shard.pull(connection(1), pull(0, 1), &mut out);
+    shard.pull(connection(1), pull(0, 1), false, &mut out);
     let (product, number) = out.wishes.pop().unwrap();
     // Heard on another server, perhaps after the read that is under way began.
-    shard.pull(connection(2), pull(9, 2), &mut out);
+    shard.pull(connection(2), pull(9, 2), false, &mut out);
     assert!(out.is_empty(), "one wish of a product at a time");
     let row = |version| LoadedRow::Present { version, frame: frame(b"row") };
     shard.loaded(Loaded { product, number, row: row(5) }, &mut out);
@@ -138,7 +138,7 @@ fn nothing_is_answered_from_memory_before_it_is_healed() {
     cast(&mut shard, 1, 5, 100, &mut out);
     shard.lose();
     shard.begin(false);
-    shard.pull(connection(1), pull(5, 1), &mut out);
+    shard.pull(connection(1), pull(5, 1), false, &mut out);
     assert!(out.answers.is_empty(), "a change of it may have been missed");
     shard.heal(1, &mut out);
     let (product, number) = out.wishes.pop().unwrap();
@@ -152,7 +152,7 @@ fn nothing_is_answered_from_memory_before_it_is_healed() {
 #[test]
 fn a_row_that_cannot_be_read_is_told_by_its_id_and_holds_nobody_up() {
     let (mut shard, mut out) = shard(1 << 20);
-    shard.pull(connection(1), pull(0, 7), &mut out);
+    shard.pull(connection(1), pull(0, 7), false, &mut out);
     let (product, number) = out.wishes.pop().unwrap();
     shard.loaded(Loaded { product, number, row: LoadedRow::Unreadable }, &mut out);
     let value = Value::Present { version: 0, frame: Frame::of_unreadable(product, 0) };
@@ -165,7 +165,7 @@ fn what_nobody_is_subscribed_to_goes_before_what_somebody_is_and_versions_stay()
     let (mut shard, mut out) = shard(100_000);
     for number in 1..=8 {
         shard.subscribe(connection(1), product(number));
-        shard.pull(connection(1), Pull { product: product(number), known: 0, number: 0 }, &mut out);
+        shard.pull(connection(1), Pull { product: product(number), known: 0, number: 0 }, false, &mut out);
         cast(&mut shard, number, 5, 10_000, &mut out);
     }
     for number in [3, 5] {
@@ -190,7 +190,7 @@ fn who_comes_and_goes_while_the_store_is_away_leaves_nothing_behind() {
     shard.wishes_max = 10;
     for number in 0..100_000 {
         shard.subscribe(connection(2), product(number));
-        shard.pull(connection(2), Pull { product: product(number), known: 0, number: 0 }, &mut out);
+        shard.pull(connection(2), Pull { product: product(number), known: 0, number: 0 }, false, &mut out);
         shard.unsubscribe(connection(2), product(number), &mut out);
         out.answers.clear();
     }

@@ -3,7 +3,6 @@
 use smallvec::SmallVec;
 
 use super::super::ConnectionId;
-use super::super::index::CoreSubscribers;
 use super::super::last::{LastValue, Loading, Waiter};
 use super::super::memory::SPARED_MAX;
 use super::super::message::{Pull, Value};
@@ -12,8 +11,8 @@ use crate::model::product::ProductId;
 use crate::wire::frame::Frame;
 
 impl Shard {
-    /// Takes changes of one product, oldest first, and removes those whose versions are not above the last. Returns the
-    /// subscribers that are to be told of the others, before the answers that this makes.
+    /// Takes changes of one product, oldest first, and removes those whose versions are not above the last, or that nobody
+    /// is told of. The subscribers are to be told of the others before the answers that this makes.
     ///
     /// `is_whole` says of the newest whether it is more than the product's id.
     pub(in super::super) fn cast(
@@ -22,10 +21,13 @@ impl Shard {
         frames: &mut SmallVec<[(u64, Frame); 1]>,
         is_whole: bool,
         out: &mut Output,
-    ) -> &[CoreSubscribers] {
+    ) {
+        if self.is_watched {
+            self.keep(product);
+        }
         let Some(topic) = self.index.topic(product) else {
             frames.clear();
-            return &[];
+            return;
         };
         let mut newest = topic.last.version();
         frames.retain(|&mut (version, _)| {
@@ -33,14 +35,13 @@ impl Shard {
             newest = newest.max(version);
             is_newer
         });
-        let Some((version, frame)) = frames.last() else { return &[] };
+        let Some((version, frame)) = frames.last() else { return };
         let is_asked = topic.last.is_remembered() || !self.loadings.is_empty();
         if !is_asked {
             topic.last.cast(*version, None);
-            return self.index.subscribers(product);
+            return;
         }
         self.cast_to_asked(product, *version, frame, is_whole, out);
-        self.index.subscribers(product)
     }
 
     /// Takes the newest change of a product that somebody may have asked for.
@@ -59,21 +60,23 @@ impl Shard {
         self.make_room(out);
     }
 
-    /// Answers a pull, at once or later.
-    pub(in super::super) fn pull(&mut self, connection: ConnectionId, pull: Pull, out: &mut Output) {
+    /// Answers a pull, at once or later; `is_watcher` says whether the connection is told of every product.
+    pub(in super::super) fn pull(&mut self, connection: ConnectionId, pull: Pull, is_watcher: bool, out: &mut Output) {
         let Pull { product, known, number } = pull;
-        let Some(subscription) = self.index.subscription(connection, product) else {
-            out.answer(connection, product, number, Value::Ended);
-            return;
-        };
-        let waiting = subscription.waiting;
+        if self.index.subscription(connection, product).is_none() {
+            if !is_watcher {
+                out.answer(connection, product, number, Value::Ended);
+                return;
+            }
+            self.keep(product);
+        }
+        let waiting = self.set_place(connection, product, 0);
         if waiting > 0 {
-            subscription.waiting = 0;
             out.answer(connection, product, self.leave(product, waiting), Value::Ended);
         }
         let heals = self.loadings.get(&product).is_some_and(|loading| loading.heals);
         if !self.is_lost && self.to_heal.is_empty() && !heals {
-            let topic = self.index.topic(product).expect("a product with subscribers has an entry");
+            let topic = self.index.topic(product).expect("a product that is told has an entry");
             if let Some(value) = topic.last.answer(known) {
                 out.answer(connection, product, number, value);
                 return;
@@ -92,7 +95,7 @@ impl Shard {
         let needs = if known > 0 { self.next_number } else { loading.since };
         loading.waiters.push(Waiter { connection, number, known, needs });
         let waiting = u32::try_from(loading.waiters.len()).expect("fewer than 2^32 connections");
-        self.index.subscription(connection, product).expect("it is subscribed").waiting = waiting;
+        self.set_place(connection, product, waiting);
         self.want(product);
     }
 
@@ -107,26 +110,28 @@ impl Shard {
         if loading.waiters.is_empty() {
             return;
         }
-        let waiters = std::mem::take(&mut loading.waiters);
+        let (waiters, mut left) = (std::mem::take(&mut loading.waiters), SmallVec::new());
         for waiter in waiters {
-            let topic = self.index.topic(product).expect("what is waited for has subscribers");
+            let topic = self.index.topic(product).expect("what is waited for has an entry");
             let value = answer(&waiter, &mut topic.last);
-            let left = if let Some(value) = value {
+            let place = if let Some(value) = value {
                 out.answer(waiter.connection, product, waiter.number, value);
                 0
             } else {
-                loading.waiters.push(waiter);
-                u32::try_from(loading.waiters.len()).expect("fewer than 2^32 connections")
+                left.push(waiter);
+                u32::try_from(left.len()).expect("fewer than 2^32 connections")
             };
-            let subscription = self.index.subscription(waiter.connection, product);
-            subscription.expect("who waits is subscribed").waiting = left;
+            self.set_place(waiter.connection, product, place);
+        }
+        if let Some(loading) = self.loadings.get_mut(&product) {
+            loading.waiters = left;
         }
     }
 
     /// Changes a product's value, and counts its bytes.
     pub(super) fn change<R>(&mut self, product: ProductId, change: impl FnOnce(&mut LastValue) -> R) -> R {
         let topic = self.index.topic(product).expect("a value is that of an entry");
-        let is_idle = topic.subscribers().is_empty();
+        let is_idle = !topic.is_wanted();
         let before = topic.last.is_held().then(|| topic.last.held_bytes());
         let result = change(&mut topic.last);
         let after = topic.last.is_held().then(|| topic.last.held_bytes());
@@ -153,7 +158,10 @@ impl Shard {
     pub(super) fn subscribed(&mut self, product: ProductId) {
         let topic = self.index.topic(product).expect("it was subscribed to");
         let is_first = matches!(topic.subscribers(), [only] if only.keys.len() == 1);
-        if is_first && let Some(held) = topic.last.held() {
+        if is_first
+            && !topic.last.is_kept()
+            && let Some(held) = topic.last.held()
+        {
             held.stamp = self.memory.returns(product);
             if self.memory.is_untidy() {
                 self.tidy();
@@ -203,7 +211,7 @@ impl Shard {
         }
     }
 
-    fn tidy(&mut self) {
+    pub(super) fn tidy(&mut self) {
         let index = &mut self.index;
         self.memory.tidy(|product| index.topic(product)?.last.held().map(|held| held.stamp));
     }

@@ -21,9 +21,29 @@ fn absent(ids: &[ProductId]) -> Read {
     Read { found, left: Vec::new() }
 }
 
+impl Order {
+    /// The products of a read that is not for the listing.
+    fn ids(&self) -> Vec<ProductId> {
+        match &self.what {
+            Sought::Products(ids) => ids.clone(),
+            Sought::KeysAfter(_) => panic!("{self:?}"),
+        }
+    }
+}
+
+impl Plan {
+    /// The answers of a read that is not for the listing.
+    fn answered(&mut self) -> Option<HashMap<CoreId, Answers>> {
+        self.told().map(|told| match told {
+            Told::Answers(answers) => answers,
+            Told::Keys { .. } => panic!("{told:?}"),
+        })
+    }
+}
+
 /// A plan over a source that tells every change.
 fn begun() -> (Plan, Instant) {
-    let mut plan = Plan::default();
+    let mut plan = Plan::new(2, 25_000);
     plan.heard(SourceHeard::Began(epoch(1)));
     (plan, Instant::now())
 }
@@ -35,26 +55,26 @@ fn wishes_of_all_cores_are_joined_and_each_is_answered() {
     plan.wish(wish(1, &[(2, 12), (3, 13)]));
     plan.wish(wish(0, &[(1, 14)]));
     let order = plan.start(now).unwrap();
-    assert_eq!(order.ids, [id(1), id(2), id(3)]);
+    assert_eq!(order.ids(), [id(1), id(2), id(3)]);
     plan.wish(wish(0, &[(1, 15)]));
     assert_eq!(plan.start(now), None, "one read at a time");
-    plan.read(absent(&order.ids), now);
-    assert!(plan.answers().is_none(), "the barrier is not heard");
+    plan.read(absent(&order.ids()), now);
+    assert!(plan.answered().is_none(), "the barrier is not heard");
     plan.heard(SourceHeard::Barrier(order.barrier + 1));
-    assert!(plan.answers().is_none(), "that is another's barrier");
+    assert!(plan.answered().is_none(), "that is another's barrier");
     plan.heard(SourceHeard::Barrier(order.barrier));
-    let answers = plan.answers().unwrap();
+    let answers = plan.answered().unwrap();
     let numbers = |core| answers[&CoreId(core)].iter().map(|(product, number, _)| (product.get(), *number)).collect();
     let (zero, one): (Vec<_>, Vec<_>) = (numbers(0), numbers(1));
     assert_eq!((zero, one), (vec![(1, 10), (1, 14), (2, 11)], vec![(2, 12), (3, 13)]));
     let next = plan.start(now).unwrap();
-    assert_eq!(next.ids, [id(1)], "a wish that came after the read had begun is not answered by it");
+    assert_eq!(next.ids(), [id(1)], "a wish that came after the read had begun is not answered by it");
     assert_ne!(next.barrier, order.barrier);
 }
 
 #[test]
 fn nothing_is_read_while_changes_may_be_missed_and_a_read_over_a_gap_is_void() {
-    let (mut plan, now) = (Plan::default(), Instant::now());
+    let (mut plan, now) = (Plan::new(2, 25_000), Instant::now());
     plan.wish(wish(0, &[(1, 1), (2, 2)]));
     assert_eq!(plan.start(now), None);
     plan.heard(SourceHeard::Began(epoch(1)));
@@ -63,14 +83,14 @@ fn nothing_is_read_while_changes_may_be_missed_and_a_read_over_a_gap_is_void() {
         (vec![SourceHeard::Began(epoch(2))], "another epoch"),
     ] {
         let order = plan.start(now).unwrap();
-        plan.read(absent(&order.ids), now);
+        plan.read(absent(&order.ids()), now);
         let void: Vec<bool> = heard.into_iter().map(|heard| plan.heard(heard)).collect();
         assert!(void[0], "{again}");
         plan.heard(SourceHeard::Barrier(order.barrier));
-        assert!(plan.answers().is_none(), "{again}");
+        assert!(plan.answered().is_none(), "{again}");
     }
     let order = plan.start(now).unwrap();
-    assert_eq!(order.ids, [id(1), id(2)], "in their order");
+    assert_eq!(order.ids(), [id(1), id(2)], "in their order");
 }
 
 #[test]
@@ -81,8 +101,8 @@ fn what_found_no_room_goes_to_the_next_read() {
     plan.wish(wish(0, &[(4, 4)]));
     plan.heard(SourceHeard::Barrier(order.barrier));
     plan.read(Read { left: vec![id(2), id(3)], ..absent(&[id(1)]) }, now);
-    assert_eq!(plan.answers().unwrap()[&CoreId(0)].len(), 1);
-    assert_eq!(plan.start(now).unwrap().ids, [id(2), id(3), id(4)]);
+    assert_eq!(plan.answered().unwrap()[&CoreId(0)].len(), 1);
+    assert_eq!(plan.start(now).unwrap().ids(), [id(2), id(3), id(4)]);
 }
 
 #[test]
@@ -90,7 +110,7 @@ fn a_read_has_so_many_products() {
     let (mut plan, now) = begun();
     let products: Vec<(u64, u32)> = (0..=READ_IDS_MAX as u64).map(|number| (number, 1)).collect();
     plan.wish(wish(0, &products));
-    assert_eq!(plan.start(now).unwrap().ids.len(), READ_IDS_MAX);
+    assert_eq!(plan.start(now).unwrap().ids().len(), READ_IDS_MAX);
 }
 
 #[test]
@@ -104,14 +124,14 @@ fn a_row_that_spoils_reads_is_found_by_halves() {
         reads += 1;
         plan.heard(SourceHeard::Barrier(order.barrier));
         plan.read(
-            match &order.ids[..] {
+            match &order.ids()[..] {
                 [one] if one.get() == SPOILT => Read { found: vec![(*one, Found::Unreadable)], left: Vec::new() },
                 ids if ids.contains(&id(SPOILT)) => Read { found: Vec::new(), left: ids.to_vec() },
                 ids => absent(ids),
             },
             now,
         );
-        answered.extend(plan.answers().into_iter().flat_map(|answers| answers[&CoreId(0)].clone()));
+        answered.extend(plan.answered().into_iter().flat_map(|answers| answers[&CoreId(0)].clone()));
     }
     assert_eq!(answered.len(), 1000);
     let spoilt: Vec<_> = answered.iter().filter(|answer| answer.2 == Found::Unreadable).collect();
@@ -138,8 +158,8 @@ fn a_failure_is_followed_by_a_wait_that_grows() {
     assert!(!plan.failing_for(now, Duration::from_secs(10)), "told once in that time");
     let order = plan.start(now).unwrap();
     plan.heard(SourceHeard::Barrier(order.barrier));
-    plan.read(absent(&order.ids), now);
-    plan.answers().unwrap();
+    plan.read(absent(&order.ids()), now);
+    plan.answered().unwrap();
     assert!(!plan.failing_for(now + Duration::from_mins(1), Duration::from_secs(10)));
 }
 
@@ -149,7 +169,7 @@ fn a_barrier_that_does_not_come_is_overdue_unless_the_source_is_late() {
     plan.wish(wish(0, &[(1, 1)]));
     let order = plan.start(now).unwrap();
     assert!(!plan.is_overdue(now + 2 * BARRIER_TIMEOUT), "the store has its own time");
-    plan.read(absent(&order.ids), now);
+    plan.read(absent(&order.ids()), now);
     assert_eq!(plan.deadline(), Some(now + BARRIER_TIMEOUT));
     plan.is_late(now + BARRIER_TIMEOUT);
     assert!(!plan.is_overdue(now + BARRIER_TIMEOUT));
@@ -184,7 +204,7 @@ proptest! {
     /// epoch in which it began.
     #[test]
     fn every_wish_is_answered_once_by_a_read_that_counts(steps in prop::collection::vec(step(), 0..80)) {
-        let (mut plan, mut now) = (Plan::default(), Instant::now());
+        let (mut plan, mut now) = (Plan::new(2, 25_000), Instant::now());
         // By core, product and number: how many reads had begun when it was wished for.
         let mut due: BTreeMap<(u16, u64, u32), u64> = BTreeMap::new();
         let (mut numbers, mut session) = (0, 0);
@@ -210,7 +230,8 @@ proptest! {
                     reading = Some((order, session));
                 },
                 Step::Read { left } => if let Some((order, _)) = reading.as_ref().filter(|(_, of)| *of == session) {
-                    let (found, left) = order.ids.split_at(order.ids.len() - left.min(order.ids.len() - 1));
+                    let ids = order.ids();
+                    let (found, left) = ids.split_at(ids.len() - left.min(ids.len() - 1));
                     plan.read(Read { left: left.to_vec(), ..absent(found) }, now);
                 },
                 Step::Fail => { plan.failed(now); session += 1; }
@@ -220,7 +241,7 @@ proptest! {
                 Step::Gap => { plan.heard(SourceHeard::Gap); session += 1; }
                 Step::Began(number) => { plan.heard(SourceHeard::Began(epoch(number))); session += 1; }
             }
-            for (core, answers) in plan.answers().into_iter().flatten() {
+            for (core, answers) in plan.answered().into_iter().flatten() {
                 let (order, of) = reading.as_ref().expect("there was a read");
                 prop_assert_eq!(*of, session, "a void read was handed over");
                 for (product, number, _) in answers {
@@ -230,5 +251,93 @@ proptest! {
             }
         }
         prop_assert!(due.is_empty(), "never answered: {:?}", due);
+    }
+}
+
+const fn watch(number: u32, may_refuse: bool) -> Watch {
+    Watch { number, may_refuse }
+}
+
+fn keys(ids: std::ops::Range<u64>, is_last: bool) -> Keys {
+    Keys { keys: ids.map(|number| (id(number), number + 1)).collect(), is_last }
+}
+
+/// Has the next read, which is to be of the listing, come and its barrier heard.
+fn list(plan: &mut Plan, after: Option<u64>, keys: Keys, now: Instant) -> Option<ListEnd> {
+    let order = plan.start(now).unwrap();
+    assert_eq!(order.what, Sought::KeysAfter(after.and_then(ProductId::new)));
+    plan.read_keys(keys.clone(), now);
+    assert_eq!(plan.told(), None, "its barrier is not heard");
+    plan.heard(SourceHeard::Barrier(order.barrier));
+    match plan.told() {
+        Some(Told::Keys { keys: told, end, watches }) => {
+            assert_eq!((told, watches.len()), (keys.keys, 2));
+            end
+        }
+        told => panic!("{told:?}"),
+    }
+}
+
+#[test]
+fn rows_are_listed_page_by_page_once_all_cores_watch_and_anew_after_a_gap() {
+    let (mut plan, now) = begun();
+    assert!(!plan.watch(CoreId(0), Some(watch(1, true))));
+    assert_eq!(plan.start(now), None, "the other core would not take them");
+    assert!(!plan.watch(CoreId(1), Some(watch(1, true))));
+    assert_eq!(list(&mut plan, None, keys(0..10_000, false), now), None);
+    let order = plan.start(now).unwrap();
+    assert_eq!(order.what, Sought::KeysAfter(Some(id(9_999))));
+    assert!(plan.heard(SourceHeard::Gap), "the page is void");
+    assert_eq!(plan.start(now), None);
+    plan.heard(SourceHeard::Began(epoch(1)));
+    assert_eq!(list(&mut plan, None, keys(0..10_000, false), now), None);
+    assert_eq!(list(&mut plan, Some(9_999), keys(10_000..10_001, true), now), Some(ListEnd::Whole));
+    assert_eq!(plan.start(now), None, "it has ended");
+    plan.watch(CoreId(0), None);
+    assert!(!plan.watch(CoreId(0), Some(watch(2, false))));
+    assert_eq!(list(&mut plan, None, keys(0..0, true), now), Some(ListEnd::Whole), "a core that came back lists anew");
+}
+
+#[test]
+fn a_page_for_a_core_that_has_asked_anew_is_void() {
+    let (mut plan, now) = begun();
+    plan.watch(CoreId(0), Some(watch(1, true)));
+    plan.watch(CoreId(1), Some(watch(1, true)));
+    let order = plan.start(now).unwrap();
+    assert!(plan.watch(CoreId(1), Some(watch(2, true))));
+    plan.heard(SourceHeard::Barrier(order.barrier));
+    assert_eq!(plan.told(), None);
+    assert_eq!(list(&mut plan, None, keys(0..3, true), now), Some(ListEnd::Whole));
+}
+
+#[test]
+fn the_listing_and_the_wishes_take_turns() {
+    let (mut plan, now) = begun();
+    plan.watch(CoreId(0), Some(watch(1, true)));
+    plan.watch(CoreId(1), Some(watch(1, true)));
+    plan.wish(wish(0, &[(1, 1)]));
+    let mut wishes_read = 0;
+    for _ in 0..2 {
+        let order = plan.start(now).unwrap();
+        if let Sought::Products(ids) = &order.what {
+            wishes_read += 1;
+            plan.read(absent(ids), now);
+        } else {
+            plan.read_keys(keys(0..2, false), now);
+        }
+        plan.heard(SourceHeard::Barrier(order.barrier));
+        assert!(plan.told().is_some());
+    }
+    assert_eq!(wishes_read, 1);
+}
+
+#[test]
+fn more_rows_than_may_be_listed_are_refused_to_who_was_promised_nothing() {
+    for (may_refuse, end) in [(true, Some(ListEnd::TooMany)), (false, None)] {
+        let (mut plan, now) = begun();
+        plan.watch(CoreId(0), Some(watch(1, true)));
+        plan.watch(CoreId(1), Some(watch(1, may_refuse)));
+        assert_eq!(list(&mut plan, None, keys(0..25_000, false), now), None);
+        assert_eq!(list(&mut plan, Some(24_999), keys(25_000..25_001, false), now), end);
     }
 }

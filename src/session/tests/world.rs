@@ -198,6 +198,7 @@ impl World {
             Operation::Subscribe => command.products.iter().filter(|id| self.subscribed.insert(**id)).count(),
             Operation::Unsubscribe => command.products.iter().filter(|id| self.subscribed.remove(id)).count(),
             Operation::Count => command.products.iter().filter(|id| self.subscribed.contains(id)).count(),
+            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => unreachable!("it names its products"),
         };
         if command.operation == Operation::Unsubscribe {
             let ended = command.products.iter().map(|id| id.get()).collect();

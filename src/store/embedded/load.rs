@@ -8,7 +8,7 @@ use super::guard::guarded;
 use super::writer::Request;
 use super::{EmbeddedStore, unwritable, versioned};
 use crate::model::product::ProductId;
-use crate::store::{Found, READ_BYTES_MAX, Read, StoreError};
+use crate::store::{Found, Keys, READ_BYTES_MAX, READ_IDS_MAX, Read, StoreError};
 
 impl EmbeddedStore {
     /// Reads these products as they are between two commits, where the stream gets the mark. The writing thread only takes
@@ -17,10 +17,23 @@ impl EmbeddedStore {
     /// # Errors
     /// See [`StoreError`].
     pub async fn load(&self, ids: Vec<ProductId>, barrier: u64) -> Result<Read, StoreError> {
+        let snapshot = self.snapshot(barrier).await?;
+        self.readers.read(move |_| read(&snapshot, ids)).await
+    }
+
+    /// Reads the ids and versions that follow `after` in the same way.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn keys(&self, after: Option<ProductId>, barrier: u64) -> Result<Keys, StoreError> {
+        let snapshot = self.snapshot(barrier).await?;
+        self.readers.read(move |_| read_keys(&snapshot, after)).await
+    }
+
+    async fn snapshot(&self, barrier: u64) -> Result<ReadTransaction, StoreError> {
         let (answer, answered) = oneshot::channel();
         self.writes.send(Request::Snapshot(barrier, answer)).await.map_err(|_| unwritable())?;
-        let snapshot = answered.await.map_err(|_| unwritable())??;
-        self.readers.read(move |_| read(&snapshot, ids)).await
+        answered.await.map_err(|_| unwritable())?
     }
 }
 
@@ -48,4 +61,24 @@ fn read(snapshot: &ReadTransaction, ids: Vec<ProductId>) -> Result<Read, redb::E
         read.found.push((id, found));
     }
     Ok(read)
+}
+
+/// Reads up to [`READ_IDS_MAX`] ids. A row that cannot be read has no version that is known.
+fn read_keys(snapshot: &ReadTransaction, after: Option<ProductId>) -> Result<Keys, redb::Error> {
+    let products = snapshot.open_table(PRODUCTS)?;
+    let first = after.map_or(0, |after| after.get() + 1);
+    let mut keys = Vec::new();
+    for entry in products.range(first..)? {
+        if keys.len() >= READ_IDS_MAX {
+            return Ok(Keys { keys, is_last: false });
+        }
+        let (key, row) = entry?;
+        let version = match guarded(|| Ok(row.value().0)) {
+            Ok(version) => version,
+            Err(redb::Error::Corrupted(_)) => 0,
+            Err(error) => return Err(error),
+        };
+        keys.push((ProductId::new(key.value()).expect("only product ids are stored"), version));
+    }
+    Ok(Keys { keys, is_last: true })
 }

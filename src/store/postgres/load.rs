@@ -12,7 +12,7 @@ use tokio_postgres::types::{FromSql, Type};
 use super::failure::Failure;
 use super::{ANSWER_TIMEOUT, Arguments, PostgresStore, column, key, number};
 use crate::model::product::{Product, ProductId};
-use crate::store::{Found, READ_BYTES_MAX, Read, StoreError, Versioned};
+use crate::store::{Found, Keys, READ_BYTES_MAX, READ_IDS_MAX, Read, StoreError, Versioned};
 
 /// The rows by their ids, as far as the texts of those before them leave room, and the tombstones. A row that finds no
 /// room comes without its texts; a tombstone has no units.
@@ -24,6 +24,8 @@ const LOAD: &str = "SELECT product_id, version, is_read, CASE WHEN is_read THEN 
          FROM products WHERE product_id = ANY ($1::bigint[]) WINDOW listed AS (ORDER BY product_id)) AS listed \
      UNION ALL SELECT product_id, version, true, NULL, NULL, NULL, NULL FROM product_tombstones \
          WHERE product_id = ANY ($1::bigint[])";
+/// The ids and versions that follow one.
+const KEYS: &str = "SELECT product_id, version FROM products WHERE product_id > $1 ORDER BY product_id LIMIT $2";
 /// The channel's name is known to the database alone.
 const MARK: &str = "SELECT pg_notify(channel, $1) FROM rowcast_stream";
 
@@ -43,15 +45,37 @@ impl PostgresStore {
         }
     }
 
-    /// Sends both statements at once. The second is a transaction of its own, which follows the first.
+    /// Reads the ids and versions of the rows that follow `after`, at most [`READ_IDS_MAX`] of them, and marks the stream.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn keys(&self, after: Option<ProductId>, barrier: u64) -> Result<Keys, StoreError> {
+        let after = after.map_or(-1, key);
+        let limit = i64::try_from(READ_IDS_MAX).unwrap_or(i64::MAX);
+        let outcome = self.query_and_mark(KEYS, &[&after, &limit], barrier).await;
+        self.told(outcome.and_then(|rows| {
+            let keys = rows.iter().map(|row| {
+                let id = number(row, "product_id")?;
+                Ok((ProductId::new(id).ok_or(Failure::Key(id))?, number(row, "version")?))
+            });
+            let keys = keys.collect::<Result<Vec<_>, Failure>>()?;
+            Ok(Keys { is_last: keys.len() < READ_IDS_MAX, keys })
+        }))
+    }
+
     async fn read_and_mark(&self, ids: &[ProductId], barrier: u64) -> Result<Read, Failure> {
         let keys: Vec<i64> = ids.iter().copied().map(key).collect();
         let bytes_max = i64::try_from(READ_BYTES_MAX).unwrap_or(i64::MAX);
+        read(ids, &self.query_and_mark(LOAD, &[&keys, &bytes_max], barrier).await?)
+    }
+
+    /// Sends both statements at once. The second is a transaction of its own, which follows the first.
+    async fn query_and_mark(&self, query: &str, wanted: Arguments<'_>, barrier: u64) -> Result<Vec<Row>, Failure> {
         let mark = format!("barrier {} {barrier}", self.server);
         let client = self.pool.get().await?;
         let answer = timeout(ANSWER_TIMEOUT, async {
-            let statements = (client.prepare_cached(LOAD).await?, client.prepare_cached(MARK).await?);
-            let (wanted, mark): (Arguments<'_>, Arguments<'_>) = (&[&keys, &bytes_max], &[&mark]);
+            let statements = (client.prepare_cached(query).await?, client.prepare_cached(MARK).await?);
+            let mark: Arguments<'_> = &[&mark];
             let (rows, marked) = tokio::join!(client.query(&statements.0, wanted), client.query(&statements.1, mark));
             marked?;
             rows
@@ -61,7 +85,7 @@ impl PostgresStore {
             return Err(Failure::Silence);
         };
         match answer.map_err(Failure::from) {
-            Ok(rows) => read(ids, &rows),
+            Ok(rows) => Ok(rows),
             Err(failure) => {
                 if failure.is_stale_statement() {
                     drop(Object::take(client));

@@ -306,7 +306,8 @@ impl World {
             *told = version.max(*told);
         }
         let product_id = super::product(product);
-        let subscribers = server.shard.cast(product_id, &mut frames, newest.1, &mut server.out);
+        server.shard.cast(product_id, &mut frames, newest.1, &mut server.out);
+        let subscribers = server.shard.subscribers(product_id);
         let subscribers: Vec<SlotKey> = subscribers.iter().flat_map(|list| list.keys.iter().copied()).collect();
         for (_, frame) in frames {
             self.deliver(number, product, &subscribers, &frame);
@@ -432,7 +433,7 @@ impl World {
         let (server, connection) = (reader.server, connection(reader.connection));
         let pull = Pull { product: super::product(product), known, number };
         let Server { shard, out, .. } = &mut self.servers[server];
-        shard.pull(connection, pull, out);
+        shard.pull(connection, pull, false, out);
         self.pass_on(server);
     }
 
@@ -451,7 +452,7 @@ impl World {
         let server = &mut self.servers[reader.server];
         let (mut closing, connection) = (Closing::default(), connection(reader.connection));
         while server.shard.is_subscribed(connection) {
-            server.shard.close(connection, &mut closing, 1);
+            server.shard.close(connection, &mut closing, 1, None);
         }
         let other = (reader.server + 1) % SERVERS;
         reader.go(other, self.connections, self.servers[other].epoch);

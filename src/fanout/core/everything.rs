@@ -1,0 +1,271 @@
+//! The connections that subscribe to every product: [`Everything`]. Each core has all of them, for its own shards.
+//!
+//! While there are any, the shards keep the version of every product that the store has, so that what differs can be told
+//! after changes may have been missed. A connection that comes is told that it is subscribed once its core has them.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::super::message::{Command, Listed, Listing, Operation, Refused};
+use super::super::shard::Shard;
+use super::super::{ConnectionId, CoreSubscribers, SlotKey};
+use super::commands::signed;
+use super::{Core, Subscriber, Watch};
+use crate::model::product::ProductId;
+
+/// The cost of a product of a listing.
+const LISTED_COST: usize = 2;
+
+/// The connections that are told of every product, and the listing of the rows that the store has.
+#[derive(Debug, Default)]
+pub(super) struct Everything {
+    members: Vec<CoreSubscribers>,
+    /// The commands of members that are yet to be told that they are subscribed.
+    joining: Vec<Joining>,
+    /// The number of the watch.
+    number: u32,
+    has_all: bool,
+    /// True if a member was ever promised every product.
+    is_promised: bool,
+    /// True if changes may have been missed since the first member came.
+    has_missed: bool,
+    /// The rows that came for this watch.
+    listings: VecDeque<Listing>,
+}
+
+/// A command that subscribes to every product.
+#[derive(Clone, Copy, Debug)]
+struct Joining {
+    connection: ConnectionId,
+    /// The command's number.
+    number: u32,
+    /// True if it asks for the list.
+    lists: bool,
+    /// The number of subscriptions that it adds here.
+    added: usize,
+}
+
+impl Everything {
+    /// Returns the subscribers of a product and the members, each connection once.
+    pub(super) fn audience<'a>(&'a self, shard: &'a Shard, product: ProductId) -> Cow<'a, [CoreSubscribers]> {
+        let subscribers = shard.subscribers(product);
+        if self.members.is_empty() {
+            return Cow::Borrowed(subscribers);
+        }
+        if subscribers.is_empty() {
+            return Cow::Borrowed(&self.members);
+        }
+        let mut audience = subscribers.to_vec();
+        for CoreSubscribers { core, keys } in &self.members {
+            let Some(its) = audience.iter_mut().find(|its| its.core == *core) else {
+                audience.push(CoreSubscribers { core: *core, keys: Arc::clone(keys) });
+                continue;
+            };
+            let is_other = |key: &SlotKey| !shard.contains(ConnectionId { core: *core, key: *key }, product);
+            Arc::make_mut(&mut its.keys).extend(keys.iter().copied().filter(is_other));
+        }
+        Cow::Owned(audience)
+    }
+
+    pub(super) fn contains(&self, connection: ConnectionId) -> bool {
+        let mut its = self.members.iter().filter(|members| members.core == connection.core);
+        its.any(|members| members.keys.contains(&connection.key))
+    }
+
+    /// Returns whether the shards have the version of every product, if they are to have it.
+    pub(super) const fn is_listed(&self) -> bool {
+        self.members.is_empty() || self.has_all
+    }
+
+    #[cfg(test)]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.joining.is_empty()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        !self.listings.is_empty()
+    }
+
+    /// Takes rows of the store, unless they are for an earlier watch.
+    pub(super) fn take(&mut self, number: u32, listing: Listing) {
+        if number == self.number && !self.members.is_empty() {
+            self.listings.push_back(listing);
+        }
+    }
+
+    /// Learns that changes may be missed from here on.
+    pub(super) fn lose(&mut self) {
+        self.listings.clear();
+        (self.has_all, self.has_missed) = (false, true);
+        // What is on its way was read before.
+        self.number = self.number.wrapping_add(1);
+    }
+
+    /// Learns that every change comes from here on, perhaps with versions of another epoch: what was known may be old.
+    pub(super) const fn begin(&mut self) {
+        self.has_missed = true;
+    }
+
+    /// Adds a connection; returns whether it is the first.
+    fn add(&mut self, connection: ConnectionId) -> bool {
+        let is_first = self.members.is_empty();
+        if let Some(members) = self.members.iter_mut().find(|members| members.core == connection.core) {
+            Arc::make_mut(&mut members.keys).push(connection.key);
+        } else {
+            let keys = Arc::new(std::iter::once(connection.key).collect());
+            self.members.push(CoreSubscribers { core: connection.core, keys });
+        }
+        is_first
+    }
+
+    /// Removes a connection; returns whether it was there.
+    fn remove(&mut self, connection: ConnectionId) -> bool {
+        let Some(core) = self.members.iter().position(|members| members.core == connection.core) else { return false };
+        let Some(place) = self.members[core].keys.iter().position(|key| *key == connection.key) else { return false };
+        let keys = Arc::make_mut(&mut self.members[core].keys);
+        keys.swap_remove(place);
+        if keys.is_empty() {
+            self.members.swap_remove(core);
+        }
+        true
+    }
+}
+
+impl<S: Subscriber> Core<S> {
+    /// Tells the shards to tell a connection of every product.
+    pub(super) fn join_everything(&mut self, connection: ConnectionId, number: u32, lists: bool) {
+        let command = Command { number, operation: Operation::SubscribeAll { lists }, products: Vec::new() };
+        self.give_to_all_others(connection, &command);
+        let is_new = !self.everything.contains(connection);
+        if is_new && self.everything.add(connection) {
+            self.everything.is_promised = false;
+            self.everything.has_missed = self.health.is_lost;
+            self.shards.iter_mut().for_each(Shard::watch);
+            self.list_again();
+        }
+        let added = usize::from(is_new && connection.core == self.id);
+        self.metrics.subscriptions.inc_by(signed(added));
+        self.everything.joining.push(Joining { connection, number, lists, added });
+        if self.everything.has_all && !self.everything.has_work() {
+            self.tell_joining();
+        }
+    }
+
+    /// Ends that; returns the number of subscriptions that it was.
+    pub(super) fn leave_everything(&mut self, connection: ConnectionId) -> usize {
+        if !self.everything.remove(connection) {
+            return 0;
+        }
+        for shard in &mut self.shards {
+            shard.leave_everything(connection, &mut self.out);
+        }
+        if !self.out.is_empty() {
+            self.pass_on();
+        }
+        for Joining { number, added, .. } in
+            self.everything.joining.extract_if(.., |it| it.connection == connection).collect::<Vec<_>>()
+        {
+            self.part_done(connection, number, Ok(added));
+        }
+        if self.everything.members.is_empty() {
+            self.everything.listings.clear();
+            self.everything.has_all = false;
+            self.shards.iter_mut().for_each(Shard::unwatch);
+            self.watch(None);
+            self.ask_for_turn();
+        }
+        let is_own = usize::from(connection.core == self.id);
+        self.metrics.subscriptions.dec_by(signed(is_own));
+        is_own
+    }
+
+    /// Has the rows that the store has listed from the first on, for the members.
+    pub(super) fn list_again(&mut self) {
+        if self.everything.members.is_empty() {
+            return;
+        }
+        let Self { everything, shards, .. } = self;
+        everything.listings.clear();
+        everything.has_all = false;
+        everything.number = everything.number.wrapping_add(1);
+        for shard in shards {
+            shard.set_listing(true);
+        }
+        let watch = Watch { number: everything.number, may_refuse: !everything.is_promised };
+        self.watch(Some(watch));
+    }
+
+    fn watch(&self, watch: Option<Watch>) {
+        if let Some(loader) = &self.loader {
+            loader.watch(self.id, watch);
+        }
+    }
+
+    /// Gives the shards a slice of the rows that the store has, and forgets a slice of what is kept for nobody.
+    pub(super) fn take_listing(&mut self, cost: &mut usize) {
+        for shard in &mut self.shards {
+            let released = shard.release((*cost / LISTED_COST).max(1));
+            *cost = cost.saturating_sub(released * LISTED_COST);
+        }
+        match self.everything.listings.pop_front() {
+            None => {}
+            Some(Listing::Rows(mut rows)) => {
+                let left = rows.len().saturating_sub((*cost / LISTED_COST).max(1));
+                *cost = cost.saturating_sub((rows.len() - left) * LISTED_COST);
+                for (product, version) in rows.drain(left..) {
+                    let shard = self.hub.shard_of(product) / self.hub.cores();
+                    self.shards[shard].listed(product, version, self.everything.has_missed);
+                }
+                if !rows.is_empty() {
+                    self.everything.listings.push_front(Listing::Rows(rows));
+                }
+            }
+            Some(Listing::End) => {
+                (self.everything.has_all, self.everything.is_promised) = (true, true);
+                for shard in &mut self.shards {
+                    shard.set_listing(false);
+                }
+                self.tell_joining();
+            }
+            Some(Listing::TooMany) => self.refuse_joining(),
+        }
+    }
+
+    /// Tells those who are yet to be told that they are subscribed, and what the shards have if they want to know.
+    fn tell_joining(&mut self) {
+        let joining = std::mem::take(&mut self.everything.joining);
+        if joining.is_empty() {
+            return;
+        }
+        let mut listed = Listed::default();
+        if joining.iter().any(|it| it.lists) {
+            for (products, newest) in self.shards.iter_mut().map(Shard::keys) {
+                listed.products.extend(products);
+                listed.newest = listed.newest.max(newest);
+            }
+        }
+        for Joining { connection, number, lists, added } in joining {
+            if lists && connection.core == self.id {
+                self.listed(connection.key, listed.clone());
+            } else if lists {
+                self.outgoing[usize::from(connection.core.0)].listed.push((connection.key, listed.clone()));
+            }
+            self.part_done(connection, number, Ok(added));
+        }
+    }
+
+    fn refuse_joining(&mut self) {
+        for Joining { connection, number, .. } in std::mem::take(&mut self.everything.joining) {
+            self.leave_everything(connection);
+            self.part_done(connection, number, Err(Refused));
+        }
+    }
+
+    /// Gives a connection the products that the shards of a core have.
+    pub(super) fn listed(&mut self, key: SlotKey, listed: Listed) {
+        if let Some(seat) = self.seats.get_mut(key) {
+            seat.subscriber.listed(listed);
+        }
+    }
+}
