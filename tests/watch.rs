@@ -99,15 +99,62 @@ async fn it_goes_on_with_what_it_missed_when_its_server_was_away() {
 }
 
 #[tokio::test]
+async fn of_everything_it_shows_what_came_and_says_what_went_while_its_server_was_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let start = async || {
+        let data_dir = directory.path().to_str().unwrap();
+        let mut server = Running::of(&mut rowcast(&["--listen", &address, "--data-dir", data_dir])).await;
+        server.ignore_log();
+        server
+    };
+    let write = async |server: &Running, method: &str, id: u64| {
+        let mut http = crate::support::server::Http::connect(server.address).await;
+        let body = product_json(id, 1);
+        let reply = http.request(method, &format!("/products/{id}"), (method == "PUT").then_some(&*body)).await;
+        assert!(reply.status.is_success(), "{reply:?}");
+    };
+    let mut server = start().await;
+    write(&server, "PUT", 1).await;
+    write(&server, "PUT", 2).await;
+    let mut watcher = Watcher::start(&mut rowcast(&["watch", "*", "--url", &format!("ws://{address}")]));
+    let mut named = watcher.until_live().await;
+    named.sort_unstable();
+    assert_eq!(named, [1, 2]);
+    write(&server, "PUT", 1000).await;
+    assert_eq!(watcher.next().await["product"]["productId"], 1000);
+
+    server.child.kill().await.unwrap();
+    assert_eq!(watcher.next().await["live"], false);
+    // It is away for as long as this takes: another address.
+    let data_dir = directory.path().to_str().unwrap();
+    let mut elsewhere = Running::of(&mut rowcast(&["--listen", "127.0.0.1:0", "--data-dir", data_dir])).await;
+    elsewhere.ignore_log();
+    write(&elsewhere, "DELETE", 2).await;
+    write(&elsewhere, "PUT", 3).await;
+    elsewhere.child.kill().await.unwrap();
+    server = start().await;
+    assert_eq!(watcher.next().await["product"]["productId"], 3);
+    assert_eq!(watcher.next().await, serde_json::json!({"absent": [2], "versions": [0]}));
+    assert_eq!(watcher.next().await["live"], true);
+    write(&server, "DELETE", 1).await;
+    assert_eq!(watcher.next().await["action"], "DELETE");
+}
+
+#[tokio::test]
 async fn it_says_what_it_needs() {
     let nowhere = format!("ws://127.0.0.1:{}", free_port());
     let server = TestServer::https(&Certificate::new(), &[]).await;
     let tls = format!("wss://localhost:{}", server.address.port());
     let plain = format!("ws://{}/nothing", server.address);
+    let small = TestServer::embedded(&["--wildcard-rows", "0"]).await;
+    small.request("PUT", "/products/1", Some(&product_json(1, 5))).await;
+    let few = format!("ws://{}", small.address);
     for (arguments, code, part) in [
         (&["watch"][..], 2, "<ID>"),
         (&["watch", "x"], 64, "not a product id"),
-        (&["watch", "*"], 64, "not a product id"),
+        (&["watch", "*", "1"], 64, "not a product id"),
+        (&["watch", "*", "--url", &few], 1, "more products than this server"),
         (&["watch", "1", "--url", "shop"], 64, "--url"),
         (&["watch", "1", "--url", "wss://localhost", "--ca", "/nowhere.pem"], 64, "/nowhere.pem"),
         (&["watch", "1", "--url", &nowhere], 1, "is the server running"),

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
 use rowcast::fanout::Operation;
+use rowcast::model::epoch::Epoch;
 use rowcast::model::product::ProductId;
 use rowcast::session::command::{self as protocol, Command, Refusal, ReplyId, States, Why};
 use rowcast_fuzz::within;
@@ -55,7 +56,13 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
         Some(Value::String(command)) if command == "unsubscribe" => Operation::Unsubscribe,
         _ => return refuse(reply, Why::UnknownCommand),
     };
-    let Some(Value::Array(ids)) = fields.get("productIDs") else { return refuse(reply, Why::NoProducts) };
+    let ids = match fields.get("productIDs") {
+        Some(Value::Array(ids)) => ids,
+        Some(Value::String(all)) if all == "*" => {
+            return everything(&fields, operation, reply.clone()).or_else(|why| refuse(reply, why));
+        }
+        _ => return refuse(reply, Why::NoProducts),
+    };
     let mut products = Vec::new();
     for (place, id) in ids.iter().enumerate() {
         match id.as_u64().and_then(ProductId::new) {
@@ -68,23 +75,48 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
             Ok(states) => states,
             Err(why) => return refuse(reply, why),
         },
-        Operation::Unsubscribe | Operation::Count => None,
+        _ => None,
     };
     Ok(Command { reply, operation, products, states })
 }
 
+/// A command that is for every product.
+fn everything(fields: &Map<String, Value>, operation: Operation, reply: Option<ReplyId>) -> Result<Command, Why> {
+    let products = Vec::new();
+    if operation == Operation::Unsubscribe {
+        return Ok(Command { reply, operation: Operation::UnsubscribeAll, products, states: None });
+    }
+    let (lists, epoch) = (is_snapshot(fields)?, epoch(fields)?);
+    if fields.contains_key("versions") {
+        return Err(Why::BadVersions);
+    }
+    let newest = match fields.get("newest") {
+        None => 0,
+        Some(newest) => newest.as_u64().filter(|&newest| newest <= ProductId::MAX.get()).ok_or(Why::BadNewest)?,
+    };
+    let states = lists.then_some(States::Everything { newest, epoch });
+    Ok(Command { reply, operation: Operation::SubscribeAll { lists }, products, states })
+}
+
+fn is_snapshot(fields: &Map<String, Value>) -> Result<bool, Why> {
+    match fields.get("snapshot") {
+        None => Ok(false),
+        Some(Value::Bool(is_snapshot)) => Ok(*is_snapshot),
+        Some(_) => Err(Why::BadSnapshot),
+    }
+}
+
+fn epoch(fields: &Map<String, Value>) -> Result<Option<Epoch>, Why> {
+    match fields.get("epoch") {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(text.parse().ok()),
+        Some(_) => Err(Why::BadEpoch),
+    }
+}
+
 /// The states that a subscription to so many products asks for.
 fn states(fields: &Map<String, Value>, products: usize) -> Result<Option<States>, Why> {
-    let is_snapshot = match fields.get("snapshot") {
-        None => false,
-        Some(Value::Bool(is_snapshot)) => *is_snapshot,
-        Some(_) => return Err(Why::BadSnapshot),
-    };
-    let epoch = match fields.get("epoch") {
-        None => None,
-        Some(Value::String(text)) => text.parse().ok(),
-        Some(_) => return Err(Why::BadEpoch),
-    };
+    let (is_snapshot, epoch) = (is_snapshot(fields)?, epoch(fields)?);
     let versions = match fields.get("versions") {
         None => return Ok(is_snapshot.then_some(States::All)),
         Some(Value::Array(versions)) if versions.len() == products && !is_snapshot => versions,

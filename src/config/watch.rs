@@ -1,6 +1,5 @@
 //! The options of `rowcast watch`.
 
-use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
@@ -10,6 +9,7 @@ use clap::Args;
 use super::cli::LogArgs;
 use crate::transport::tls::Trust;
 use crate::watch::WatchConfig;
+use crate::watch::replica::Watched;
 use crate::watch::show::Format;
 use crate::watch::socket::Server;
 
@@ -20,7 +20,7 @@ const ID_MAX: u64 = crate::model::product::ProductId::MAX.get();
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Watching")]
 pub struct WatchArgs {
-    /// Ids of the products to watch
+    /// Ids of the products to watch, or '*' for all that the token may read
     #[arg(env = "ROWCAST_PRODUCTS", value_name = "ID", required = true, num_args = 1.., value_delimiter = ',')]
     products: Vec<String>,
 
@@ -78,23 +78,29 @@ impl WatchArgs {
     }
 }
 
-fn watched(products: &[String]) -> anyhow::Result<BTreeSet<u64>> {
+fn watched(products: &[String]) -> anyhow::Result<Watched> {
+    if products == ["*"] {
+        return Ok(Watched::Everything);
+    }
     let ids = products.iter().map(|product| {
         let id = product.parse().ok().filter(|id| *id <= ID_MAX);
-        id.with_context(|| format!("{product}: not a product id, an integer from 0 to {ID_MAX}"))
+        id.with_context(|| format!("{product}: not a product id, an integer from 0 to {ID_MAX}, and not '*' alone"))
     });
-    ids.collect()
+    ids.collect::<anyhow::Result<_>>().map(Watched::Ids)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn products_are_ids() {
         let watched = |products: &[&str]| watched(&products.iter().map(|&id| id.to_owned()).collect::<Vec<_>>());
-        assert_eq!(watched(&["3", "1", "3"]).unwrap(), BTreeSet::from([1, 3]));
-        for bad in [&["x"][..], &["-1"], &["1.5"], &["9007199254740992"], &["*"], &[""]] {
+        assert_eq!(watched(&["3", "1", "3"]).unwrap(), Watched::Ids(BTreeSet::from([1, 3])));
+        assert_eq!(watched(&["*"]).unwrap(), Watched::Everything);
+        for bad in [&["x"][..], &["-1"], &["1.5"], &["9007199254740992"], &["*", "1"], &[""]] {
             assert!(watched(bad).is_err(), "{bad:?}");
         }
     }

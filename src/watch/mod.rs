@@ -6,7 +6,6 @@ pub mod replica;
 pub mod show;
 pub mod socket;
 
-use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
 use self::message::Message;
-use self::replica::{Effect, Replica};
+use self::replica::{Effect, Replica, Watched};
 use self::show::{Format, Show};
 use self::socket::{Lost, Server, Socket};
 use crate::backoff::Backoff;
@@ -36,8 +35,8 @@ const TOKEN_EXPIRED: u16 = 4401;
 pub struct WatchConfig {
     /// The server.
     pub server: Server,
-    /// The ids of the products.
-    pub watched: BTreeSet<u64>,
+    /// The products.
+    pub watched: Watched,
     /// The form of the output.
     pub format: Format,
     /// True if it ends once the present state is shown.
@@ -143,10 +142,15 @@ impl<W: Write> Watcher<W> {
                 });
             };
             match self.take(&text)? {
-                Effect::Live(true) if self.config.once => return Ok(self.draw()?),
-                Effect::Live(true) => *failures = 0,
+                Effect::Refused(sentence) if self.config.watched == Watched::Everything => {
+                    return Err(Lost::Refused(sentence).into());
+                }
+                Effect::Live(true) | Effect::LiveWithout(_) => *failures = 0,
                 Effect::Reconnect(after_ms) => reconnect = Some(Duration::from_millis(after_ms)),
                 _ => {}
+            }
+            if self.config.once && self.replica.is_live() {
+                return Ok(self.draw()?);
             }
         }
     }
@@ -158,6 +162,12 @@ impl<W: Write> Watcher<W> {
         let effect = self.replica.take(&message);
         match &effect {
             Effect::Changed => self.show.message(text)?,
+            Effect::LiveWithout(gone) => {
+                let versions = vec![0; gone.len()];
+                let absent = serde_json::json!({"absent": gone, "versions": versions}).to_string();
+                self.show.message(absent.as_bytes())?;
+                self.show.message(br#"{"live":true}"#)?;
+            }
             Effect::Live(is_live) => self.show.message(format!(r#"{{"live":{is_live}}}"#).as_bytes())?,
             Effect::Refused(sentence) => warn!("{sentence}"),
             Effect::Nothing | Effect::Old | Effect::Reconnect(_) => return Ok(effect),

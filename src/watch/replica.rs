@@ -1,7 +1,8 @@
 //! The state that a reader keeps of the products that it watches: [`Replica`], pure data.
 //!
 //! It follows docs/protocol.md: of each product the newest version counts, an absence removes, another epoch makes every
-//! version mean nothing, and a reader that comes back tells all the versions that it has.
+//! version mean nothing, and a reader that comes back tells all the versions that it has. Of everything it is told all
+//! rows again then, and those that are not named by the reply are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -13,15 +14,32 @@ use super::message::{Change, Message};
 /// The most ids that a command lists: far below the 256 KiB that a message may have, with a version for each.
 const IDS_PER_COMMAND: usize = 4096;
 
+/// The products that are watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// Those with these ids.
+    Ids(BTreeSet<u64>),
+    /// All that the token lets its bearer read.
+    Everything,
+}
+
+impl From<BTreeSet<u64>> for Watched {
+    fn from(ids: BTreeSet<u64>) -> Self {
+        Self::Ids(ids)
+    }
+}
+
 /// The newest known state of every product that is watched.
 #[derive(Debug)]
 pub struct Replica {
-    watched: BTreeSet<u64>,
+    watched: Watched,
     epoch: Option<String>,
     products: BTreeMap<u64, Known>,
     /// The replies that are still due until all that was asked for has come.
     replies_due: usize,
     is_live: bool,
+    /// Of everything, the products that are shown and were not named since the connection began.
+    unnamed: BTreeSet<u64>,
 }
 
 /// The state of one product.
@@ -44,6 +62,8 @@ pub enum Effect {
     Old,
     /// What is shown may be old (false), or is the present state (true).
     Live(bool),
+    /// What is shown is the present state; these products, which were shown, are gone.
+    LiveWithout(Vec<u64>),
     /// The server refuses a command, with this sentence.
     Refused(String),
     /// The server asks to come back after so many milliseconds.
@@ -51,21 +71,39 @@ pub enum Effect {
 }
 
 impl Replica {
-    /// Returns a replica of the products with these ids that knows nothing.
+    /// Returns a replica of these products that knows nothing.
     #[must_use]
-    pub const fn new(watched: BTreeSet<u64>) -> Self {
-        Self { watched, epoch: None, products: BTreeMap::new(), replies_due: 0, is_live: false }
+    pub fn new(watched: impl Into<Watched>) -> Self {
+        let (products, unnamed) = (BTreeMap::new(), BTreeSet::new());
+        Self { watched: watched.into(), epoch: None, products, replies_due: 0, is_live: false, unnamed }
     }
 
     /// Begins a connection: returns the commands to send, which name all that is known. Until they are answered, what
     /// is shown may be old.
     pub fn begin(&mut self) -> Vec<String> {
         self.is_live = false;
-        let ids: Vec<u64> = self.watched.iter().copied().collect();
-        let commands: Vec<String> =
-            ids.chunks(IDS_PER_COMMAND).enumerate().map(|(number, ids)| self.subscribe(number, ids)).collect();
+        let commands: Vec<String> = match &self.watched {
+            Watched::Ids(ids) => {
+                let ids: Vec<u64> = ids.iter().copied().collect();
+                ids.chunks(IDS_PER_COMMAND).enumerate().map(|(number, ids)| self.subscribe(number, ids)).collect()
+            }
+            Watched::Everything => vec![self.subscribe_to_everything()],
+        };
+        if self.watched == Watched::Everything {
+            self.unnamed = self.rows().map(|(id, ..)| id).collect();
+        }
         self.replies_due = commands.len();
         commands
+    }
+
+    fn subscribe_to_everything(&self) -> String {
+        let mut command = r#"{"command":"subscribe","productIDs":"*","snapshot":true"#.to_owned();
+        if let Some(epoch) = &self.epoch {
+            let newest = self.products.values().map(|known| known.version).max().unwrap_or(0);
+            let epoch = serde_json::to_string(epoch).expect("text is JSON");
+            let _ = write!(command, r#","epoch":{epoch},"newest":{newest}"#);
+        }
+        command + r#","id":0}"#
     }
 
     fn subscribe(&self, number: usize, ids: &[u64]) -> String {
@@ -97,7 +135,7 @@ impl Replica {
                 self.is_live = *is_live;
                 Effect::Live(self.is_live && self.replies_due == 0)
             }
-            Message::Reply { error: None } => self.replied(),
+            Message::Reply { error: None } => self.replied_well(),
             Message::Reply { error: Some(error) } => {
                 self.replied();
                 Effect::Refused(error.clone())
@@ -108,6 +146,7 @@ impl Replica {
     }
 
     fn change(&mut self, change: &Change) -> Effect {
+        self.unnamed.remove(&change.product_id);
         let known = self.products.entry(change.product_id).or_default();
         if change.version <= known.version {
             return Effect::Old;
@@ -119,6 +158,7 @@ impl Replica {
     fn absent(&mut self, products: &[u64], versions: &[u64]) -> Effect {
         let mut effect = Effect::Nothing;
         for (place, product) in products.iter().enumerate() {
+            self.unnamed.remove(product);
             let known = self.products.entry(*product).or_default();
             if known.row.take().is_some() {
                 effect = Effect::Changed;
@@ -126,6 +166,18 @@ impl Replica {
             known.version = known.version.max(versions.get(place).copied().unwrap_or(0));
         }
         effect
+    }
+
+    /// Takes the reply that all that was asked for has come.
+    fn replied_well(&mut self) -> Effect {
+        let gone: Vec<u64> = std::mem::take(&mut self.unnamed).into_iter().collect();
+        for id in &gone {
+            self.products.entry(*id).or_default().row = None;
+        }
+        match self.replied() {
+            Effect::Live(true) if !gone.is_empty() => Effect::LiveWithout(gone),
+            effect => effect,
+        }
     }
 
     fn replied(&mut self) -> Effect {
@@ -168,7 +220,7 @@ mod tests {
     use super::*;
 
     fn replica(ids: &[u64]) -> Replica {
-        Replica::new(ids.iter().copied().collect())
+        Replica::new(ids.iter().copied().collect::<BTreeSet<u64>>())
     }
 
     fn take(replica: &mut Replica, message: &str) -> Effect {
@@ -236,6 +288,26 @@ mod tests {
         assert_eq!(take(&mut replica, r#"{"live":false}"#), Effect::Live(false));
         assert!(!replica.is_live());
         assert_eq!(take(&mut replica, r#"{"live":true}"#), Effect::Live(true));
+    }
+
+    #[test]
+    fn of_everything_what_is_not_named_again_is_gone() {
+        let mut replica = Replica::new(Watched::Everything);
+        assert_eq!(replica.begin(), [r#"{"command":"subscribe","productIDs":"*","snapshot":true,"id":0}"#]);
+        let reply = r#"{"reply":0,"ok":true,"subscribed":1}"#;
+        for message in [r#"{"epoch":"k3x"}"#, &row("SNAPSHOT", 1, 7), &row("INSERT", 2, 8), &row("SNAPSHOT", 3, 9)] {
+            take(&mut replica, message);
+        }
+        assert_eq!(take(&mut replica, reply), Effect::Live(true));
+        replica.lost();
+        let again = r#"{"command":"subscribe","productIDs":"*","snapshot":true,"epoch":"k3x","newest":9,"id":0}"#;
+        assert_eq!(replica.begin(), [again]);
+        assert_eq!(take(&mut replica, &row("SNAPSHOT", 1, 7)), Effect::Old, "it is named all the same");
+        assert_eq!(take(&mut replica, r#"{"absent":[3],"versions":[10]}"#), Effect::Changed);
+        assert_eq!(take(&mut replica, &row("INSERT", 4, 11)), Effect::Changed);
+        assert_eq!(known(&replica), [(1, 7), (2, 8), (4, 11)], "it is shown as old until the reply");
+        assert_eq!(take(&mut replica, reply), Effect::LiveWithout(vec![2]));
+        assert_eq!(known(&replica), [(1, 7), (4, 11)]);
     }
 
     #[test]
