@@ -151,6 +151,7 @@ impl Server {
             shutdown,
             keys: config.keys.clone(),
             allowed_origins: Arc::clone(&config.allowed_origins),
+            slow_consumer: config.limits.queue.policy,
         };
         let (loader, demands) = loader::channel();
         let tls_of_cores = tls.as_ref().map(|(tls, _)| tls);

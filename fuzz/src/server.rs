@@ -41,5 +41,6 @@ pub fn services(config: &Config) -> Services {
         shutdown: Shutdown::new(),
         keys: config.keys.clone(),
         allowed_origins: Arc::clone(&config.allowed_origins),
+        slow_consumer: config.limits.queue.policy,
     }
 }

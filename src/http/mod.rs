@@ -47,6 +47,7 @@ use crate::auth::Keys;
 use crate::fanout::Hub;
 use crate::ingest::Hearing;
 use crate::metrics::{Limit, Metrics};
+use crate::session::queue::SlowConsumerPolicy;
 use crate::shutdown::Shutdown;
 use crate::source::Health;
 use crate::store::Store;
@@ -130,6 +131,8 @@ pub struct Services {
     pub keys: Option<Arc<Keys>>,
     /// The origins whose pages may use this server.
     pub allowed_origins: Arc<AllowedOrigins>,
+    /// The fate of changes that a reader is too slow for, which the page has to know.
+    pub slow_consumer: SlowConsumerPolicy,
 }
 
 /// Answers everything but the WebSocket, whatever the version of HTTP. Public for the fuzz target of requests.

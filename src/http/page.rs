@@ -1,10 +1,12 @@
 //! The live page, which is a part of the binary.
 
+use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LINK};
 
-use super::Answer;
 use super::problem::Problem;
 use super::routes::{Call, no_such_path};
+use super::{Answer, AnswerBody};
+use crate::session::queue::SlowConsumerPolicy;
 
 /// The page loads nothing but its own files, and talks to nobody but this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -34,18 +36,26 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "favicon.svg": "image/svg+xml",
     "api.js": JAVASCRIPT,
     "app.js": JAVASCRIPT,
+    "arrange.js": JAVASCRIPT,
     "backoff.js": JAVASCRIPT,
+    "confirm.js": JAVASCRIPT,
     "connection.js": JAVASCRIPT,
+    "controls.js": JAVASCRIPT,
     "editor.js": JAVASCRIPT,
-    "products.js": JAVASCRIPT,
+    "follower.js": JAVASCRIPT,
+    "order.js": JAVASCRIPT,
     "rate.js": JAVASCRIPT,
+    "reads.js": JAVASCRIPT,
+    "replica.js": JAVASCRIPT,
+    "row.js": JAVASCRIPT,
     "rows.js": JAVASCRIPT,
     "samples.js": JAVASCRIPT,
+    "search.js": JAVASCRIPT,
+    "sorting.js": JAVASCRIPT,
     "status.js": JAVASCRIPT,
-    "subscriptions.js": JAVASCRIPT,
-    "sync.js": JAVASCRIPT,
     "text.js": JAVASCRIPT,
     "token.js": JAVASCRIPT,
+    "viewport.js": JAVASCRIPT,
 };
 
 /// The page is asked for anew each time, so that it is that of the server which runs.
@@ -53,8 +63,14 @@ const PAGE_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
 /// Assets are kept just long enough that a browser which was hinted at one does not ask for it again for the page.
 const ASSET_KEPT: HeaderValue = HeaderValue::from_static("max-age=10");
 
-pub(super) fn index() -> Answer {
-    let mut answer = file("text/html; charset=utf-8", PAGE_KEPT, include_str!("page/index.html"));
+/// The place in the page where it finds what becomes of changes that it is too slow for.
+const SLOW_CONSUMER: &str = r#"data-slow-consumer="conflate""#;
+
+/// Returns the page of a server with this policy: where changes are lost, the page asks for everything anew.
+pub(super) fn index(policy: SlowConsumerPolicy) -> Answer {
+    let slow_consumer = format!(r#"data-slow-consumer="{}""#, policy.label());
+    let content = include_str!("page/index.html").replacen(SLOW_CONSUMER, &slow_consumer, 1);
+    let mut answer = file("text/html; charset=utf-8", PAGE_KEPT, content);
     answer.headers_mut().insert(LINK, NEEDED_ASSETS_LINK);
     answer
 }
@@ -65,11 +81,11 @@ pub(super) fn asset(call: &Call<'_>) -> Result<Answer, Problem> {
 
 fn find(name: &str) -> Option<Answer> {
     let (_, content_type, content) = ASSETS.iter().find(|(known, ..)| *known == name)?;
-    Some(file(content_type, ASSET_KEPT, content))
+    Some(file(content_type, ASSET_KEPT, *content))
 }
 
-fn file(content_type: &'static str, kept: HeaderValue, content: &'static str) -> Answer {
-    let mut answer = Answer::new(content.into());
+fn file(content_type: &'static str, kept: HeaderValue, content: impl Into<Bytes>) -> Answer {
+    let mut answer = Answer::new(AnswerBody::from(content));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
@@ -81,7 +97,18 @@ fn file(content_type: &'static str, kept: HeaderValue, content: &'static str) ->
 mod tests {
     use std::fs;
 
+    use http_body_util::BodyExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn the_page_knows_if_the_server_loses_changes_of_slow_readers() {
+        for policy in [SlowConsumerPolicy::Conflate, SlowConsumerPolicy::Drop, SlowConsumerPolicy::Disconnect] {
+            let page = index(policy).into_body().collect().await.unwrap().to_bytes();
+            let told = format!(r#"<body data-slow-consumer="{}">"#, policy.label());
+            assert!(String::from_utf8_lossy(&page).contains(&told), "{policy:?}");
+        }
+    }
 
     #[test]
     fn what_the_page_needs_is_named_in_its_head_and_in_its_hints() {

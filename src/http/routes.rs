@@ -70,7 +70,7 @@ pub(super) struct Call<'a> {
 const READ: &[Method] = &[Method::GET, Method::HEAD];
 
 static ROUTES: [Route; 12] = [
-    Route::new("/", READ, Handler::Now(|_| Ok(page::index()))).open(),
+    Route::new("/", READ, Handler::Now(|call| Ok(page::index(call.services.slow_consumer)))).open(),
     Route::new("/assets/{name}", READ, Handler::Now(page::asset)).open(),
     Route::new("/healthz", READ, Handler::Now(|_| Ok(ops::healthz()))).open(),
     Route::new("/readyz", READ, Handler::Later(|call| Box::pin(ops::readyz(call)))).open(),

@@ -5,7 +5,7 @@ import { CommandRefused, ConnectionLost, LiveConnection } from '../../src/http/p
 
 // A connection whose sockets and clock the test holds.
 function setUp() {
-  const world = { sockets: [], timer: null, states: [], changes: [], skipped: [], errors: [], opens: 0 };
+  const world = { sockets: [], timer: null, states: [], frames: [], errors: [], opens: 0, closes: 0 };
   class WebSocket {
     sent = [];
     closed = false;
@@ -32,8 +32,8 @@ function setUp() {
   const on = {
     state: (state) => world.states.push(state),
     open: () => (world.opens += 1),
-    change: (change) => world.changes.push(change),
-    skipped: (count) => world.skipped.push(count),
+    closed: () => (world.closes += 1),
+    frame: (frame) => world.frames.push(frame),
     error: (text) => world.errors.push(text),
   };
   const connection = new LiveConnection('ws://test/websocket', on, platform);
@@ -43,13 +43,17 @@ function setUp() {
 
 function live({ connection, socket }) {
   socket().onopen();
-  connection.ready();
+  connection.become('live');
 }
 
-test('it is live only after what was missed is caught up with', () => {
+test('what it becomes while it is open is told once, and ends with it', () => {
   const set = setUp();
+  set.connection.become('live');
   live(set);
-  assert.deepEqual(set.world.states, ['connecting', 'syncing', 'live']);
+  for (const state of ['stale', 'stale', 'live']) set.connection.become(state);
+  set.socket().onclose({ code: 1006 });
+  set.connection.become('live');
+  assert.deepEqual(set.world.states, ['connecting', 'syncing', 'live', 'stale', 'live', 'waiting']);
 });
 
 test('frames reach whom they concern', async () => {
@@ -67,8 +71,10 @@ test('frames reach whom they concern', async () => {
   set.socket().onmessage({ data: 'not JSON' });
   await done;
   await assert.rejects(refused, CommandRefused);
-  assert.equal(set.world.changes[0].version, 3);
-  assert.deepEqual(set.world.skipped, [7]);
+  assert.deepEqual(set.world.frames.filter((frame) => frame.action || frame.skipped), [
+    { action: 'DELETE', version: 3, product: { productId: 1 } },
+    { skipped: 7 },
+  ]);
   assert.deepEqual(set.world.errors, ['no']);
 });
 
@@ -84,7 +90,8 @@ test('a lost socket is replaced, and its open commands fail', async () => {
   assert.equal(set.world.sockets.length, 2);
   live(set);
   assert.equal(set.world.opens, 2);
-  assert.equal(set.connection.isLive, true);
+  assert.equal(set.world.closes, 1);
+  assert.equal(set.world.states.at(-1), 'live');
 });
 
 test('attempts wait longer until one is live, and a good moment does not wait', () => {
@@ -112,7 +119,7 @@ test('what comes from a socket that was given up is not heard', () => {
   assert.equal(old.closed, true);
   old.receive({ skipped: 1 });
   old.onclose({ code: 1006 });
-  assert.deepEqual(set.world.skipped, []);
+  assert.deepEqual(set.world.frames, []);
   assert.equal(set.world.states.filter((state) => state === 'waiting').length, 1);
 });
 
@@ -123,6 +130,22 @@ test('a silent connection is asked, and left when it does not answer', () => {
   assert.deepEqual(set.socket().sent[0].productIDs, []);
   set.socket().receive({ reply: set.socket().sent[0].id, ok: true, subscribed: 0 });
   set.fire();
+  set.fire();
+  assert.equal(set.world.states.at(-1), 'waiting');
+});
+
+test('a connection that owes an answer is not asked for another, and is given more time', () => {
+  const set = setUp();
+  live(set);
+  set.connection.request({ command: 'subscribe', productIDs: '*' }).catch(() => {});
+  assert.equal(set.world.timer.ms, 60_000);
+  set.socket().receive({ absent: [1], versions: [0] });
+  assert.equal(set.world.timer.ms, 60_000);
+  set.connection.hurry();
+  assert.equal(set.socket().sent.length, 1);
+  set.socket().receive({ reply: set.socket().sent[0].id, ok: true, subscribed: 1 });
+  assert.equal(set.world.timer.ms, 30_000);
+  set.connection.request({ command: 'subscribe', productIDs: '*' }).catch(() => {});
   set.fire();
   assert.equal(set.world.states.at(-1), 'waiting');
 });

@@ -109,20 +109,6 @@ test('the meters follow the changes', async (t) => {
   await waitForText(one.locator('#rate'), /^0$/);
 });
 
-test('a long table loads page by page, and every loaded row is live', async (t) => {
-  const products = Array.from({ length: 230 }, (_, i) => ({ ...KETTLE, productId: i + 1 }));
-  const { server, one } = await twoPages(t, ...products);
-  await waitForText(one.locator('#count'), /^200 loaded$/);
-  await one.getByRole('button', { name: 'Load more' }).click();
-  await waitForText(one.locator('#count'), /^230$/);
-  await one.locator('#more').waitFor({ state: 'hidden' });
-  await server.patch(229, { unitsAvailable: 5 });
-  await waitForText(cell(one, 229, 'unitsAvailable'), /^5$/);
-  await server.add({ ...KETTLE, productId: 231 });
-  await row(one, 231).waitFor();
-  assertFaultless(one);
-});
-
 for (const reducedMotion of ['no-preference', 'reduce']) {
   test(`flashes end, and deleted rows leave, where motion has ${reducedMotion}`, async (t) => {
     const server = await Server.start(t);

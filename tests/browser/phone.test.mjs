@@ -8,7 +8,7 @@ const LONG = {
   productId: 9007199254740000,
   productName: 'A_name_without_a_single_space_that_is_much_longer_than_the_screen_of_any_phone_is_wide',
   manufacturer: 'The Company Whose Name Was Chosen by a Committee of Everybody & Sons',
-  pricePerUnit: '1234567890.99EUR',
+  pricePerUnit: '1234567890123456789.99EUR, or less for whoever asks at the right moment',
   unitsAvailable: 1234567890123,
 };
 const CHAIR_BY_LABEL = { ID: '2', 'Product name': 'Chair', Manufacturer: 'Sede', Price: '5EUR', Units: '3' };
@@ -21,7 +21,7 @@ before(async () => {
 });
 after(() => Promise.all(cleanups.map((run) => run())));
 
-for (const [width, height] of [[390, 844], [360, 640]]) {
+for (const [width, height] of [[390, 844], [360, 640], [320, 568]]) {
   test(`at ${width} × ${height} nothing sticks out, and a product is added`, async (t) => {
     const server = await Server.start(t);
     await server.add(LAMP);
@@ -50,12 +50,50 @@ for (const [width, height] of [[390, 844], [360, 640]]) {
 
 test('an empty table fits too', async (t) => {
   const server = await Server.start(t);
-  const page = await openPage(t, browser, server, { options: { viewport: { width: 360, height: 640 } } });
+  const page = await openPage(t, browser, server, { options: { viewport: { width: 320, height: 568 } } });
   await page.locator('#empty').waitFor();
   await assertFits(page);
 });
 
+test('at the width of a phone a list sorts', async (t) => {
+  const server = await Server.start(t);
+  await server.add(LAMP);
+  await server.add(LONG);
+  const page = await openPage(t, browser, server, { options: { viewport: { width: 320, height: 568 } } });
+  await row(page, 1).waitFor();
+  await page.getByLabel('Sort by').selectOption('Units');
+  await page.getByRole('button', { name: 'Ascending, change' }).click();
+  await page.locator(`tr[data-id="${LONG.productId}"] + tr[data-id="1"]`).waitFor();
+  const [first, second] = await Promise.all([LONG.productId, 1].map((id) => row(page, id).boundingBox()));
+  assert.ok(first.y + first.height <= second.y);
+});
+
+// No row is higher than its place, and no cell covers another.
+async function assertRowsHold(page) {
+  const faults = await page.evaluate(() => {
+    const faults = [];
+    for (const row of document.querySelectorAll('tbody tr')) {
+      const outer = row.getBoundingClientRect();
+      const cells = [...row.cells].filter((cell) => cell.checkVisibility());
+      const boxes = cells.map((cell) => [cell.className, cell.getBoundingClientRect()]);
+      for (const [name, box] of boxes) {
+        const isWithin = box.top >= outer.top && box.bottom <= outer.bottom && box.right <= outer.right;
+        if (!isWithin) faults.push(`${name} leaves its row`);
+        for (const [other, covered] of boxes) {
+          const isBeside = box.right <= covered.left || covered.right <= box.left;
+          const isAbove = box.bottom <= covered.top || covered.bottom <= box.top;
+          if (name < other && !isBeside && !isAbove) faults.push(`${name} covers ${other}`);
+        }
+      }
+      if (row.querySelector('.pricePerUnit').clientWidth < 30) faults.push('no room for the price');
+    }
+    return faults;
+  });
+  assert.deepEqual(faults, []);
+}
+
 async function assertFits(page) {
+  await assertRowsHold(page);
   const { scrollWidth, clientWidth } = await page.evaluate(() => {
     const { scrollWidth, clientWidth } = document.documentElement;
     return { scrollWidth, clientWidth };

@@ -124,6 +124,17 @@ function liveLine(child, log) {
   });
 }
 
+const ADDED_AT_ONCE = 64;
+
+// Adds products, many at a time.
+export async function addMany(server, products) {
+  const left = [...products];
+  const addAll = async () => {
+    while (left.length > 0) await (await server.add(left.pop())).arrayBuffer();
+  };
+  await Promise.all(Array.from({ length: ADDED_AT_ONCE }, addAll));
+}
+
 export async function startBrowser(t, args = []) {
   const browser = await chromium.launch({
     executablePath: CHROMIUM,

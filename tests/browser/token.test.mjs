@@ -58,7 +58,7 @@ test('a page without a token asks for one, and again when it is wrong', async (t
   const page = await openPage(t, browser, server, { ready: (page) => dialog(page).waitFor() });
   await page.getByRole('textbox', { name: 'Token' }).fill('wrong');
   await page.getByRole('button', { name: 'Connect' }).click();
-  await waitForText(dialog(page), /not a JWT/);
+  await waitForText(dialog(page), /not accepted/);
   await page.getByRole('textbox', { name: 'Token' }).fill(token(EVERYTHING));
   await page.getByRole('button', { name: 'Connect' }).click();
   await live(page);
@@ -76,6 +76,31 @@ test('what a token lets the page read is shown and live, and nothing is said of 
   assert.equal(await row(page, 2).count(), 0);
   assert.equal(await page.locator('#notice').isVisible(), false);
   assertFaultless(page);
+});
+
+test('a page whose token may not write shows no buttons that would', async (t) => {
+  const server = await guarded(t);
+  const page = await openPage(t, browser, server, { path: `/#token=${token({ read: '*' })}` });
+  await row(page, 2).waitFor();
+  for (const name of [/Add/, /Edit/, /Delete/]) assert.equal(await page.getByRole('button', { name }).count(), 0);
+  assert.equal(await page.getByRole('columnheader').count(), 6);
+  await server.patch(1, { unitsAvailable: 7 });
+  await waitForText(row(page, 1).locator('.unitsAvailable'), /^7$/);
+  for (const id of [1, 2]) await server.send('DELETE', `/products/${id}`);
+  await waitForText(page.locator('#empty'), 'As soon as there is one, it appears here.');
+  assert.equal(await page.getByRole('button', { name: /Add/ }).count(), 0);
+  assertFaultless(page);
+});
+
+test('a write that is forbidden all the same takes the buttons away', async (t) => {
+  const server = await guarded(t);
+  const prepare = (page) =>
+    page.route('**/products/1', (route) => route.fulfill({ status: 403, json: { detail: 'not with this token' } }));
+  const page = await openPage(t, browser, server, { path: `/#token=${token(EVERYTHING)}`, prepare });
+  await page.getByRole('button', { name: 'Delete Lamp', exact: true }).click();
+  await page.getByRole('button', { name: 'Confirm: Delete Lamp' }).click();
+  await waitForText(page.getByRole('alert'), 'not with this token');
+  assert.equal(await page.getByRole('button', { name: /Add|Edit|Delete/ }).count(), 0);
 });
 
 test('a page whose token expires asks for another', async (t) => {

@@ -1,145 +1,152 @@
-// The live page, joined: the connection feeds the model of the table, the model tells the rows, and the forms write
-// over HTTP.
+// The live page, joined: the connection feeds the replica of the products, the replica tells the rows, and the forms
+// write over HTTP. What was written comes back over the connection like any other change.
 
-import { ApiError, createProduct, deleteProduct, listProducts, patchProduct, readProduct, useToken } from './api.js';
-import { ConnectionLost, LiveConnection } from './connection.js';
+import { createProduct, deleteProduct, knock, patchProduct, readProduct, useToken } from './api.js';
+import { LiveConnection } from './connection.js';
+import { Controls } from './controls.js';
 import { Editor } from './editor.js';
-import { ProductTable } from './products.js';
+import { Follower } from './follower.js';
+import { Reads } from './reads.js';
+import { Replica } from './replica.js';
 import { ProductRows } from './rows.js';
 import { SAMPLES } from './samples.js';
 import { Status } from './status.js';
-import { Sync } from './sync.js';
 import { countText } from './text.js';
-import { subprotocols, takeToken, TokenDialog } from './token.js';
+import { mayWrite, refusalText, subprotocols, takeToken, TokenDialog } from './token.js';
 
 const element = (id) => document.getElementById(id);
 
-const table = new ProductTable((id, listed) => {
-  rows.changed(id, listed);
-  editor.follow(id, table.get(id));
+let token = takeToken();
+let isLive = false;
+let isOpened = false;
+let isComplete = false;
+let summary = '';
+
+const replica = new Replica((id, isNew) => {
+  const row = replica.get(id);
+  // The rows that are there when the page comes are new only to the page.
+  rows.changed(id, isNew && isComplete);
+  editor.follow(id, row);
+  if (replica.isOwing) reads.start();
 });
 
-const rows = new ProductRows(element('rows'), element('row'), table, {
-  edit: (id) => table.get(id) && editor.edit(table.get(id)),
-  delete: (id) => attempt(() => remove(id)),
-  drawn: (added) => {
-    drawSummary();
-    if (added && connection.isLive) follow(() => sync.tableGrew());
-  },
+const rows = new ProductRows(element('rows'), element('row'), replica, {
+  edit: (id) => replica.get(id) && editor.edit(replica.get(id)),
+  delete: (id) => attempt(() => deleteProduct(id)),
+  drawn: drawSummary,
+  focusLost: () => (element('add').hidden ? controls.focus() : element('add').focus()),
 });
 
 const editor = new Editor(element('editor'), {
-  create,
-  patch: async (id, fields) => written('UPDATE', await patchProduct(id, fields)),
-  // While a next page waits, this page cannot know which ids are free.
-  nextFreeId: () => (table.frontier === Infinity ? table.nextFreeId() : null),
+  create: (product) => write(() => createProduct(product)),
+  patch: (id, fields) => write(() => patchProduct(id, fields)),
+  // A page that does not know all products cannot know which ids are free.
+  nextFreeId: () => (isComplete ? replica.nextFreeId() : null),
+});
+
+const controls = new Controls(element, {
+  search: (text) => rearrange(() => rows.search(text)),
+  sort: (column, isDescending) => rearrange(() => rows.sortBy(column, isDescending)),
 });
 
 const socketAddress = new URL('websocket', document.baseURI);
 socketAddress.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
 
 const connection = new LiveConnection(socketAddress.href, {
-  state: (state, retryAt) => {
-    status.entered(state, retryAt);
-    if (state === 'connecting') opened = false;
-    if (state === 'waiting' && !opened) askForToken();
-  },
+  state: entered,
   open: () => {
-    opened = true;
-    sync = new Sync(table, connection, listProducts, notice);
-    follow(async () => {
-      await sync.catchUp();
-      listedOnce = true;
-      connection.ready();
-    });
+    isOpened = true;
+    follower.opened();
   },
-  change: (change) => {
-    status.changed();
-    if (!table.apply(change)) read(change.product.productId);
-  },
-  skipped: (count) => status.skipped(count),
+  closed: () => follower.closed(),
+  frame: (frame) => follower.take(frame),
   error: notice,
 });
 
+const follower = new Follower(
+  connection,
+  replica,
+  {
+    change: () => status.changed(),
+    skipped: (count) => status.skipped(count),
+    complete: () => {
+      isComplete = true;
+      notice('');
+      drawSummary();
+    },
+    refused: (text) => notice(text),
+  },
+  { losesChanges: document.body.dataset.slowConsumer === 'drop' },
+);
+
+const reads = new Reads(replica, readProduct);
 const status = new Status(() => connection.hurry());
-const tokenDialog = new TokenDialog(element('token'), (token) => {
-  use(token);
+const tokenDialog = new TokenDialog(element('token'), (given) => {
+  use(given);
   connection.hurry();
 });
-let sync;
-let listedOnce = false;
-let opened = false;
 
-function use(token) {
+function entered(state, retryAt) {
+  isLive = state === 'live';
+  status.entered(state, retryAt);
+  element('table').classList.toggle('old', !isLive);
+  element('old-note').hidden = isLive || !isComplete;
+  if (state === 'connecting') isOpened = false;
+  if (state === 'waiting' && !isOpened) askForToken();
+}
+
+function use(given) {
+  token = given;
   useToken(token);
   connection.subprotocols = subprotocols(token);
+  offerWrites(mayWrite(token));
+}
+
+function offerWrites(isOffered) {
+  document.body.classList.toggle('read-only', !isOffered);
+  element('add').hidden = !isOffered;
+  element('empty-writer').hidden = !isOffered;
+  element('empty-reader').hidden = isOffered;
 }
 
 // A browser does not tell its page why a socket did not open; the answer to a request does.
 async function askForToken() {
   if (tokenDialog.isOpen) return;
   try {
-    await listProducts();
+    await knock();
   } catch (error) {
-    if (error.status === 401) tokenDialog.ask(error.message);
+    if (error.status === 401) tokenDialog.ask(refusalText(token, Date.now() / 1000));
   }
 }
 
-// Keeps the table current. If it fails, the way back is the one after a lost connection.
-async function follow(run) {
-  const current = sync;
+async function write(send) {
   try {
-    await run();
-    drawSummary();
+    await send();
   } catch (error) {
-    if (sync !== current || error instanceof ConnectionLost) return;
-    if (!(error instanceof ApiError)) throw error;
-    connection.abandon();
+    if (error.status === 403) offerWrites(false);
+    throw error;
   }
-}
-
-async function create(product) {
-  written('INSERT', await createProduct(product));
-  if (product.productId > table.frontier) {
-    notice(`Product ${product.productId} was added. It comes after the products that are loaded.`);
-  }
-}
-
-// A writer sees its own change at once, also while the connection is away.
-function written(action, { version, ...product }) {
-  table.apply({ action, version, product });
-}
-
-async function remove(id) {
-  const version = table.get(id)?.version;
-  await deleteProduct(id);
-  table.gone(id, version);
-}
-
-// A row too large for a change is fetched.
-async function read(id) {
-  const before = table.get(id)?.version ?? -1;
-  try {
-    const { version, ...product } = await readProduct(id);
-    table.put(product, version);
-  } catch (error) {
-    if (error.status === 404) table.gone(id, before);
-    // Anything else is made good by the list after the next connection.
-  }
+  if (!isLive) notice('Saved. It shows here once this page is live again.');
 }
 
 async function addSamples() {
-  for (const product of SAMPLES) await create(product);
+  for (const product of SAMPLES) await createProduct(product);
 }
 
 // Runs a write that has no form to show its error.
 async function attempt(run) {
   notice('');
   try {
-    await run();
+    await write(run);
   } catch (error) {
     notice(error.message);
   }
+}
+
+// The table begins anew, so it is shown from its beginning.
+function rearrange(run) {
+  run();
+  if (element('products').getBoundingClientRect().top < 0) element('products').scrollIntoView();
 }
 
 function notice(text) {
@@ -147,29 +154,30 @@ function notice(text) {
   element('notice').hidden = text === '';
 }
 
+// Says how many products there are, and what is shown in place of them if there are none.
 function drawSummary() {
-  const more = table.frontier < Infinity;
-  const empty = listedOnce && table.size === 0 && !more;
-  element('count').textContent = table.size > 0 ? `${countText(table.size)}${more ? ' loaded' : ''}` : '';
-  element('table').hidden = table.size === 0;
-  element('empty').hidden = !empty;
-  element('loading').hidden = listedOnce || table.size > 0;
-  element('more').hidden = !more;
+  const { found } = rows;
+  const { size } = replica;
+  controls.found(found);
+  const drawn = [found, size, isComplete, controls.isSearching].join();
+  if (drawn === summary) return;
+  summary = drawn;
+  const all = countText(size);
+  element('count').textContent = controls.isSearching ? `${countText(found)} of ${all}` : size > 0 ? all : '';
+  element('table').setAttribute('aria-rowcount', found + 1);
+  element('table').hidden = found === 0;
+  element('finder').hidden = size === 0 && !controls.isSearching;
+  element('nothing').hidden = found > 0 || size === 0;
+  element('empty').hidden = !isComplete || size > 0;
+  element('loading').hidden = isComplete || size > 0;
 }
 
-function exampleCommand() {
-  const lines = JSON.stringify(SAMPLES[0]).replaceAll(',"', ',\n       "');
-  return `curl ${new URL('products', document.baseURI)} \\\n  -H 'content-type: application/json' \\\n  -d '${lines}'`;
-}
-
-element('empty-command').textContent = exampleCommand();
 element('add').addEventListener('click', () => editor.add());
 element('add-first').addEventListener('click', () => editor.add());
 element('add-samples').addEventListener('click', () => attempt(addSamples));
-element('more').addEventListener('click', () => follow(() => sync.loadMore()));
 element('notice-close').addEventListener('click', () => notice(''));
-addEventListener('online', () => connection.hurry());
+for (const event of ['online', 'offline']) addEventListener(event, () => connection.hurry());
 document.addEventListener('visibilitychange', () => document.hidden || connection.hurry());
 
-use(takeToken());
+use(token);
 connection.connect();

@@ -1,8 +1,8 @@
-// One live connection that comes back by itself. It knows the protocol's frames and replies, and nothing of products.
+// One live connection that comes back by itself. It knows of commands and replies, and nothing of products.
 //
-//   connecting ──open──► syncing ──ready()──► live
-//       ▲                   │                  │
-//       └──delay── waiting ◄┴──── closed ──────┘
+//   connecting ──open──► syncing ◄─become()─► live, stale, refused
+//       ▲                   │                        │
+//       └──delay── waiting ◄┴──────── closed ────────┘
 
 import { delayMs } from './backoff.js';
 
@@ -11,6 +11,8 @@ const OPEN_TIMEOUT_MS = 10_000;
 // asked for a reply.
 const SILENCE_MS_MAX = 30_000;
 const REPLY_TIMEOUT_MS = 10_000;
+// A server that owes an answer keeps the next ones back until that is there.
+const OWING_SILENCE_MS_MAX = 60_000;
 const HINT_MS_MAX = 10 * 60_000;
 
 export class ConnectionLost extends Error {}
@@ -37,16 +39,12 @@ export class LiveConnection {
   // The subprotocols that the next socket offers the server.
   subprotocols = [];
 
-  // `on`: state(state, retryAtMs), open(), change(change), skipped(count), error(text).
+  // `on`: state(state, retryAtMs), open(), closed(), error(text), frame(frame) of every other frame.
   // `platform`: the parts that a test replaces.
   constructor(url, on, platform = browserPlatform()) {
     this.#url = url;
     this.#on = on;
     this.#platform = platform;
-  }
-
-  get isLive() {
-    return this.#state === 'live';
   }
 
   connect() {
@@ -61,11 +59,12 @@ export class LiveConnection {
     socket.onclose = ({ code }) => this.#lose(socket, code);
   }
 
-  // Enters the state `live`: all that was missed has been caught up with, and what is shown is live.
-  ready() {
-    if (this.#state !== 'syncing') return;
-    this.#attempt = 0;
-    this.#enter('live');
+  // Enters a state of an open connection: `live` if what is shown is, `syncing` while that is still to come, `stale`
+  // while the server cannot tell, `refused` if it will not.
+  become(state) {
+    if (!this.#isOpen || this.#state === state) return;
+    if (state === 'live') this.#attempt = 0;
+    this.#enter(state);
   }
 
   // Gives this socket up; the next one comes after the usual delay.
@@ -73,21 +72,26 @@ export class LiveConnection {
     this.#lose(this.#socket);
   }
 
-  // A good moment to be connected (the network is back, the page is looked at): does not wait out a delay, and does not
-  // take an open socket's word for it.
+  // A good moment to be connected (the network has changed, the page is looked at): does not wait out a delay, and does
+  // not take an open socket's word for it.
   hurry() {
     if (this.#state === 'waiting') this.connect();
-    else if (this.#state === 'live') this.#probe();
+    else if (this.#isOpen && this.#repliesById.size === 0) this.#probe();
   }
 
   // Sends a command, and resolves when the server's reply says that it was carried out.
   request(command) {
-    if (this.#state !== 'syncing' && this.#state !== 'live') return Promise.reject(new ConnectionLost());
+    if (!this.#isOpen) return Promise.reject(new ConnectionLost());
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       this.#repliesById.set(id, { resolve, reject });
       this.#socket.send(JSON.stringify({ ...command, id }));
+      this.#awaitFrames();
     });
+  }
+
+  get #isOpen() {
+    return this.#state !== 'connecting' && this.#state !== 'waiting';
   }
 
   #opened(socket) {
@@ -99,13 +103,12 @@ export class LiveConnection {
 
   #received(socket, data) {
     if (socket !== this.#socket) return;
-    this.#awaitFrames();
     const frame = parse(data);
-    if (frame.action !== undefined) this.#on.change(frame);
-    else if (frame.reply !== undefined) this.#answered(frame);
-    else if (frame.skipped !== undefined) this.#on.skipped(frame.skipped);
+    if (frame.reply !== undefined) this.#answered(frame);
     else if (frame.reconnect !== undefined) this.#hinted(frame.reconnect.afterMs);
     else if (frame.error !== undefined) this.#on.error(frame.error);
+    else this.#on.frame(frame);
+    if (socket === this.#socket) this.#awaitFrames();
   }
 
   #answered({ reply, ok, error, code }) {
@@ -120,7 +123,9 @@ export class LiveConnection {
   }
 
   #awaitFrames() {
-    this.#after(SILENCE_MS_MAX, () => this.#probe());
+    const socket = this.#socket;
+    if (this.#repliesById.size > 0) this.#after(OWING_SILENCE_MS_MAX, () => this.#lose(socket));
+    else this.#after(SILENCE_MS_MAX, () => this.#probe());
   }
 
   #probe() {
@@ -135,6 +140,7 @@ export class LiveConnection {
     socket.close();
     for (const { reject } of this.#repliesById.values()) reject(new ConnectionLost());
     this.#repliesById.clear();
+    this.#on.closed();
     const delay = delayMs({ attempt: this.#attempt, closeCode, hintMs: this.#hintMs }, this.#platform.random());
     this.#attempt += 1;
     this.#after(delay, () => this.connect());

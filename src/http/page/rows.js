@@ -1,92 +1,177 @@
-// The table on the screen: one row per product, in the order of the ids. Changes are gathered and drawn once a frame,
-// whatever their rate, and each cell that became different flashes.
+// The table on the screen: of all rows those in view, drawn once a frame, whatever the rate of changes.
+//
+// A row keeps its element while it moves. Its place is a shift, and the order of the elements follows, so that
+// keyboards and screen readers meet the rows as they are shown. The row that has the focus stays drawn wherever it
+// goes.
 
-import { countText, priceParts } from './text.js';
+import { arrange } from './arrange.js';
+import { isConfirmed } from './confirm.js';
+import { Order } from './order.js';
+import { createRow, showWhole, updateRow } from './row.js';
+import { rowsInView } from './viewport.js';
 
-const CONFIRM_MS = 4000;
 // As long as the animation of a row that leaves.
 const LEAVING_MS = 500;
+const LEAVING_MAX = 16;
+const HEADER_ROWS = 1;
 
 export class ProductRows {
   #body;
-  #table;
   #template;
+  #replica;
   #on;
+  #order = new Order();
+  // Of each row that is drawn its element, the row as it is shown, and its place.
   #drawnById = new Map();
-  #quietById = new Map();
+  #changed = new Set();
+  #entering = new Set();
+  #leaving = 0;
   #frame = null;
+  #rowHeight = 0;
 
-  // `on`: edit(id), delete(id), drawn(rowsWereAdded).
-  constructor(body, template, table, on) {
+  // `on`: edit(id), delete(id), drawn(), focusLost() when the last row that could have the focus is gone.
+  constructor(body, template, replica, on) {
     this.#body = body;
     this.#template = template;
-    this.#table = table;
+    this.#replica = replica;
     this.#on = on;
     body.addEventListener('click', (event) => this.#clicked(event));
+    body.addEventListener('keydown', (event) => this.#pressed(event));
+    body.addEventListener('mouseover', ({ target }) => showWhole(target.closest('td')));
     body.addEventListener('animationend', ({ target }) => target.classList.remove('entering', 'flash', 'up', 'down'));
+    addEventListener('scroll', () => this.#drawSoon(), { passive: true });
+    addEventListener('resize', () => this.#resized());
+    this.#resized();
   }
 
-  // A row that a list told appears without a flash: it is new only to this page.
-  changed(id, listed) {
-    this.#quietById.set(id, listed && (this.#quietById.get(id) ?? true));
+  // The number of rows that the search finds.
+  get found() {
+    return this.#order.length;
+  }
+
+  // `isNew`: the row is to be seen to come.
+  changed(id, isNew) {
+    this.#changed.add(id);
+    if (isNew) this.#entering.add(id);
+    this.#drawSoon();
+  }
+
+  sortBy(column, isDescending) {
+    this.#order.sortBy(column, isDescending);
+    this.#drawSoon();
+  }
+
+  search(text) {
+    this.#order.search(text, this.#replica.rows());
+    this.#drawSoon();
+  }
+
+  #resized() {
+    this.#rowHeight = Number.parseFloat(getComputedStyle(this.#body).getPropertyValue('--row-height'));
+    this.#drawSoon();
+  }
+
+  #drawSoon() {
     this.#frame ??= requestAnimationFrame(() => this.#draw());
   }
 
-  #draw() {
+  // Draws the rows in view, the one that has the focus, and the one at `wanted`.
+  #draw(wanted = null) {
+    cancelAnimationFrame(this.#frame);
     this.#frame = null;
-    let added = false;
-    for (const id of this.#quietById.keys()) {
-      if (!this.#table.get(id)) this.#remove(id);
-      else if (this.#drawnById.has(id)) this.#update(this.#drawnById.get(id), this.#table.get(id));
-      else added = true;
-    }
-    if (added) this.#addMissing();
-    this.#quietById.clear();
-    this.#on.drawn(added);
+    this.#order.update(this.#changed, (id) => this.#replica.get(id));
+    const view = this.#view();
+    this.#body.style.height = `${view.height}px`;
+    this.#on.drawn();
+    const focused = this.#focused();
+    const heir = this.#heir(focused);
+    const drawn = this.#places(view, focused, [wanted, heir]).map((index) => this.#show(index, view.shift));
+    arrange(this.#body, drawn.map(({ element }) => element), focused?.element);
+    if (heir !== null) this.#inherit(heir);
+    this.#removeAllBut(new Set(drawn));
+    this.#changed.clear();
+    this.#entering.clear();
   }
 
-  #addMissing() {
-    let before = null;
-    for (const id of this.#table.ids().reverse()) {
-      if (!this.#drawnById.has(id)) this.#body.insertBefore(this.#create(this.#table.get(id)), before);
-      before = this.#drawnById.get(id).element;
+  #view() {
+    return rowsInView({
+      count: this.#order.length,
+      rowHeight: this.#rowHeight,
+      scrolled: -this.#body.getBoundingClientRect().top,
+      viewHeight: innerHeight,
+    });
+  }
+
+  #focused() {
+    const element = this.#body.contains(document.activeElement) ? document.activeElement.closest('tr') : null;
+    return element?.dataset.id === undefined ? null : this.#drawnById.get(Number(element.dataset.id));
+  }
+
+  // The place that gets the focus of a row that is gone, or nothing; -1 if there is none left.
+  #heir(focused) {
+    if (focused === null || this.#order.indexOf(focused.row.productId) >= 0) return null;
+    return Math.min(focused.index, this.#order.length - 1);
+  }
+
+  #inherit(heir) {
+    if (heir < 0) this.#on.focusLost();
+    else this.#elementAt(heir).querySelector('.edit').focus();
+  }
+
+  #elementAt(index) {
+    return this.#drawnById.get(this.#order.at(index).productId).element;
+  }
+
+  // The places to draw, in order.
+  #places({ first, end }, focused, others) {
+    const places = new Set();
+    for (let index = first; index < end; index += 1) places.add(index);
+    if (focused !== null) places.add(this.#order.indexOf(focused.row.productId));
+    for (const index of others) if (index !== null) places.add(index);
+    return [...places].filter((index) => index >= 0).sort((one, other) => one - other);
+  }
+
+  #show(index, shift) {
+    const row = this.#order.at(index);
+    const drawn = this.#drawnById.get(row.productId) ?? this.#create(row);
+    if (drawn.row !== row) {
+      updateRow(drawn.element, drawn.row, row);
+      drawn.row = row;
     }
+    const top = index * this.#rowHeight + shift;
+    if (drawn.top !== top) drawn.element.style.transform = `translateY(${top}px)`;
+    if (drawn.index !== index) drawn.element.setAttribute('aria-rowindex', index + HEADER_ROWS + 1);
+    drawn.top = top;
+    drawn.index = index;
+    return drawn;
   }
 
   #create(row) {
-    const element = this.#template.content.firstElementChild.cloneNode(true);
-    element.dataset.id = row.productId;
-    const drawn = { element, row };
-    for (const cell of element.cells) write(cell, row);
-    label(element, row);
+    const drawn = { element: createRow(this.#template, row), row, index: null, top: null };
+    if (this.#entering.has(row.productId)) drawn.element.classList.add('entering');
     this.#drawnById.set(row.productId, drawn);
-    if (this.#quietById.get(row.productId) === false) element.classList.add('entering');
-    return element;
+    return drawn;
   }
 
-  #update(drawn, row) {
-    const { element, row: old } = drawn;
-    drawn.row = row;
-    for (const cell of element.cells) {
-      const key = cell.classList[0];
-      if (key === 'actions' || row[key] === old[key]) continue;
-      write(cell, row);
-      if (key !== 'version') flash(cell, direction(key, old, row));
+  #removeAllBut(kept) {
+    for (const [id, drawn] of this.#drawnById) {
+      if (kept.has(drawn)) continue;
+      this.#drawnById.delete(id);
+      if (this.#replica.get(id) || this.#leaving >= LEAVING_MAX) drawn.element.remove();
+      else this.#leave(drawn.element);
     }
-    label(element, row);
   }
 
-  #remove(id) {
-    const drawn = this.#drawnById.get(id);
-    if (!drawn) return;
-    this.#drawnById.delete(id);
-    const { element } = drawn;
-    if (element.contains(document.activeElement)) focusNeighbour(element);
+  #leave(element) {
+    this.#leaving += 1;
     element.inert = true;
     delete element.dataset.id;
     element.classList.add('leaving');
     // A timer, since the animation of a table that is not shown never ends.
-    setTimeout(() => element.remove(), LEAVING_MS);
+    setTimeout(() => {
+      this.#leaving -= 1;
+      element.remove();
+    }, LEAVING_MS);
   }
 
   #clicked(event) {
@@ -94,71 +179,20 @@ export class ProductRows {
     if (!button) return;
     const id = Number(button.closest('tr').dataset.id);
     if (button.classList.contains('edit')) this.#on.edit(id);
-    else if (!button.classList.contains('confirming')) askToConfirm(button);
-    // The second half of a double click confirms nothing.
-    else if (event.detail < 2) this.#on.delete(id);
+    else if (isConfirmed(button, event)) this.#on.delete(id);
   }
-}
 
-function write(cell, row) {
-  const key = cell.classList[0];
-  if (key === 'id') cell.textContent = row.productId;
-  else if (key === 'pricePerUnit') writePrice(cell, row.pricePerUnit);
-  else if (key === 'unitsAvailable') writeUnits(cell, row.unitsAvailable);
-  else if (key === 'version') cell.textContent = row.version;
-  else if (key !== 'actions') cell.textContent = row[key];
-}
-
-function writePrice(cell, price) {
-  const { amount, gap, currency } = priceParts(price);
-  const [amountElement, currencyElement] = cell.children;
-  amountElement.textContent = amount + gap;
-  currencyElement.textContent = currency;
-}
-
-function writeUnits(cell, units) {
-  cell.textContent = countText(units);
-  cell.classList.toggle('none-left', units <= 0);
-}
-
-function label(element, row) {
-  element.querySelector('.edit').setAttribute('aria-label', `Edit ${row.productName}`);
-  element.querySelector('.delete').setAttribute('aria-label', `Delete ${row.productName}`);
-}
-
-function direction(key, old, row) {
-  if (key !== 'unitsAvailable') return '';
-  return row.unitsAvailable > old.unitsAvailable ? 'up' : 'down';
-}
-
-// Two equal animations take turns, since a cell whose animation runs would not start the same one again.
-function flash(cell, upOrDown) {
-  const again = cell.classList.contains('flash') && cell.dataset.beat !== '1';
-  cell.dataset.beat = again ? '1' : '0';
-  cell.classList.add('flash');
-  cell.classList.toggle('up', upOrDown === 'up');
-  cell.classList.toggle('down', upOrDown === 'down');
-}
-
-function focusNeighbour(element) {
-  const neighbour = element.nextElementSibling ?? element.previousElementSibling;
-  (neighbour?.querySelector('.edit') ?? document.querySelector('#add')).focus();
-}
-
-// Deleting takes a second click on the same button, soon and without leaving it.
-function askToConfirm(button) {
-  const label = button.getAttribute('aria-label');
-  const relent = () => {
-    clearTimeout(timer);
-    button.classList.remove('confirming');
-    button.removeEventListener('blur', relent);
-    button.removeEventListener('keydown', relentOnEscape);
-    if (button.getAttribute('aria-label') === `Confirm: ${label}`) button.setAttribute('aria-label', label);
-  };
-  const relentOnEscape = ({ key }) => key === 'Escape' && relent();
-  const timer = setTimeout(relent, CONFIRM_MS);
-  button.classList.add('confirming');
-  button.setAttribute('aria-label', `Confirm: ${label}`);
-  button.addEventListener('blur', relent);
-  button.addEventListener('keydown', relentOnEscape);
+  // The arrow keys go to the same button of the next row.
+  #pressed(event) {
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    const button = event.target.closest('button');
+    if (step === undefined || !button) return;
+    this.#draw();
+    const place = this.#order.indexOf(Number(button.closest('tr').dataset.id));
+    const index = place + step;
+    if (place < 0 || index < 0 || index >= this.#order.length) return;
+    event.preventDefault();
+    this.#draw(index);
+    this.#elementAt(index).querySelector(`.${button.classList[1]}`).focus();
+  }
 }

@@ -30,6 +30,7 @@ export class Status {
     this.#drawState();
   }
 
+  // A change came.
   changed() {
     this.#changes += 1;
     this.#lastChangeMs = performance.now();
@@ -60,25 +61,44 @@ export class Status {
   }
 
   #drawState() {
-    const { name, text } = this.#words();
+    const name = this.#name();
     element('state').dataset.state = name;
-    write('state-text', text);
+    write('state-text', this.#state === 'waiting' ? this.#countdown(name) : TEXTS[name]);
     // A countdown read aloud every second would be noise: only the state's name is announced.
-    write('state-announced', ANNOUNCED[name]);
+    write('state-announced', NAMES[name]);
     element('retry').hidden = this.#state !== 'waiting';
   }
 
-  #words() {
-    if (this.#state === 'live') return { name: 'live', text: 'Live' };
-    const name = navigator.onLine ? (this.#state === 'waiting' ? 'reconnecting' : 'connecting') : 'offline';
-    const offline = name === 'offline';
-    if (this.#state !== 'waiting') return { name, text: offline ? 'Offline, connecting…' : 'Connecting…' };
+  #name() {
+    if (this.#state !== 'waiting' && this.#state !== 'connecting') return this.#state;
+    if (!navigator.onLine) return 'offline';
+    return this.#state === 'waiting' ? 'reconnecting' : 'connecting';
+  }
+
+  #countdown(name) {
     const seconds = Math.max(1, Math.ceil((this.#retryAt - Date.now()) / 1000));
-    return { name, text: `${offline ? 'Offline, retrying' : 'Reconnecting'} in ${seconds} s` };
+    return `${name === 'offline' ? 'Offline, retrying' : 'Reconnecting'} in ${seconds} s`;
   }
 }
 
-const ANNOUNCED = { live: 'Live', connecting: 'Connecting', reconnecting: 'Reconnecting', offline: 'Offline' };
+const TEXTS = {
+  live: 'Live',
+  syncing: 'Catching up…',
+  stale: 'Not live',
+  refused: 'Not available',
+  connecting: 'Connecting…',
+  offline: 'Offline, connecting…',
+};
+
+const NAMES = {
+  live: 'Live',
+  syncing: 'Catching up',
+  stale: 'Not live, what is shown may be old',
+  refused: 'Not available',
+  connecting: 'Connecting',
+  reconnecting: 'Reconnecting',
+  offline: 'Offline',
+};
 
 // An area whose right end is the newest sample, in the 60 × 24 box of the drawing.
 function linePath(samples) {

@@ -17,6 +17,33 @@ export function subprotocols(token) {
   return token ? ['rowcast', `bearer.${token}`] : [];
 }
 
+// Returns true if a page with this token may try to write. The server decides; this is only so that nothing is offered
+// that cannot work. Where no token is needed everybody may, and a token that is no JWT says nothing.
+export function mayWrite(token) {
+  const claims = token ? claimsOf(token) : null;
+  return claims === null || claims.rowcast?.write === true;
+}
+
+// Returns the sentence for somebody whose token was not taken, at a time in seconds since 1970.
+export function refusalText(token, seconds) {
+  if (!token) return 'Enter the token that you were given.';
+  const exp = claimsOf(token)?.exp;
+  if (typeof exp === 'number' && exp <= seconds) return 'Your token has expired. Enter a new one.';
+  return 'This token was not accepted. Check that it is complete, or ask for a new one.';
+}
+
+// The claims of a JWT (RFC 7519, §7.2), unchecked; null if it is none.
+function claimsOf(token) {
+  try {
+    const base64 = token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/');
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    const claims = JSON.parse(new TextDecoder().decode(bytes));
+    return typeof claims === 'object' ? claims : null;
+  } catch {
+    return null;
+  }
+}
+
 // The dialog that asks for a token.
 export class TokenDialog {
   #dialog;
@@ -37,7 +64,7 @@ export class TokenDialog {
     return this.#dialog.open;
   }
 
-  // `why` is the server's sentence.
+  // `why`: a sentence for who has to enter one.
   ask(why) {
     this.#dialog.querySelector('.editor-note').textContent = why;
     if (!this.isOpen) this.#dialog.showModal();
