@@ -7,9 +7,11 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use super::super::message::{Command, Listed, Listing, Operation, Refused};
 use super::super::shard::Shard;
-use super::super::{ConnectionId, CoreSubscribers, SlotKey};
+use super::super::{ConnectionId, CoreId, CoreSubscribers, Keys, SlotKey};
 use super::commands::signed;
 use super::{Core, Subscriber, Watch};
 use crate::model::product::ProductId;
@@ -21,6 +23,8 @@ const LISTED_COST: usize = 2;
 #[derive(Debug, Default)]
 pub(super) struct Everything {
     members: Vec<CoreSubscribers>,
+    /// The place of each in the list of its core.
+    places: HashMap<ConnectionId, usize>,
     /// The commands of members that are yet to be told that they are subscribed.
     joining: Vec<Joining>,
     /// The number of the watch.
@@ -53,24 +57,19 @@ impl Everything {
         if self.members.is_empty() {
             return Cow::Borrowed(subscribers);
         }
-        if subscribers.is_empty() {
-            return Cow::Borrowed(&self.members);
+        let mut audience = Cow::Borrowed(&*self.members);
+        for &CoreSubscribers { core, ref keys } in subscribers {
+            let is_other = |key: &SlotKey| !self.places.contains_key(&ConnectionId { core, key: *key });
+            let mut others = keys.iter().copied().filter(is_other).peekable();
+            if others.peek().is_some() {
+                keys_of(audience.to_mut(), core).extend(others);
+            }
         }
-        let mut audience = subscribers.to_vec();
-        for CoreSubscribers { core, keys } in &self.members {
-            let Some(its) = audience.iter_mut().find(|its| its.core == *core) else {
-                audience.push(CoreSubscribers { core: *core, keys: Arc::clone(keys) });
-                continue;
-            };
-            let is_other = |key: &SlotKey| !shard.contains(ConnectionId { core: *core, key: *key }, product);
-            Arc::make_mut(&mut its.keys).extend(keys.iter().copied().filter(is_other));
-        }
-        Cow::Owned(audience)
+        audience
     }
 
     pub(super) fn contains(&self, connection: ConnectionId) -> bool {
-        let mut its = self.members.iter().filter(|members| members.core == connection.core);
-        its.any(|members| members.keys.contains(&connection.key))
+        self.places.contains_key(&connection)
     }
 
     /// Returns whether the shards have the version of every product, if they are to have it.
@@ -79,8 +78,8 @@ impl Everything {
     }
 
     #[cfg(test)]
-    pub(super) const fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.joining.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.places.is_empty() && self.joining.is_empty()
     }
 
     pub(super) fn has_work(&self) -> bool {
@@ -110,26 +109,32 @@ impl Everything {
     /// Adds a connection; returns whether it is the first.
     fn add(&mut self, connection: ConnectionId) -> bool {
         let is_first = self.members.is_empty();
-        if let Some(members) = self.members.iter_mut().find(|members| members.core == connection.core) {
-            Arc::make_mut(&mut members.keys).push(connection.key);
-        } else {
-            let keys = Arc::new(std::iter::once(connection.key).collect());
-            self.members.push(CoreSubscribers { core: connection.core, keys });
-        }
+        let keys = keys_of(&mut self.members, connection.core);
+        self.places.insert(connection, keys.len());
+        keys.push(connection.key);
         is_first
     }
 
     /// Removes a connection; returns whether it was there.
     fn remove(&mut self, connection: ConnectionId) -> bool {
-        let Some(core) = self.members.iter().position(|members| members.core == connection.core) else { return false };
-        let Some(place) = self.members[core].keys.iter().position(|key| *key == connection.key) else { return false };
-        let keys = Arc::make_mut(&mut self.members[core].keys);
+        let Some(place) = self.places.remove(&connection) else { return false };
+        let keys = keys_of(&mut self.members, connection.core);
         keys.swap_remove(place);
-        if keys.is_empty() {
-            self.members.swap_remove(core);
+        if let Some(&key) = keys.get(place) {
+            self.places.insert(ConnectionId { core: connection.core, key }, place);
         }
+        self.members.retain(|members| !members.keys.is_empty());
         true
     }
+}
+
+/// Returns the connections of a core in a list of them.
+fn keys_of(lists: &mut Vec<CoreSubscribers>, core: CoreId) -> &mut Keys {
+    let place = lists.iter().position(|list| list.core == core).unwrap_or_else(|| {
+        lists.push(CoreSubscribers { core, keys: Arc::default() });
+        lists.len() - 1
+    });
+    Arc::make_mut(&mut lists[place].keys)
 }
 
 impl<S: Subscriber> Core<S> {

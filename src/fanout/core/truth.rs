@@ -73,6 +73,7 @@ impl<S: Subscriber> Core<S> {
     ) -> Option<Job> {
         let end = pulls.len().min(next.saturating_add(*cost));
         *cost -= end - next;
+        let is_watcher = self.everything.contains(connection);
         let (mut is_for_others, own_history) = (false, self.health.term.history.number);
         for &pull in &pulls[next..end] {
             let shard = self.hub.shard_of(pull.product);
@@ -80,7 +81,6 @@ impl<S: Subscriber> Core<S> {
             if core == self.id {
                 // A version of another history means nothing.
                 let known = if history == own_history { pull.known } else { 0 };
-                let is_watcher = self.everything.contains(connection);
                 let shard = &mut self.shards[shard / self.hub.cores()];
                 shard.pull(connection, Pull { known, ..pull }, is_watcher, &mut self.out);
             } else {
