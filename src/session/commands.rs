@@ -246,7 +246,9 @@ impl Entry {
     fn subscriptions_max(&self) -> usize {
         match self {
             Self::Applying { operation: Operation::Subscribe, ids, .. } => *ids,
-            Self::Applied { operation: Operation::Subscribe, products, .. } => *products,
+            Self::Applied { operation: Operation::Subscribe | Operation::SubscribeAll { .. }, products, .. } => {
+                *products
+            }
             Self::Applying { operation: Operation::SubscribeAll { .. }, .. } => 1,
             _ => 0,
         }

@@ -258,13 +258,19 @@ impl StaleSet {
         lost
     }
 
-    /// Forgets all claims of the reader, since one of them was never true: the states of these products are asked for,
-    /// in the oldest part that is not answered, in the place of all that was asked for before. What waits for any part
-    /// waits for them; the answers under way are void.
-    pub fn doubt(&mut self, products: Vec<ProductId>) {
+    /// Forgets all claims of the reader, since one of them was never true: the states of these products, and of those
+    /// whose are still to come, are asked for in the oldest part that is not answered. What waits for any part waits for
+    /// them; the answers under way are void.
+    pub fn doubt(&mut self, mut products: Vec<ProductId>) {
         self.open_part();
         let lists = std::mem::take(&mut self.lists);
         self.listed = 0;
+        for list in &lists {
+            let left = (0..list.products.len()).filter(|&place| !list.has_left(place));
+            products.extend(left.map(|place| list.products[place]));
+        }
+        let asked = self.stale_by_product.iter().filter(|(_, stale)| stale.newest == 0);
+        products.extend(asked.map(|(product, _)| product));
         self.add_list(products, Vec::new(), self.first_part);
         for list in lists {
             (0..list.products.len()).filter(|&place| !list.has_left(place)).for_each(|_| self.leave_part(list.part));

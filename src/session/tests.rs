@@ -35,6 +35,12 @@ enum Step {
         is_snapshot: bool,
         is_right_epoch: bool,
     },
+    /// A subscription to everything, perhaps with a list of it.
+    AskForAll {
+        lists: bool,
+        newest: Claim,
+    },
+    EndAll,
     NoCommand,
     Ping(u8),
     /// The shards tell that they have carried one of the commands out.
@@ -60,6 +66,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Claim::Older),
         1 => Just(Claim::Unreached),
     ];
+    let newest = claim.clone();
     let claims = prop::collection::vec((0..PRODUCTS + 3, claim), 0..6);
     let closes = prop_oneof![
         Just(Cause::Restart),
@@ -76,6 +83,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         10 => (claims, any::<bool>(), prop::bool::weighted(0.9)).prop_map(|(products, is_snapshot, is_right_epoch)| {
             Step::Ask { products, is_snapshot, is_right_epoch }
         }),
+        3 => (any::<bool>(), newest).prop_map(|(lists, newest)| Step::AskForAll { lists, newest }),
+        2 => Just(Step::EndAll),
         4 => Just(Step::NoCommand),
         6 => any::<u8>().prop_map(Step::Ping),
         20 => any::<prop::sample::Index>().prop_map(Step::Applied),
@@ -94,7 +103,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Steps of a reader that stays, and asks for nothing but changes.
 fn steps_of_changes() -> impl Strategy<Value = Vec<Step>> {
     let is_of_changes = |step: &Step| {
-        !matches!(step, Step::Ask { .. } | Step::Epoch(_) | Step::Close(_) | Step::Gone | Step::Seconds(_))
+        let asks = matches!(step, Step::Ask { .. } | Step::AskForAll { lists: true, .. } | Step::Epoch(_));
+        !asks && !matches!(step, Step::Close(_) | Step::Gone | Step::Seconds(_))
     };
     steps().prop_map(move |steps| steps.into_iter().filter(is_of_changes).collect())
 }

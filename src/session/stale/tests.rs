@@ -150,6 +150,9 @@ impl Model {
 
     fn doubt(&mut self, products: &[ProductId]) {
         let mark = self.oldest_mark();
+        let awaited = self.stale.iter().filter(|stale| stale.newest == 0).map(|stale| stale.product);
+        let listed = self.listed.iter().map(|&(product, ..)| product);
+        let products: Vec<ProductId> = products.iter().copied().chain(awaited).chain(listed).collect();
         self.listed.clear();
         self.list(&products.iter().map(|&product| (product, 0)).collect::<Vec<_>>(), mark);
         self.stale.retain(|stale| stale.newest > 0);

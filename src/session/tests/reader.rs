@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::world::{Done, UNREACHED, World};
+use super::world::{Done, PRODUCTS, UNREACHED, World};
 use crate::model::epoch::Epoch;
 use crate::session::close::CloseReason;
 use crate::session::queue::SlowConsumerPolicy;
@@ -110,6 +110,8 @@ struct Reader {
     /// The greatest version of each product that came in this epoch.
     came: BTreeMap<u64, u64>,
     asked: Vec<Asked>,
+    /// The commands that asked for everything, with the products that were named since.
+    asked_for_all: Vec<(usize, BTreeSet<u64>)>,
     /// The versions that it was owed when the source came back last.
     owed_when_live: BTreeMap<u64, u64>,
     is_lost: bool,
@@ -131,9 +133,17 @@ impl Reader {
                     // Who says that it knows none takes its claim back.
                     *held = version.unwrap_or(0).max(if *held == UNREACHED { 0 } else { *held });
                 }
+                // They come with the reply.
+                self.owed_when_live.retain(|id, _| products.iter().all(|(product, _)| product != id));
                 self.asking.extend(products.iter().map(|&(product, _)| product));
                 let products = products.iter().map(|&(product, _)| product).collect();
                 self.asked.push(Asked { number: *number, products, missing: missing.clone() });
+            }
+            Done::AskedForAll(number) => self.asked_for_all.push((*number, BTreeSet::new())),
+            // In an epoch of its own it is told no more of them than of others that it never claimed anything of.
+            Done::Unasked(products) => {
+                self.asking.retain(|product| !products.contains(product));
+                self.versions.retain(|product, version| *version != UNREACHED || !products.contains(product));
             }
             Done::Ended(products) => {
                 self.asking.retain(|product| !products.contains(product));
@@ -148,7 +158,9 @@ impl Reader {
             }
             Done::Live(owed) => {
                 // What a command asks for that waits still comes with its reply.
-                let is_asked = |product: &u64| self.asked.iter().any(|asked| asked.products.contains(product));
+                let is_asked = |product: &u64| {
+                    !self.asked_for_all.is_empty() || self.asked.iter().any(|asked| asked.products.contains(product))
+                };
                 self.owed_when_live = owed.clone().into_iter().filter(|(product, _)| !is_asked(product)).collect();
             }
         }
@@ -193,6 +205,11 @@ impl Reader {
                 }
             }
             Told::Reply(number) => {
+                if let Some(place) = self.asked_for_all.iter().position(|(asked, _)| *asked == number) {
+                    let (_, named) = self.asked_for_all.swap_remove(place);
+                    // What was not named is gone.
+                    self.versions.extend((0..PRODUCTS).filter(|id| !named.contains(id)).map(|id| (id, u64::MAX)));
+                }
                 if let Some(place) = self.asked.iter().position(|asked| asked.number == number) {
                     let asked = self.asked.swap_remove(place);
                     assert_eq!(asked.missing, [] as [u64; 0], "a reply comes after the states");
@@ -204,6 +221,9 @@ impl Reader {
 
     fn hold(&mut self, product: u64, version: u64) {
         self.states += 1;
+        for (_, named) in &mut self.asked_for_all {
+            named.insert(product);
+        }
         let held = self.versions.entry(product).or_default();
         *held = if *held == u64::MAX { version } else { version.max(*held) };
         self.asked.iter_mut().for_each(|asked| asked.missing.retain(|id| *id != product));

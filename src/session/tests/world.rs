@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::commands::COMMANDS_MAX;
 use super::super::*;
 use super::{SUBSCRIPTIONS_MAX, Step};
-use crate::fanout::{Operation, Pull, Value};
+use crate::fanout::{Listed, Operation, Pull, Value};
 use crate::session::command::{Command, ReplyId, States, Why};
 use crate::session::queue::SlowConsumerPolicy;
 
@@ -16,6 +16,8 @@ const ANSWER_BYTES_MAX: usize = 300;
 pub(super) const UNREACHED: u64 = ProductId::MAX.get();
 /// The products that change; the reader subscribes to them at the beginning.
 pub(super) const PRODUCTS: u64 = 5;
+/// The ids that are ever asked for.
+const IDS: u64 = 20;
 
 /// What causes a session to close at once.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +51,12 @@ pub(super) enum Done {
     /// A command asked for the states of products, or for what differs from versions of the right epoch; something is to
     /// come of those that are missing.
     Asked { number: usize, products: Vec<(u64, Option<u64>)>, missing: Vec<u64> },
+    /// A command asked for everything.
+    AskedForAll(usize),
     /// Subscriptions ended.
     Ended(Vec<u64>),
+    /// They ended beside one to everything.
+    Unasked(Vec<u64>),
     /// All versions lost their meaning.
     NewEpoch,
     /// The source came back, when the reader was owed these versions.
@@ -67,11 +73,14 @@ pub(super) struct World {
     /// Room in the socket, and the bytes that it has taken.
     pub(super) room: usize,
     pub(super) taken: Vec<u8>,
-    /// The commands that the shards have, each with its number of products: they carry commands out in the order in which
-    /// they get them, and tell in any order.
-    with_shards: Vec<(u32, usize)>,
+    /// The commands that the shards have, each with its number of products, and whether they list all: they carry commands
+    /// out in the order in which they get them, and tell in any order.
+    with_shards: Vec<(u32, usize, bool)>,
     pub(super) pulls: Vec<Pull>,
     pub(super) subscribed: BTreeSet<ProductId>,
+    /// True if it is subscribed to everything, and if it has asked to be.
+    is_everything: bool,
+    has_asked_for_all: bool,
     pub(super) epoch: Epoch,
     pub(super) is_live: bool,
     pub(super) rows: BTreeMap<u64, Row>,
@@ -122,6 +131,8 @@ impl World {
             with_shards: Vec::new(),
             pulls: Vec::new(),
             subscribed: BTreeSet::new(),
+            is_everything: false,
+            has_asked_for_all: false,
             epoch: Epoch::new(1).unwrap(),
             is_live: true,
             rows: BTreeMap::new(),
@@ -198,15 +209,21 @@ impl World {
             Operation::Subscribe => command.products.iter().filter(|id| self.subscribed.insert(**id)).count(),
             Operation::Unsubscribe => command.products.iter().filter(|id| self.subscribed.remove(id)).count(),
             Operation::Count => command.products.iter().filter(|id| self.subscribed.contains(id)).count(),
-            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => unreachable!("it names its products"),
+            Operation::SubscribeAll { .. } => usize::from(!std::mem::replace(&mut self.is_everything, true)),
+            Operation::UnsubscribeAll => {
+                self.log.push((self.taken.len(), Done::Ended((0..IDS).collect())));
+                self.owed.clear();
+                std::mem::take(&mut self.subscribed).len() + usize::from(std::mem::take(&mut self.is_everything))
+            }
         };
-        if command.operation == Operation::Unsubscribe {
+        if command.operation == Operation::Unsubscribe && !self.is_everything {
             let ended = command.products.iter().map(|id| id.get()).collect();
             self.log.push((self.taken.len(), Done::Ended(ended)));
             self.owed.retain(|id| !command.products.iter().any(|ended| ended.get() == *id));
         }
         assert!(self.subscribed.len() <= SUBSCRIPTIONS_MAX);
-        self.with_shards.push((command.number, products));
+        let lists = matches!(command.operation, Operation::SubscribeAll { lists: true });
+        self.with_shards.push((command.number, products, lists));
         assert!(self.with_shards.len() <= COMMANDS_MAX);
     }
 
@@ -252,7 +269,7 @@ impl World {
 
     fn push(&mut self, product: u64, frames: &[(u64, Frame)]) {
         let id = ProductId::new(product).unwrap();
-        if !self.subscribed.contains(&id) {
+        if !self.subscribed.contains(&id) && !self.is_everything {
             return;
         }
         self.pushed += frames.len() as u64;
@@ -287,7 +304,7 @@ impl World {
     fn answer(&mut self, place: usize, knows_tombstones: bool) {
         let Pull { product, known, number } = self.pulls.remove(place);
         let row = self.rows.get(&product.get()).copied().unwrap_or(Row { version: 0, is_gone: true });
-        let value = if !self.subscribed.contains(&product) {
+        let value = if !self.subscribed.contains(&product) && !self.is_everything {
             Value::Ended
         } else if known > row.version {
             Value::Unreached
@@ -351,6 +368,8 @@ impl World {
                 self.command(operation, products, None);
             }
             Step::Ask { products, is_snapshot, is_right_epoch } => self.ask(products, is_snapshot, is_right_epoch),
+            Step::AskForAll { lists, newest } => self.ask_for_all(lists, newest),
+            Step::EndAll => self.command(Operation::UnsubscribeAll, Vec::new(), None),
             Step::NoCommand => {
                 if self.hear() {
                     if !self.session.is_closing() {
@@ -429,6 +448,21 @@ impl World {
         self.command(Operation::Subscribe, products.into_iter().map(|(product, _)| product).collect(), Some(states));
     }
 
+    fn ask_for_all(&mut self, lists: bool, newest: Claim) {
+        let greatest = self.rows.values().map(|row| row.version).max().unwrap_or(0);
+        let newest = match newest {
+            Claim::None => 0,
+            Claim::Newest => greatest,
+            Claim::Older => greatest / 2,
+            Claim::Unreached => UNREACHED,
+        };
+        // A deletion may have the greatest version, and only rows are listed.
+        self.has_new_epoch |= lists && newest > 0;
+        let epoch = super::reader::told_epoch(&self.taken);
+        let states = lists.then_some(States::Everything { newest, epoch });
+        self.command(Operation::SubscribeAll { lists }, Vec::new(), states);
+    }
+
     pub(super) fn command(&mut self, operation: Operation, numbers: Vec<u64>, states: Option<States>) {
         if !self.hear() {
             return;
@@ -439,8 +473,16 @@ impl World {
         if !self.session.is_closing() && self.session.ended().is_none() {
             let is_accepted = self.expect_answer(operation, &numbers, number);
             self.has_wanted_states |= states.is_some();
-            if operation == Operation::Unsubscribe {
-                self.log.push((self.taken.len(), Done::Ended(numbers)));
+            if operation == Operation::UnsubscribeAll {
+                self.log.push((self.taken.len(), Done::Ended((0..IDS).collect())));
+            } else if let Some(States::Everything { .. }) = states {
+                self.has_asked = true;
+                self.ever_asked.extend(0..IDS);
+                self.owed.extend(0..PRODUCTS);
+                self.log.push((self.taken.len(), Done::AskedForAll(number)));
+            } else if operation == Operation::Unsubscribe {
+                let done = if self.has_asked_for_all { Done::Unasked(numbers) } else { Done::Ended(numbers) };
+                self.log.push((self.taken.len(), done));
             } else if let Some(states) = states.as_ref().filter(|_| is_accepted) {
                 self.has_asked = true;
                 self.ever_asked.extend(&numbers);
@@ -471,13 +513,19 @@ impl World {
     /// accepted.
     fn expect_answer(&mut self, operation: Operation, products: &[u64], number: usize) -> bool {
         let wanted: BTreeSet<u64> = self.asked.iter().chain(products).copied().collect();
-        let is_refused = operation == Operation::Subscribe && wanted.len() > SUBSCRIPTIONS_MAX;
+        let all = usize::from(self.has_asked_for_all);
+        let is_refused = operation == Operation::Subscribe && wanted.len() + all > SUBSCRIPTIONS_MAX;
         if operation == Operation::Subscribe && !is_refused {
             self.asked = wanted;
         } else if operation == Operation::Unsubscribe {
             self.asked.retain(|id| !products.contains(id));
+        } else if operation == Operation::UnsubscribeAll {
+            self.asked.clear();
+            self.has_asked_for_all = false;
+        } else if matches!(operation, Operation::SubscribeAll { .. }) {
+            self.has_asked_for_all = true;
         }
-        let subscribed = self.asked.len();
+        let subscribed = self.asked.len() + usize::from(self.has_asked_for_all);
         self.answers.push(if is_refused {
             format!(r#"{{"reply":{number},"ok":false"#)
         } else {
@@ -489,7 +537,16 @@ impl World {
     /// The shards tell that the command at this place is carried out, if there is one.
     pub(super) fn tell_applied(&mut self, place: usize) {
         if place < self.with_shards.len() {
-            let (number, products) = self.with_shards.remove(place);
+            let (number, products, lists) = self.with_shards.remove(place);
+            if lists {
+                let exists = self.rows.iter().filter(|(_, row)| !row.is_gone);
+                let listed: Vec<ProductId> = exists.clone().filter_map(|(&id, _)| ProductId::new(id)).collect();
+                let newest = exists.map(|(_, row)| row.version).max().unwrap_or(0);
+                // Each core lists its own.
+                let (first, second) = listed.split_at(listed.len() / 2);
+                self.on(Event::Listed(Listed { products: first.to_vec(), newest: 0 }));
+                self.on(Event::Listed(Listed { products: second.to_vec(), newest }));
+            }
             self.on(Event::Applied { number, products });
         }
     }
