@@ -663,6 +663,34 @@ proptest! {
     }
 }
 
+/// Each core hears of the beginning, and reads, in its own time.
+#[test]
+fn readers_are_told_that_the_source_is_back_once_every_core_has_healed() {
+    let mut world = World::new(8);
+    world.begin(false);
+    let connection = world.open(0);
+    world.command(connection, 0, Operation::Subscribe, &(0..PRODUCTS).collect::<Vec<u64>>());
+    world.settle();
+    for number in 0..PRODUCTS {
+        world.cast(number);
+    }
+    world.settle();
+    world.lose();
+    world.settle();
+    assert!(!world.recorder(connection).is_live);
+    (0..PRODUCTS).for_each(|number| world.commit(number));
+    world.begin(false);
+    while world.process(0, usize::MAX) | world.work(0) | world.read() {
+        world.hand_over();
+    }
+    assert!(!world.recorder(connection).is_live, "the other cores have not told what was missed");
+    world.settle();
+    let rows = world.rows.clone();
+    let recorder = world.recorder(connection);
+    assert!(recorder.is_live);
+    assert_eq!(recorder.shown, rows);
+}
+
 #[test]
 fn a_message_for_an_earlier_connection_never_reaches_a_later_one() {
     let mut world = World::new(1);

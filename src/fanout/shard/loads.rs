@@ -41,8 +41,10 @@ impl Shard {
             self.want(product);
             return;
         }
-        // Of what was never heard of since its subscribers came, they are told only if they may have missed it.
-        if learnt == Learnt::News && (may_have_missed || version_before > 0) {
+        // Of what was never heard of since its subscribers came, they are told only if they may have missed it; and where they
+        // missed nothing, that a product is absent was told by its last change.
+        let is_row_told = version_before > 0 && matches!(row, LoadedRow::Present { .. });
+        if learnt == Learnt::News && (may_have_missed || is_row_told) {
             let frame = match row {
                 LoadedRow::Present { frame, .. } => frame.clone(),
                 LoadedRow::Absent { version } => Frame::of_absence(product, *version),

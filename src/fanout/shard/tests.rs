@@ -142,11 +142,66 @@ fn nothing_is_answered_from_memory_before_it_is_healed() {
     assert!(out.answers.is_empty(), "a change of it may have been missed");
     shard.heal(1, &mut out);
     let (product, number) = out.wishes.pop().unwrap();
+    shard.subscribe(connection(2), product);
+    shard.pull(connection(2), pull(5, 2), false, &mut out);
+    assert!(out.answers.is_empty() && !shard.is_healed(), "its row is on the way");
     shard.loaded(Loaded { product, number, row: LoadedRow::Present { version: 7, frame: frame(b"row") } }, &mut out);
     assert_eq!(out.casts, [(product, 7, frame(b"row"))]);
     let value = Value::Present { version: 7, frame: frame(b"row") };
     assert_eq!(out.answers, [(connection(1), Pulled { product, number: 1, value })]);
     assert!(shard.is_healed());
+}
+
+#[test]
+fn a_change_that_is_not_newer_reaches_nobody() {
+    let (mut shard, mut out) = shard(1 << 20);
+    for (versions, newer) in [(&[5, 6][..], &[5, 6][..]), (&[6], &[]), (&[4, 5], &[]), (&[6, 7, 7, 3], &[7])] {
+        let mut frames = versions.iter().map(|&version| (version, frame(b"x"))).collect();
+        shard.cast(product(1), &mut frames, true, &mut out);
+        let told: Vec<u64> = frames.iter().map(|(version, _)| *version).collect();
+        assert_eq!(told, newer, "{versions:?}");
+    }
+}
+
+/// Its delete was told, and a load that somebody else wished for says no more.
+#[test]
+fn the_absence_of_what_was_told_to_be_deleted_is_told_only_to_who_asked() {
+    let (mut shard, mut out) = shard(1 << 20);
+    shard.subscribe(connection(2), product(1));
+    // A store may know that it is absent up to a later version, or know no version.
+    for (deleted, version) in [(6, 9), (20, 0)] {
+        cast(&mut shard, 1, deleted, 100, &mut out);
+        shard.remember(0);
+        shard.make_room(&mut out);
+        shard.pull(connection(2), pull(0, 7), false, &mut out);
+        let (product, number) = out.wishes.pop().unwrap();
+        shard.loaded(Loaded { product, number, row: LoadedRow::Absent { version } }, &mut out);
+        let pulled = Pulled { product, number: 7, value: Value::Absent { version } };
+        assert_eq!(out.answers.drain(..).collect::<Vec<_>>(), [(connection(2), pulled)]);
+        assert!(out.casts.is_empty(), "{:?}", out.casts);
+    }
+}
+
+#[test]
+fn a_row_that_was_wished_for_before_a_subscription_means_nothing_to_it() {
+    let (mut shard, mut out) = shard(1 << 20);
+    shard.pull(connection(1), pull(0, 1), false, &mut out);
+    let (product, number) = out.wishes.pop().unwrap();
+    shard.unsubscribe(connection(1), product, &mut out);
+    out.answers.clear();
+    // Nobody is told of this change, and nothing is remembered of it.
+    cast(&mut shard, 1, 6, 10, &mut out);
+    shard.subscribe(connection(2), product);
+    shard.subscribe(connection(3), product);
+    shard.pull(connection(3), pull(0, 2), false, &mut out);
+    let row = |version| LoadedRow::Present { version, frame: frame(b"row") };
+    shard.loaded(Loaded { product, number, row: row(5) }, &mut out);
+    assert!(out.answers.is_empty() && out.casts.is_empty());
+    let (product, number) = out.wishes.pop().unwrap();
+    shard.loaded(Loaded { product, number, row: row(6) }, &mut out);
+    let value = Value::Present { version: 6, frame: frame(b"row") };
+    assert_eq!(out.answers, [(connection(3), Pulled { product, number: 2, value })]);
+    assert!(out.casts.is_empty(), "connection 2 asked for changes alone, and there was none since it came");
 }
 
 #[test]
