@@ -1,123 +1,244 @@
 //! The oracle: writers, readers of every habit and faults at random, and at every quiet point the demand that each
-//! reader's map equals the table.
+//! reader's map equals the table. In a round without faults, what was received and what was skipped are together what
+//! was committed.
 //!
 //! A run is drawn from a seed, which a failure prints; `ROWCAST_ORACLE_SEED` gives it again (the machine's timing is not
-//! in it). `ROWCAST_ORACLE=long` goes on for half an hour.
+//! in it). `ROWCAST_ORACLE=long` makes runs of many seeds for half an hour.
 
-mod proxy;
+mod fault;
+mod follower;
+mod ledger;
+mod line;
 mod random;
 mod reader;
+mod witness;
 mod world;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
+use self::fault::Fault;
+use self::follower::Follower;
+use self::line::Http;
 use self::random::Random;
-use self::reader::{HABITS, Reader};
+use self::reader::{Habit, Kind, Reader, Surroundings};
 use self::world::World;
 use crate::support::patiently;
 
 /// The products that are written: few, so that they meet.
 const PRODUCTS: u64 = 60;
-const READERS: usize = 15;
+/// Those that every reader watches; servers may forget the others, which only those watch who come and go.
+const COMMON: u64 = 48;
 const WRITERS: usize = 3;
 /// The most milliseconds of writing between two quiet points.
 const ROUND_MS: u64 = 3_000;
+const ROUNDS_MIN: u32 = 2;
+/// The span of a run, of one of many runs, and of all of those.
+const SPAN: Duration = Duration::from_secs(35);
+const SPAN_OF_MANY: Duration = Duration::from_mins(2);
+const SPAN_OF_ALL: Duration = Duration::from_mins(30);
 
-fn span() -> Duration {
-    let is_long = std::env::var("ROWCAST_ORACLE").is_ok_and(|length| length == "long");
-    if is_long { Duration::from_mins(15) } else { Duration::from_secs(40) }
-}
-
-fn seed() -> u64 {
-    let given = std::env::var("ROWCAST_ORACLE_SEED").ok();
-    given.map_or_else(|| RandomState::new().hash_one(Instant::now()), |seed| seed.parse().unwrap())
-}
+/// Rows by their ids: versions and JSON.
+type Rows = BTreeMap<u64, (u64, String)>;
 
 #[tokio::test]
 async fn on_the_embedded_store() {
-    let seed = seed();
-    eprintln!("ROWCAST_ORACLE_SEED={seed}");
-    let mut random = Random::new(seed);
-    run(World::embedded(&mut random).await, random).await;
+    let (seeds, span) = seeds();
+    for seed in seeds {
+        eprintln!("embedded: ROWCAST_ORACLE_SEED={seed}");
+        let mut random = Random::new(seed);
+        run(World::embedded(&mut random).await, random, span).await;
+    }
 }
 
 #[tokio::test]
 async fn on_postgres_with_two_servers() {
-    let seed = seed();
-    eprintln!("ROWCAST_ORACLE_SEED={seed}");
-    let mut random = Random::new(seed);
-    run(World::postgres(&mut random).await, random).await;
+    let (seeds, span) = seeds();
+    for seed in seeds {
+        eprintln!("postgres: ROWCAST_ORACLE_SEED={seed}");
+        let mut random = Random::new(seed);
+        run(World::postgres(&mut random).await, random, span).await;
+    }
 }
 
-async fn run(mut world: World, mut random: Random) {
+/// Returns the seeds of the runs, and the span of each.
+fn seeds() -> (impl Iterator<Item = u64>, Duration) {
+    let given = std::env::var("ROWCAST_ORACLE_SEED").ok();
+    let first = given.map_or_else(|| RandomState::new().hash_one(Instant::now()), |seed| seed.parse().unwrap());
+    let is_long = std::env::var("ROWCAST_ORACLE").is_ok_and(|length| length == "long");
+    let end = Instant::now() + if is_long { SPAN_OF_ALL } else { Duration::ZERO };
+    let seeds = (0..).map(move |run| first.wrapping_add(run)).enumerate();
+    let seeds = seeds.take_while(move |(run, _)| *run == 0 || Instant::now() < end).map(|(_, seed)| seed);
+    (seeds, if is_long { SPAN_OF_MANY } else { SPAN })
+}
+
+async fn run(mut world: World, mut random: Random, span: Duration) {
     let (busy, is_busy) = watch::channel(false);
-    let products = (0..PRODUCTS).collect();
-    let readers: Vec<Reader> = (0..READERS)
-        .map(|number| {
-            let habit = HABITS[number % HABITS.len()];
-            Reader::start(number, habit, &products, world.websockets(), is_busy.clone(), random.split())
-        })
-        .collect();
-    let until = Instant::now() + span();
-    let mut rounds = 0;
-    while Instant::now() < until {
-        busy.send_replace(true);
-        let mut writers = JoinSet::new();
-        for number in 0..WRITERS {
-            match world.database_url() {
-                Some(url) if number > 0 => {
-                    writers.spawn(writer::by_sql(url, PRODUCTS, is_busy.clone(), random.split()))
-                }
-                _ => writers.spawn(writer::by_rest(world.addresses(), PRODUCTS, is_busy.clone(), random.split())),
-            };
-        }
-        let writing = Duration::from_millis(300 + random.below(ROUND_MS));
-        let fault = world.fault(&mut random);
-        tokio::join!(tokio::time::sleep(writing), fault);
-        busy.send_replace(false);
-        while writers.join_next().await.is_some() {}
-        world.mend().await;
+    let around = Surroundings {
+        places: world.places(),
+        products: (0..PRODUCTS).collect(),
+        common: (0..COMMON).collect(),
+        is_busy,
+    };
+    let everybody = Everybody::start(&around, &mut random);
+    let until = Instant::now() + span;
+    let (mut before, mut rounds) = (None, 0);
+    while rounds < ROUNDS_MIN || Instant::now() < until {
         rounds += 1;
-        until_equal(&world, &readers, rounds).await;
+        let fault = Fault::draw(&world, &mut random);
+        let round = format!("round {rounds}, {fault:?}");
+        everybody.begin_round(&patiently(world.table()).await, fault, before).await;
+        let epochs = everybody.epochs();
+        let ledger = world.ledger(&around.common).await;
+        fault.prepare(&mut world).await;
+        if random.one_in(2) {
+            world.set_delays(|| Duration::from_millis(random.below(500)));
+        }
+        busy.send_replace(true);
+        let writers = writers(&world, &around, &mut random);
+        let writing = Duration::from_millis(300 + random.below(ROUND_MS));
+        tokio::join!(sleep(writing), fault.happen(&mut world, &everybody.readers, &mut random));
+        busy.send_replace(false);
+        let written = writers.join_all().await.into_iter().sum::<Option<u64>>();
+        world.set_delays(|| Duration::ZERO);
+        world.until_ready().await;
+        if fault == Fault::SequenceSetBack {
+            everybody.until_other_epochs_than(&epochs).await;
+        }
+        everybody.until_equal(&world, fault, &round).await;
+        let committed = match ledger {
+            Some(ledger) => ledger.count().await,
+            None => written,
+        };
+        if let Some(committed) = committed {
+            everybody.until_all_is_counted(committed, fault, &round).await;
+        }
+        if fault == Fault::HistoryLost {
+            world.lose_history().await;
+            everybody.until_other_epochs_than(&epochs).await;
+            everybody.until_equal(&world, fault, &round).await;
+        }
+        before = Some(fault);
     }
     eprintln!("{rounds} rounds");
-    assert!(rounds > 1, "a run has several rounds");
 }
 
-/// Waits until every reader has the table, and says which has not.
-async fn until_equal(world: &World, readers: &[Reader], round: usize) {
-    let table = world.table().await;
-    let equal = async {
-        for reader in readers {
-            while reader.rows().as_ref() != Some(&table) {
-                assert_eq!(reader.faults(), [""; 0], "{}, round {round}", reader.name);
-                tokio::time::sleep(Duration::from_millis(5)).await;
+/// Starts the writers of a round.
+fn writers(world: &World, around: &Surroundings, random: &mut Random) -> JoinSet<Option<u64>> {
+    let mut writers = JoinSet::new();
+    for number in 0..WRITERS {
+        match world.database_url() {
+            Some(url) if number > 0 => writers.spawn(writer::by_sql(url, around.clone(), random.split())),
+            _ => writers.spawn(writer::by_rest(around.clone(), random.split())),
+        };
+    }
+    writers
+}
+
+/// All readers.
+struct Everybody {
+    readers: Vec<Reader>,
+    followers: Vec<Follower>,
+}
+
+impl Everybody {
+    /// One of each habit on each protocol; of the two, each goes to another server first.
+    fn start(around: &Surroundings, random: &mut Random) -> Self {
+        let first = usize::try_from(random.below(2)).unwrap();
+        let mut kinds = |habits: &[Habit]| -> Vec<Kind> {
+            let both = |(number, &habit)| {
+                [(Http::One, first + number), (Http::Two, first + number + 1)].map(|(http, place)| (habit, http, place))
+            };
+            let kinds = habits.iter().enumerate().flat_map(both);
+            kinds.map(|(habit, http, place)| Kind { habit, http, place, random: random.split() }).collect()
+        };
+        let (readers, followers) = (kinds(&Habit::ALL), kinds(&Follower::HABITS));
+        Self {
+            readers: readers.into_iter().map(|kind| Reader::start(kind, around.clone())).collect(),
+            followers: followers.into_iter().map(|kind| Follower::start(kind, around.clone())).collect(),
+        }
+    }
+
+    fn epochs(&self) -> Vec<Option<String>> {
+        self.readers.iter().map(Reader::epoch).collect()
+    }
+
+    /// Waits until every reader was told that another history began.
+    async fn until_other_epochs_than(&self, epochs: &[Option<String>]) {
+        let told = async {
+            while self.epochs().iter().zip(epochs).any(|(epoch, before)| epoch == before) {
+                sleep(Duration::from_millis(5)).await;
             }
+        };
+        patiently(told).await;
+    }
+
+    /// At a quiet point: has all followers show the table and count from here on.
+    async fn begin_round(&self, table: &Rows, fault: Fault, before: Option<Fault>) {
+        for follower in &self.followers {
+            let anew = before.is_none_or(|before| !before.spares(follower.server));
+            patiently(follower.until_following(table, anew, fault.replaces_history())).await;
+        }
+    }
+
+    /// Waits until every reader has the table, and says which has not.
+    async fn until_equal(&self, world: &World, fault: Fault, round: &str) {
+        let table = &patiently(world.table()).await;
+        let difference = || {
+            let readers = self.readers.iter().map(|it| (&it.name, it.faults(), it.differs_from(table)));
+            let followers = self.followers.iter().map(|it| {
+                let may_be_lost = fault.cuts_readers(it.server, world);
+                (&it.name, it.faults(), it.differs_from(table, may_be_lost))
+            });
+            readers.chain(followers).find_map(|(name, faults, difference)| {
+                assert_eq!(faults, [""; 0], "{name}, {round}");
+                difference.map(|difference| format!("{name}, {round}: {difference}"))
+            })
+        };
+        until_none(difference).await;
+        assert_eq!(patiently(world.table()).await, *table, "nobody writes at a quiet point, {round}");
+    }
+
+    /// Waits until every follower of a server without a fault was told of all changes, or told that they were skipped.
+    async fn until_all_is_counted(&self, committed: u64, fault: Fault, round: &str) {
+        let difference = || {
+            let followers = self.followers.iter().filter(|it| fault.spares(it.server));
+            let mut miscounts = followers.filter_map(|it| Some((&it.name, it.miscounts(committed)?)));
+            miscounts.next().map(|(name, miscount)| format!("{name}, {round}: {miscount}"))
+        };
+        until_none(difference).await;
+    }
+}
+
+/// Waits until there is no difference, and fails with one that stays.
+async fn until_none(difference: impl Fn() -> Option<String>) {
+    let equal = async {
+        while difference().is_some() {
+            sleep(Duration::from_millis(5)).await;
         }
     };
     if tokio::time::timeout(Duration::from_mins(1), equal).await.is_err() {
-        for reader in readers {
-            let rows = reader.rows();
-            assert!(rows.as_ref() == Some(&table), "{}, round {round}: {}", reader.name, differences(rows, &table));
-        }
+        assert_eq!(difference(), None);
     }
-    for reader in readers {
-        assert_eq!(reader.faults(), [""; 0], "{}, round {round}", reader.name);
-    }
-    assert_eq!(patiently(world.table()).await, table, "nobody writes at a quiet point");
 }
 
-type Rows = BTreeMap<u64, (u64, String)>;
+/// Returns the rows of these products.
+fn of(table: &Rows, products: &BTreeSet<u64>) -> Rows {
+    table.iter().filter(|(id, _)| products.contains(id)).map(|(&id, row)| (id, row.clone())).collect()
+}
 
-fn differences(rows: Option<Rows>, table: &Rows) -> String {
-    let Some(rows) = rows else { return "it is not live".to_owned() };
-    let ids = rows.keys().chain(table.keys()).filter(|id| rows.get(id) != table.get(id));
-    let shown = ids.take(6).map(|id| format!("{id}: has {:?}, is {:?}", rows.get(id), table.get(id)));
-    shown.collect::<Vec<_>>().join("; ")
+fn differences(rows: &Rows, table: &Rows) -> String {
+    let ids: BTreeSet<u64> = rows.keys().chain(table.keys()).copied().collect();
+    let shown =
+        |row: Option<&(u64, String)>| row.map(|(version, row)| (*version, row[..row.len().min(120)].to_owned()));
+    let differing = ids.iter().filter(|id| rows.get(id) != table.get(id));
+    let lines =
+        differing.take(6).map(|id| format!("{id}: has {:?}, is {:?}", shown(rows.get(id)), shown(table.get(id))));
+    lines.collect::<Vec<_>>().join("; ")
 }

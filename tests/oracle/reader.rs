@@ -1,17 +1,26 @@
-//! The readers of the oracle: each keeps a [`Replica`], and says what it saw that must not be.
+//! The readers of the oracle that ask for states ([`Reader`]), each with a habit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rowcast::watch::message::Message;
-use rowcast::watch::replica::{Effect, Replica};
-use rowcast::watch::socket::{self, Server, Socket};
+use rowcast::watch::replica::Replica;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
+use super::line::{Http, Line, Place};
 use super::random::Random;
+use super::witness::Witness;
+use super::{Rows, differences, of};
 
-/// The habits of a reader.
+/// What a slow reader reads in a second.
+const SLOW_BYTES_PER_SECOND: u64 = 10_000;
+/// The bytes that a server may send ahead to a slow reader, and to any other, over HTTP/2.
+const SLOW_WINDOW: u32 = 4_096;
+const WINDOW: u32 = 65_535;
+
+/// The habit of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Habit {
     /// Reads as it comes, on one connection as long as that lives.
@@ -20,166 +29,213 @@ pub(super) enum Habit {
     Resuming,
     /// Leaves at random, and comes back knowing nothing.
     Forgetful,
-    /// Waits between two messages while writes go on.
+    /// Reads some thousand bytes per second while writes go on.
     Slow,
     /// Reads nothing for seconds, then all.
     Stopping,
+    /// Subscribes to some of the products and unsubscribes from others at random.
+    Churning,
 }
 
-pub(super) const HABITS: [Habit; 5] = [Habit::Steady, Habit::Resuming, Habit::Forgetful, Habit::Slow, Habit::Stopping];
+impl Habit {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Steady, Self::Resuming, Self::Forgetful, Self::Slow, Self::Stopping, Self::Churning];
+
+    pub(super) const fn window(self) -> u32 {
+        if matches!(self, Self::Slow) { SLOW_WINDOW } else { WINDOW }
+    }
+}
+
+/// What makes a reader this one: beside its habit, the protocol, and the place of its first server.
+pub(super) struct Kind {
+    pub(super) habit: Habit,
+    pub(super) http: Http,
+    pub(super) place: usize,
+    pub(super) random: Random,
+}
+
+/// The servers, and whether writers are at work.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    pub(super) places: Arc<[Place]>,
+    pub(super) products: BTreeSet<u64>,
+    /// Those that every reader watches.
+    pub(super) common: BTreeSet<u64>,
+    pub(super) is_busy: watch::Receiver<bool>,
+}
+
+impl Surroundings {
+    /// Returns the products that a reader of this habit watches.
+    const fn watched_by(&self, habit: Habit) -> &BTreeSet<u64> {
+        if matches!(habit, Habit::Churning | Habit::Forgetful) { &self.products } else { &self.common }
+    }
+}
+
+/// A reader's pauses.
+pub(super) struct Pace {
+    pub(super) habit: Habit,
+    pub(super) is_busy: watch::Receiver<bool>,
+    pub(super) random: Random,
+}
+
+impl Pace {
+    /// Waits after a message of so many bytes as the habit has it, at most until the writes end.
+    pub(super) async fn rest(&mut self, bytes: usize) {
+        let pause = match self.habit {
+            Habit::Slow => Duration::from_secs(bytes as u64) / u32::try_from(SLOW_BYTES_PER_SECOND).unwrap(),
+            Habit::Stopping if self.random.one_in(300) => Duration::from_secs(1 + self.random.below(3)),
+            _ => return,
+        };
+        let _ = timeout(pause, self.is_busy.wait_for(|is_busy| !is_busy)).await;
+    }
+}
 
 /// A reader as the oracle sees it.
 pub(super) struct Reader {
     pub(super) name: String,
+    pub(super) habit: Habit,
     seen: Arc<Mutex<Seen>>,
 }
 
 struct Seen {
+    witness: Witness,
+    /// The same by the client of `rowcast watch`, except for a churning reader.
     replica: Replica,
-    /// The greatest version heard of each product in this epoch, rows or absences.
-    versions: BTreeMap<u64, u64>,
-    epoch: Option<String>,
-    faults: Vec<String>,
+    /// The place of the server that it has a connection to.
+    at: Option<usize>,
 }
 
 impl Reader {
-    /// Starts a reader of these products.
-    pub(super) fn start(
-        number: usize,
-        habit: Habit,
-        products: &BTreeSet<u64>,
-        servers: Arc<[Server]>,
-        is_busy: watch::Receiver<bool>,
-        random: Random,
-    ) -> Self {
-        let seen = Arc::new(Mutex::new(Seen {
-            replica: Replica::new(products.clone()),
-            versions: BTreeMap::new(),
-            epoch: None,
-            faults: Vec::new(),
-        }));
-        let life = Life { habit, products: products.clone(), servers, is_busy, random, seen: Arc::clone(&seen) };
-        tokio::spawn(life.run());
-        Self { name: format!("reader {number}, {habit:?}"), seen }
+    pub(super) fn start(Kind { habit, http, place, random }: Kind, around: Surroundings) -> Self {
+        let replica = Replica::new(around.watched_by(habit).clone());
+        let seen = Arc::new(Mutex::new(Seen { witness: Witness::default(), replica, at: None }));
+        let pace = Pace { habit, is_busy: around.is_busy.clone(), random };
+        tokio::spawn(Life { http, around, pace, next: place, seen: Arc::clone(&seen) }.run());
+        Self { name: format!("a reader, {habit:?}, HTTP/{http:?}"), habit, seen }
     }
 
-    /// Returns the rows of a reader that says that they are the present state.
-    pub(super) fn rows(&self) -> Option<BTreeMap<u64, (u64, String)>> {
+    /// Returns in what it differs from the table, if it does.
+    pub(super) fn differs_from(&self, table: &Rows) -> Option<String> {
         let seen = self.seen.lock().unwrap();
-        let rows = || seen.replica.rows().map(|(id, version, row)| (id, (version, row.to_owned()))).collect();
-        seen.replica.is_live().then(rows)
+        let Some(rows) = seen.witness.rows() else { return Some("it is not live".to_owned()) };
+        let wanted = of(table, seen.witness.subscribed());
+        if rows != wanted {
+            return Some(differences(&rows, &wanted));
+        }
+        let watched: Rows = seen.replica.rows().map(|(id, version, row)| (id, (version, row.to_owned()))).collect();
+        if self.habit != Habit::Churning && watched != wanted {
+            return Some(format!("rowcast watch: {}", differences(&watched, &wanted)));
+        }
+        None
     }
 
     /// Returns what it saw that must not be.
     pub(super) fn faults(&self) -> Vec<String> {
-        self.seen.lock().unwrap().faults.clone()
+        self.seen.lock().unwrap().witness.faults.clone()
+    }
+
+    pub(super) fn epoch(&self) -> Option<String> {
+        self.seen.lock().unwrap().witness.epoch().cloned()
+    }
+
+    /// Returns whether it is connected to this server and takes what it shows for the present state.
+    pub(super) fn is_live_at(&self, server: usize) -> bool {
+        let seen = self.seen.lock().unwrap();
+        seen.at == Some(server) && seen.witness.is_live()
     }
 }
 
 struct Life {
-    habit: Habit,
-    products: BTreeSet<u64>,
-    servers: Arc<[Server]>,
-    is_busy: watch::Receiver<bool>,
-    random: Random,
+    http: Http,
+    around: Surroundings,
+    pace: Pace,
+    /// The place of the server to go to next.
+    next: usize,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Life {
     async fn run(mut self) {
-        let mut at = usize::try_from(self.random.below(self.servers.len() as u64)).unwrap();
         loop {
-            if self.habit == Habit::Resuming {
-                at = (at + 1) % self.servers.len();
-            }
-            let servers = Arc::clone(&self.servers);
-            if let Ok(socket) = socket::open(&servers[at]).await {
-                self.follow(socket).await;
+            let at = self.next % self.around.places.len();
+            let place = self.around.places[at].clone();
+            if let Some(line) = Line::open(&place, self.http, self.pace.habit.window()).await {
+                self.seen.lock().unwrap().at = Some(at);
+                self.follow(line).await;
             } else {
                 // It is being started again.
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                at = (at + 1) % self.servers.len();
+                self.next += 1;
             }
-            self.seen.lock().unwrap().replica.lost();
+            if self.pace.habit == Habit::Resuming {
+                self.next += 1;
+            }
+            let mut seen = self.seen.lock().unwrap();
+            seen.at = None;
+            seen.witness.lost();
+            seen.replica.lost();
         }
     }
 
     /// Follows one connection until it ends, or the reader leaves.
-    async fn follow(&mut self, mut socket: Socket) {
-        let commands = {
-            let mut seen = self.seen.lock().unwrap();
-            if self.habit == Habit::Forgetful {
-                *seen = Seen {
-                    replica: Replica::new(self.products.clone()),
-                    versions: BTreeMap::new(),
-                    epoch: None,
-                    faults: std::mem::take(&mut seen.faults),
-                };
-            }
-            seen.replica.begin()
-        };
-        for command in commands {
-            if socket.send(&command).await.is_err() {
+    async fn follow(&mut self, mut line: Line) {
+        for command in self.begin() {
+            if !line.send(&command).await {
                 return;
             }
         }
-        let leaves = matches!(self.habit, Habit::Resuming | Habit::Forgetful);
-        loop {
-            let Ok(text) = socket.read().await else { return };
-            let message = match Message::parse(&text) {
-                Ok(message) => message,
-                Err(error) => {
-                    self.seen.lock().unwrap().faults.push(format!("{error}: {}", String::from_utf8_lossy(&text)));
-                    return;
-                }
-            };
-            self.seen.lock().unwrap().take(&message, &text);
-            let is_busy = *self.is_busy.borrow();
-            if is_busy && leaves && self.random.one_in(200) {
+        let leaves = matches!(self.pace.habit, Habit::Resuming | Habit::Forgetful);
+        while let Some(text) = line.read().await {
+            self.seen.lock().unwrap().take(&text);
+            if !*self.around.is_busy.borrow() {
+                continue;
+            }
+            if leaves && self.pace.random.one_in(200) {
                 return;
             }
-            if is_busy {
-                self.dawdle().await;
+            if self.pace.habit == Habit::Churning && self.pace.random.one_in(20) && !line.send(&self.churn()).await {
+                return;
             }
+            self.pace.rest(text.len()).await;
         }
     }
 
-    async fn dawdle(&mut self) {
-        let pause = match self.habit {
-            Habit::Slow => Duration::from_millis(self.random.below(30)),
-            Habit::Stopping if self.random.one_in(300) => Duration::from_secs(1 + self.random.below(3)),
-            _ => return,
+    /// Returns the commands that begin a connection.
+    fn begin(&self) -> Vec<String> {
+        let Seen { witness, replica, .. } = &mut *self.seen.lock().unwrap();
+        let products = match self.pace.habit {
+            Habit::Churning if !witness.subscribed().is_empty() => witness.subscribed().clone(),
+            habit => self.around.watched_by(habit).clone(),
         };
-        // Until the writes end: then it reads all that waits.
-        let _ = tokio::time::timeout(pause, self.is_busy.wait_for(|is_busy| !is_busy)).await;
+        if self.pace.habit == Habit::Forgetful {
+            witness.forget();
+            *replica = Replica::new(products.clone());
+        }
+        witness.begin();
+        let command = witness.resume(&products);
+        if self.pace.habit == Habit::Churning { vec![command] } else { replica.begin() }
+    }
+
+    /// Returns a command of a churning reader.
+    fn churn(&mut self) -> String {
+        let random = &mut self.pace.random;
+        let part = 2 + random.below(20);
+        let mut some: BTreeSet<u64> = self.around.products.iter().copied().filter(|_| random.one_in(part)).collect();
+        some.insert(random.below(self.around.products.len() as u64));
+        let witness = &mut self.seen.lock().unwrap().witness;
+        match random.below(4) {
+            0 | 1 => witness.unsubscribe(&some),
+            2 => witness.resume(&some),
+            _ => witness.snapshot(&some),
+        }
     }
 }
 
 impl Seen {
-    fn take(&mut self, message: &Message, text: &[u8]) {
-        let mut fault = |what: String| self.faults.push(format!("{what}: {}", String::from_utf8_lossy(text)));
-        match message {
-            Message::Epoch(epoch) if self.epoch.as_ref() != Some(epoch) => {
-                self.epoch = Some(epoch.clone());
-                self.versions.clear();
-            }
-            Message::Change(change) => {
-                let known = self.versions.entry(change.product_id).or_default();
-                if change.version < *known {
-                    fault(format!("a version went back from {known}"));
-                }
-                *known = change.version.max(*known);
-            }
-            Message::Absent { products, versions } => {
-                for (product, version) in products.iter().zip(versions) {
-                    let known = self.versions.entry(*product).or_default();
-                    *known = (*version).max(*known);
-                }
-            }
-            _ => {}
-        }
-        if let Effect::Refused(why) = self.replica.take(message) {
-            self.faults.push(format!("refused: {why}"));
+    fn take(&mut self, text: &[u8]) {
+        self.witness.take(text);
+        if let Ok(message) = Message::parse(text) {
+            self.replica.take(&message);
         }
     }
 }

@@ -1,50 +1,63 @@
-//! What the oracle's readers and writers live in: the servers, their store, and the faults ([`World`]).
+//! What the oracle's readers and writers live in: the servers and their store ([`World`]).
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use rowcast::transport::tls::Trust;
-use rowcast::watch::socket::Server;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::proxy::Proxy;
+use super::Rows;
+use super::ledger::Ledger;
+use super::line::{Http as Version, Place};
 use super::random::Random;
 use crate::process::{Running, rowcast};
 use crate::support::patiently;
 use crate::support::postgres::{Cluster, Database, free_port};
+use crate::support::proxy::Proxy;
 use crate::support::server::Http;
+use crate::support::tls::Certificate;
+
+/// The version from which a database of the oracle counts: half of it is too far back to be reached again by writing.
+const VERSION_FIRST: u64 = 1_000_000;
 
 /// The servers and their store.
 pub(super) struct World {
-    servers: Vec<Process>,
-    store: Store,
+    pub(super) servers: Vec<Process>,
+    pub(super) store: Store,
 }
 
-enum Store {
-    Embedded(#[expect(dead_code, reason = "it is removed with it")] TempDir),
-    Postgres { cluster: Box<Cluster>, database: Database, proxy: Proxy },
+pub(super) enum Store {
+    Embedded(TempDir),
+    /// Each server has its own way to the database.
+    Postgres {
+        cluster: Arc<Cluster>,
+        database: Database,
+        proxies: Vec<Proxy>,
+    },
 }
 
 /// A server that can be started again on its port.
-struct Process {
+pub(super) struct Process {
     address: SocketAddr,
     options: Vec<String>,
+    certificate: Option<Certificate>,
     running: Option<Running>,
 }
 
 impl Process {
-    async fn start(options: Vec<String>) -> Self {
+    async fn start(mut options: Vec<String>, is_tls: bool) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut process = Self { address, options, running: None };
+        let certificate = is_tls.then(Certificate::new);
+        options.extend(certificate.iter().flat_map(Certificate::options).map(str::to_owned));
+        let mut process = Self { address, options, certificate, running: None };
         process.start_again().await;
         process
     }
 
-    async fn start_again(&mut self) {
+    pub(super) async fn start_again(&mut self) {
         let listen = self.address.to_string();
         let mut arguments = vec!["--listen", &listen, "--cores", "2", "--drain-seconds", "0"];
         arguments.extend(self.options.iter().map(String::as_str));
@@ -53,50 +66,58 @@ impl Process {
         self.running = Some(running);
     }
 
-    async fn kill(&mut self) {
+    pub(super) async fn kill(&mut self) {
         let mut running = self.running.take().expect("it runs");
         running.kill(Signal::KILL);
         patiently(running.child.wait()).await.unwrap();
     }
+
+    fn place(&self) -> Place {
+        Place { address: self.address, tls: self.certificate.as_ref().map(Certificate::client) }
+    }
+
+    async fn http(&self) -> Http {
+        Http::over(patiently(self.place().connect(Version::One)).await.expect("the server listens")).await
+    }
 }
 
 /// Options that make rare things usual: short queues, and at times no room for last values.
-fn options(random: &mut Random) -> Vec<String> {
-    let frames = (4 + random.below(60)).to_string();
-    let bytes = *random.pick(&["0", "20000", "268435456"]);
+fn options(random: &mut Random, bytes: &[&str]) -> Vec<String> {
+    let (frames, bytes) = ((4 + random.below(60)).to_string(), *random.pick(bytes));
     ["--send-queue-frames", &frames, "--last-values-bytes", bytes].map(str::to_owned).to_vec()
 }
 
 impl World {
+    /// One server, which speaks TLS or not.
     pub(super) async fn embedded(random: &mut Random) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut options = options(random);
+        let mut options = options(random, &["0", "20000", "268435456"]);
         options.extend(["--data-dir".to_owned(), directory.path().to_str().unwrap().to_owned()]);
-        Self { servers: vec![Process::start(options).await], store: Store::Embedded(directory) }
+        let server = Process::start(options, random.one_in(2)).await;
+        Self { servers: vec![server], store: Store::Embedded(directory) }
     }
 
-    /// Two servers, the second behind a proxy.
+    /// Two servers, the second of which speaks TLS, and one of which remembers next to nothing.
     pub(super) async fn postgres(random: &mut Random) -> Self {
-        let cluster = Box::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
+        let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
         let database = cluster.database().await;
-        let proxy = Proxy::to(cluster.port()).await;
-        let behind = database.url().replace(&cluster.port().to_string(), &proxy.address.port().to_string());
-        let mut servers = Vec::new();
-        for url in [database.url(), &behind] {
-            let mut options = options(random);
-            options.extend(["--database-url".to_owned(), url.to_owned()]);
-            servers.push(Process::start(options).await);
+        let forgetful = random.below(2);
+        let (mut servers, mut proxies) = (Vec::new(), Vec::new());
+        for number in 0..2 {
+            let proxy = Proxy::to(cluster.port()).await;
+            let bytes: &[&str] = if number == forgetful { &["0", "2000"] } else { &["20000", "268435456"] };
+            let mut options = options(random, bytes);
+            options.extend(["--database-url".to_owned(), proxy.url_of(database.url())]);
+            servers.push(Process::start(options, number == 1).await);
+            proxies.push(proxy);
         }
-        Self { servers, store: Store::Postgres { cluster, database, proxy } }
+        let begin = format!("SELECT setval('product_versions', {VERSION_FIRST})");
+        database.connect().await.batch_execute(&begin).await.unwrap();
+        Self { servers, store: Store::Postgres { cluster, database, proxies } }
     }
 
-    pub(super) fn addresses(&self) -> Arc<[SocketAddr]> {
-        self.servers.iter().map(|server| server.address).collect()
-    }
-
-    pub(super) fn websockets(&self) -> Arc<[Server]> {
-        let server = |server: &Process| Server::parse(&format!("ws://{}", server.address), Trust::All, None).unwrap();
-        self.servers.iter().map(server).collect()
+    pub(super) fn places(&self) -> Arc<[Place]> {
+        self.servers.iter().map(Process::place).collect()
     }
 
     pub(super) fn database_url(&self) -> Option<String> {
@@ -106,53 +127,26 @@ impl World {
         }
     }
 
-    /// Does something to the servers or their store, or nothing.
-    pub(super) async fn fault(&mut self, random: &mut Random) {
-        tokio::time::sleep(Duration::from_millis(random.below(500))).await;
-        let server = usize::try_from(random.below(self.servers.len() as u64)).unwrap();
-        match (&self.store, random.below(8)) {
-            (_, 0 | 1) | (Store::Embedded(_), 2..5) => {
-                self.servers[server].kill().await;
-                self.servers[server].start_again().await;
-            }
-            (Store::Postgres { database, .. }, 2 | 3) => {
-                let client = database.connect().await;
-                for _ in 0..=random.below(3) {
-                    // The listeners of both servers.
-                    let _ = client
-                        .execute(
-                            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                             WHERE datname = current_database() AND application_name = 'rowcast listener'",
-                            &[],
-                        )
-                        .await;
-                    tokio::time::sleep(Duration::from_millis(random.below(400))).await;
-                }
-            }
-            (Store::Postgres { proxy, .. }, 4) => {
-                proxy.stall(true);
-                tokio::time::sleep(Duration::from_millis(random.below(15_000))).await;
-                proxy.stall(false);
-            }
-            (Store::Postgres { proxy, .. }, 5) => proxy.delay(Duration::from_millis(random.below(500))),
-            (Store::Postgres { cluster, .. }, 6) => {
-                cluster.crash();
-                cluster.start_again();
-            }
-            _ => {}
+    /// Begins to count a Postgres' changes of these products.
+    pub(super) async fn ledger(&self, products: &BTreeSet<u64>) -> Option<Ledger> {
+        match &self.store {
+            Store::Embedded(_) => None,
+            Store::Postgres { database, .. } => Some(Ledger::open(database.url(), products.clone()).await),
         }
     }
 
-    /// Ends a fault that lasts, and waits until all servers are ready.
-    pub(super) async fn mend(&mut self) {
-        if let Store::Postgres { proxy, .. } = &self.store {
-            proxy.stall(false);
-            proxy.delay(Duration::ZERO);
-        }
+    /// Waits until nothing is under way in the store and all servers are ready.
+    pub(super) async fn until_ready(&self) {
         let ready = async {
+            if let Store::Postgres { database, .. } = &self.store {
+                let client = database.connect().await;
+                let at_work = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                               AND pid <> pg_backend_pid() AND backend_xid IS NOT NULL";
+                while client.query_one(at_work, &[]).await.unwrap().get::<_, i64>(0) > 0 {}
+            }
             for server in &self.servers {
-                while Http::connect(server.address).await.request("GET", "/readyz", None).await.status != 200 {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                while server.http().await.request("GET", "/readyz", None).await.status != 200 {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                 }
             }
         };
@@ -160,8 +154,8 @@ impl World {
     }
 
     /// Returns the table: of each product its version and its JSON as changes have it.
-    pub(super) async fn table(&self) -> BTreeMap<u64, (u64, String)> {
-        let mut http = Http::connect(self.servers[0].address).await;
+    pub(super) async fn table(&self) -> Rows {
+        let mut http = self.servers[0].http().await;
         let list = patiently(http.request("GET", "/products?limit=1000", None)).await.json();
         let row = |row: &Value| {
             let text = |name: &str| serde_json::to_string(&row[name]).unwrap();
@@ -177,4 +171,50 @@ impl World {
         };
         list["products"].as_array().unwrap().iter().map(row).collect()
     }
+}
+
+impl Store {
+    /// Keeps a copy of the stopped store's files.
+    pub(super) async fn save(&self) {
+        match self {
+            Self::Embedded(directory) => drop(std::fs::copy(file(directory), saved(directory)).unwrap()),
+            Self::Postgres { cluster, .. } => {
+                on_cluster(cluster, |cluster| {
+                    cluster.stop();
+                    cluster.save();
+                    cluster.start_again();
+                })
+                .await;
+            }
+        }
+    }
+
+    /// Puts the copy back.
+    pub(super) async fn put_back(&self) {
+        match self {
+            Self::Embedded(directory) => std::fs::rename(saved(directory), file(directory)).unwrap(),
+            Self::Postgres { cluster, .. } => {
+                on_cluster(cluster, |cluster| {
+                    cluster.crash();
+                    cluster.put_back();
+                    cluster.start_again();
+                })
+                .await;
+            }
+        }
+    }
+}
+
+/// Does something with a cluster that takes long, while readers and writers go on.
+pub(super) async fn on_cluster(cluster: &Arc<Cluster>, work: impl FnOnce(&Cluster) + Send + 'static) {
+    let cluster = Arc::clone(cluster);
+    tokio::task::spawn_blocking(move || work(&cluster)).await.unwrap();
+}
+
+fn file(directory: &TempDir) -> PathBuf {
+    directory.path().join("products.redb")
+}
+
+fn saved(directory: &TempDir) -> PathBuf {
+    directory.path().join("saved.redb")
 }

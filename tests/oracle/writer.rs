@@ -1,34 +1,30 @@
 //! The writers of the oracle: each writes at random until it is told to stop, by REST or by SQL. What fails is not
 //! written, or is: only the table knows.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
+use super::line::Http;
 use super::random::Random;
+use super::reader::Surroundings;
 use crate::support::server::product_json;
 
 /// The time after which a write is given up: its server may have been killed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Writes by REST, to any of the servers.
-pub(super) async fn by_rest(
-    servers: Arc<[std::net::SocketAddr]>,
-    products: u64,
-    is_busy: watch::Receiver<bool>,
-    mut random: Random,
-) {
-    while *is_busy.borrow() {
-        let address = *random.pick(&servers);
-        let Ok(stream) = TcpStream::connect(address).await else {
+/// Writes by REST, to any of the servers; returns the number of writes of common products that were
+/// done, unless one has no answer.
+pub(super) async fn by_rest(around: Surroundings, mut random: Random) -> Option<u64> {
+    let mut written = Some(0);
+    while *around.is_busy.borrow() {
+        let place = random.pick(&around.places).clone();
+        let Some(stream) = place.connect(Http::One).await else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
@@ -37,24 +33,31 @@ pub(super) async fn by_rest(
         };
         tokio::spawn(connection);
         for _ in 0..random.below(100) {
-            if !*is_busy.borrow() {
-                return;
+            if !*around.is_busy.borrow() {
+                break;
             }
-            let Ok(response) = timeout(PATIENCE, sender.send_request(request(products, &mut random))).await else {
+            let id = random.below(around.products.len() as u64);
+            let request = request(id, &mut random);
+            let Ok(Ok(response)) = timeout(PATIENCE, sender.send_request(request)).await else {
+                written = None;
                 break;
             };
-            let Ok(response) = response else { break };
+            let status = response.status();
+            // What a server does that says that it does not know is not known.
+            let is_counted = status.is_success() && around.common.contains(&id);
+            written = written.filter(|_| !status.is_server_error()).map(|sum| sum + u64::from(is_counted));
             let _ = response.into_body().collect().await;
         }
     }
+    written
 }
 
-fn request(products: u64, random: &mut Random) -> Request<Full<Bytes>> {
-    let id = random.below(products);
+fn request(id: u64, random: &mut Random) -> Request<Full<Bytes>> {
     let units = i64::try_from(random.below(1_000_000)).unwrap();
-    let (method, body) = match random.below(10) {
-        0 | 1 => ("DELETE", String::new()),
-        2 | 3 => ("PATCH", format!(r#"{{"unitsAvailable":{units}}}"#)),
+    let (method, body) = match random.below(20) {
+        0..4 => ("DELETE", String::new()),
+        4..7 => ("PATCH", format!(r#"{{"unitsAvailable":{units}}}"#)),
+        7 => ("PATCH", format!(r#"{{"manufacturer":"{}"}}"#, "m".repeat(1 << random.below(15)))),
         _ => ("PUT", product_json(id, units)),
     };
     Request::builder()
@@ -67,7 +70,8 @@ fn request(products: u64, random: &mut Random) -> Request<Full<Bytes>> {
 }
 
 /// Writes by SQL.
-pub(super) async fn by_sql(url: String, products: u64, is_busy: watch::Receiver<bool>, mut random: Random) {
+pub(super) async fn by_sql(url: String, around: Surroundings, mut random: Random) -> Option<u64> {
+    let (products, is_busy) = (around.products.len() as u64, &around.is_busy);
     while *is_busy.borrow() {
         let Ok((client, connection)) = tokio_postgres::connect(&url, NoTls).await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -85,6 +89,8 @@ pub(super) async fn by_sql(url: String, products: u64, is_busy: watch::Receiver<
         }
         connection.abort();
     }
+    // Only the database can count them.
+    None
 }
 
 fn statement(products: u64, random: &mut Random) -> String {
@@ -96,7 +102,8 @@ fn statement(products: u64, random: &mut Random) -> String {
              VALUES ({id}, 'm', '1EUR', {units}, 'by SQL')"
         )
     };
-    match random.below(10) {
+    match random.below(11) {
+        10 => format!("UPDATE products SET product_name = repeat('n', {}) WHERE product_id = {id}", units % 20_000),
         0 => insert(id),
         1 => format!("DELETE FROM products WHERE product_id = {id}"),
         2 => format!("UPDATE products SET product_id = {other} WHERE product_id = {id}"),

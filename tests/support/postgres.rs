@@ -99,6 +99,22 @@ impl Cluster {
         self.end("immediate\n");
     }
 
+    /// Copies the files of the stopped cluster aside.
+    pub(crate) fn save(&self) {
+        self.in_directory("rm -rf saved; cp -a data saved");
+    }
+
+    /// Puts the copy in the place of the stopped cluster's files: commits since then are lost, as they are in a failover
+    /// to a server that lags.
+    pub(crate) fn put_back(&self) {
+        self.in_directory("rm -rf data; mv saved data");
+    }
+
+    fn in_directory(&self, script: &str) {
+        let status = self.command(Path::new("/bin/sh")).args(["-c", script]).status();
+        assert!(status.expect("a shell runs").success(), "{script}");
+    }
+
     fn end(&self, mode: &str) {
         let mut child = self.keeper.lock().unwrap().take().expect("the cluster runs");
         let mut stdin = child.stdin.take().expect("piped");

@@ -1,0 +1,193 @@
+//! The faults that happen to the servers and their store ([`Fault`]).
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::random::Random;
+use super::reader::{Habit, Reader};
+use super::world::{Store, World, on_cluster};
+use crate::support::patiently;
+use crate::support::proxy::Link;
+
+/// The end of the sessions in which the servers listen.
+const END_LISTENERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+     WHERE datname = current_database() AND application_name = 'rowcast listener'";
+/// The removal of tombstones as servers do it, without the time for which they stay.
+const MARK_TOMBSTONES: &str = "UPDATE product_tombstones SET horizon = pg_current_xact_id(), marked_at = now() \
+     WHERE product_id IN (SELECT product_id FROM product_tombstones WHERE horizon IS NULL AND version <= $1 \
+     FOR UPDATE SKIP LOCKED)";
+const REMOVE_TOMBSTONES: &str = "DELETE FROM product_tombstones WHERE product_id IN (SELECT product_id \
+     FROM product_tombstones WHERE horizon <= pg_snapshot_xmin(pg_current_snapshot()) FOR UPDATE SKIP LOCKED)";
+
+/// The fault of a round. A number is the place of the server that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    None,
+    /// The server is killed and started.
+    Killed(usize),
+    /// The listeners' sessions are ended, several times.
+    ListenersEnded,
+    /// Nothing passes between a server and the database for so many milliseconds, with all connections open.
+    Stalled(usize, u64),
+    /// Likewise, until the readers there are told that what they show may be old.
+    HalfOpen(usize),
+    Crashed,
+    /// What is left of deleted rows goes as soon as no insert can need it.
+    TombstonesRemoved,
+    /// Versions begin again at half of the last one.
+    SequenceSetBack,
+    /// The store's files become those of the round's beginning, once all readers have shown the later ones.
+    HistoryLost,
+}
+
+impl Fault {
+    /// Draws the fault of a round.
+    pub(super) fn draw(world: &World, random: &mut Random) -> Self {
+        let server = usize::try_from(random.below(world.servers.len() as u64)).unwrap();
+        if let Store::Embedded(_) = world.store {
+            return *random.pick(&[Self::None, Self::None, Self::Killed(0), Self::Killed(0), Self::HistoryLost]);
+        }
+        match random.below(16) {
+            0..4 => Self::None,
+            4..6 => Self::Killed(server),
+            6 => Self::HistoryLost,
+            7..10 => Self::ListenersEnded,
+            10 | 11 => Self::Stalled(server, random.below(4_000)),
+            12 => Self::HalfOpen(server),
+            13 => Self::Crashed,
+            14 => Self::TombstonesRemoved,
+            _ => Self::SequenceSetBack,
+        }
+    }
+
+    /// Returns whether every change reaches this server as it is committed.
+    pub(super) fn spares(self, server: usize) -> bool {
+        match self {
+            Self::None | Self::TombstonesRemoved => true,
+            Self::Killed(other) | Self::Stalled(other, _) | Self::HalfOpen(other) => server != other,
+            Self::ListenersEnded | Self::Crashed | Self::SequenceSetBack | Self::HistoryLost => false,
+        }
+    }
+
+    /// Returns whether it ends the connections of a server's readers.
+    pub(super) fn cuts_readers(self, server: usize, world: &World) -> bool {
+        match self {
+            Self::Killed(killed) => killed == server,
+            Self::HistoryLost => matches!(world.store, Store::Embedded(_)),
+            _ => false,
+        }
+    }
+
+    /// Returns whether the history of versions is another one afterwards.
+    pub(super) const fn replaces_history(self) -> bool {
+        matches!(self, Self::SequenceSetBack | Self::HistoryLost)
+    }
+
+    /// Does what comes before the round's writes.
+    pub(super) async fn prepare(self, world: &mut World) {
+        if self == Self::HistoryLost {
+            world.kill_embedded().await;
+            world.store.save().await;
+            world.start_embedded().await;
+        }
+    }
+
+    /// Does it, while writers are at work.
+    pub(super) async fn happen(self, world: &mut World, readers: &[Reader], random: &mut Random) {
+        tokio::time::sleep(Duration::from_millis(random.below(500))).await;
+        if let Self::Killed(server) = self {
+            world.servers[server].kill().await;
+            world.servers[server].start_again().await;
+        }
+        let Store::Postgres { cluster, database, proxies } = &world.store else { return };
+        match self {
+            Self::None | Self::Killed(_) | Self::HistoryLost => {}
+            Self::ListenersEnded => {
+                let client = database.connect().await;
+                for _ in 0..=random.below(3) {
+                    client.execute(END_LISTENERS, &[]).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(random.below(400))).await;
+                }
+            }
+            Self::Stalled(server, ms) => {
+                let stalled = Link { is_stalled: true, ..Link::default() };
+                proxies[server].set_listener(stalled);
+                // At times the listener alone, while reads pass.
+                if random.one_in(2) {
+                    proxies[server].set_others(stalled);
+                }
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                proxies[server].set_listener(Link::default());
+                proxies[server].set_others(Link::default());
+            }
+            Self::HalfOpen(server) => {
+                proxies[server].set_listener(Link { is_stalled: true, ..Link::default() });
+                let is_shown = |reader: &Reader| reader.habit == Habit::Steady && reader.is_live_at(server);
+                let told = async {
+                    while readers.iter().any(is_shown) {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                patiently(told).await;
+                proxies[server].set_listener(Link::default());
+            }
+            Self::Crashed => {
+                on_cluster(cluster, |cluster| {
+                    cluster.crash();
+                    cluster.start_again();
+                })
+                .await;
+            }
+            Self::TombstonesRemoved => {
+                let client = database.connect().await;
+                for _ in 0..=random.below(6) {
+                    remove_tombstones(&client).await;
+                    tokio::time::sleep(Duration::from_millis(random.below(300))).await;
+                }
+            }
+            Self::SequenceSetBack => {
+                let back = "SELECT setval('product_versions', last_value / 2) FROM product_versions";
+                database.connect().await.batch_execute(back).await.unwrap();
+            }
+        }
+    }
+}
+
+impl World {
+    /// Lets every byte between the servers and the database take as long as `delay` says.
+    pub(super) fn set_delays(&self, mut delay: impl FnMut() -> Duration) {
+        let Store::Postgres { proxies, .. } = &self.store else { return };
+        for proxy in proxies {
+            proxy.set_listener(Link { delay: delay(), ..Link::default() });
+            proxy.set_others(Link { delay: delay() / 4, ..Link::default() });
+        }
+    }
+
+    /// Puts the files of the last [`Fault::prepare`] back.
+    pub(super) async fn lose_history(&mut self) {
+        self.kill_embedded().await;
+        self.store.put_back().await;
+        self.start_embedded().await;
+        self.until_ready().await;
+    }
+
+    /// Kills the server whose files are the store.
+    async fn kill_embedded(&mut self) {
+        if let Store::Embedded(_) = &self.store {
+            self.servers[0].kill().await;
+        }
+    }
+
+    async fn start_embedded(&mut self) {
+        if let Store::Embedded(_) = &self.store {
+            self.servers[0].start_again().await;
+        }
+    }
+}
+
+async fn remove_tombstones(client: &Client) {
+    client.execute(REMOVE_TOMBSTONES, &[]).await.unwrap();
+    let last = client.query_one("SELECT last_value FROM product_versions", &[]).await.unwrap();
+    client.execute(MARK_TOMBSTONES, &[&last.get::<_, i64>(0)]).await.unwrap();
+}
