@@ -1,13 +1,11 @@
-// Measures how smoothly the live page draws while products change: frames per second, and the longest time between two.
-// `node fps.mjs [products [seconds]]`, with ROWCAST_BIN a release build. Nothing else may run meanwhile.
+// Measures how smoothly the live page draws while products change: frames per second, the longest time between two, and
+// the processor time of the page's thread. `node fps.mjs [products [seconds]]`. The changes are made in the page, as if
+// its socket had them, so that neither a server nor a writer takes a processor from it.
 
-import { Agent, request } from 'node:http';
-import { addMany, openPage, row, Server, startBrowser, waitForText } from './support.mjs';
+import { openPage, row, Server, startBrowser, waitForText } from './support.mjs';
 
 const [products = 10_000, seconds = 10] = process.argv.slice(2).map(Number);
 const IN_VIEW = 12;
-const TURN_MS = 10;
-const SEED = 7;
 
 // The changes of a second, and the products that they are spread over; the column that is sorted by, and how.
 const CASES = [
@@ -30,44 +28,76 @@ try {
 
 async function measure() {
   const server = await Server.start(t);
-  await addMany(server, Array.from({ length: products }, (_, i) => product(i + 1)));
   const browser = await startBrowser(t);
-  const page = await openPage(t, browser, server);
+  const page = await openPage(t, browser, server, { prepare: (page) => page.addInitScript(keepSocket) });
+  await page.evaluate(fill, products);
   await row(page, 1).waitFor();
   await waitForText(page.locator('#count'), products.toLocaleString('en-US'));
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send('Performance.enable', { timeDomain: 'threadTicks' });
   for (const { name, rate, over, sort = 'ID', clicks = 0 } of CASES) {
-    if (sort !== 'ID') await page.getByRole('columnheader', { name: 'ID' }).getByRole('button').click();
     const head = page.getByRole('columnheader', { name: sort }).getByRole('button');
     for (let i = 0; i < clicks; i += 1) await head.click();
-    const writer = write(server.url, rate, over);
+    await page.evaluate(startChanges, { rate, over });
     await page.waitForTimeout(1000);
+    const before = await busySeconds(devtools);
     const frames = await page.evaluate(watchFrames, seconds);
-    const failed = await writer.stop();
-    console.log(line(name, frames, failed));
+    console.log(line(name, { ...frames, busy: (await busySeconds(devtools)) - before }));
+    await page.evaluate(() => clearInterval(window.changing));
   }
 }
 
-function product(productId) {
-  const unitsAvailable = productId % 100;
-  return { productId, productName: `Thing ${productId}`, manufacturer: 'Maker', pricePerUnit: '5EUR', unitsAvailable };
+// The processor time that the page's thread has taken.
+async function busySeconds(devtools) {
+  const { metrics } = await devtools.send('Performance.getMetrics');
+  return metrics.find(({ name }) => name === 'TaskDuration').value;
 }
 
-function line(name, { count, longestMs, lateFrames, changes }, failed) {
+function line(name, { count, longestMs, lateFrames, changes, busy }) {
   const figures = [
     `${(count / seconds).toFixed(1)} frames/s`,
     `longest ${longestMs.toFixed(0)} ms`,
     `${lateFrames} above 50 ms`,
-    `${Math.round(changes / seconds)} changes/s seen`,
-    `${failed} writes failed`,
+    `${Math.round(changes / seconds)} changes/s`,
+    `${Math.round((busy / seconds) * 100)} % of a processor`,
   ];
   return `${name.padEnd(32)} ${figures.join(', ')}`;
 }
 
-// Runs in the page.
+// The functions below run in the page.
+
+function keepSocket() {
+  window.WebSocket = class extends WebSocket {
+    constructor(...given) {
+      super(...given);
+      window.socket = this;
+    }
+  };
+}
+
+function fill(products) {
+  window.version = 0;
+  window.tell = (action, productId, unitsAvailable) => {
+    const rest = { manufacturer: 'Maker', pricePerUnit: '5EUR', unitsAvailable };
+    const product = { productId, productName: `Thing ${productId}`, ...rest };
+    window.socket.onmessage({ data: JSON.stringify({ action, version: (window.version += 1), product }) });
+  };
+  for (let id = 1; id <= products; id += 1) window.tell('SNAPSHOT', id, id % 100);
+}
+
+function startChanges({ rate, over }) {
+  const begin = performance.now();
+  let told = 0;
+  window.changing = setInterval(() => {
+    for (; told < ((performance.now() - begin) / 1000) * rate; told += 1) {
+      window.tell('UPDATE', 1 + Math.floor(Math.random() * over), Math.floor(Math.random() * 1000));
+    }
+  }, 5);
+}
+
 function watchFrames(seconds) {
-  const changes = () => Number(document.querySelector('#changes').textContent.replaceAll(',', ''));
   return new Promise((resolve) => {
-    const before = changes();
+    const before = window.version;
     const begin = performance.now();
     const seen = { count: 0, longestMs: 0, lateFrames: 0 };
     let last = begin;
@@ -77,48 +107,8 @@ function watchFrames(seconds) {
       if (now - last > 50) seen.lateFrames += 1;
       last = now;
       if (now - begin < seconds * 1000) requestAnimationFrame(frame);
-      else resolve({ ...seen, changes: changes() - before });
+      else resolve({ ...seen, changes: window.version - before });
     };
     requestAnimationFrame(frame);
   });
-}
-
-// Changes the units of products at this rate until it is stopped.
-function write(url, rate, over) {
-  const agent = new Agent({ keepAlive: true, maxSockets: 32 });
-  const random = seededRandom();
-  const begin = performance.now();
-  let sent = 0;
-  let failed = 0;
-  const timer = setInterval(() => {
-    for (; sent < ((performance.now() - begin) / 1000) * rate; sent += 1) {
-      const id = 1 + Math.floor(random() * over);
-      patch(`${url}/products/${id}`, { unitsAvailable: Math.floor(random() * 1000) }, agent, () => (failed += 1));
-    }
-  }, TURN_MS);
-  return {
-    stop: async () => {
-      clearInterval(timer);
-      agent.destroy();
-      return failed;
-    },
-  };
-}
-
-function patch(url, fields, agent, onFailure) {
-  const headers = { 'content-type': 'application/merge-patch+json' };
-  const asked = request(url, { method: 'PATCH', headers, agent }, (response) => {
-    if (response.statusCode !== 200) onFailure();
-    response.resume();
-  });
-  asked.on('error', onFailure);
-  asked.end(JSON.stringify(fields));
-}
-
-function seededRandom() {
-  let state = SEED;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
 }

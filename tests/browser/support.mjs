@@ -124,7 +124,7 @@ function liveLine(child, log) {
   });
 }
 
-const ADDED_AT_ONCE = 64;
+const ADDED_AT_ONCE = 16;
 
 // Adds products, many at a time.
 export async function addMany(server, products) {
