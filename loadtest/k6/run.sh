@@ -133,11 +133,19 @@ find_binary() {
     [ -x "$binary" ] || fail "there is no server at $binary"
 }
 
+# What a scenario's server has to be started with, where the environment says nothing else.
+settings() {
+    if [ "$1" = slow-consumer ] && [ "${ROWCAST_SLOW_CONSUMER:-conflate}" = conflate ]; then
+        echo "ROWCAST_SEND_QUEUE_FRAMES=${ROWCAST_SEND_QUEUE_FRAMES:-32}"
+    fi
+}
+
 # A database that the environment names may be somebody's: the server keeps its products in the new directory.
 start_server() {
     dir="$(mktemp -d "${TMPDIR:-/tmp}/rowcast-k6.XXXXXX")"
     : >"$dir/out"
-    env -u DATABASE_URL -u ROWCAST_DATABASE_URL \
+    # shellcheck disable=SC2046 # each setting is a word
+    env -u DATABASE_URL -u ROWCAST_DATABASE_URL $(settings "$1") \
         "$binary" serve --listen 127.0.0.1:0 --data-dir "$dir/data" >"$dir/out" 2>"$dir/log" &
     server=$!
     local tries
@@ -180,7 +188,7 @@ run() {
     local scenario="$1" code=0
     shift
     local options=(--no-usage-report --quiet --address '')
-    if [ -n "$given_url" ]; then BASE_URL="$given_url"; else start_server; fi
+    if [ -n "$given_url" ]; then BASE_URL="$given_url"; else start_server "$scenario"; fi
     # The server is this run's own, or OVERWRITE_PRODUCTS said so already.
     say "$scenario on $BASE_URL"
     BASE_URL="$BASE_URL" OVERWRITE_PRODUCTS=1 "$K6" run "${options[@]}" "$@" "$here/$scenario.js" || code=$?

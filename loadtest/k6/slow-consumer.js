@@ -1,5 +1,6 @@
 // Readers that stall and readers that dawdle, beside readers that are prompt: the prompt ones get every change in time,
-// and the slow ones are told exactly how many changes they lost.
+// and the slow ones are told exactly how many changes they lost, and get the newest state of more products than their
+// queue has room for.
 
 import exec from 'k6/execution';
 import { check, sleep } from 'k6';
@@ -8,6 +9,10 @@ import { endOf, productIds, websocketUrl } from './lib/knobs.js';
 import { load, once, options as optionsOf, readToTheEnd } from './lib/load.js';
 import { readSlowly } from './lib/slow-reader.js';
 
+const isConflating = (__ENV.ROWCAST_SLOW_CONSUMER || 'conflate') === 'conflate';
+// Under the other policies, few enough that the last change of each has room in a queue.
+const products = isConflating ? 64 : 10;
+
 const slow = load('slow-consumer', {
   VUS: 2,
   SOCKETS: 8, // prompt ones, of each virtual user
@@ -15,13 +20,18 @@ const slow = load('slow-consumer', {
   STALL: '7s',
   DAWDLING: 3, // sockets that wait DAWDLE after each change
   DAWDLE: '100ms',
-  PRODUCTS: 10,
+  PRODUCTS: products,
+  SUBSCRIPTIONS: products,
   RATE: 40,
   PAYLOAD_BYTES: 20_000, // the kernel's buffers hold megabytes, which have to be full before the server notices
-  DURATION: '12s',
+  DURATION: '15s',
   ROWCAST_SLOW_CONSUMER: 'conflate', // the server's policy, which it has to be started with
+  ROWCAST_SEND_QUEUE_FRAMES: 32, // likewise, under conflate; fewer than there are products
 });
 const { knobs } = slow;
+if (isConflating && knobs.ROWCAST_SEND_QUEUE_FRAMES >= knobs.PRODUCTS) {
+  throw new Error(`PRODUCTS=${knobs.PRODUCTS}: more than ROWCAST_SEND_QUEUE_FRAMES=${knobs.ROWCAST_SEND_QUEUE_FRAMES} are needed`);
+}
 const slowSockets = knobs.STALLED + knobs.DAWDLING;
 const isDisconnected = knobs.ROWCAST_SLOW_CONSUMER === 'disconnect';
 // 1013 says that the reader was too slow. One that stalls for longer than the server waits for its close to be read

@@ -36,6 +36,7 @@ export async function refusals() {
     ['not JSON', 'not JSON'],
     ['an unknown command', { command: 'publish', productIDs: [1], id: 1 }],
     ['an id that is no integer', { command: 'subscribe', productIDs: ['1'], id: 2 }],
+    ['a resume without its versions', { command: 'subscribe', productIDs: [1], versions: [], epoch: 'x', id: 4 }],
     ['a good command', { command: 'subscribe', productIDs: [knobs.FIRST_ID + knobs.PRODUCTS + 1], id: 3 }],
   ];
   const answers = await ask(commands.map(([, command]) => command));

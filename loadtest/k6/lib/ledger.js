@@ -15,9 +15,10 @@ export class Ledger {
   subscriptionsById = new Map();
 
   // `versionsById` may come from the socket that this one replaces: a reader that comes back does not see older
-  // versions than before.
-  constructor(versionsById = new Map()) {
+  // versions than before. A reader that asks for states may be told of skipped changes that lie before its first one.
+  constructor(versionsById = new Map(), { asksStates = false } = {}) {
     this.versionsById = versionsById;
+    this.asksStates = asksStates;
   }
 
   // A command to subscribe goes out.
@@ -65,6 +66,17 @@ export class Ledger {
     subscription.sequence = sequence;
   }
 
+  // Versions of another epoch mean nothing.
+  forgetVersions() {
+    this.versionsById.clear();
+  }
+
+  // How many of these products, by their versions in the store, this reader knows otherwise, of those that it has.
+  differences(storedVersionsById) {
+    const differs = (id) => (this.versionsById.get(id) ?? 0) !== (storedVersionsById.get(id) ?? 0);
+    return [...this.subscriptionsById.keys()].filter(differs).length;
+  }
+
   skip(changes) {
     this.skipped += changes;
   }
@@ -82,7 +94,8 @@ export class Ledger {
   // How many changes are not accounted for; of a socket that stayed to the end, `withLast`.
   missing(withLast) {
     const lasts = [...this.subscriptionsById.values()].filter((subscription) => !subscription.last).length;
-    return Math.abs(this.gaps - this.skipped) + (withLast ? lasts : 0);
+    const unexplained = this.gaps - this.skipped;
+    return (this.asksStates ? Math.max(0, unexplained) : Math.abs(unexplained)) + (withLast ? lasts : 0);
   }
 
   #every(predicate) {

@@ -88,3 +88,27 @@ test("somebody else's change counts, and has no time", () => {
   assert.equal(ledger.change({ version: 1, product }), null);
   assert.equal(ledger.received, 1);
 });
+
+test('a reader that asks for states may be told of losses before its first change, but no gap is excused', () => {
+  const ledger = new Ledger(new Map(), { asksStates: true });
+  ledger.asked([ID], 100);
+  hear(ledger, 3, { sentAt: 90 });
+  ledger.skip(1);
+  ledger.accepted([ID], 110);
+  hear(ledger, 5, { sentAt: 120 });
+  assert.equal(ledger.missing(false), 0);
+  hear(ledger, 8);
+  assert.equal(ledger.missing(false), 1);
+});
+
+test('a version that is not the one in the store is a difference, and of another epoch none counts', () => {
+  const ledger = new Ledger();
+  ledger.asked([ID, ID + 1, ID + 2], 100);
+  hear(ledger, 3);
+  assert.equal(ledger.differences(new Map([[ID, 30]])), 0);
+  assert.equal(ledger.differences(new Map([[ID, 31], [ID + 1, 5], [ID + 3, 7]])), 2);
+  ledger.forgetVersions();
+  assert.equal(ledger.differences(new Map([[ID, 30]])), 1);
+  hear(ledger, 2);
+  assert.equal(ledger.disordered, 0);
+});

@@ -53,11 +53,12 @@ export async function readToTheEnd(knobs) {
   await Promise.all(openAll(knobs).map((reader) => reader.untilTheLast(endOf(knobs))));
 }
 
-// Opens one virtual user's sockets. `versionsOf` gives what the reader in this place knew before.
-export function openAll(knobs, versionsOf = () => undefined) {
+// Opens one virtual user's sockets. `versionsOf` gives what the reader in this place knew before, `optionsOf` the
+// reader's options.
+export function openAll(knobs, versionsOf = () => undefined, optionsOf = () => undefined) {
   const first = exec.scenario.iterationInTest * knobs.SOCKETS;
-  return Array.from(
-    { length: knobs.SOCKETS },
-    (_, place) => new Reader(websocketUrl(knobs), subscriptionsOf(first + place, knobs), versionsOf(place)),
-  );
+  return Array.from({ length: knobs.SOCKETS }, (_, place) => {
+    const ids = subscriptionsOf(first + place, knobs);
+    return new Reader(websocketUrl(knobs), ids, versionsOf(place), optionsOf(place));
+  });
 }

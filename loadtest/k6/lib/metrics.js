@@ -13,6 +13,14 @@ export const write = new Trend('rowcast_write_ms', true);
 // How much later than planned a write was sent.
 export const late = new Trend('rowcast_write_late_ms', true);
 
+// From opening a socket until the server said that it has told all that differs from what the reader knew.
+export const resuming = new Trend('rowcast_resume_ms', true);
+
+export const resumed = new Counter('rowcast_sockets_resumed');
+// Products that a reader knew otherwise than the store had them.
+export const wrong = new Counter('rowcast_states_wrong');
+// Products that came although they had not changed.
+export const repeated = new Counter('rowcast_states_repeated');
 export const published = new Counter('rowcast_published');
 export const received = new Counter('rowcast_received');
 export const skipped = new Counter('rowcast_skipped');

@@ -21,13 +21,19 @@ function complain(text) {
 export class Reader {
   #commandsById = new Map();
   #isClosing = false;
+  #isReady = false;
   #staysToTheEnd = false;
   #timer = null;
 
   // Opens a socket and subscribes it to `ids`. `ready` resolves to whether that was done, `closed` when it has ended.
-  constructor(url, ids, versionsById) {
+  // With `asksStates` it asks first for each product as it is, or where it knows the `epoch` of its versions, for what
+  // differs from them.
+  constructor(url, ids, versionsById, { asksStates = false, epoch = null } = {}) {
     const openedAt = now();
-    this.ledger = new Ledger(versionsById);
+    this.ledger = new Ledger(versionsById, { asksStates });
+    this.epoch = epoch;
+    // Products that came before the server said that the socket is subscribed.
+    this.states = 0;
     this.socket = open(url);
     this.closed = new Promise((resolve) => {
       this.socket.onclose = (event) => resolve(this.#ended(event));
@@ -35,6 +41,7 @@ export class Reader {
     this.ready = new Promise((resolve) => {
       this.socket.onopen = async () => {
         const done = await this.subscribe(ids);
+        this.#isReady = done;
         if (done) {
           opening.add(now() - openedAt);
           subscribed.add(1);
@@ -52,7 +59,7 @@ export class Reader {
   // Resolves to whether the server accepted.
   subscribe(ids) {
     this.ledger.asked(ids, now());
-    return this.#command('subscribe', ids);
+    return this.#command('subscribe', ids, this.#asked(ids));
   }
 
   unsubscribe(ids) {
@@ -79,11 +86,17 @@ export class Reader {
     return this.closed;
   }
 
-  #command(command, ids) {
+  #asked(ids) {
+    if (!this.ledger.asksStates) return {};
+    if (this.epoch === null) return { snapshot: true };
+    return { versions: ids.map((id) => this.ledger.versionsById.get(id) ?? 0), epoch: this.epoch };
+  }
+
+  #command(command, ids, more = {}) {
     const id = this.#commandsById.size;
     return new Promise((resolve) => {
       this.#commandsById.set(id, { command, ids, resolve });
-      this.socket.send(JSON.stringify({ command, productIDs: ids, id }));
+      this.socket.send(JSON.stringify({ command, productIDs: ids, id, ...more }));
     });
   }
 
@@ -92,10 +105,15 @@ export class Reader {
     if (message.action !== undefined) {
       const readAt = atWall(timestamp);
       const sentAt = this.ledger.change(message);
-      if (sentAt !== null) latency.add(readAt - sentAt);
+      if (!this.#isReady) this.states += 1;
+      // States are as old as they are.
+      if (sentAt !== null && (this.#isReady || !this.ledger.asksStates)) latency.add(readAt - sentAt);
       if (this.ledger.received % 8 === 0) k6Wait.add(now() - readAt);
     } else if (message.skipped !== undefined) {
       this.ledger.skip(message.skipped);
+    } else if (message.epoch !== undefined) {
+      if (this.epoch !== null && this.epoch !== message.epoch) this.ledger.forgetVersions();
+      this.epoch = message.epoch;
     } else {
       this.#answer(message);
     }
