@@ -330,6 +330,15 @@ async fn snapshots_come_from_the_store_and_then_from_memory() {
     assert_eq!(rows_read, [2000, 0, 0], "{outcome}");
 }
 
+#[tokio::test]
+async fn products_may_take_longer_to_write_than_a_connection_may_be_silent() {
+    let server = TestServer::embedded(&["--cores", "1", "--header-timeout-seconds", "1"]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let load = ["resume", "--connections", "1", "--ids-per-connection", "1", "--products", "20000"];
+    let output = with_stand_in(server.address, directory.path(), &load).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Returns the address of a way to a server on which one digit of a product's name is changed, on WebSockets only.
 async fn falsifying(server: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -40,20 +40,25 @@ pub(super) async fn write(way: &Way<'_>, products: &[u32], stamp: u32) -> anyhow
     if way.peer != Peer::Rowcast {
         return write_rest(way, products, stamp).await.context("publish to the channels");
     }
-    let mut http = Http::connect(way.server).await?;
-    let heard = metric(&mut http, "rowcast_changes_total").await?;
+    let heard = changes(way.server).await?;
     let written = match way.database_url {
         Some(url) => write_sql(url, products, stamp, way.frame_bytes).await,
         None => write_rest(way, products, stamp).await,
     };
     written.context("write the products")?;
     let all_are_heard = async {
-        while metric(&mut http, "rowcast_changes_total").await? < heard + products.len() as u64 {
+        while changes(way.server).await? < heard + products.len() as u64 {
             sleep(LOOK_EVERY).await;
         }
         anyhow::Ok(())
     };
     timeout(PATIENCE, all_are_heard).await.context("the server has not heard of all products for a minute")?
+}
+
+/// Returns the number of changes that the server has heard of, on a connection of its own: one that waits for all writes
+/// is silent for longer than the server bears.
+async fn changes(server: &Target) -> anyhow::Result<u64> {
+    metric(&mut Http::connect(server).await?, "rowcast_changes_total").await
 }
 
 fn message(product: u32, stamp: u32) -> Message {
