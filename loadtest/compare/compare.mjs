@@ -56,7 +56,7 @@ process.on('exit', () => {
 const resultsByScenario = {};
 for (let round = 1; round <= rounds; round++) {
   for (const name of names) {
-    const able = present.filter((peer) => !scenarios[name].secure || peers[peer].secure);
+    const able = present.filter((peer) => ['secure', 'recovers'].every((what) => !scenarios[name][what] || peers[peer][what]));
     for (const peer of [...new Set([...scenarios[name].floors, ...able])]) {
       const result = await measure(scenarios[name], peers[peer]).catch((error) => ({ error: error.message }));
       ((resultsByScenario[name] ??= {})[peer] ??= []).push(result);
@@ -98,9 +98,10 @@ async function measure(scenario, peer) {
     const json = join(directory, 'run.json');
     const url = scenario.secure ? peer.url.replace('ws:', 'wss:') : peer.url;
     const args = [...scenario.args, '--peer', peer.kind, '--url', url, '--json', json, '--pid', processes(server.pid).join()];
+    // The server has just been started, for this run.
+    if (scenario.command !== 'memory') args.push('--overwrite-products');
     if (scenario.command === 'fanout') {
-      // The server has just been started, for this run.
-      args.push('--overwrite-products', '--duration', String(duration), '--warm-up', '1');
+      args.push('--duration', String(duration), '--warm-up', '1');
       if (peer.publishTo) args.push('--publish-to', peer.publishTo);
     }
     const load = start(LOAD_CPU, [generator, scenario.command, ...args]);
@@ -115,7 +116,7 @@ async function measure(scenario, peer) {
 
 // What a server is started with: command and environment.
 function serving(scenario, peer) {
-  const command = peer.command(directory, dataDirectory);
+  const command = [...peer.command(directory, dataDirectory), ...(scenario.recovers ? peer.recovers : [])];
   if (!scenario.secure) return [command, peer.env];
   const certificate = join(directory, 'certificate');
   execFileSync(join(built, 'rowcast'), ['cert', '--out', certificate], { stdio: 'ignore' });

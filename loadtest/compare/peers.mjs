@@ -35,6 +35,7 @@ function rowcast(binary) {
     kind: 'rowcast',
     url: 'ws://127.0.0.1:19200',
     command: (_, data) => [binary, '--listen', '127.0.0.1:19200', '--cores', '1', '--data-dir', data],
+    recovers: [],
     secure: {
       args: (certificate) => ['--tls-cert', join(certificate, 'cert.pem'), '--tls-key', join(certificate, 'key.pem')],
     },
@@ -53,7 +54,8 @@ export function addRowcast(text) {
 
 // `needs` is the file without which a peer is left out; `directory` is an empty one that a run gets. What `secure` tells
 // the server for the scenarios over TLS, if it can serve them: options, and variables of its environment; `certificate` is
-// the directory with cert.pem and key.pem.
+// the directory with cert.pem and key.pem. `recovers` are its options for the scenarios in which readers come back, if it
+// can tell them what they missed.
 export const peers = {
   floor: floor(1),
   'floor, 16 a write': floor(16),
@@ -91,6 +93,8 @@ export const peers = {
     kind: 'centrifugo',
     url: 'ws://127.0.0.1:19800',
     command: () => [join(here, 'centrifugo/bin/centrifugo'), '-c', join(here, 'centrifugo/config.json')],
+    // Of an option that is given twice, the last counts.
+    recovers: ['-c', join(here, 'centrifugo/recovery.json')],
     needs: join(here, 'centrifugo/bin/centrifugo'),
   },
 };

@@ -5,7 +5,7 @@
 #   loadtest/compare/run.sh                       every scenario, 5 rounds: about half an hour
 #   loadtest/compare/run.sh --quick               one round of 2 seconds each
 #   loadtest/compare/run.sh steady saturated      only these (of steady, sparse, saturated, sparse-saturated, idle,
-#                                                 tls-steady, tls-idle)
+#                                                 resume, tls-steady, tls-idle)
 #   loadtest/compare/run.sh --peers floor,rowcast,bun --rounds 9 --duration 3
 #   loadtest/compare/run.sh --peers rowcast,before=/path/to/another/rowcast    two builds in turn, in every round
 #   loadtest/compare/run.sh --data memory         Rowcast's data in /dev/shm, where an fsync costs nothing; without it on

@@ -38,6 +38,15 @@ export const scenarios = {
     value: (run) => run.kib_per_connection,
     floors: [],
   },
+  resume: {
+    title: 'resume: 5,000 readers come back, each to 20 of 10,000 products, of which none has changed',
+    command: 'resume',
+    args: ['--connections', '5000', '--ids-per-connection', '20', '--products', '10000'],
+    metric: { name: 'server CPU per resumed subscription', unit: 'µs', better: 'lower', digits: 2 },
+    value: (run) => run.phases.find(({ name }) => name === 'resume').server_cpu_us_per_id,
+    floors: [],
+    recovers: true,
+  },
   'tls-steady': {
     title: 'tls-steady: 1,000 readers of one product over TLS, 50 changes/s',
     ...measured('--connections', '1000', '--rate', '50', '--publishers', '1', '--insecure'),

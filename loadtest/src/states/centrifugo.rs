@@ -8,7 +8,6 @@ use std::fmt::Write;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::{Ears, Heard};
 use crate::faults::Faults;
@@ -54,7 +53,13 @@ struct Subscribed {
     #[serde(default)]
     offset: u64,
     #[serde(default)]
-    publications: Vec<IgnoredAny>,
+    publications: Vec<Publication>,
+}
+
+#[derive(Deserialize)]
+struct Publication {
+    #[serde(default)]
+    offset: u64,
 }
 
 /// Returns the command that begins a connection.
@@ -116,7 +121,8 @@ impl Positions {
             self.faults.add(reader, product, || format!("{} publications", publications.len()));
         }
         let known = &mut self.by_product[product as usize];
-        let told = Position { epoch, offset };
+        // A subscription that recovers is answered with the offset that it named; its publications have theirs.
+        let told = Position { epoch, offset: publications.last().map_or(offset, |publication| publication.offset) };
         if !recovered {
             self.faults.add(reader, product, || "not recovered".to_owned());
         } else if *known == Position::default() {
@@ -176,8 +182,8 @@ mod tests {
         positions.faults.texts()
     }
 
-    const FIRST: &str = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"aZ","publications":[{"data":{"a":"}\n"},"offset":1}],"recovered":true,"offset":1,"was_recovering":true}}
-{"id":3,"subscribe":{"recoverable":true,"epoch":"bY","publications":[{"data":{}}],"recovered":true,"offset":2}}"#;
+    const FIRST: &str = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"aZ","publications":[{"data":{"a":"}\n"},"offset":1}],"recovered":true,"was_recovering":true}}
+{"id":3,"subscribe":{"recoverable":true,"epoch":"bY","publications":[{"data":{},"offset":2}],"recovered":true}}"#;
 
     #[test]
     fn a_reader_that_comes_back_names_its_positions() {
@@ -203,7 +209,7 @@ mod tests {
         positions.come_back();
         let faults = told(
             &mut positions,
-            r#"{"id":2,"subscribe":{"epoch":"aZ","publications":[{}],"recovered":true,"offset":1}}
+            r#"{"id":2,"subscribe":{"epoch":"aZ","publications":[{"offset":1}],"recovered":true}}
 {"id":3,"subscribe":{"epoch":"bY","offset":2}}"#,
         );
         assert_eq!(faults, ["socket 0, product 1: 1 publications", "socket 0, product 2: not recovered"]);
