@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rowcast::watch::message::Message;
-use rowcast::watch::replica::Replica;
+use rowcast::watch::replica::{Replica, Watched};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -35,11 +35,13 @@ pub(super) enum Habit {
     Stopping,
     /// Subscribes to some of the products and unsubscribes from others at random.
     Churning,
+    /// Wants everything; leaves at random, and comes back with what it knows, perhaps to another server.
+    Wildcard,
 }
 
 impl Habit {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Steady, Self::Resuming, Self::Forgetful, Self::Slow, Self::Stopping, Self::Churning];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Steady, Self::Resuming, Self::Forgetful, Self::Slow, Self::Stopping, Self::Churning, Self::Wildcard];
 
     pub(super) const fn window(self) -> u32 {
         if matches!(self, Self::Slow) { SLOW_WINDOW } else { WINDOW }
@@ -65,9 +67,17 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
+    fn watched_as(&self, habit: Habit) -> Watched {
+        if habit == Habit::Wildcard { Watched::Everything } else { self.watched_by(habit).clone().into() }
+    }
+
     /// Returns the products that a reader of this habit watches.
     const fn watched_by(&self, habit: Habit) -> &BTreeSet<u64> {
-        if matches!(habit, Habit::Churning | Habit::Forgetful) { &self.products } else { &self.common }
+        if matches!(habit, Habit::Churning | Habit::Forgetful | Habit::Wildcard) {
+            &self.products
+        } else {
+            &self.common
+        }
     }
 }
 
@@ -107,7 +117,7 @@ struct Seen {
 
 impl Reader {
     pub(super) fn start(Kind { habit, http, place, random }: Kind, around: Surroundings) -> Self {
-        let replica = Replica::new(around.watched_by(habit).clone());
+        let replica = Replica::new(around.watched_as(habit));
         let seen = Arc::new(Mutex::new(Seen { witness: Witness::default(), replica, at: None }));
         let pace = Pace { habit, is_busy: around.is_busy.clone(), random };
         tokio::spawn(Life { http, around, pace, next: place, seen: Arc::clone(&seen) }.run());
@@ -167,7 +177,7 @@ impl Life {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 self.next += 1;
             }
-            if self.pace.habit == Habit::Resuming {
+            if matches!(self.pace.habit, Habit::Resuming | Habit::Wildcard) {
                 self.next += 1;
             }
             let mut seen = self.seen.lock().unwrap();
@@ -184,7 +194,7 @@ impl Life {
                 return;
             }
         }
-        let leaves = matches!(self.pace.habit, Habit::Resuming | Habit::Forgetful);
+        let leaves = matches!(self.pace.habit, Habit::Resuming | Habit::Forgetful | Habit::Wildcard);
         while let Some(text) = line.read().await {
             self.seen.lock().unwrap().take(&text);
             if !*self.around.is_busy.borrow() {
@@ -209,10 +219,13 @@ impl Life {
         };
         if self.pace.habit == Habit::Forgetful {
             witness.forget();
-            *replica = Replica::new(products.clone());
+            *replica = Replica::new(self.around.watched_as(self.pace.habit));
         }
         witness.begin();
-        let command = witness.resume(&products);
+        let command = match self.pace.habit {
+            Habit::Wildcard => witness.everything(&products),
+            _ => witness.resume(&products),
+        };
         if self.pace.habit == Habit::Churning { vec![command] } else { replica.begin() }
     }
 

@@ -24,6 +24,8 @@ enum Asked {
     Differences { versions: BTreeMap<u64, u64>, epoch: String },
     /// For the state of these products; `missing` are those that were not named since.
     Snapshot { products: BTreeSet<u64>, missing: BTreeSet<u64> },
+    /// For the state of everything; `named` are the products that were named since.
+    Everything { named: BTreeSet<u64> },
     /// For the end of these.
     Unsubscribed(BTreeSet<u64>),
 }
@@ -131,6 +133,17 @@ impl Witness {
         self.command("subscribe", products, &rest)
     }
 
+    /// Returns the command that asks for everything, and tells what it knows. `products` are all that there may be.
+    pub(super) fn everything(&mut self, products: &BTreeSet<u64>) -> String {
+        self.asked.push_back(Asked::Everything { named: BTreeSet::new() });
+        self.subscribed.extend(products);
+        self.commands += 1;
+        let newest = self.known.values().map(|known| known.version).max().unwrap_or(0);
+        let known =
+            self.epoch.as_ref().map_or_else(String::new, |epoch| format!(r#","epoch":"{epoch}","newest":{newest}"#));
+        format!(r#"{{"command":"subscribe","productIDs":"*","snapshot":true{known},"id":{}}}"#, self.commands)
+    }
+
     /// Returns the command that ends subscriptions.
     pub(super) fn unsubscribe(&mut self, products: &BTreeSet<u64>) -> String {
         for asked in &mut self.asked {
@@ -181,7 +194,11 @@ impl Witness {
     fn change(&mut self, change: &Change) {
         self.named(change.product_id);
         let is_asked = self.is_asked(change.product_id, change.version);
+        let may_be_old = self.asks_for_everything();
         let known = self.known.entry(change.product_id).or_default();
+        if change.version < known.version && may_be_old {
+            return;
+        }
         if change.version <= known.version && !self.ignores_versions {
             let is_repeated = change.version == known.version;
             if !(is_repeated && is_asked) {
@@ -216,10 +233,21 @@ impl Witness {
             self.faults.push(format!("a message about {product}, which it is not subscribed to"));
         }
         for asked in &mut self.asked {
-            if let Asked::Snapshot { missing, .. } = asked {
-                missing.remove(&product);
+            match asked {
+                Asked::Snapshot { missing, .. } => {
+                    missing.remove(&product);
+                }
+                Asked::Everything { named } => {
+                    named.insert(product);
+                }
+                Asked::Changes | Asked::Differences { .. } | Asked::Unsubscribed(_) => {}
             }
         }
+    }
+
+    /// Returns whether it waits for everything: until then a server that lags does not know which versions another one told.
+    fn asks_for_everything(&self) -> bool {
+        self.asked.iter().any(|asked| matches!(asked, Asked::Everything { .. }))
     }
 
     /// Returns whether a product may come at a version that was told.
@@ -230,6 +258,7 @@ impl Witness {
             Asked::Differences { versions, epoch } => {
                 versions.get(&product).is_some_and(|known| *known < version || self.epoch.as_ref() != Some(epoch))
             }
+            Asked::Everything { .. } => true,
             Asked::Changes | Asked::Unsubscribed(_) => false,
         })
     }
@@ -246,6 +275,12 @@ impl Witness {
             None => self.faults.push("a reply to nothing".to_owned()),
             Some(Asked::Snapshot { missing, .. }) if !missing.is_empty() => {
                 self.faults.push(format!("a reply before {missing:?} were named"));
+            }
+            Some(Asked::Everything { named }) => {
+                // What was not named is gone.
+                for (_, known) in self.known.iter_mut().filter(|(id, _)| !named.contains(id)) {
+                    known.row = None;
+                }
             }
             Some(_) => {}
         }
