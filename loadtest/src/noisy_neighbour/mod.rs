@@ -1,6 +1,6 @@
 //! `noisy-neighbour`: the cost of one heavy or hostile client to the others, attack by attack ([`run`]).
 //!
-//! 1. [`trials`]: the attacks, as a table, each with a [`server`](crate::server) of its own. [`proxy`]: a slow way to
+//! 1. [`trials`]: the attacks, as a table, each with a [`server`] of its own. [`proxy`]: a slow way to
 //!    its database.
 //! 2. [`probe`]: readers and a steady writer, whose latencies are taken in rounds: without the attack, with the attack on
 //!    another server of the same kind, and with it on theirs, in turn.

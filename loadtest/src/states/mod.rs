@@ -1,6 +1,6 @@
 //! `resume` and `snapshot`: storms of readers that all ask for states at once ([`resume`], [`snapshot`]).
 //!
-//! 1. [`scene`]: a server of the run's own, with its [`products`] and its readers.
+//! 1. [`scene`]: a server of the run's own, with its [`mod@products`] and its readers.
 //! 2. [`exchange`]: one reader's commands, and what comes until the last reply.
 //! 3. [`ledger`]: what came, beside what the reader knew and what the store has; [`centrifugo`]: the same of that server.
 //! 4. [`outcome`]: the results.

@@ -1,4 +1,4 @@
-//! The products of a storm, written before it and between its rounds: [`write`].
+//! The products of a storm, written before it and between its rounds: [`write()`].
 
 use anyhow::Context;
 use futures_util::future::try_join_all;
