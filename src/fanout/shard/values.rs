@@ -63,14 +63,17 @@ impl Shard {
     /// Answers a pull, at once or later; `is_watcher` says whether the connection is told of every product.
     pub(in super::super) fn pull(&mut self, connection: ConnectionId, pull: Pull, is_watcher: bool, out: &mut Output) {
         let Pull { product, known, number } = pull;
-        if self.index.subscription(connection, product).is_none() {
-            if !is_watcher {
+        let waiting = match self.index.subscription(connection, product) {
+            Some(subscription) => std::mem::take(&mut subscription.waiting),
+            None if is_watcher => {
+                self.keep(product);
+                self.take_place_of_watcher(connection, product).unwrap_or(0)
+            }
+            None => {
                 out.answer(connection, product, number, Value::Ended);
                 return;
             }
-            self.keep(product);
-        }
-        let waiting = self.set_place(connection, product, 0);
+        };
         if waiting > 0 {
             out.answer(connection, product, self.leave(product, waiting), Value::Ended);
         }
