@@ -64,21 +64,23 @@ async fn it_shows_the_products_as_they_are_and_ends() {
     );
 }
 
+/// A server at this address, with its data in this directory.
+async fn serving(directory: &tempfile::TempDir, address: &str) -> Running {
+    let data_dir = directory.path().to_str().unwrap();
+    let mut server = Running::of(&mut rowcast(&["--listen", address, "--data-dir", data_dir])).await;
+    server.ignore_log();
+    server
+}
+
 #[tokio::test]
 async fn it_goes_on_with_what_it_missed_when_its_server_was_away() {
     let directory = tempfile::tempdir().unwrap();
     let address = format!("127.0.0.1:{}", free_port());
-    let start = async || {
-        let data_dir = directory.path().to_str().unwrap();
-        let mut server = Running::of(&mut rowcast(&["--listen", &address, "--data-dir", data_dir])).await;
-        server.ignore_log();
-        server
-    };
     let put = async |server: &Running, id: u64, units: i64| {
         let mut http = crate::support::server::Http::connect(server.address).await;
         http.request("PUT", &format!("/products/{id}"), Some(&product_json(id, units))).await;
     };
-    let mut server = start().await;
+    let mut server = serving(&directory, &address).await;
     put(&server, 1, 1).await;
     put(&server, 2, 1).await;
     let url = format!("ws://{address}");
@@ -93,7 +95,7 @@ async fn it_goes_on_with_what_it_missed_when_its_server_was_away() {
     server.child.kill().await.unwrap();
     assert_eq!(watcher.next().await["live"], false);
     // What is written while it is away it gets, and nothing else: it told what it knew.
-    server = start().await;
+    server = serving(&directory, &address).await;
     put(&server, 2, 9).await;
     assert_eq!(watcher.until_live().await, [2]);
 }
@@ -102,19 +104,13 @@ async fn it_goes_on_with_what_it_missed_when_its_server_was_away() {
 async fn of_everything_it_shows_what_came_and_says_what_went_while_its_server_was_away() {
     let directory = tempfile::tempdir().unwrap();
     let address = format!("127.0.0.1:{}", free_port());
-    let start = async || {
-        let data_dir = directory.path().to_str().unwrap();
-        let mut server = Running::of(&mut rowcast(&["--listen", &address, "--data-dir", data_dir])).await;
-        server.ignore_log();
-        server
-    };
     let write = async |server: &Running, method: &str, id: u64| {
         let mut http = crate::support::server::Http::connect(server.address).await;
         let body = product_json(id, 1);
         let reply = http.request(method, &format!("/products/{id}"), (method == "PUT").then_some(&*body)).await;
         assert!(reply.status.is_success(), "{reply:?}");
     };
-    let mut server = start().await;
+    let mut server = serving(&directory, &address).await;
     write(&server, "PUT", 1).await;
     write(&server, "PUT", 2).await;
     let mut watcher = Watcher::start(&mut rowcast(&["watch", "*", "--url", &format!("ws://{address}")]));
@@ -127,13 +123,11 @@ async fn of_everything_it_shows_what_came_and_says_what_went_while_its_server_wa
     server.child.kill().await.unwrap();
     assert_eq!(watcher.next().await["live"], false);
     // It is away for as long as this takes: another address.
-    let data_dir = directory.path().to_str().unwrap();
-    let mut elsewhere = Running::of(&mut rowcast(&["--listen", "127.0.0.1:0", "--data-dir", data_dir])).await;
-    elsewhere.ignore_log();
+    let mut elsewhere = serving(&directory, "127.0.0.1:0").await;
     write(&elsewhere, "DELETE", 2).await;
     write(&elsewhere, "PUT", 3).await;
     elsewhere.child.kill().await.unwrap();
-    server = start().await;
+    server = serving(&directory, &address).await;
     assert_eq!(watcher.next().await["product"]["productId"], 3);
     assert_eq!(watcher.next().await, serde_json::json!({"absent": [2], "versions": [0]}));
     assert_eq!(watcher.next().await["live"], true);
