@@ -1,7 +1,6 @@
 //! The `rowcast` command: read the configuration, start the log, serve until a signal, say how it ended.
 
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -12,6 +11,7 @@ use rowcast::server::Server;
 use rowcast::shutdown::{Hangups, StopSignals};
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::migrate;
+use rowcast::supervisor;
 use rowcast::telemetry;
 use rowcast::transport::tls::write_self_signed;
 use rowcast::watch::watch;
@@ -45,14 +45,12 @@ fn main() -> ExitCode {
             }
         })
     };
-    // A panic is told as every other end is. Nothing is used after it that it may have left half done.
-    let result = catch_unwind(AssertUnwindSafe(doing));
+    let result = supervisor::end_of_main_thread(doing);
     // Without waiting for what hung until the deadline of the stop.
     runtime.shutdown_background();
     match result {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => fail(&format!("{error:#}"), 1),
-        Err(_) => fail(&"the main thread panicked (the log says where), so the process ends: start it again", 1),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error:#}"), 1),
     }
 }
 

@@ -194,7 +194,7 @@ impl Server {
         let Self { listener, address, doors, running, supervisor, tls, redirect } = self;
         let services = running.services.clone();
         let draining = || services.shutdown.draining.clone();
-        let accepting = listener::accept(listener, doors, services.clone(), tls.is_some());
+        let accepting = accept(listener, doors, services.clone(), tls.is_some());
         let acceptor = tokio::spawn(supervisor.part("the acceptor").run(accepting));
         if let Some(listener) = redirect {
             let redirecting = redirect::redirect(listener, address.port(), draining());
@@ -216,6 +216,15 @@ impl Server {
             }
         }
     }
+}
+
+/// Accepts sockets until the server drains: with the embedded store, which misses no change, from when it is live, so
+/// that a first reader is not healed of a gap that never was. A database may be away, and the server answers meanwhile.
+async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, services: Services, is_tls: bool) {
+    if matches!(services.store, Store::Embedded(_)) {
+        let _ = services.shutdown.draining.run_until_cancelled(services.hub.until_live()).await;
+    }
+    listener::accept(listener, doors, services, is_tls).await;
 }
 
 impl Running {

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -53,6 +54,17 @@ pub struct Fault {
     pub part: Cow<'static, str>,
     pub panics: bool,
     pub strikes: CancellationToken,
+}
+
+/// Runs the work of the process's main thread, in which a panic is an end like others. Nothing may be used after it
+/// that it may have left half done.
+///
+/// # Errors
+/// The work's own, or a sentence about the panic.
+pub fn end_of_main_thread(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let panicked =
+        |_| anyhow::anyhow!("the main thread panicked (the log says where), so the process ends: start it again");
+    catch_unwind(AssertUnwindSafe(work)).map_err(panicked)?
 }
 
 impl Supervisor {

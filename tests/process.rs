@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
@@ -79,12 +79,6 @@ impl Running {
     pub(crate) fn ignore_log(&mut self) {
         let mut log = self.child.stderr.take().expect("piped");
         tokio::spawn(async move { tokio::io::copy(&mut log, &mut tokio::io::sink()).await });
-    }
-
-    /// Lets it have no more than so much of something from here on.
-    pub(crate) fn limit(&self, resource: Resource, most: u64) {
-        let pid = Pid::from_raw(self.pid().try_into().unwrap()).unwrap();
-        prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
     }
 
     /// Sends a signal without waiting for another process to do it.

@@ -271,7 +271,8 @@ async fn many_writers_of_one_product_get_versions_of_their_own(server: TestServe
     answered.sort_unstable();
     let mut cast = Vec::new();
     for _ in 0..answered.len() {
-        cast.push(socket.next().await["version"].as_u64().unwrap());
+        let change = socket.next().await;
+        cast.push(change["version"].as_u64().unwrap_or_else(|| panic!("{change} after {cast:?} of {answered:?}")));
     }
     assert_eq!(cast, answered, "every change once, versions growing");
 }

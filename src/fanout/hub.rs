@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use siphasher::sip::SipHasher13;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::CoreId;
 use super::message::{Cast, CastPermit, History, Listing, Loaded, Message, Term};
@@ -33,6 +33,8 @@ struct Inner {
     term: Mutex<Term>,
     /// Of each core: whether it is live.
     live_by_core: Vec<AtomicBool>,
+    /// Wakes those that wait for a core to be live.
+    went_live: Notify,
 }
 
 /// The receiving end of one core's messages.
@@ -71,7 +73,18 @@ impl Hub {
         let shard_hash = SipHasher13::new_with_keys(key[0], key[1]);
         let cast_units = Arc::new(Semaphore::new(CAST_UNITS_MAX as usize));
         let (term, live_by_core) = (Mutex::default(), (0..cores).map(|_| AtomicBool::new(false)).collect());
-        (Self(Arc::new(Inner { inboxes, shards, shard_hash, cast_units, term, live_by_core })), receivers)
+        (
+            Self(Arc::new(Inner {
+                inboxes,
+                shards,
+                shard_hash,
+                cast_units,
+                term,
+                live_by_core,
+                went_live: Notify::new(),
+            })),
+            receivers,
+        )
     }
 
     /// Sends a change to all subscribers of its product; waits while too many changes are under way.
@@ -110,9 +123,24 @@ impl Hub {
         self.0.live_by_core.iter().all(|is_live| is_live.load(Ordering::Relaxed))
     }
 
+    /// Returns once [`Hub::is_live`] is true.
+    pub async fn until_live(&self) {
+        loop {
+            // Hears of every core that goes live after this, polled or not.
+            let went_live = self.0.went_live.notified();
+            if self.is_live() {
+                return;
+            }
+            went_live.await;
+        }
+    }
+
     /// Learns whether a core is live.
     pub(super) fn set_live(&self, core: CoreId, is_live: bool) {
         self.0.live_by_core[usize::from(core.0)].store(is_live, Ordering::Relaxed);
+        if is_live {
+            self.0.went_live.notify_waiters();
+        }
     }
 
     /// Hands a core the rows that its shards wished for. To be called once every change that their read saw was cast.
