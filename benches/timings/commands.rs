@@ -93,7 +93,7 @@ impl Asker {
         let number = self.given.get();
         self.given.set(number.wrapping_add(1));
         let operation = if number.is_multiple_of(2) { Operation::Subscribe } else { Operation::Unsubscribe };
-        self.core.borrow_mut().command(self.key, Command { number, operation, products });
+        self.core.borrow_mut().command(self.key, Command::new(number, operation, products));
     }
 
     async fn until_under_way(&self, max: u32) {

@@ -146,6 +146,10 @@ impl Subscriber for Connection {
         self.waker.wake_by_ref();
     }
 
+    fn differ(&mut self, number: u32, products: Vec<ProductId>) {
+        self.on(Event::Differ(number, products));
+    }
+
     fn listed(&mut self, listed: Listed) {
         self.on(Event::Listed(listed));
     }

@@ -18,7 +18,9 @@ use self::everything::Everything;
 use self::truth::Health;
 use super::cast_run::CastRuns;
 use super::hub::Hub;
-use super::message::{Answer, CastRun, Delivery, History, Job, Listed, Loaded, Message, Order, Pull, Pulled};
+use super::message::{
+    Answer, CastRun, Delivery, Differing, History, Job, Listed, Loaded, Message, Order, Pull, Pulled,
+};
 use super::shard::{Output, Shard};
 use super::under_way::UnderWay;
 use super::work::WorkQueue;
@@ -51,6 +53,11 @@ pub trait Subscriber {
     /// Learns that its command with this number is not carried out, since the store has more rows than may be listed.
     fn refused(&mut self, number: u32) {
         let _ = number;
+    }
+    /// Learns products of its command with this number whose newest versions are not those that it knows, or may not be,
+    /// before the command is applied.
+    fn differ(&mut self, number: u32, products: Vec<ProductId>) {
+        let _ = (number, products);
     }
     /// Learns products that the shards of one core have, before the command that asks for their list is applied.
     fn listed(&mut self, listed: Listed) {
@@ -141,6 +148,7 @@ pub struct Core<S> {
 #[derive(Debug, Default)]
 struct Outgoing {
     orders: Vec<Order>,
+    differing: Vec<Differing>,
     answers: Vec<Answer>,
     /// Answers to pulls, of this history.
     pulled: Vec<(SlotKey, Pulled)>,
@@ -148,8 +156,9 @@ struct Outgoing {
     history: History,
     /// The pulls at hand of products that the core has the shards of.
     pulls: Vec<Pull>,
-    /// The products of the command at hand that the core has the shards of.
+    /// The products of the command at hand that the core has the shards of, and the versions that are known of them.
     products: Vec<ProductId>,
+    known: Vec<u64>,
 }
 
 /// A connection's place on its core.
@@ -275,6 +284,7 @@ impl<S: Subscriber> Core<S> {
                 Message::Cast(..) => unreachable!("it was taken"),
                 Message::Deliver(delivery, keys) => self.deliver(&delivery, &keys),
                 Message::Orders(orders) => orders.into_iter().for_each(|order| self.take_up(order)),
+                Message::Differ(all) => all.into_iter().for_each(|differing| self.differ(differing)),
                 Message::Answers(answers) => answers.into_iter().for_each(|answer| self.answered(&answer)),
                 Message::Gap => self.lose(),
                 Message::Began(term) => self.begin(term),

@@ -105,6 +105,11 @@ impl SubscriptionIndex {
 impl<S: BuildHasher + Default> SubscriptionIndex<S> {
     /// Subscribes a connection to a product; returns whether it was not subscribed before.
     pub fn subscribe(&mut self, connection: ConnectionId, product: ProductId) -> bool {
+        self.subscribe_to(connection, product).0
+    }
+
+    /// Does the same, and returns the product's entry too.
+    pub(super) fn subscribe_to(&mut self, connection: ConnectionId, product: ProductId) -> (bool, &mut Topic) {
         let hasher = self.connections_by_product.hasher();
         let products = self.products_by_connection.entry(connection).or_default();
         let hash_table::Entry::Vacant(subscription) = products.entry(
@@ -112,9 +117,11 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
             |subscription| subscription.product == product,
             |subscription| hasher.hash_one(subscription.product),
         ) else {
-            return false;
+            let topic = self.connections_by_product.get_mut(&product);
+            return (false, topic.expect("a subscribed product is in both maps"));
         };
-        let cores = &mut self.connections_by_product.entry(product).or_default().cores;
+        let topic = self.connections_by_product.entry(product).or_default();
+        let cores = &mut topic.cores;
         let index = cores.iter().position(|subscribers| subscribers.core == connection.core).unwrap_or_else(|| {
             cores.push(CoreSubscribers { core: connection.core, keys: Arc::default() });
             cores.len() - 1
@@ -123,7 +130,7 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         let position = u32::try_from(keys.len()).expect("fewer than 2^32 connections on a core");
         subscription.insert(Subscription { product, position, waiting: 0 });
         keys.push(connection.key);
-        true
+        (true, topic)
     }
 
     /// Ends one subscription of a connection; returns whether there was one.

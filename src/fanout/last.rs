@@ -108,6 +108,12 @@ impl LastValue {
         }
     }
 
+    /// Returns whether the version that a reader knows is the newest; 0: it knows none.
+    pub(super) const fn is_same(&self, known: u64) -> bool {
+        let is_absence_without_version = self.version & (IS_ABSENT | IS_DELETION) == IS_ABSENT;
+        known > 0 && known == self.version() && !is_absence_without_version
+    }
+
     /// Returns the answer to a reader that knows this version (0: none), if what is remembered has it.
     pub(super) fn answer(&mut self, known: u64) -> Option<Value> {
         let version = self.version();
@@ -118,7 +124,7 @@ impl LastValue {
         if self.is_absent() && !is_deletion {
             return Some(Value::Absent { version: 0 });
         }
-        if known == version && known > 0 {
+        if self.is_same(known) {
             return Some(Value::Same);
         }
         if is_deletion {

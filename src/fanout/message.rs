@@ -74,6 +74,18 @@ pub struct Command {
     pub operation: Operation,
     /// The products; one that is repeated counts once where it makes a difference.
     pub products: Vec<ProductId>,
+    /// Of a subscription to products of which versions are known, the version of each; 0: none. The products whose
+    /// newest version is another are told before the command is applied
+    /// ([`Subscriber::differ`](super::Subscriber::differ)). Empty for every other command.
+    pub known: Vec<u64>,
+}
+
+impl Command {
+    /// Returns a command that knows no versions.
+    #[must_use]
+    pub const fn new(number: u32, operation: Operation, products: Vec<ProductId>) -> Self {
+        Self { number, operation, products, known: Vec::new() }
+    }
 }
 
 /// A connection's question for the newest state of one product.
@@ -187,8 +199,8 @@ pub(super) struct Delivery {
 #[derive(Debug)]
 pub(super) enum Job {
     /// A command, from its `next` product on; `changed` is how many products before that were new, ended or counted
-    /// here.
-    Command { command: Command, next: usize, changed: usize },
+    /// here. The versions that it knows are of the history with this number.
+    Command { command: Command, next: usize, changed: usize, history: u32 },
     /// Pulls, from the `next` one on; the versions that they know are of the history with this number.
     Pulls { pulls: Vec<Pull>, next: usize, history: u32 },
     /// The end of all its subscriptions, from this shard of the core on, of which so many have ended: of a connection that
@@ -197,8 +209,8 @@ pub(super) enum Job {
 }
 
 impl Job {
-    pub(super) const fn command(command: Command) -> Self {
-        Self::Command { command, next: 0, changed: 0 }
+    pub(super) const fn command(command: Command, history: u32) -> Self {
+        Self::Command { command, next: 0, changed: 0, history }
     }
 
     pub(super) const fn pulls(pulls: Vec<Pull>, history: u32) -> Self {
@@ -227,6 +239,15 @@ pub(super) struct Answer {
     pub(super) key: SlotKey,
     pub(super) number: u32,
     pub(super) products: Result<usize, Refused>,
+}
+
+/// Products of a command whose newest versions are not those that its connection knows.
+#[derive(Debug)]
+pub(super) struct Differing {
+    pub(super) key: SlotKey,
+    /// The command's.
+    pub(super) number: u32,
+    pub(super) products: Vec<ProductId>,
 }
 
 /// The products that a core's shards have for a connection that subscribes to every product.
@@ -258,6 +279,8 @@ pub(super) enum Message {
     Deliver(Arc<Delivery>, Arc<Keys>),
     /// To a core with shards of the products, from the connections' core; each connection's orders in their order.
     Orders(Vec<Order>),
+    /// To the connections' core, before the answers to their commands.
+    Differ(Vec<Differing>),
     /// To the connections' core.
     Answers(Vec<Answer>),
     /// To all cores: changes may have been missed.

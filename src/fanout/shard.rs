@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::ConnectionId;
-use super::index::{Closing, CoreSubscribers, Ended, SubscriptionIndex, shrink};
+use super::index::{Closing, CoreSubscribers, Ended, SubscriptionIndex, Topic, shrink};
 use super::last::Loading;
 use super::memory::Memory;
 use super::message::{Pulled, Value};
@@ -55,6 +55,15 @@ pub(super) struct Shard {
     places_of_watchers: HashMap<(ConnectionId, ProductId), u32, DefaultHashBuilder>,
     /// The products that are kept for nobody any more.
     to_release: Vec<ProductId>,
+}
+
+/// The outcome of a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Subscribed {
+    /// True if the connection was not subscribed before.
+    pub(super) is_new: bool,
+    /// True if the version that it knows is the newest, as a pull would say.
+    pub(super) is_same: bool,
 }
 
 /// The results of what a shard did: to be passed on in this order, casts first.
@@ -111,16 +120,19 @@ impl Shard {
         self.memory.set_bytes_max(bytes_max);
     }
 
-    /// Subscribes a connection to a product; returns whether it was not subscribed before.
-    pub(super) fn subscribe(&mut self, connection: ConnectionId, product: ProductId) -> bool {
-        let is_new = self.index.subscribe(connection, product);
+    /// Subscribes a connection to a product, of which it knows this version (0: none).
+    pub(super) fn subscribe(&mut self, connection: ConnectionId, product: ProductId, known: u64) -> Subscribed {
+        let (is_new, topic) = self.index.subscribe_to(connection, product);
+        let is_same = !self.is_lost && self.to_heal.is_empty() && topic.last.is_same(known);
         if is_new {
-            self.subscribed(product);
+            if is_first(topic) && topic.last.is_held() {
+                self.returns(product);
+            }
             if let Some(place) = self.take_place_of_watcher(connection, product) {
                 self.set_place(connection, product, place);
             }
         }
-        is_new
+        Subscribed { is_new, is_same: is_same && !self.heals(product) }
     }
 
     /// Ends a subscription of a connection, and its pull of the product; returns whether there was one.
@@ -190,6 +202,11 @@ impl Shard {
         &self.index
     }
 
+    /// Returns whether changes of this product may have been missed, and it is being read.
+    fn heals(&self, product: ProductId) -> bool {
+        self.loadings.get(&product).is_some_and(|loading| loading.heals)
+    }
+
     /// Ends what a subscription that has ended leaves; returns the number of the pull that waited.
     fn ended(&mut self, Ended { product, waiting, was_last }: Ended) -> Option<u32> {
         let number = (waiting > 0).then(|| self.leave(product, waiting));
@@ -219,6 +236,11 @@ impl Shard {
             shrink(&mut self.loadings);
         }
     }
+}
+
+/// Returns whether a product has one subscriber.
+fn is_first(topic: &Topic) -> bool {
+    matches!(topic.subscribers(), [only] if only.keys.len() == 1)
 }
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ impl Commands {
         let products = waiting.command.products.clone();
         self.ids -= listed - products.len();
         self.entries.push_front(Entry::Counting(waiting));
-        Next { command: fanout::Command { number, operation: Operation::Count, products }, states: None }
+        Next { command: fanout::Command::new(number, Operation::Count, products), states: None }
     }
 
     fn apply(&mut self, place: usize, number: u32) -> Next {
@@ -148,7 +148,7 @@ impl Commands {
         let lists = matches!(operation, Operation::SubscribeAll { lists: true });
         let answer = Answer { reply: command.reply.take(), withheld: waiting.withheld.take(), after: None, lists };
         self.entries[place] = Entry::Applying { operation, ids: products.len(), answer };
-        Next { command: fanout::Command { number, operation, products }, states }
+        Next { command: fanout::Command::new(number, operation, products), states }
     }
 
     /// Has the answer to a command, which was just given, wait for a part of what is stale.

@@ -99,6 +99,9 @@ pub enum Event<'a> {
         /// The number with which the command was given.
         number: u32,
     },
+    /// These products of the command with this number have other newest versions than the reader knows, or may have,
+    /// before the command is applied.
+    Differ(u32, Vec<ProductId>),
     /// The shards of a core list the products that they have, before a command that asks for the list is applied.
     Listed(Listed),
     /// A shard tells the newest state of a product, which was asked for.
@@ -236,6 +239,7 @@ impl Session {
             Event::Applied { number, products } => self.applied(number, products, given, &mut effects),
             Event::Refused { number } => self.everything_refused(number, given, &mut effects),
             Event::Listed(listed) => self.listed(listed),
+            Event::Differ(number, products) => self.differ(number, products),
             Event::Pulled(answer) => self.pulled(answer, given, &mut effects),
             Event::Epoch(epoch) => self.epoch_began(epoch, given, &mut effects),
             Event::Live(is_live) => self.live(is_live, given, &mut effects),
@@ -320,7 +324,7 @@ impl Session {
         // Their lists are bounded like those of commands in progress.
         let may_ask = self.phase != Phase::Open || standing.epoch.is_some() && listed < COMMANDS_IDS_MAX;
         let next = self.commands.as_mut()?.next(self.subscriptions as usize, limit, may_ask)?;
-        let (Next { command, states }, mut effects) = (next, Effects::default());
+        let (Next { mut command, states }, mut effects) = (next, Effects::default());
         if self.phase != Phase::Open {
             return Some((command, effects));
         }
@@ -338,7 +342,7 @@ impl Session {
             if let States::Everything { newest, epoch: its } = states {
                 self.ask_everything(newest, its, epoch);
             } else {
-                let part = self.ask(&command.products, states, epoch);
+                let part = self.ask(&mut command, states, epoch);
                 self.commands.as_mut()?.awaits(command.number, part);
             }
         }
@@ -434,11 +438,14 @@ impl Session {
         if self.commands.as_ref().is_some_and(|commands| commands.lists(number)) {
             self.ask_listed(number);
         }
+        if let Some(values) = &mut self.values {
+            values.stale.compared(number);
+        }
         let Some(commands) = &mut self.commands else { return };
         if commands.applied(number, products, self.subscriptions as usize, limit) == Counted::TooMany {
             effects.refused = Some(Limit::Subscriptions);
         }
-        self.answer_done(given, effects);
+        self.settle_values(given, effects);
     }
 
     fn everything_refused(&mut self, number: u32, given: &Given<'_>, effects: &mut Effects) {

@@ -28,6 +28,8 @@ pub struct StaleSet {
     /// The products that wait in lists, in their order.
     lists: VecDeque<List>,
     listed: usize,
+    /// The number of those in lists that are held.
+    held: usize,
     is_turn_of_lists: bool,
     pulled: usize,
     /// The number of the next place or pull.
@@ -93,6 +95,17 @@ struct List {
     /// A bit for each product that left before its turn, 64 to a number; empty if none did.
     left: Vec<u64>,
     part: Part,
+    /// Nothing of it is pulled while this is there.
+    held: Option<Box<Held>>,
+}
+
+/// A command whose versions the shards compare with theirs as they carry it out.
+#[derive(Debug)]
+struct Held {
+    /// The command's number.
+    number: u32,
+    /// The products with another version, as far as they were told.
+    differing: Vec<ProductId>,
 }
 
 impl StaleSet {
@@ -117,7 +130,7 @@ impl StaleSet {
     /// Returns whether a product is to be pulled.
     #[must_use]
     pub fn has_waiting(&self) -> bool {
-        self.stale_by_product.len() > self.pulled || self.listed > 0
+        self.stale_by_product.len() > self.pulled || self.listed > self.held
     }
 
     /// Returns whether changes of this product are to be noted with [`StaleSet::gave_way`], since a pull brings the
@@ -154,6 +167,56 @@ impl StaleSet {
         let part = self.open_part();
         self.add_list(products, versions, part);
         self.end_part()
+    }
+
+    /// Does the same, and holds the list until the shards have said which of the versions are not the newest: of a
+    /// command with this number.
+    pub fn list_held(&mut self, products: Vec<ProductId>, versions: Vec<u64>, number: u32) -> Part {
+        let before = self.lists.len();
+        let part = self.list(products, versions);
+        if self.lists.len() > before
+            && let Some(list) = self.lists.back_mut()
+        {
+            list.held = Some(Box::new(Held { number, differing: Vec::new() }));
+            self.held += list.products.len();
+        }
+        part
+    }
+
+    /// Learns products of a command whose newest versions are not those that its list has, or may not be.
+    pub fn differ(&mut self, number: u32, products: Vec<ProductId>) {
+        if let Some(held) = self.lists.iter_mut().filter_map(|list| list.held.as_mut()).find(|it| it.number == number) {
+            if held.differing.is_empty() {
+                held.differing = products;
+            } else {
+                held.differing.extend(products);
+            }
+        }
+    }
+
+    /// Lets the list of a command go that was held: the products that did not differ are answered by that, unless their
+    /// versions mean nothing any more.
+    pub fn compared(&mut self, number: u32) {
+        let is_its = |list: &List| list.held.as_ref().is_some_and(|held| held.number == number);
+        let Some(place) = self.lists.iter().position(is_its) else { return };
+        let list = &mut self.lists[place];
+        let Some(held) = list.held.take() else { return };
+        let (part, waited) = (list.part, list.len());
+        self.held -= waited;
+        if !list.versions.is_empty() {
+            list.keep(held.differing);
+        }
+        let left = list.len();
+        if left == 0 {
+            self.lists.remove(place);
+        }
+        let answered = waited - left;
+        self.listed -= answered;
+        // Where all had left, the part may be gone.
+        if answered > 0 {
+            self.leave_part_by(part, answered);
+        }
+        self.give_memory_back();
     }
 
     /// Ends the part that is open, and returns it.
@@ -264,7 +327,7 @@ impl StaleSet {
     pub fn doubt(&mut self, mut products: Vec<ProductId>) {
         self.open_part();
         let lists = std::mem::take(&mut self.lists);
-        self.listed = 0;
+        (self.listed, self.held) = (0, 0);
         for list in &lists {
             let left = (0..list.products.len()).filter(|&place| !list.has_left(place));
             products.extend(left.map(|place| list.products[place]));
@@ -320,6 +383,7 @@ impl StaleSet {
             let list = &mut self.lists[place];
             let Some((known, part)) = list.take(product).map(|known| (known, list.part)) else { continue };
             self.listed -= 1;
+            self.held -= usize::from(self.lists[place].held.is_some());
             if let Some(older) = &mut taken {
                 older.is_asked |= known == 0 || known != older.known;
                 older.known = older.known.max(known);
@@ -346,11 +410,12 @@ impl StaleSet {
     }
 
     fn pull_listed(&mut self) -> Option<Pull> {
-        while let Some(list) = self.lists.front_mut() {
+        while let Some(place) = self.lists.iter().position(|list| list.held.is_none()) {
+            let list = &mut self.lists[place];
             let part = list.part;
             let next = list.pop();
             if list.products.is_empty() {
-                self.lists.pop_front();
+                self.lists.remove(place);
             }
             let Some((product, known)) = next else { continue };
             self.listed -= 1;
@@ -426,7 +491,11 @@ impl StaleSet {
     }
 
     fn leave_part(&mut self, part: Part) {
-        *self.products_of(part) -= 1;
+        self.leave_part_by(part, 1);
+    }
+
+    fn leave_part_by(&mut self, part: Part, products: usize) {
+        *self.products_of(part) -= u32::try_from(products).expect("a part has fewer than 2^32 products");
         while self.parts.len() > 1 && self.parts[0] == 0 {
             self.parts.pop_front();
             self.first_part.0 = self.first_part.0.wrapping_add(1);
@@ -462,7 +531,22 @@ impl List {
             pairs.dedup_by_key(|(product, _)| *product);
             (products, versions) = pairs.into_iter().unzip();
         }
-        Self { products, versions, left: Vec::new(), part }
+        Self { products, versions, left: Vec::new(), part, held: None }
+    }
+
+    /// Returns the number of products that have not left.
+    fn len(&self) -> usize {
+        self.products.len() - self.left.iter().map(|bits| bits.count_ones() as usize).sum::<usize>()
+    }
+
+    /// Keeps these products, as far as they have not left.
+    fn keep(&mut self, mut kept: Vec<ProductId>) {
+        kept.sort_unstable_by(|one, other| other.cmp(one));
+        kept.dedup();
+        kept.retain(|&product| self.place_of(product).is_some());
+        let version = |product: &ProductId| self.versions[self.place_of(*product).expect("it was found")];
+        self.versions = kept.iter().map(version).collect();
+        (self.products, self.left) = (kept, Vec::new());
     }
 
     /// Takes the last product with the version that is known of it, unless it has left before.

@@ -8,7 +8,7 @@ use super::command::{self as protocol, States};
 use super::queue::{SlowConsumerPolicy, Word};
 use super::stale::{Answered, Part, StaleSet, Told};
 use super::{Effects, Given, Phase, Session, SessionLimits};
-use crate::fanout::{Listed, Pull, Pulled, Value};
+use crate::fanout::{self, Listed, Operation, Pull, Pulled, Value};
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
@@ -201,8 +201,9 @@ impl Session {
         }
     }
 
-    /// Begins to ask for states of the products of a command that is given to the shards.
-    pub(super) fn ask(&mut self, products: &[ProductId], states: States, epoch: Epoch) -> Part {
+    /// Begins to ask for states of the products of a command that is given to the shards; adds the versions that are
+    /// known to it.
+    pub(super) fn ask(&mut self, command: &mut fanout::Command, states: States, epoch: Epoch) -> Part {
         let values = self.values.get_or_insert_with(Values::new);
         let told = values.epoch.unwrap_or(epoch);
         if values.epoch.is_none() {
@@ -210,18 +211,29 @@ impl Session {
             self.say(Word::Other, protocol::epoch(told));
         }
         let values = self.values.as_mut().expect("it is there");
-        values.follow(products);
-        let versions = match states {
-            States::Since { versions, epoch } if epoch == Some(told) => versions,
+        values.follow(&command.products);
+        match states {
+            States::Since { versions, epoch } if epoch == Some(told) => {
+                command.known.clone_from(&versions);
+                values.stale.list_held(command.products.clone(), versions, command.number)
+            }
             // Versions of another epoch mean nothing.
-            States::Since { .. } | States::All | States::Everything { .. } => Vec::new(),
-        };
-        values.stale.list(products.to_vec(), versions)
+            States::Since { .. } | States::All | States::Everything { .. } => {
+                values.stale.list(command.products.clone(), Vec::new())
+            }
+        }
+    }
+
+    /// Learns products of a command of which the reader does not know the newest version.
+    pub(super) fn differ(&mut self, number: u32, products: Vec<ProductId>) {
+        if let Some(values) = &mut self.values {
+            values.stale.differ(number, products);
+        }
     }
 
     /// Begins to ask for the states of all products, which the shards list.
     pub(super) fn ask_everything(&mut self, newest: u64, its: Option<Epoch>, epoch: Epoch) {
-        self.ask(&[], States::All, epoch);
+        self.ask(&mut fanout::Command::new(0, Operation::Subscribe, Vec::new()), States::All, epoch);
         if let Some(values) = &mut self.values {
             let newest = if its == values.epoch { newest } else { 0 };
             values.listing = Some(ListedFor { newest, listed: Listed::default() });
@@ -405,7 +417,7 @@ impl Session {
     }
 
     /// Does what waited for states that are there.
-    fn settle_values(&mut self, given: &Given<'_>, effects: &mut Effects) {
+    pub(super) fn settle_values(&mut self, given: &Given<'_>, effects: &mut Effects) {
         self.answer_done(given, effects);
         let Some(values) = &mut self.values else { return };
         if let Some(part) = values.live_after

@@ -97,7 +97,7 @@ impl CoreThread {
                     };
                     let mut core = core.borrow_mut();
                     let key = core.insert_with(|_| taker);
-                    core.command(key, Command { number: 0, operation: Operation::Subscribe, products: vec![product] });
+                    core.command(key, Command::new(0, Operation::Subscribe, vec![product]));
                     awaited.push(done);
                 }
                 for done in awaited {

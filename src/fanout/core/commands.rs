@@ -6,10 +6,11 @@
 //! part is never larger than a slice, and all parts of a connection reach a shard in the order of its commands.
 
 use super::super::index::Closing;
-use super::super::message::{Answer, Command, Job, Message, Operation, Order, Refused};
-use super::super::shard::Shard;
+use super::super::message::{Answer, Command, Differing, Job, Message, Operation, Order, Refused};
+use super::super::shard::{Shard, Subscribed};
 use super::super::{ConnectionId, CoreId, Hub, SlotKey};
 use super::{Core, Outgoing, Subscriber};
+use crate::model::product::ProductId;
 
 /// The cost of a job beside its products: so many products of a command take as long.
 pub(super) const JOB_COST: usize = 4;
@@ -20,7 +21,8 @@ impl<S: Subscriber> Core<S> {
     /// once when they have, if the connection still lives: perhaps before this returns.
     pub fn command(&mut self, key: SlotKey, command: Command) {
         if self.seats.contains_key(key) {
-            self.take_up(Order { connection: self.connection(key), job: Job::command(command) });
+            let job = Job::command(command, self.told.number);
+            self.take_up(Order { connection: self.connection(key), job });
             // A pull ends with its subscription.
             self.flush();
         }
@@ -125,7 +127,9 @@ impl<S: Subscriber> Core<S> {
     fn carry_on(&mut self, connection: ConnectionId, job: Job, cost: &mut usize) -> Option<Job> {
         *cost = cost.saturating_sub(JOB_COST);
         match job {
-            Job::Command { command, next, changed } => self.carry_on_command(connection, command, next, changed, cost),
+            Job::Command { command, next, changed, history } => {
+                self.carry_on_command(connection, command, (next, changed), history, cost)
+            }
             Job::Pulls { pulls, next, history } => self.carry_on_pulls(connection, pulls, next, history, cost),
             Job::Close { shard, closing, ended, command } => {
                 self.carry_on_close(connection, (shard, closing), ended, command, cost)
@@ -137,8 +141,8 @@ impl<S: Subscriber> Core<S> {
         &mut self,
         connection: ConnectionId,
         command: Command,
-        next: usize,
-        changed: usize,
+        (next, changed): (usize, usize),
+        history: u32,
         cost: &mut usize,
     ) -> Option<Job> {
         let end = command.products.len().min(next.saturating_add(*cost));
@@ -154,9 +158,9 @@ impl<S: Subscriber> Core<S> {
             Operation::Subscribe | Operation::Unsubscribe | Operation::Count => {}
         }
         *cost -= end - next;
-        let changed = changed + self.hand_out(connection, &command, next..end);
+        let changed = changed + self.hand_out(connection, &command, history, next..end);
         if end < command.products.len() {
-            return Some(Job::Command { command, next: end, changed });
+            return Some(Job::Command { command, next: end, changed, history });
         }
         self.part_done(connection, command.number, Ok(changed));
         None
@@ -177,19 +181,38 @@ impl<S: Subscriber> Core<S> {
 
     /// Carries a part of a command out in this core's shards, and gives other cores the products of their shards;
     /// returns the number of products that it changed or counted here.
-    fn hand_out(&mut self, connection: ConnectionId, command: &Command, part: std::ops::Range<usize>) -> usize {
-        let (mut changed, mut is_for_others) = (0, false);
-        for &product in &command.products[part] {
+    fn hand_out(
+        &mut self,
+        connection: ConnectionId,
+        command: &Command,
+        history: u32,
+        part: std::ops::Range<usize>,
+    ) -> usize {
+        let (mut changed, mut is_for_others, mut differing) = (0, false, Vec::new());
+        // A version of another history means nothing.
+        let has_versions = !command.known.is_empty();
+        let are_versions_known = has_versions && history == self.health.term.history.number;
+        for place in part {
+            let product = command.products[place];
             let shard = self.hub.shard_of(product);
             let core = self.hub.core_of(shard);
             if core != self.id {
-                self.outgoing[usize::from(core.0)].products.push(product);
+                let outgoing = &mut self.outgoing[usize::from(core.0)];
+                outgoing.products.push(product);
+                outgoing.known.extend(command.known.get(place));
                 is_for_others = true;
                 continue;
             }
             let shard = &mut self.shards[shard / self.hub.cores()];
             changed += usize::from(match command.operation {
-                Operation::Subscribe => shard.subscribe(connection, product),
+                Operation::Subscribe => {
+                    let known = if are_versions_known { command.known[place] } else { 0 };
+                    let Subscribed { is_new, is_same } = shard.subscribe(connection, product, known);
+                    if has_versions && !is_same {
+                        differing.push(product);
+                    }
+                    is_new
+                }
                 Operation::Unsubscribe => shard.unsubscribe(connection, product, &mut self.out),
                 Operation::Count => shard.contains(connection, product),
                 Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => unreachable!("they name no product"),
@@ -204,16 +227,37 @@ impl<S: Subscriber> Core<S> {
             Operation::Count | Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => 0,
         };
         if is_for_others {
-            self.give_to_others(connection, command);
+            self.give_to_others(connection, command, history);
+        }
+        if !differing.is_empty() {
+            self.tell_differing(connection, command.number, differing);
         }
         changed
     }
 
-    fn give_to_others(&mut self, connection: ConnectionId, command: &Command) {
+    /// Tells a connection, or its core, the products whose newest versions it does not know.
+    fn tell_differing(&mut self, connection: ConnectionId, number: u32, products: Vec<ProductId>) {
+        let differing = Differing { key: connection.key, number, products };
+        if connection.core == self.id {
+            self.differ(differing);
+        } else {
+            self.outgoing[usize::from(connection.core.0)].differing.push(differing);
+            self.ask_for_turn();
+        }
+    }
+
+    pub(super) fn differ(&mut self, Differing { key, number, products }: Differing) {
+        if let Some(seat) = self.seats.get_mut(key) {
+            seat.subscriber.differ(number, products);
+        }
+    }
+
+    fn give_to_others(&mut self, connection: ConnectionId, command: &Command, history: u32) {
         for outgoing in &mut self.outgoing {
             if !outgoing.products.is_empty() {
-                let part = Command { products: std::mem::take(&mut outgoing.products), ..*command };
-                outgoing.orders.push(Order { connection, job: Job::command(part) });
+                let (products, known) = (std::mem::take(&mut outgoing.products), std::mem::take(&mut outgoing.known));
+                let part = Command { products, known, ..*command };
+                outgoing.orders.push(Order { connection, job: Job::command(part, history) });
                 self.under_way.part_given(connection.key, command.number);
             }
         }
@@ -228,8 +272,8 @@ impl<S: Subscriber> Core<S> {
         }
         let own = usize::from(self.id.0);
         for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|&(core, _)| core != own) {
-            let part = Command { products: Vec::new(), ..*command };
-            outgoing.orders.push(Order { connection, job: Job::command(part) });
+            let part = Command::new(command.number, command.operation, Vec::new());
+            outgoing.orders.push(Order { connection, job: Job::command(part, self.told.number) });
             self.under_way.part_given(connection.key, command.number);
         }
         self.seats.get_mut(connection.key).expect("its commands ended with it").is_known_elsewhere = true;
@@ -281,6 +325,9 @@ impl Outgoing {
     pub(super) fn send_answers(&mut self, hub: &Hub, core: CoreId) {
         if !self.listed.is_empty() {
             hub.send(core, Message::Listed(std::mem::take(&mut self.listed)));
+        }
+        if !self.differing.is_empty() {
+            hub.send(core, Message::Differ(std::mem::take(&mut self.differing)));
         }
         if !self.answers.is_empty() {
             hub.send(core, Message::Answers(std::mem::take(&mut self.answers)));

@@ -140,7 +140,7 @@ fn keys_of(lists: &mut Vec<CoreSubscribers>, core: CoreId) -> &mut Keys {
 impl<S: Subscriber> Core<S> {
     /// Tells the shards to tell a connection of every product.
     pub(super) fn join_everything(&mut self, connection: ConnectionId, number: u32, lists: bool) {
-        let command = Command { number, operation: Operation::SubscribeAll { lists }, products: Vec::new() };
+        let command = Command::new(number, Operation::SubscribeAll { lists }, Vec::new());
         self.give_to_all_others(connection, &command);
         let is_new = !self.everything.contains(connection);
         if is_new && self.everything.add(connection) {

@@ -83,6 +83,11 @@ impl Subscriber for Recorder {
         self.applied.push((number, products));
     }
 
+    fn differ(&mut self, number: u32, products: Vec<ProductId>) {
+        assert!(self.applied.iter().all(|(applied, _)| *applied != number), "before its command is applied");
+        self.listed.extend(products);
+    }
+
     fn listed(&mut self, listed: Listed) {
         self.listed.extend(listed.products);
     }
@@ -380,10 +385,19 @@ impl World {
         assert!(self.hub.settled().now_or_never().is_some(), "every change gave its units back");
     }
 
+    /// Subscribes with the versions that the connection shows.
+    fn resume(&mut self, connection: ConnectionId, number: u32, products: &[u64]) {
+        let shown = &self.recorder(connection).shown;
+        let known = products.iter().map(|number| shown.get(number).copied().unwrap_or(0)).collect();
+        let products = products.iter().map(|&number| product(number)).collect();
+        let command = Command { known, ..Command::new(number, Operation::Subscribe, products) };
+        self.core(connection.core.0).command(connection.key, command);
+    }
+
     /// Gives a command.
     fn command(&mut self, connection: ConnectionId, number: u32, operation: Operation, products: &[u64]) {
         let products = products.iter().map(|&number| product(number)).collect();
-        self.core(connection.core.0).command(connection.key, Command { number, operation, products });
+        self.core(connection.core.0).command(connection.key, Command::new(number, operation, products));
     }
 
     /// The products to which a connection is subscribed, as the shards have them.
@@ -418,6 +432,8 @@ fn product(number: u64) -> ProductId {
 enum Step {
     Open(u16),
     Command(usize, Operation, Vec<u64>),
+    /// A subscription with versions.
+    Resume(usize, Vec<u64>),
     Close(usize),
     Cast(u64),
     Delete(u64),
@@ -446,7 +462,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = prop_oneof![
         2 => (0..CORES).prop_map(Step::Open),
-        7 => (any::<usize>(), operation, products).prop_map(|(place, operation, ids)| Step::Command(place, operation, ids)),
+        7 => (any::<usize>(), operation, products.clone())
+            .prop_map(|(place, operation, ids)| Step::Command(place, operation, ids)),
+        3 => (any::<usize>(), products).prop_map(|(place, ids)| Step::Resume(place, ids)),
         1 => any::<usize>().prop_map(Step::Close),
         6 => (0..PRODUCTS).prop_map(Step::Cast),
         1 => (0..PRODUCTS).prop_map(Step::Delete),
@@ -474,6 +492,8 @@ struct Known {
     due: Vec<(u64, u64)>,
     /// The products whose subscription it ever ended: what it shows of them may be from before.
     ended: BTreeSet<u64>,
+    /// The products that it subscribed to with versions, and shows as they are from then on.
+    resumed: BTreeSet<u64>,
     pulls: u32,
     /// Whether it is subscribed to every product, and has asked for all of them.
     everything: Option<bool>,
@@ -481,8 +501,9 @@ struct Known {
 
 impl Known {
     fn new(connection: ConnectionId) -> Self {
-        let (subscribed, ended) = (BTreeSet::new(), BTreeSet::new());
-        Self { connection, subscribed, applied: Vec::new(), due: Vec::new(), ended, pulls: 0, everything: None }
+        let (subscribed, ended, resumed) = Default::default();
+        let (applied, due) = (Vec::new(), Vec::new());
+        Self { connection, subscribed, applied, due, ended, resumed, pulls: 0, everything: None }
     }
 
     /// Gives a command; whether all of it is done at once.
@@ -499,6 +520,7 @@ impl Known {
             }
             Operation::UnsubscribeAll => {
                 self.ended.extend(0..PRODUCTS);
+                self.resumed.clear();
                 usize::from(self.everything.take().is_some()) + std::mem::take(&mut self.subscribed).len()
             }
             _ => 0,
@@ -514,9 +536,22 @@ impl Known {
         self.due.clear();
         if operation == Operation::Unsubscribe && self.everything.is_none() {
             self.ended.extend(products);
+            self.resumed.retain(|product| !products.contains(product));
         }
         world.recorder(self.connection).is_everything = self.everything.is_some();
         world.command(self.connection, number, operation, products);
+        world.recorder(self.connection).applied.len() == self.applied.len()
+    }
+
+    /// Subscribes with versions: from then on it shows what is there. Returns whether all of it is done at once.
+    fn resume(&mut self, world: &mut World, products: &[u64]) -> bool {
+        let number = u32::try_from(self.applied.len()).unwrap();
+        let changed = products.iter().filter(|&&product| self.subscribed.insert(product)).count();
+        self.applied.push((number, changed));
+        self.due.clear();
+        self.ended.retain(|product| !products.contains(product));
+        self.resumed.extend(products);
+        world.resume(self.connection, number, products);
         world.recorder(self.connection).applied.len() == self.applied.len()
     }
 
@@ -540,6 +575,10 @@ impl Known {
                 if is_told && !self.ended.contains(number) {
                     assert_eq!(version, rows.get(number).copied().unwrap_or_default(), "{number}: {recorder:?}");
                 }
+            }
+            for number in &self.resumed {
+                let shown = recorder.shown.get(number).copied().unwrap_or_default();
+                assert_eq!(shown, rows.get(number).copied().unwrap_or_default(), "{number}: {recorder:?}");
             }
             if self.everything == Some(true) {
                 for (number, version) in &rows {
@@ -581,7 +620,7 @@ fn live(steps: &[Step], shards: usize, products_in_a_slice: usize) {
                 let connection = world.open(core);
                 known.push(Known::new(connection));
             }
-            Step::Command(..) | Step::Close(_) | Step::Pull(..) if known.is_empty() => {}
+            Step::Command(..) | Step::Resume(..) | Step::Close(_) | Step::Pull(..) if known.is_empty() => {}
             Step::Pull(number, products, resumes) => {
                 let place = number % known.len();
                 let Known { connection, pulls, .. } = &mut known[place];
@@ -605,6 +644,10 @@ fn live(steps: &[Step], shards: usize, products_in_a_slice: usize) {
             Step::Command(number, operation, products) => {
                 let place = number % known.len();
                 settled &= known[place].command(&mut world, operation, &products);
+            }
+            Step::Resume(number, products) => {
+                let place = number % known.len();
+                settled &= known[place].resume(&mut world, &products);
             }
             Step::Close(number) => {
                 let Known { connection, .. } = known.swap_remove(number % known.len());

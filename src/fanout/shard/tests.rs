@@ -89,7 +89,7 @@ fn frame(bytes: &[u8]) -> Frame {
 fn shard(bytes_max: usize) -> (Shard, Output) {
     let mut shard = Shard::new(bytes_max);
     shard.begin(true);
-    shard.subscribe(connection(1), product(1));
+    shard.subscribe(connection(1), product(1), 0);
     (shard, Output::default())
 }
 
@@ -116,7 +116,7 @@ fn a_subscription_that_asks_for_nothing_has_nothing_remembered() {
 #[test]
 fn who_knows_a_version_is_answered_by_a_read_that_began_after_its_pull() {
     let (mut shard, mut out) = shard(1 << 20);
-    shard.subscribe(connection(2), product(1));
+    shard.subscribe(connection(2), product(1), 0);
     shard.pull(connection(1), pull(0, 1), false, &mut out);
     let (product, number) = out.wishes.pop().unwrap();
     // Heard on another server, perhaps after the read that is under way began.
@@ -137,12 +137,14 @@ fn nothing_is_answered_from_memory_before_it_is_healed() {
     let (mut shard, mut out) = shard(1 << 20);
     cast(&mut shard, 1, 5, 100, &mut out);
     shard.lose();
+    assert!(!shard.subscribe(connection(3), product(1), 5).is_same, "changes are being missed");
     shard.begin(false);
     shard.pull(connection(1), pull(5, 1), false, &mut out);
     assert!(out.answers.is_empty(), "a change of it may have been missed");
+    assert!(!shard.subscribe(connection(3), product(1), 5).is_same, "a change of it may have been missed");
     shard.heal(1, &mut out);
     let (product, number) = out.wishes.pop().unwrap();
-    shard.subscribe(connection(2), product);
+    assert!(!shard.subscribe(connection(2), product, 5).is_same, "its row is on the way");
     shard.pull(connection(2), pull(5, 2), false, &mut out);
     assert!(out.answers.is_empty() && !shard.is_healed(), "its row is on the way");
     shard.loaded(Loaded { product, number, row: LoadedRow::Present { version: 7, frame: frame(b"row") } }, &mut out);
@@ -150,6 +152,7 @@ fn nothing_is_answered_from_memory_before_it_is_healed() {
     let value = Value::Present { version: 7, frame: frame(b"row") };
     assert_eq!(out.answers, [(connection(1), Pulled { product, number: 1, value })]);
     assert!(shard.is_healed());
+    assert!(shard.subscribe(connection(2), product, 7).is_same && !shard.subscribe(connection(2), product, 1).is_same);
 }
 
 #[test]
@@ -167,7 +170,7 @@ fn a_change_that_is_not_newer_reaches_nobody() {
 #[test]
 fn the_absence_of_what_was_told_to_be_deleted_is_told_only_to_who_asked() {
     let (mut shard, mut out) = shard(1 << 20);
-    shard.subscribe(connection(2), product(1));
+    shard.subscribe(connection(2), product(1), 0);
     // A store may know that it is absent up to a later version, or know no version.
     for (deleted, version) in [(6, 9), (20, 0)] {
         cast(&mut shard, 1, deleted, 100, &mut out);
@@ -191,8 +194,8 @@ fn a_row_that_was_wished_for_before_a_subscription_means_nothing_to_it() {
     out.answers.clear();
     // Nobody is told of this change, and nothing is remembered of it.
     cast(&mut shard, 1, 6, 10, &mut out);
-    shard.subscribe(connection(2), product);
-    shard.subscribe(connection(3), product);
+    shard.subscribe(connection(2), product, 0);
+    shard.subscribe(connection(3), product, 0);
     shard.pull(connection(3), pull(0, 2), false, &mut out);
     let row = |version| LoadedRow::Present { version, frame: frame(b"row") };
     shard.loaded(Loaded { product, number, row: row(5) }, &mut out);
@@ -219,7 +222,7 @@ fn a_row_that_cannot_be_read_is_told_by_its_id_and_holds_nobody_up() {
 fn what_nobody_is_subscribed_to_goes_before_what_somebody_is_and_versions_stay() {
     let (mut shard, mut out) = shard(100_000);
     for number in 1..=8 {
-        shard.subscribe(connection(1), product(number));
+        shard.subscribe(connection(1), product(number), 0);
         shard.pull(connection(1), Pull { product: product(number), known: 0, number: 0 }, false, &mut out);
         cast(&mut shard, number, 5, 10_000, &mut out);
     }
@@ -244,7 +247,7 @@ fn who_comes_and_goes_while_the_store_is_away_leaves_nothing_behind() {
     let (mut shard, mut out) = shard(0);
     shard.wishes_max = 10;
     for number in 0..100_000 {
-        shard.subscribe(connection(2), product(number));
+        shard.subscribe(connection(2), product(number), 0);
         shard.pull(connection(2), Pull { product: product(number), known: 0, number: 0 }, false, &mut out);
         shard.unsubscribe(connection(2), product(number), &mut out);
         out.answers.clear();

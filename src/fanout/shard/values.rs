@@ -77,8 +77,7 @@ impl Shard {
         if waiting > 0 {
             out.answer(connection, product, self.leave(product, waiting), Value::Ended);
         }
-        let heals = self.loadings.get(&product).is_some_and(|loading| loading.heals);
-        if !self.is_lost && self.to_heal.is_empty() && !heals {
+        if !self.is_lost && self.to_heal.is_empty() && !self.heals(product) {
             let topic = self.index.topic(product).expect("a product that is told has an entry");
             if let Some(value) = topic.last.answer(known) {
                 out.answer(connection, product, number, value);
@@ -157,12 +156,10 @@ impl Shard {
         result
     }
 
-    /// Counts a product that has a subscriber; it may have had none.
-    pub(super) fn subscribed(&mut self, product: ProductId) {
+    /// Counts a product whose value was held for nobody, and that has a subscriber again.
+    pub(super) fn returns(&mut self, product: ProductId) {
         let topic = self.index.topic(product).expect("it was subscribed to");
-        let is_first = matches!(topic.subscribers(), [only] if only.keys.len() == 1);
-        if is_first
-            && !topic.last.is_kept()
+        if !topic.last.is_kept()
             && let Some(held) = topic.last.held()
         {
             held.stamp = self.memory.returns(product);

@@ -8,14 +8,24 @@ use super::*;
 #[derive(Debug, Default)]
 struct Model {
     stale: Vec<ModelStale>,
-    /// Products in lists: product, known, and the mark that waits for it.
-    listed: Vec<(ProductId, u64, u64)>,
+    listed: Vec<ModelListed>,
     is_turn_of_lists: bool,
     /// The number of marks, and of places given.
     marks: u64,
     places: u64,
     /// The number of the set's first pull or place.
     first_number: u32,
+}
+
+/// A product in a list.
+#[derive(Clone, Copy, Debug)]
+struct ModelListed {
+    product: ProductId,
+    known: u64,
+    /// The mark that waits for it.
+    mark: u64,
+    /// The command that holds its list.
+    held_by: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,23 +72,32 @@ impl Model {
 
     /// Takes a product out of the lists: the versions that are claimed of it, and the marks that wait for it.
     fn take_listed(&mut self, product: ProductId) -> (Vec<u64>, Vec<u64>) {
-        let taken = self.listed.iter().filter(|(id, ..)| *id == product).map(|&(_, known, mark)| (known, mark)).unzip();
-        self.listed.retain(|(id, ..)| *id != product);
+        let is_it = |listed: &&ModelListed| listed.product == product;
+        let taken = self.listed.iter().filter(is_it).map(|listed| (listed.known, listed.mark)).unzip();
+        self.listed.retain(|listed| !is_it(&listed));
         taken
     }
 
     /// Adds a list: each product once, by its id, with the greatest of its versions.
-    fn list(&mut self, products: &[(ProductId, u64)], mark: u64) {
+    fn list(&mut self, products: &[(ProductId, u64)], mark: u64, held_by: Option<u32>) {
         let mut versions = BTreeMap::new();
         for &(product, version) in products {
             let known: &mut u64 = versions.entry(product).or_default();
             *known = version.max(*known);
         }
-        self.listed.extend(versions.into_iter().map(|(product, known)| (product, known, mark)));
+        let listed = |(product, known)| ModelListed { product, known, mark, held_by };
+        self.listed.extend(versions.into_iter().map(listed));
+    }
+
+    /// A command has been carried out, and these products differ.
+    fn compared(&mut self, number: u32, differing: &[ProductId]) {
+        let is_its = |listed: &ModelListed| listed.held_by == Some(number);
+        self.listed.retain(|listed| !is_its(listed) || listed.known == 0 || differing.contains(&listed.product));
+        self.listed.iter_mut().filter(|listed| is_its(listed)).for_each(|listed| listed.held_by = None);
     }
 
     fn is_answered(&self, mark: u64) -> bool {
-        self.stale.iter().all(|stale| stale.mark > mark) && self.listed.iter().all(|&(.., its)| its > mark)
+        self.stale.iter().all(|stale| stale.mark > mark) && self.listed.iter().all(|listed| listed.mark > mark)
     }
 
     fn oldest_mark(&self) -> u64 {
@@ -104,8 +123,8 @@ impl Model {
     }
 
     fn pull_listed(&mut self, number: &impl Fn() -> Option<u32>) -> Option<(ProductId, u64)> {
-        while !self.listed.is_empty() {
-            let (product, known, mark) = self.listed.remove(0);
+        while let Some(place) = self.listed.iter().position(|listed| listed.held_by.is_none()) {
+            let ModelListed { product, known, mark, .. } = self.listed.remove(place);
             let is_asked = known == 0;
             let Some(stale) = self.find(product) else {
                 let state = State::Pulled(number()?);
@@ -151,10 +170,10 @@ impl Model {
     fn doubt(&mut self, products: &[ProductId]) {
         let mark = self.oldest_mark();
         let awaited = self.stale.iter().filter(|stale| stale.newest == 0).map(|stale| stale.product);
-        let listed = self.listed.iter().map(|&(product, ..)| product);
+        let listed = self.listed.iter().map(|listed| listed.product);
         let products: Vec<ProductId> = products.iter().copied().chain(awaited).chain(listed).collect();
         self.listed.clear();
-        self.list(&products.iter().map(|&product| (product, 0)).collect::<Vec<_>>(), mark);
+        self.list(&products.iter().map(|&product| (product, 0)).collect::<Vec<_>>(), mark, None);
         self.stale.retain(|stale| stale.newest > 0);
         self.stale.iter_mut().for_each(|stale| stale.is_asked = false);
         self.pull_again();
@@ -163,7 +182,7 @@ impl Model {
     fn begin_anew(&mut self) -> u64 {
         let lost = self.stale.iter().filter(|stale| stale.newest > 0).count();
         self.stale.iter_mut().for_each(|stale| stale.newest = 0);
-        self.listed.iter_mut().for_each(|listed| listed.1 = 0);
+        self.listed.iter_mut().for_each(|listed| listed.known = 0);
         self.pull_again();
         lost as u64
     }
@@ -188,6 +207,10 @@ impl Model {
 enum Step {
     GaveWay(u64, u64),
     List(Vec<(u64, u64)>, bool),
+    /// The list of a command whose versions are compared.
+    Hold(Vec<(u64, u64)>),
+    /// Such a command is carried out, and these products differ, told in two parts.
+    Compared(prop::sample::Index, Vec<u64>),
     Mark,
     Pull(usize),
     Answer(prop::sample::Index, u64),
@@ -201,7 +224,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let listed = prop::collection::vec((0..8_u64, prop_oneof![Just(0_u64), 0..40_u64]), 0..6);
     let step = prop_oneof![
         8 => (0..8_u64, 1..4_u64).prop_map(|(product, changes)| Step::GaveWay(product, changes)),
-        5 => (listed, any::<bool>()).prop_map(|(products, knows_none)| Step::List(products, knows_none)),
+        5 => (listed.clone(), any::<bool>()).prop_map(|(products, knows_none)| Step::List(products, knows_none)),
+        4 => listed.prop_map(Step::Hold),
+        5 => (any::<prop::sample::Index>(), prop::collection::vec(0..8_u64, 0..6))
+            .prop_map(|(command, differing)| Step::Compared(command, differing)),
         2 => Just(Step::Mark),
         8 => (1..5_usize).prop_map(Step::Pull),
         12 => (any::<prop::sample::Index>(), 0..6_u64).prop_map(|(pull, told)| Step::Answer(pull, told)),
@@ -226,6 +252,9 @@ struct Pair {
     /// The pulls that are not answered, those that mean nothing any more among them.
     pulls: Vec<Pull>,
     marks: Vec<(Part, u64)>,
+    /// The commands that hold lists, with the products whose versions are not known.
+    commands: Vec<(u32, Vec<ProductId>)>,
+    next_command: u32,
 }
 
 impl Pair {
@@ -237,6 +266,16 @@ impl Pair {
                 assert_eq!(lost, self.model.gave_way(id(product), changes, self.version));
             }
             Step::List(products, knows_none) => self.list(&products, knows_none),
+            Step::Hold(products) => self.hold(&products),
+            Step::Compared(command, differing) if !self.commands.is_empty() => {
+                let (number, unknown) = self.commands.remove(command.index(self.commands.len()));
+                let differing: Vec<ProductId> = differing.into_iter().map(id).chain(unknown).collect();
+                let (first, second) = differing.split_at(differing.len() / 2);
+                self.set.differ(number, first.to_vec());
+                self.set.differ(number, second.to_vec());
+                self.set.compared(number);
+                self.model.compared(number, &differing);
+            }
             Step::Mark => {
                 let part = self.set.end_part();
                 self.mark(part);
@@ -263,7 +302,7 @@ impl Pair {
                     self.model.find(product).unwrap().state = place;
                 }
             }
-            Step::Answer(..) | Step::PutBack(_) => {}
+            Step::Compared(..) | Step::Answer(..) | Step::PutBack(_) => {}
             Step::Remove(product) => {
                 let has_lost = self.model.find(id(product)).is_some_and(|stale| stale.newest > 0);
                 self.model.stale.retain(|stale| stale.product != id(product));
@@ -282,11 +321,23 @@ impl Pair {
     fn list(&mut self, listed: &[(u64, u64)], knows_none: bool) {
         let known = |version| if knows_none { 0 } else { version };
         let pairs: Vec<_> = listed.iter().map(|&(product, version)| (id(product), known(version))).collect();
-        self.model.list(&pairs, self.model.marks);
+        self.model.list(&pairs, self.model.marks, None);
         let products = listed.iter().map(|&(product, _)| id(product)).collect();
         let versions = listed.iter().map(|&(_, version)| version).collect::<Vec<u64>>();
         let part = self.set.list(products, if knows_none { Vec::new() } else { versions });
         self.mark(part);
+    }
+
+    fn hold(&mut self, listed: &[(u64, u64)]) {
+        let number = self.next_command;
+        self.next_command += 1;
+        let pairs: Vec<_> = listed.iter().map(|&(product, version)| (id(product), version)).collect();
+        self.model.list(&pairs, self.model.marks, Some(number));
+        let (products, versions) = pairs.iter().copied().unzip();
+        let part = self.set.list_held(products, versions, number);
+        self.mark(part);
+        let unknown = pairs.into_iter().filter(|&(_, version)| version == 0).map(|(product, _)| product);
+        self.commands.push((number, unknown.collect()));
     }
 
     fn mark(&mut self, part: Part) {
@@ -311,9 +362,10 @@ impl Pair {
         assert_eq!(set.listed(), model.listed.len());
         let waits = model.stale.iter().filter(|stale| matches!(stale.state, State::Waits(_))).count();
         assert_eq!(set.pulled(), model.stale.len() - waits);
-        assert_eq!(set.has_waiting(), waits + model.listed.len() > 0);
+        let held = model.listed.iter().filter(|listed| listed.held_by.is_some()).count();
+        assert_eq!(set.has_waiting(), waits + model.listed.len() - held > 0);
         for product in (0..8).map(id) {
-            let is_listed = model.listed.iter().any(|(id, ..)| *id == product);
+            let is_listed = model.listed.iter().any(|listed| listed.product == product);
             assert_eq!(set.contains(product), is_listed || model.find(product).is_some());
         }
         for &(part, mark) in &self.marks {

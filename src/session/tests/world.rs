@@ -75,7 +75,7 @@ pub(super) struct World {
     pub(super) taken: Vec<u8>,
     /// The commands that the shards have, each with its number of products, and whether they list all: they carry commands
     /// out in the order in which they get them, and tell in any order.
-    with_shards: Vec<(u32, usize, bool)>,
+    with_shards: Vec<WithShards>,
     pub(super) pulls: Vec<Pull>,
     pub(super) subscribed: BTreeSet<ProductId>,
     /// True if it is subscribed to everything, and if it has asked to be.
@@ -223,8 +223,23 @@ impl World {
         }
         assert!(self.subscribed.len() <= SUBSCRIPTIONS_MAX);
         let lists = matches!(command.operation, Operation::SubscribeAll { lists: true });
-        self.with_shards.push((command.number, products, lists));
+        self.with_shards.push(WithShards {
+            number: command.number,
+            products,
+            lists,
+            differing: self.differing(command),
+        });
         assert!(self.with_shards.len() <= COMMANDS_MAX);
+    }
+
+    /// Returns the products of which the reader does not know the newest version, and some of which the shards do not.
+    fn differing(&self, command: &fanout::Command) -> Vec<ProductId> {
+        let is_known = |(product, known): &(&ProductId, &u64)| {
+            let newest = self.rows.get(&product.get()).map_or(0, |row| row.version);
+            **known > 0 && **known == newest && !newest.is_multiple_of(3)
+        };
+        let pairs = command.products.iter().zip(&command.known);
+        pairs.filter(|pair| !is_known(pair)).map(|(product, _)| *product).collect()
     }
 
     /// Writes as a thin shell does.
@@ -537,7 +552,13 @@ impl World {
     /// The shards tell that the command at this place is carried out, if there is one.
     pub(super) fn tell_applied(&mut self, place: usize) {
         if place < self.with_shards.len() {
-            let (number, products, lists) = self.with_shards.remove(place);
+            let WithShards { number, products, lists, differing } = self.with_shards.remove(place);
+            if !differing.is_empty() {
+                // Each core tells of its own.
+                let (first, second) = differing.split_at(differing.len() / 2);
+                self.on(Event::Differ(number, first.to_vec()));
+                self.on(Event::Differ(number, second.to_vec()));
+            }
             if lists {
                 let exists = self.rows.iter().filter(|(_, row)| !row.is_gone);
                 let listed: Vec<ProductId> = exists.clone().filter_map(|(&id, _)| ProductId::new(id)).collect();
@@ -588,6 +609,16 @@ impl World {
         assert!(self.ended.is_none() || ended == self.ended, "it ends once");
         self.ended = ended;
     }
+}
+
+/// A command that the shards have carried out, and not told so yet.
+#[derive(Debug)]
+struct WithShards {
+    number: u32,
+    products: usize,
+    lists: bool,
+    /// The products whose versions differ from those that the reader knows.
+    differing: Vec<ProductId>,
 }
 
 /// The frame of a product's row; its first member is `v` in a change and `s` in the answer to a pull.

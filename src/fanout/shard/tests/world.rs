@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::super::super::message::{Loaded, LoadedRow, Pull, Value};
+use super::super::super::message::{Loaded, LoadedRow, Pull, Pulled, Value};
 use super::reader::Reader;
 use super::*;
 
@@ -222,7 +222,7 @@ impl World {
             Step::Subscribe(reader, product) => {
                 let reader = reader % self.readers.len();
                 // What another server told it is worth nothing unless it resumes with it.
-                if self.subscribe(reader, product) {
+                if self.subscribe(reader, product, 0).is_new {
                     self.readers[reader].shown.remove(&product);
                 }
             }
@@ -416,24 +416,29 @@ impl World {
         }
     }
 
-    fn subscribe(&mut self, reader: usize, product: u64) -> bool {
+    fn subscribe(&mut self, reader: usize, product: u64, known: u64) -> Subscribed {
         let reader = &mut self.readers[reader];
         let server = &mut self.servers[reader.server];
-        let is_new = server.shard.subscribe(connection(reader.connection), super::product(product));
-        assert_eq!(is_new, !reader.subscribed.contains_key(&product));
+        let subscribed = server.shard.subscribe(connection(reader.connection), super::product(product), known);
+        assert_eq!(subscribed.is_new, !reader.subscribed.contains_key(&product));
         reader.subscribed.entry(product).or_insert(self.commits.len());
-        is_new
+        subscribed
     }
 
     fn pull(&mut self, reader: usize, product: u64, claim: impl FnOnce(u64) -> u64) {
-        self.subscribe(reader, product);
+        let known = claim(self.readers[reader].shown.get(&product).map_or(0, |shown| shown.version));
+        let is_same = self.subscribe(reader, product, known).is_same;
         let reader = &mut self.readers[reader];
-        let known = claim(reader.shown.get(&product).map_or(0, |shown| shown.version));
         let number = reader.pull(product, known);
         let (server, connection) = (reader.server, connection(reader.connection));
         let pull = Pull { product: super::product(product), known, number };
         let Server { shard, out, .. } = &mut self.servers[server];
-        shard.pull(connection, pull, false, out);
+        if is_same {
+            // As good as a pull's answer, and an earlier pull goes on.
+            out.answers.push((connection, Pulled { product: pull.product, number, value: Value::Same }));
+        } else {
+            shard.pull(connection, pull, false, out);
+        }
         self.pass_on(server);
     }
 
