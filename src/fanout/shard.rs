@@ -169,6 +169,16 @@ impl Shard {
         ended
     }
 
+    /// Reads what a subscription to this product changes ([`SubscriptionIndex::fetch`]).
+    pub(super) fn fetch(&self, product: ProductId) -> u64 {
+        self.index.fetch(product)
+    }
+
+    /// Reads the value of a product, in the same way.
+    pub(super) fn fetch_value(&self, product: ProductId) -> u64 {
+        self.index.fetch_value(product)
+    }
+
     pub(super) fn contains(&self, connection: ConnectionId, product: ProductId) -> bool {
         self.index.contains(connection, product)
     }

@@ -5,7 +5,7 @@
 //! command's products out slice by slice, those of its own shards to itself and the others to their cores, so that a
 //! part is never larger than a slice, and all parts of a connection reach a shard in the order of its commands.
 
-use super::super::index::Closing;
+use super::super::index::{Closing, FETCHED_AT_ONCE};
 use super::super::message::{Answer, Command, Differing, Job, Message, Operation, Order, Refused};
 use super::super::shard::{Shard, Subscribed};
 use super::super::{ConnectionId, CoreId, Hub, SlotKey};
@@ -192,7 +192,12 @@ impl<S: Subscriber> Core<S> {
         // A version of another history means nothing.
         let has_versions = !command.known.is_empty();
         let are_versions_known = has_versions && history == self.health.term.history.number;
+        let (end, mut fetched) = (part.end, part.start);
         for place in part {
+            if place == fetched {
+                fetched = end.min(place + FETCHED_AT_ONCE);
+                self.fetch(command.products[place..fetched].iter().copied(), Shard::fetch);
+            }
             let product = command.products[place];
             let shard = self.hub.shard_of(product);
             let core = self.hub.core_of(shard);
@@ -233,6 +238,14 @@ impl<S: Subscriber> Core<S> {
             self.tell_differing(connection, command.number, differing);
         }
         changed
+    }
+
+    /// Has the processor fetch what this core's shards have of products.
+    pub(super) fn fetch(&self, products: impl Iterator<Item = ProductId>, fetch: fn(&Shard, ProductId) -> u64) {
+        let own = products.map(|product| (product, self.hub.shard_of(product)));
+        let own = own.filter(|&(_, shard)| self.hub.core_of(shard) == self.id);
+        let fetched = own.map(|(product, shard)| fetch(&self.shards[shard / self.hub.cores()], product));
+        std::hint::black_box(fetched.fold(0, |sum, fetched| sum ^ fetched));
     }
 
     /// Tells a connection, or its core, the products whose newest versions it does not know.

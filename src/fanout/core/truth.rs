@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use super::super::index::FETCHED_AT_ONCE;
 use super::super::message::{CastRun, Delivery, History, Job, Message, Order, Pull, Pulled, Term};
 use super::super::shard::Shard;
 use super::super::{ConnectionId, CoreId, SlotKey};
@@ -75,7 +76,13 @@ impl<S: Subscriber> Core<S> {
         *cost -= end - next;
         let is_watcher = self.everything.contains(connection);
         let (mut is_for_others, own_history) = (false, self.health.term.history.number);
-        for &pull in &pulls[next..end] {
+        let mut fetched = next;
+        for place in next..end {
+            if place == fetched {
+                fetched = end.min(place + FETCHED_AT_ONCE);
+                self.fetch(pulls[place..fetched].iter().map(|pull| pull.product), Shard::fetch_value);
+            }
+            let pull = pulls[place];
             let shard = self.hub.shard_of(pull.product);
             let core = self.hub.core_of(shard);
             if core == self.id {
