@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +31,14 @@ impl Shutdown {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Completes once the server drains and its runtime has looked at its sockets since: whoever is polled before this has
+    /// read what had come by then. A request among that is in flight.
+    pub async fn drains_after_a_look(&self) {
+        self.draining.cancelled().await;
+        // Wakes a task only after the runtime has looked.
+        yield_now().await;
     }
 
     /// Takes all steps at once, and waits at most this long for the cores to end.

@@ -45,13 +45,16 @@ pub(super) async fn serve(
     let connection =
         builder.serve_connection(TokioIo::new(PacedStream::new(stream, limits.write_timeout)), service).with_upgrades();
     let mut connection = Box::pin(connection);
-    let mut ended = shutdown.draining.run_until_cancelled(connection.as_mut()).await;
-    if ended.is_none() {
-        connection.as_mut().graceful_shutdown();
-        ended = Some(connection.await);
-    }
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = shutdown.drains_after_a_look() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
     drop(place);
-    let Some(Err(error)) = ended else { return Ok(()) };
+    let Err(error) = ended else { return Ok(()) };
     if error.is_parse_too_large() {
         metrics.refused(Limit::HeaderBytes);
     } else if error.is_timeout() && !asked.get() {

@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, info, warn};
 
 use super::core::{CoreHttp, Peer};
@@ -34,6 +36,8 @@ pub struct AcceptedSocket {
     counted: CountedSocket,
     /// Within the bound on sockets that are not WebSockets.
     place: Place,
+    /// A server that stops waits for it also on its way.
+    waited_for: TaskTrackerToken,
 }
 
 /// The acceptor's way to one core.
@@ -59,7 +63,7 @@ pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, services: Servi
     while let Some(accepted) = services.shutdown.draining.run_until_cancelled(listener.accept()).await {
         let result = match accepted {
             Ok((stream, peer)) => match services.admission.http_sockets.enter(peer.ip()) {
-                Ok(place) => hand_over(stream, peer.ip(), place, &doors).await,
+                Ok(place) => hand_over(stream, (peer.ip(), place), &doors, &services.shutdown.http).await,
                 Err(full) => turn_away(stream, full, &services.metrics, is_tls),
             },
             Err(error) => Err(error),
@@ -82,10 +86,21 @@ pub async fn accept(listener: TcpListener, doors: Vec<CoreDoor>, services: Servi
     }
 }
 
-async fn hand_over(stream: TcpStream, address: IpAddr, place: Place, doors: &[CoreDoor]) -> io::Result<()> {
+async fn hand_over(
+    stream: TcpStream,
+    (address, place): (IpAddr, Place),
+    doors: &[CoreDoor],
+    http: &TaskTracker,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let door = doors.iter().min_by_key(|door| door.load.sockets()).expect("there is a core");
-    let accepted = AcceptedSocket { stream: stream.into_std()?, address, counted: door.load.count(), place };
+    let accepted = AcceptedSocket {
+        stream: stream.into_std()?,
+        address,
+        counted: door.load.count(),
+        place,
+        waited_for: http.token(),
+    };
     // A core that has ended takes no more.
     let _ = door.sockets.send(accepted).await;
     Ok(())
@@ -133,7 +148,7 @@ pub async fn serve(core: CoreHttp, mut accepted: mpsc::Receiver<AcceptedSocket>)
 }
 
 async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<dyn std::error::Error>> {
-    let AcceptedSocket { stream, address, counted, place } = socket;
+    let AcceptedSocket { stream, address, counted, place, waited_for: _waited_for } = socket;
     let counted = Rc::new(counted);
     let stream = TcpStream::from_std(stream)?;
     let socket = stream.peer_addr().ok();
@@ -142,13 +157,16 @@ async fn serve_socket(core: CoreHttp, socket: AcceptedSocket) -> Result<(), Box<
     socket::limit_writes(&stream, core.services.limits.write_timeout);
     let Some(tls) = core.tls.clone() else {
         let looking = timeout(core.services.limits.head_timeout, preface::version(&stream));
-        let version = match draining.run_until_cancelled(looking).await {
-            Some(Ok(version)) => version?,
-            Some(Err(too_slow)) => {
-                core.services.metrics.refused(Limit::HeaderTimeout);
-                return Err(too_slow.into());
-            }
-            None => Version::Http1,
+        let version = tokio::select! {
+            biased;
+            looked = looking => match looked {
+                Ok(version) => version?,
+                Err(too_slow) => {
+                    core.services.metrics.refused(Limit::HeaderTimeout);
+                    return Err(too_slow.into());
+                }
+            },
+            () = core.services.shutdown.drains_after_a_look() => Version::Http1,
         };
         if version == Version::Http1 {
             return h1::serve(core, peer(false), stream, place).await;
