@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::frames::{CLOSE, PING, PONG, TEXT, client_frame, next_frame};
+use crate::frames::{CLOSE, PING, PONG, TEXT, client_frame, close_reason, next_frame};
 use crate::message::MessageFinder;
 use crate::peer::{Joining, Subscribing};
 use crate::target::{Stream, Target};
@@ -120,7 +120,7 @@ impl Client {
                 && let Some(frame) = next_frame(&self.unread[walked..])
             {
                 match frame.opcode {
-                    CLOSE => bail!("the server closed: {}", String::from_utf8_lossy(frame.payload)),
+                    CLOSE => bail!("the server closed: {}", close_reason(frame.payload)),
                     PING => pongs.extend(client_frame(PONG, frame.payload)),
                     _ => answers += memmem::find_iter(frame.payload, commands.answer).count(),
                 }

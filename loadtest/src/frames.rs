@@ -40,6 +40,14 @@ pub(crate) fn next_frame(bytes: &[u8]) -> Option<ServerFrame<'_>> {
     Some(ServerFrame { opcode: first & 0x0F, payload: bytes.get(head..end)?, bytes: end })
 }
 
+/// Returns what a frame of the kind [`CLOSE`] says: its code and its reason (RFC 6455, §5.5.1).
+pub(crate) fn close_reason(payload: &[u8]) -> String {
+    match payload.split_first_chunk() {
+        Some((code, reason)) => format!("{} {}", u16::from_be_bytes(*code), String::from_utf8_lossy(reason)),
+        None => "without a code".to_owned(),
+    }
+}
+
 /// The mask that this client uses: a load generator hides nothing from proxies, and a fixed mask costs no chance.
 const MASK: [u8; 4] = [0x5A, 0xC3, 0x0F, 0x96];
 
@@ -125,6 +133,12 @@ mod tests {
         assert_eq!(&frame[..2], &[0x89, 0x85]);
         let unmasked: Vec<u8> = frame[6..].iter().zip(frame[2..6].iter().cycle()).map(|(a, b)| a ^ b).collect();
         assert_eq!(unmasked, b"hello");
+    }
+
+    #[test]
+    fn the_reason_of_a_close_begins_with_its_code() {
+        assert_eq!(close_reason(b"\x0d\xaestale"), "3502 stale");
+        assert_eq!(close_reason(b"\x03"), "without a code");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
@@ -71,7 +72,7 @@ pub(crate) async fn open_all(
 }
 
 /// Opens the WebSockets with these numbers, without subscriptions: in their order, `http2` of them on each TCP connection
-/// if it is given.
+/// if it is given. Each is begun, where the server wants that, as soon as it is open.
 pub(crate) async fn open_idle(
     peer: Peer,
     server: &Target,
@@ -80,7 +81,8 @@ pub(crate) async fn open_idle(
 ) -> anyhow::Result<Vec<Client>> {
     let path = &peer.path(&[]);
     let Some(streams) = http2 else {
-        return stream::iter(numbers).map(|number| open(server, number, path)).buffered(AT_ONCE).try_collect().await;
+        let open = |number| begun(peer, server, number, path);
+        return stream::iter(numbers).map(open).buffered(AT_ONCE).try_collect().await;
     };
     let on_one_connection = |first: usize| {
         let numbers = first..numbers.end.min(first + streams as usize);
@@ -95,6 +97,15 @@ pub(crate) async fn open_idle(
     };
     let firsts = numbers.clone().step_by(streams as usize);
     stream::iter(firsts).map(on_one_connection).buffered(AT_ONCE).try_concat().await
+}
+
+/// Opens the WebSocket with this number, and begins it as the server wants.
+async fn begun(peer: Peer, server: &Target, number: usize, path: &str) -> anyhow::Result<Client> {
+    let mut client = open(server, number, path).await?;
+    if let Some(command) = peer.begin() {
+        client.command(&command).await.with_context(|| format!("begin socket {number}"))?;
+    }
+    Ok(client)
 }
 
 /// WebSockets that share TCP connections.

@@ -88,6 +88,13 @@ impl Peer {
         }
     }
 
+    /// Returns the command that begins a connection, if the server wants one: it closes those on which it does not come.
+    pub(crate) fn begin(self) -> Option<Subscribing> {
+        let is_wanted = self == Self::Centrifugo;
+        let answer = r#""connect":{"#;
+        is_wanted.then(|| Subscribing { messages: vec![CENTRIFUGO_CONNECT.to_owned()], answer, answers: 1 })
+    }
+
     fn subscribe(self, ids: &[u32]) -> Subscribing {
         match self {
             // Subscribed by the handshake itself.
@@ -137,9 +144,12 @@ fn nats_subscribe(ids: &[u32]) -> Subscribing {
     Subscribing { messages: vec![text], answer: "PONG", answers: 1 }
 }
 
+/// The first command to a Centrifugo.
+const CENTRIFUGO_CONNECT: &str = r#"{"id":1,"connect":{}}"#;
+
 /// Commands are lines too, and so are the replies.
 fn centrifugo_subscribe(ids: &[u32]) -> Subscribing {
-    let mut text = r#"{"id":1,"connect":{}}"#.to_owned();
+    let mut text = CENTRIFUGO_CONNECT.to_owned();
     for (number, id) in ids.iter().enumerate() {
         let _ = write!(text, "\n{{\"id\":{},\"subscribe\":{{\"channel\":\"{id}\"}}}}", number + 2);
     }

@@ -1,6 +1,7 @@
 //! The load generator against a server: it finds nothing wrong where nothing is, and says so where something is.
 #![allow(clippy::unwrap_used)] // the lint knows tests by their attribute, not their helpers
 
+mod centrifugo;
 #[path = "../../tests/support/mod.rs"]
 #[expect(dead_code, reason = "the server's tests use the rest")]
 mod support;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
+use centrifugo::{Centrifugo, TROUBLED, Trouble};
 use support::patiently;
 use support::postgres::Cluster;
 use support::server::{TestServer, product_json};
@@ -337,6 +339,43 @@ async fn products_may_take_longer_to_write_than_a_connection_may_be_silent() {
     let load = ["resume", "--connections", "1", "--ids-per-connection", "1", "--products", "20000"];
     let output = with_stand_in(server.address, directory.path(), &load).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Lets readers of 20 channels each come back to a Centrifugo, whose process another one stands in for.
+async fn resume_from(centrifugo: &Centrifugo, readers: &str, json: &Path) -> Output {
+    let process = Command::new("sleep").arg("600").kill_on_drop(true).spawn().unwrap();
+    let (url, pid) = (format!("ws://{}", centrifugo.address), process.id().unwrap().to_string());
+    let server = ["resume", "--peer", "centrifugo", "--url", &url, "--pid", &pid, "--json", text(json)];
+    run(&[&server[..], &["--connections", readers, "--ids-per-connection", "20", "--products", "30"]].concat()).await
+}
+
+#[tokio::test]
+async fn readers_of_centrifugo_recover_what_they_know() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("run.json");
+    let centrifugo = Centrifugo::start(None).await;
+    let output = resume_from(&centrifugo, "150", &json).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let outcome: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    assert_eq!([0, 1].map(|round| ids_and_states(&outcome, round)), [(3000, 3000), (3000, 0)], "{outcome}");
+    assert_eq!(centrifugo.batches(), [20; 300], "each reader subscribes twice, each time with one message");
+}
+
+#[tokio::test]
+async fn a_channel_that_centrifugo_does_not_recover_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    for (trouble, why) in [
+        (Trouble::NotRecovered, "not recovered"),
+        (Trouble::ToldAgain, "1 publications"),
+        (Trouble::AnsweredTwice, "answered again"),
+    ] {
+        let centrifugo = Centrifugo::start(Some(trouble)).await;
+        let output = resume_from(&centrifugo, "5", &directory.path().join("run.json")).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains("FAILED: ") && said.contains(&format!(", product {TROUBLED}: {why}\n")), "{said}");
+    }
 }
 
 /// Returns the address of a way to a server on which one digit of a product's name is changed, on WebSockets only.

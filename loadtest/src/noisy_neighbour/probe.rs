@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::client::{Client, open_subscribed};
 use crate::clock::{Alarm, Clock};
-use crate::frames::{CLOSE, PING, PONG, client_frame, next_frame};
+use crate::frames::{CLOSE, PING, PONG, client_frame, close_reason, next_frame};
 use crate::message::{Message, MessageFinder, skipped};
 use crate::peer::Peer;
 use crate::percentiles::Percentiles;
@@ -163,7 +163,7 @@ async fn read(mut client: Client, clock: Clock, seen: &RefCell<Seen>) -> anyhow:
             walked += frame.bytes;
             match frame.opcode {
                 PING => pongs.extend(client_frame(PONG, frame.payload)),
-                CLOSE => anyhow::bail!("closed: {}", String::from_utf8_lossy(frame.payload)),
+                CLOSE => anyhow::bail!("closed: {}", close_reason(frame.payload)),
                 _ => {
                     let mut seen = seen.borrow_mut();
                     if let Some(message) = finder.find(frame.payload) {

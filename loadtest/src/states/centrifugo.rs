@@ -14,7 +14,7 @@ use crate::faults::Faults;
 use crate::peer::Subscribing;
 use crate::workload::Workload;
 
-/// The `id` of the first command that subscribes; 1 is that of the one that connects.
+/// The `id` of the first command that subscribes; 1 is that of the one that begins the connection.
 const FIRST_ID: usize = 2;
 
 /// A channel's position.
@@ -30,9 +30,10 @@ pub(super) struct Positions {
     by_product: Vec<Position>,
     /// True once the readers name positions.
     is_back: bool,
-    /// The number of publications that came, and of answers.
+    /// The number of publications that came.
     states: u64,
-    answers: u64,
+    /// True at the places of the subscriptions that were answered in this round.
+    answered: Vec<bool>,
     pub(super) faults: Faults,
 }
 
@@ -62,21 +63,18 @@ struct Publication {
     offset: u64,
 }
 
-/// Returns the command that begins a connection.
-pub(super) fn connect() -> Subscribing {
-    Subscribing { messages: vec![r#"{"id":1,"connect":{}}"#.to_owned()], answer: r#""connect":{"#, answers: 1 }
-}
-
 impl Positions {
     pub(super) fn new(workload: Workload) -> Self {
         let products = (0..workload.connections).flat_map(|reader| workload.ids(reader)).max().copied().unwrap_or(0);
         let by_product = vec![Position::default(); products as usize + 1];
-        Self { workload, by_product, is_back: false, states: 0, answers: 0, faults: Faults::default() }
+        let answered = vec![false; workload.subscriptions()];
+        Self { workload, by_product, is_back: false, states: 0, answered, faults: Faults::default() }
     }
 
     /// Begins the round in which the readers name what they know.
     pub(super) fn come_back(&mut self) {
-        (self.is_back, self.answers) = (true, 0);
+        self.is_back = true;
+        self.answered.fill(false);
     }
 
     /// Returns the commands of a reader that asks for the last publication of each of its channels.
@@ -115,7 +113,9 @@ impl Positions {
         let place = id.checked_sub(FIRST_ID).context("an answer to no subscription")?;
         let product = *self.workload.ids(reader).get(place).context("an answer to no subscription")?;
         let Subscribed { recovered, epoch, offset, publications } = told;
-        self.answers += 1;
+        if std::mem::replace(&mut self.answered[self.workload.places(reader).start + place], true) {
+            self.faults.add(reader, product, || "answered again".to_owned());
+        }
         self.states += publications.len() as u64;
         if publications.len() != usize::from(!self.is_back) {
             self.faults.add(reader, product, || format!("{} publications", publications.len()));
@@ -164,9 +164,12 @@ impl Ears for Positions {
     }
 
     fn settle(&mut self) {
-        let (answers, asked) = (self.answers, self.workload.subscriptions() as u64);
-        if answers != asked {
-            self.faults.add(0, 0, || format!("{answers} answers to {asked} subscriptions of all readers"));
+        for reader in 0..self.workload.connections {
+            for (product, place) in self.workload.ids(reader).iter().zip(self.workload.places(reader)) {
+                if !self.answered[place] {
+                    self.faults.add(reader, *product, || "not answered".to_owned());
+                }
+            }
         }
     }
 }
@@ -213,6 +216,11 @@ mod tests {
 {"id":3,"subscribe":{"epoch":"bY","offset":2}}"#,
         );
         assert_eq!(faults, ["socket 0, product 1: 1 publications", "socket 0, product 2: not recovered"]);
+        let twice = r#"{"id":2,"subscribe":{"epoch":"aZ","recovered":true,"offset":1}}
+{"id":2,"subscribe":{"epoch":"aZ","recovered":true,"offset":1}}"#;
+        positions.come_back();
+        let faults = told(&mut positions, twice);
+        assert_eq!(faults[2..], ["socket 0, product 1: answered again", "socket 0, product 2: not answered"]);
         for refusal in
             [r#"{"id":2,"error":{"code":103,"message":"permission denied"}}"#, "?", r#"{"id":9,"subscribe":{}}"#]
         {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Ears, Heard};
 use crate::client::Client;
-use crate::frames::{CLOSE, PING, PONG, TEXT, client_frame, next_frame};
+use crate::frames::{CLOSE, PING, PONG, TEXT, client_frame, close_reason, next_frame};
 use crate::peer::Subscribing;
 
 /// The most bytes that one read takes.
@@ -111,7 +111,7 @@ impl Exchange {
         while let Some(frame) = next_frame(&bytes[walked..]) {
             walked += frame.bytes;
             match frame.opcode {
-                CLOSE => bail!("the server closed: {}", String::from_utf8_lossy(frame.payload)),
+                CLOSE => bail!("the server closed: {}", close_reason(frame.payload)),
                 PING => self.unsent.extend(client_frame(PONG, frame.payload)),
                 PONG => {}
                 _ => {

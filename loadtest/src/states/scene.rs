@@ -12,7 +12,7 @@ use tokio::time::{Duration, sleep, timeout};
 
 use super::exchange::{Exchange, Judge};
 use super::outcome::{Opened, Phase};
-use super::{Ears, centrifugo, products};
+use super::{Ears, products};
 use crate::cli::StormArgs;
 use crate::client::{Client, SOCKETS_PER_SOURCE};
 use crate::metrics::metric;
@@ -105,11 +105,7 @@ impl<'a> Scene<'a> {
         let first = self.lives * connections.next_multiple_of(SOCKETS_PER_SOURCE);
         self.lives += 1;
         let (began, cpu) = (Instant::now(), self.cpu()?);
-        let mut clients = open_idle(self.peer, &self.target, self.args.http2, first..first + connections).await?;
-        if self.peer == Peer::Centrifugo {
-            let connect = centrifugo::connect();
-            try_join_all(clients.iter_mut().map(|client| client.command(&connect))).await.context("connect")?;
-        }
+        let clients = open_idle(self.peer, &self.target, self.args.http2, first..first + connections).await?;
         let server_cpu_us_per_connection = self.cpu()?.since(&cpu).total_us / connections as f64;
         Ok((clients, Opened { connections, seconds: began.elapsed().as_secs_f64(), server_cpu_us_per_connection }))
     }
