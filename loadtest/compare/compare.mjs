@@ -64,7 +64,13 @@ for (let round = 1; round <= rounds; round++) {
     }
   }
 }
-console.log(writeReport({ resultsByScenario, scenarios, rounds, duration, missing, data, quick: options.quick }));
+const command = ['loadtest/compare/run.sh', ...process.argv.slice(2)].join(' ');
+console.log(writeReport({ command, positionals, resultsByScenario, scenarios, rounds, duration, missing, data, quick: options.quick }));
+const runs = Object.values(resultsByScenario).flatMap((runsByPeer) => Object.values(runsByPeer).flat());
+if (runs.some((run) => run.error) || (options.peers && missing.length)) {
+  console.error('compare: not all that was asked for was measured; the results say why');
+  process.exitCode = 1;
+}
 
 function removeDirectories() {
   for (const each of [directory, dataDirectory]) if (each) rmSync(each, { recursive: true, force: true });
@@ -107,7 +113,10 @@ async function measure(scenario, peer) {
     const load = start(LOAD_CPU, [generator, scenario.command, ...args]);
     const code = await within(RUN_MS_MAX, load);
     if (!existsSync(json)) throw new Error(`the load ended with ${code}: ${load.said.trim().split('\n').at(-1)}`);
-    return JSON.parse(readFileSync(json, 'utf8'));
+    const result = JSON.parse(readFileSync(json, 'utf8'));
+    // What was not recovered cost nothing: that is no figure of a server that recovers.
+    if (scenario.recovers && result.faults_count) throw new Error(`${result.faults_count} faults, as ${result.faults[0]}`);
+    return result;
   } finally {
     await end(server);
     removeDirectories();

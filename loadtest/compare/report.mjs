@@ -1,7 +1,7 @@
 // The results as a page of Markdown and a chart.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { cpus, release } from 'node:os';
+import { cpus, loadavg, release } from 'node:os';
 import { join } from 'node:path';
 
 import { median } from './median.mjs';
@@ -12,7 +12,8 @@ const results = join(here, '../results');
 // Writes both files and returns the page's path.
 export function writeReport(comparison) {
   mkdirSync(results, { recursive: true });
-  const name = [new Date().toISOString().slice(0, 10), comparison.data.kind, ...(comparison.quick ? ['quick'] : [])].join('-');
+  const { data, positionals, quick } = comparison;
+  const name = [new Date().toISOString().slice(0, 10), data.kind, ...positionals, ...(quick ? ['quick'] : [])].join('-');
   const summaries = Object.entries(comparison.resultsByScenario).map(([scenario, runs]) =>
     summary(comparison.scenarios[scenario], runs),
   );
@@ -45,6 +46,7 @@ function row(scenario, peer, runs) {
   const faults = good.filter((run) => run.faults_count).length;
   if (faults) notes.push(`lost or disordered changes in ${faults} of ${good.length} runs`);
   if (good.some((run) => run.publish_failures)) notes.push('some publications failed');
+  if (scenario.also) notes.push(`${scenario.also.name}: ${number(median(good.map(scenario.also.value)), 0)}`);
   if (good.some((run) => run.load_cpu_share > 0.95)) notes.push('the generator was at its limit');
   return {
     peer,
@@ -52,8 +54,8 @@ function row(scenario, peer, runs) {
     value: median(values),
     range: [Math.min(...values), Math.max(...values)],
     cpu: of((run) => run.server?.cpu_us_per_delivery),
-    p50: of((run) => run.latencies?.percentiles_us?.[0][1]),
-    p99: of((run) => run.latencies?.percentiles_us?.[2][1]),
+    p50: of((run) => scenario.latency?.(run, 'p50_us')),
+    p99: of((run) => scenario.latency?.(run, 'p99_us')),
     answers: of((run) => run.answers_per_s),
     skipped: of((run) => run.skipped),
   };
@@ -64,15 +66,18 @@ const ratio = (value, base) => (base ? (value / base.value).toFixed(2) : '');
 const latency = (us) => (us === undefined ? '' : us < 1000 ? `${us.toFixed(0)} µs` : `${number(us / 1000, 2)} ms`);
 
 function page(comparison, summaries, name) {
-  const { rounds, duration, missing, data } = comparison;
+  const { command, rounds, duration, missing, data } = comparison;
   const commit = execFileSync('git', ['-C', here, 'rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
+  const isTimed = summaries.some(({ scenario }) => scenario.command === 'fanout');
+  const measuredSpan = isTimed ? ` of ${duration} s after 1 s of warm-up` : '';
   const lines = [
     `# Rowcast beside other servers, ${name}`,
     '',
-    `Commit ${commit}; ${cpus().length} × ${cpus()[0].model.trim()}, Linux ${release()}. Medians of ${rounds} interleaved rounds of`,
-    `${duration} s after 1 s of warm-up; server on processor 0, load on processor 1, over loopback. Frames of 190 bytes.`,
-    `**Rowcast's data are ${data.told}**; the other servers store nothing. Made by`,
-    `\`loadtest/compare/run.sh --data ${data.kind}\`. Only ratios within one table compare; the range of the rounds shows the noise.`,
+    `Commit ${commit}; ${cpus().length} × ${cpus()[0].model.trim()}, Linux ${release()}. Medians of ${rounds} interleaved rounds${measuredSpan},`,
+    'server on processor 0, load on processor 1, over loopback. Frames of 190 bytes. Load average of the machine at the end:',
+    `${loadavg()[0].toFixed(1)}, where about 1 is the comparison itself.`,
+    `**Rowcast's data are ${data.told}**; the other servers keep theirs in memory. Made by`,
+    `\`${command}\`. Only ratios within one table compare; the range of the rounds shows the noise.`,
     '',
     `![The medians as bars](${name}.svg)`,
     ...(missing.length ? ['', `Not installed, and left out: ${missing.join(', ')}.`] : []),
@@ -81,7 +86,7 @@ function page(comparison, summaries, name) {
   return lines.join('\n') + '\n';
 }
 
-function table({ title, metric }, rows, best, floor) {
+function table({ title, metric, about }, rows, best, floor) {
   const shown = (value) => number(value, metric.digits);
   const line = (cells) => `| ${cells.join(' | ')} |`;
   const body = rows.map((row) =>
@@ -104,7 +109,7 @@ function table({ title, metric }, rows, best, floor) {
   return [
     `## ${title}`,
     '',
-    `${metric.name}, ${metric.unit} (${metric.better} is better).`,
+    `${metric.name}, ${metric.unit} (${metric.better} is better).${about ? ` ${about}` : ''}`,
     '',
     line(['server', `${metric.name}, ${metric.unit}`, 'range', `÷ ${floor?.peer ?? 'floor'}`, `÷ best peer${best ? ` (${best.peer})` : ''}`, 'CPU/delivery, µs', 'p50', 'p99', 'answers/s', 'skipped', 'notes']),
     line(['---', '--:', '--:', '--:', '--:', '--:', '--:', '--:', '--:', '--:', '---']),

@@ -11,8 +11,9 @@
 #   loadtest/compare/run.sh --data memory         Rowcast's data in /dev/shm, where an fsync costs nothing; without it on
 #                                                 the disk of target/, or in the directory ROWCAST_COMPARE_DISK
 #
-# What is missing is installed (Debian packages, npm packages beside their servers, Centrifugo where there is Go) or
-# named and left out. Needs Rust, Node.js 18 and npm, and two processors that nobody else uses.
+# What is missing of the servers that are asked for is installed (Debian packages, npm packages beside their servers,
+# Centrifugo where there is Go 1.26) or named and left out. Needs Rust, Node.js 18 and npm, and two processors that nobody
+# else uses. Ends with 1 if a run failed, or a server that --peers names is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=loadtest/compare
@@ -27,21 +28,31 @@ esac
 command -v node >/dev/null || fail "install Node.js 18 or newer; it drives the comparison and serves one of the peers"
 command -v taskset >/dev/null || fail "install util-linux, which has taskset"
 
+# The servers that are asked for, between commas.
+peers=bun,ws,nats,nchan,centrifugo
+for ((place = 1; place <= $#; place++)); do
+    case "${!place}" in
+    --peers) next=$((place + 1)) peers=${!next:-} ;;
+    --peers=*) peers=${!place#*=} ;;
+    esac
+done
+asks_for() { [[ ,$peers, == *,"$1",* ]]; }
+
 # Installs packages where that needs nobody's password; a peer that is missing is left out later.
 try_packages() {
     [ "$(id -u)" -eq 0 ] || return 0
     (install_packages "$@") || true
 }
-command -v nats-server >/dev/null || try_packages nats-server
-[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || try_packages nginx-light libnginx-mod-nchan
+! asks_for nats || command -v nats-server >/dev/null || try_packages nats-server
+! asks_for nchan || [ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || try_packages nginx-light libnginx-mod-nchan
 
 for peer in bun ws; do
-    if [ ! -d $here/$peer/node_modules ] && command -v npm >/dev/null; then
+    if asks_for $peer && [ ! -d $here/$peer/node_modules ] && command -v npm >/dev/null; then
         say "installing the npm package of $here/$peer"
         (cd $here/$peer && npm install --no-package-lock --no-audit --no-fund --silent) || true
     fi
 done
-if [ ! -x $here/centrifugo/bin/centrifugo ] && command -v go >/dev/null; then
+if asks_for centrifugo && [ ! -x $here/centrifugo/bin/centrifugo ] && command -v go >/dev/null; then
     say "building Centrifugo"
     GOBIN="$PWD/$here/centrifugo/bin" go install github.com/centrifugal/centrifugo/v6@v6.9.1 || true
 fi
