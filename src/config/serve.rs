@@ -78,7 +78,8 @@ struct FanOutArgs {
     last_values_bytes: usize,
 
     /// The most rows that the store may have for a reader to subscribe to "*", which is all of them: their ids and versions
-    /// are kept in memory meanwhile, about 60 bytes each
+    /// are kept in memory meanwhile, about 90 bytes each. While the table has grown above it, whoever is subscribed stays,
+    /// and further readers are refused
     #[arg(long, env = "ROWCAST_WILDCARD_ROWS", value_name = "N", default_value = "2000000")]
     wildcard_rows: usize,
 }

@@ -133,17 +133,20 @@ impl Connections {
     }
 }
 
-/// Gives the shards the commands and the pulls that the session has for them. What they answer at once is written, so
-/// that there may be room for more: the work that they do at once is bounded.
+/// Gives the shards the commands, the pulls and the questions for pages that the session has for them. What they answer at
+/// once is written, so that there may be room for more: the work that they do at once is bounded.
 fn give_work(core: &mut Core<Connection>, key: SlotKey) {
     loop {
         give_commands(core, key);
         let Some(connection) = core.get_mut(key) else { return };
-        let pulls = connection.session.next_pulls(&connection.shared.limits);
-        if pulls.is_empty() {
+        let (pulls, page) = (connection.session.next_pulls(&connection.shared.limits), connection.session.next_page());
+        if pulls.is_empty() && page.is_none() {
             return;
         }
         core.pull(key, pulls);
+        if let Some(wish) = page {
+            core.list(key, wish);
+        }
         if let Some(connection) = core.get_mut(key) {
             connection.flush_session();
         }

@@ -24,7 +24,7 @@ impl Connection {
                 Ok(Poll::Ready(())) => {}
             }
         }
-        if self.session.wants_pulls(&self.shared.limits) {
+        if self.session.wants_pulls(&self.shared.limits) || self.session.wants_page() {
             // The task makes them: the core may be what calls.
             self.waker.wake_by_ref();
         }
@@ -150,8 +150,10 @@ impl Subscriber for Connection {
         self.on(Event::Differ(number, products));
     }
 
+    /// Wakes the task, which pulls the products.
     fn listed(&mut self, listed: Listed) {
         self.on(Event::Listed(listed));
+        self.waker.wake_by_ref();
     }
 
     fn pulled(&mut self, answer: Pulled) {

@@ -50,7 +50,8 @@ pub trait Subscriber {
     /// Learns that its command with this number is carried out in all shards, and the number of the products that were
     /// new, had been subscribed to, or were counted.
     fn applied(&mut self, number: u32, products: usize);
-    /// Learns that its command with this number is not carried out, since the store has more rows than may be listed.
+    /// Learns that its command with this number is not carried out, since there are more rows than may be kept for those
+    /// who are told of every product.
     fn refused(&mut self, number: u32) {
         let _ = number;
     }
@@ -59,7 +60,8 @@ pub trait Subscriber {
     fn differ(&mut self, number: u32, products: Vec<ProductId>) {
         let _ = (number, products);
     }
-    /// Learns products that the shards of one core have, before the command that asks for their list is applied.
+    /// Learns the newest version that the shards of one core know, before the command that lists all products is applied;
+    /// or a page of the list, of which it is not flushed.
     fn listed(&mut self, listed: Listed) {
         let _ = listed;
     }
@@ -85,6 +87,9 @@ pub trait Reads: fmt::Debug {
     /// Has the rows of the store listed for a core ([`Hub::list`]), or not any more. Every listing that the core was
     /// promised before is void.
     fn watch(&self, core: CoreId, watch: Option<Watch>);
+    /// Learns that a core has taken the rows that it was handed last for its watch with this number: there is room for
+    /// others.
+    fn taken(&self, core: CoreId, number: u32);
     /// Learns that a row was read whose version is below the one that was known when it was wished for: the history was
     /// replaced.
     fn regressed(&self);
@@ -180,9 +185,10 @@ impl<S: Subscriber> Core<S> {
     #[must_use]
     pub fn new(id: CoreId, hub: Hub, metrics: CoreMetrics) -> Self {
         let bytes_max = LAST_VALUES_BYTES_MAX / hub.shards();
-        let shards = (0..hub.shards()).filter(|&shard| hub.core_of(shard) == id).map(|_| Shard::new(bytes_max));
+        let shards = (0..hub.shards()).filter(|&shard| hub.core_of(shard) == id);
+        let shards = shards.map(|_| Shard::new(bytes_max).counting(hub.rows_kept()));
         let outgoing = (0..hub.cores()).map(|_| Outgoing::default()).collect();
-        let hub_cores = hub.cores();
+        let (hub_cores, everything) = (hub.cores(), Everything::new(hub.rows_kept()));
         Self {
             id,
             shards: shards.collect(),
@@ -204,7 +210,7 @@ impl<S: Subscriber> Core<S> {
             at_once_cost: SLICE_COST,
             is_turn_asked: false,
             health: Health::new(hub_cores),
-            everything: Everything::default(),
+            everything,
             told: History::default(),
             metrics,
         }
@@ -222,6 +228,14 @@ impl<S: Subscriber> Core<S> {
     pub fn with_last_values(mut self, bytes_max: usize) -> Self {
         let bytes_max = bytes_max / self.hub.shards();
         self.shards.iter_mut().for_each(|shard| shard.remember(bytes_max));
+        self
+    }
+
+    /// Refuses to tell further connections of every product while the shards of the process keep more than so many rows for
+    /// those who are.
+    #[must_use]
+    pub const fn with_rows_kept(mut self, rows_max: usize) -> Self {
+        self.everything.keep(rows_max);
         self
     }
 

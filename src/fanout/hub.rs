@@ -1,7 +1,7 @@
 //! The handle through which everything reaches the shards: [`Hub`].
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use siphasher::sip::SipHasher13;
@@ -29,6 +29,8 @@ struct Inner {
     /// Hashes a product to its shard.
     shard_hash: SipHasher13,
     cast_units: Arc<Semaphore>,
+    /// The number of rows that all shards keep for those who are told of every product.
+    rows_kept: Arc<AtomicUsize>,
     /// The last term that was told.
     term: Mutex<Term>,
     /// Of each core: whether it is live.
@@ -79,6 +81,7 @@ impl Hub {
                 shards,
                 shard_hash,
                 cast_units,
+                rows_kept: Arc::default(),
                 term,
                 live_by_core,
                 went_live: Notify::new(),
@@ -170,6 +173,11 @@ impl Hub {
         for core in (0..).map(CoreId).take(self.cores()) {
             self.send(core, message());
         }
+    }
+
+    /// Returns the number of rows that all shards keep for those who are told of every product, which they count.
+    pub(super) fn rows_kept(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.0.rows_kept)
     }
 
     /// Returns the number of cores.

@@ -320,6 +320,15 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         Ended { product, waiting, was_last }
     }
 
+    /// Returns the products that are kept though they may have no subscribers, by rising ids.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> Vec<ProductId> {
+        let kept = self.connections_by_product.iter().filter(|(_, topic)| topic.last.is_kept());
+        let mut kept: Vec<ProductId> = kept.map(|(&product, _)| product).collect();
+        kept.sort_unstable();
+        kept
+    }
+
     /// Panics if the two maps disagree.
     #[cfg(test)]
     pub(super) fn check(&self) {

@@ -58,7 +58,8 @@ pub enum Operation {
     /// Subscribe to every product, those to come too; the command names none. Carried out once the shards know the
     /// version of each that the store has.
     SubscribeAll {
-        /// True if [`Subscriber::listed`](super::Subscriber::listed) is to tell first which they are.
+        /// True if [`Subscriber::listed`](super::Subscriber::listed) is to tell first up to which version they are known:
+        /// the connection [lists](super::Core::list) them afterwards.
         lists: bool,
     },
     /// End that, and every other subscription; the command names no product.
@@ -203,6 +204,8 @@ pub(super) enum Job {
     Command { command: Command, next: usize, changed: usize, history: u32 },
     /// Pulls, from the `next` one on; the versions that they know are of the history with this number.
     Pulls { pulls: Vec<Pull>, next: usize, history: u32 },
+    /// A page of the list of all products.
+    List(PageWish),
     /// The end of all its subscriptions, from this shard of the core on, of which so many have ended: of a connection that
     /// is gone, or by the command with this number.
     Close { shard: usize, closing: Closing, ended: usize, command: Option<u32> },
@@ -250,13 +253,42 @@ pub(super) struct Differing {
     pub(super) products: Vec<ProductId>,
 }
 
-/// The products that a core's shards have for a connection that subscribes to every product.
+/// A place in the list of all products: shard after shard, each by rising ids. The default is its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The shard.
+    pub shard: usize,
+    /// The product before the place, if it is not the beginning of the shard.
+    pub after: Option<ProductId>,
+}
+
+/// A connection's question for the next products of the list of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageWish {
+    /// The place from which on it has not been told.
+    pub from: Place,
+    /// A number of the connection's choice, which the answer carries.
+    pub number: u32,
+}
+
+/// The word of the shards to a connection that lists all products.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// The greatest version of any product that the shards of one core know; 0: none is known.
+    Newest(u64),
+    /// The answer to a [`PageWish`].
+    Page(Page),
+}
+
+/// Products that follow each other in the list of all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listed {
-    /// Those that may exist.
+pub struct Page {
+    /// The question's number.
+    pub number: u32,
+    /// Those that may exist, perhaps none.
     pub products: Vec<ProductId>,
-    /// The greatest version of any; 0: none is known.
-    pub newest: u64,
+    /// The place of the next page; `None` if this is the last.
+    pub next: Option<Place>,
 }
 
 /// A part of the store's rows, for the shards of a core.
@@ -295,7 +327,7 @@ pub(super) enum Message {
     Loaded(Vec<Loaded>),
     /// To a core whose connections subscribe to every product: for its watch with this number.
     Listing(u32, Listing),
-    /// To the connections' core, before the answer to their command.
+    /// To the connections' core: before the answer to their command, or for a page that they wished for.
     Listed(Vec<(SlotKey, Listed)>),
     /// To the core itself: some work waits for its next turn.
     Turn,

@@ -22,7 +22,9 @@ pub use self::core::{Core, LAST_VALUES_BYTES_MAX, Reads, Subscriber, Watch};
 pub use self::hub::{Hub, Inbox};
 pub use self::idle::{count_idle, idle_time};
 pub use self::index::{Closing, CoreSubscribers, Keys, SubscriptionIndex};
-pub use self::message::{Cast, CastRun, Command, Listed, Listing, Loaded, LoadedRow, Operation, Pull, Pulled, Value};
+pub use self::message::{
+    Cast, CastRun, Command, Listed, Listing, Loaded, LoadedRow, Operation, Page, PageWish, Place, Pull, Pulled, Value,
+};
 pub use self::run::run;
 
 /// A core's number: 0 to the number of cores − 1.

@@ -6,6 +6,7 @@
 //! away.
 
 mod everything;
+mod kept;
 mod loads;
 mod values;
 
@@ -13,6 +14,7 @@ use std::collections::VecDeque;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 
+use self::kept::Kept;
 use super::ConnectionId;
 use super::index::{Closing, CoreSubscribers, Ended, SubscriptionIndex, Topic, shrink};
 use super::last::Loading;
@@ -52,9 +54,13 @@ pub(super) struct Shard {
     is_listing: bool,
     /// The places among those who wait of connections that are told of every product, and are not subscribed to this
     /// one; as in [`Subscription::waiting`](super::index::Subscription).
-    places_of_watchers: HashMap<(ConnectionId, ProductId), u32, DefaultHashBuilder>,
-    /// The products that are kept for nobody any more.
-    to_release: Vec<ProductId>,
+    places_of_watchers: HashMap<ConnectionId, HashMap<ProductId, u32>, DefaultHashBuilder>,
+    /// The products that are kept for those who are told of every product; for nobody any more if none is.
+    kept: Kept,
+    /// Those of them that went while rows came, each with the version at which it did.
+    gone: Vec<(ProductId, u64)>,
+    /// The greatest version that was heard or listed for them.
+    newest: u64,
 }
 
 /// The outcome of a subscription.
@@ -111,7 +117,9 @@ impl Shard {
             is_watched: false,
             is_listing: false,
             places_of_watchers: HashMap::default(),
-            to_release: Vec::new(),
+            kept: Kept::default(),
+            gone: Vec::new(),
+            newest: 0,
         }
     }
 
@@ -205,6 +213,15 @@ impl Shard {
     /// Returns the bytes that the values take.
     pub(super) const fn held_bytes(&self) -> usize {
         self.memory.bytes()
+    }
+
+    /// Panics if what is kept is not what its products say; returns their number.
+    #[cfg(test)]
+    pub(super) fn check(&self) -> usize {
+        self.index.check();
+        let kept = self.kept.after(None, usize::MAX);
+        assert_eq!(kept, self.index.kept());
+        kept.len()
     }
 
     #[cfg(test)]

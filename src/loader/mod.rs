@@ -41,6 +41,8 @@ pub enum Demand {
     Wish(Wish),
     /// To list the rows of the store for a core, or not any more.
     Watch(CoreId, Option<Watch>),
+    /// To go on with the listing: a core has taken rows that it was handed for its watch with this number.
+    Taken(CoreId, u32),
     /// To have the store renew its epoch: a row was below the version that was known.
     Regressed,
     /// To take note of what the source said.
@@ -71,6 +73,10 @@ impl Reads for Wishes {
 
     fn watch(&self, core: CoreId, watch: Option<Watch>) {
         let _ = self.0.send(Demand::Watch(core, watch));
+    }
+
+    fn taken(&self, core: CoreId, number: u32) {
+        let _ = self.0.send(Demand::Taken(core, number));
     }
 
     fn regressed(&self) {

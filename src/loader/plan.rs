@@ -15,6 +15,8 @@ use crate::store::{Found, Keys, READ_IDS_MAX, Read};
 
 /// The time for a barrier to be heard once its read is back, while nothing else is heard.
 pub(super) const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pages of rows that a core may have been handed and not taken yet.
+const PAGES_MAX: u32 = 2;
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
 
 /// Those who wait for a product: their cores, and the numbers of their loadings.
@@ -70,8 +72,9 @@ pub(super) struct Plan {
     /// The products that wait, in the order of their first wish.
     waiting: VecDeque<ProductId>,
     reading: Option<Reading>,
-    /// The cores whose shards want to know every product. All of them do, or nothing is listed.
-    watches: HashMap<CoreId, Watch>,
+    /// The cores whose shards want to know every product, each with the pages that it was handed and has not taken. All of
+    /// them do, or nothing is listed.
+    watches: HashMap<CoreId, (Watch, u32)>,
     cores: usize,
     /// The most rows that are listed.
     rows_max: usize,
@@ -140,11 +143,35 @@ impl Plan {
     /// void.
     pub(super) fn watch(&mut self, core: CoreId, watch: Option<Watch>) -> bool {
         match watch {
-            Some(watch) => self.watches.insert(core, watch),
+            Some(watch) => self.watches.insert(core, (watch, 0)),
             None => self.watches.remove(&core),
         };
         self.list_anew();
         self.reading.take_if(|reading| reading.wishes.is_none()).is_some()
+    }
+
+    /// Learns that a page is on its way to a core, for its watch with this number.
+    pub(super) fn handed(&mut self, core: CoreId, number: u32) {
+        if let Some(pages) = self.pages_of(core, number) {
+            *pages += 1;
+        }
+    }
+
+    /// Learns that a core has taken a page.
+    pub(super) fn taken(&mut self, core: CoreId, number: u32) {
+        if let Some(pages) = self.pages_of(core, number) {
+            *pages = pages.saturating_sub(1);
+        }
+    }
+
+    /// Returns the pages that a core was handed for a watch and has not taken, unless it watches anew.
+    fn pages_of(&mut self, core: CoreId, number: u32) -> Option<&mut u32> {
+        self.watches.get_mut(&core).filter(|(watch, _)| watch.number == number).map(|(_, pages)| pages)
+    }
+
+    /// Returns the progress of the listing, if every core has room for more of it.
+    fn listing(&self) -> Option<Progress> {
+        self.listing.filter(|_| self.watches.values().all(|&(_, pages)| pages < PAGES_MAX))
     }
 
     fn list_anew(&mut self) {
@@ -202,7 +229,7 @@ impl Plan {
     /// Returns what is to be read next: the listing and the wishes take turns.
     fn next_sought(&mut self) -> Option<(Sought, Option<Wishes>)> {
         self.is_turn_of_listing = !self.is_turn_of_listing;
-        if let Some(listing) = self.listing.filter(|_| self.is_turn_of_listing || self.waiting.is_empty()) {
+        if let Some(listing) = self.listing().filter(|_| self.is_turn_of_listing || self.waiting.is_empty()) {
             return Some((Sought::KeysAfter(listing.after), None));
         }
         let count = self.ids_max.min(self.waiting.len());
@@ -255,12 +282,11 @@ impl Plan {
 
     /// Returns the time at which something is due, if nothing happens before.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match &self.reading {
-            Some(reading) => reading.deadline,
-            None => {
-                self.not_before.filter(|_| self.epoch.is_some() && (!self.waiting.is_empty() || self.listing.is_some()))
-            }
+        if let Some(reading) = &self.reading {
+            return reading.deadline;
         }
+        let is_wanted = !self.waiting.is_empty() || self.listing().is_some();
+        self.not_before.filter(|_| self.epoch.is_some() && is_wanted)
     }
 
     /// Returns true if the barrier is due and was not heard in its time.
@@ -292,12 +318,12 @@ impl Plan {
         listing.rows += keys.len();
         listing.after = keys.last().map(|&(product, _)| product).or(listing.after);
         // Who was promised every product keeps them, however many they become.
-        let is_too_many = listing.rows > self.rows_max && self.watches.values().all(|watch| watch.may_refuse);
+        let is_too_many = listing.rows > self.rows_max && self.watches.values().all(|(watch, _)| watch.may_refuse);
         let end = if is_too_many { Some(ListEnd::TooMany) } else { is_last.then_some(ListEnd::Whole) };
         if end.is_some() {
             self.listing = None;
         }
-        let watches = self.watches.iter().map(|(&core, watch)| (core, watch.number)).collect();
+        let watches = self.watches.iter().map(|(&core, (watch, _))| (core, watch.number)).collect();
         Some(Told::Keys { keys, end, watches })
     }
 

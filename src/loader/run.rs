@@ -93,6 +93,7 @@ impl Work {
     fn take(&mut self, demand: Demand) {
         match demand {
             Demand::Wish(wish) => self.plan.wish(wish),
+            Demand::Taken(core, number) => self.plan.taken(core, number),
             Demand::Regressed => self.renew(None),
             Demand::Watch(core, watch) => {
                 let is_void = self.plan.watch(core, watch);
@@ -197,13 +198,14 @@ impl Work {
     }
 
     /// Hands each core the rows of its shards.
-    fn list(&self, keys: Vec<(ProductId, u64)>, end: Option<ListEnd>, watches: &[(CoreId, u32)]) {
+    fn list(&mut self, keys: Vec<(ProductId, u64)>, end: Option<ListEnd>, watches: &[(CoreId, u32)]) {
         let mut keys_by_core: HashMap<CoreId, Vec<(ProductId, u64)>> = HashMap::new();
         for (product, version) in keys {
             keys_by_core.entry(self.hub.core_of_product(product)).or_default().push((product, version));
         }
         for &(core, number) in watches {
             if let Some(keys) = keys_by_core.remove(&core) {
+                self.plan.handed(core, number);
                 self.hub.list(core, number, Listing::Rows(keys));
             }
             match end {

@@ -60,6 +60,7 @@ pub(super) fn start(
             limits: config.limits,
             gather_max: config.gather_max,
             last_values_bytes_max: config.last_values_bytes_max,
+            wildcard_rows_max: config.wildcard_rows_max,
             drain: config.drain,
             draining: services.shutdown.drains.token(),
             services: services.clone(),
@@ -82,6 +83,7 @@ struct CoreStart {
     limits: SessionLimits,
     gather_max: Duration,
     last_values_bytes_max: usize,
+    wildcard_rows_max: usize,
     /// The time over which the WebSockets are closed, and the token that the server waits for meanwhile.
     drain: Duration,
     draining: TaskTrackerToken,
@@ -123,6 +125,7 @@ impl CoreStart {
             limits,
             gather_max,
             last_values_bytes_max,
+            wildcard_rows_max,
             drain,
             draining,
             services,
@@ -143,7 +146,8 @@ impl CoreStart {
         }
         let metrics = services.metrics.core(inbox.core.0, limits.queue.policy.label());
         let core = Core::new(inbox.core, hub, metrics.clone()).with_loader(wishes);
-        let core = Rc::new(RefCell::new(core.with_last_values(last_values_bytes_max)));
+        let core =
+            Rc::new(RefCell::new(core.with_last_values(last_values_bytes_max).with_rows_kept(wildcard_rows_max)));
         let connections = Connections::new(Rc::clone(&core), limits, metrics, Arc::clone(&services.metrics));
         let shutdown = services.shutdown.clone();
         tokio::task::spawn_local(fanning_out.run(fanout::run(core, inbox, gather_max)));

@@ -102,7 +102,8 @@ pub enum Event<'a> {
     /// These products of the command with this number have other newest versions than the reader knows, or may have,
     /// before the command is applied.
     Differ(u32, Vec<ProductId>),
-    /// The shards of a core list the products that they have, before a command that asks for the list is applied.
+    /// The shards tell the newest version that they know, before a command that lists all products is applied; or a page of
+    /// the list.
     Listed(Listed),
     /// A shard tells the newest state of a product, which was asked for.
     Pulled(Pulled),
@@ -238,7 +239,7 @@ impl Session {
             }
             Event::Applied { number, products } => self.applied(number, products, given, &mut effects),
             Event::Refused { number } => self.everything_refused(number, given, &mut effects),
-            Event::Listed(listed) => self.listed(listed),
+            Event::Listed(listed) => self.listed(listed, given, &mut effects),
             Event::Differ(number, products) => self.differ(number, products),
             Event::Pulled(answer) => self.pulled(answer, given, &mut effects),
             Event::Epoch(epoch) => self.epoch_began(epoch, given, &mut effects),
@@ -436,7 +437,7 @@ impl Session {
     fn applied(&mut self, number: u32, products: usize, given: &Given<'_>, effects: &mut Effects) {
         let limit = given.limits.subscriptions_max;
         if self.commands.as_ref().is_some_and(|commands| commands.lists(number)) {
-            self.ask_listed(number);
+            self.list_all(number);
         }
         if let Some(values) = &mut self.values {
             values.stale.compared(number);
@@ -453,9 +454,7 @@ impl Session {
         if let Some(commands) = &mut self.commands {
             commands.refused(number, Why::TooManyRows);
         }
-        if let Some(values) = &mut self.values {
-            (values.listing, values.is_everything) = (None, false);
-        }
+        self.unfollow_everything();
         self.answer_done(given, effects);
     }
 

@@ -3,15 +3,19 @@
 //!
 //! A product leaves it once a pull of it is answered. Products whose changes gave way are pulled first in first out,
 //! so that a hot one starves nobody; those of a command stay in a list (8 bytes each, and 8 for a version that the
-//! reader knows) until they are pulled or change. The two take turns.
+//! reader knows) until they are pulled or change. The two take turns. Where a command asks for all products, their list
+//! comes in pages, each when the one before is nearly pulled.
 //!
 //! A [`Part`] is all that was added up to some moment: a reply, or `{"live":true}`, waits until its part is answered.
+
+mod pages;
 
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
+use self::pages::Pages;
 use crate::fanout::Pull;
 use crate::model::product::ProductId;
 
@@ -30,6 +34,8 @@ pub struct StaleSet {
     listed: usize,
     /// The number of those in lists that are held.
     held: usize,
+    /// The lists of all products that are to come.
+    pages: Pages,
     is_turn_of_lists: bool,
     pulled: usize,
     /// The number of the next place or pull.
@@ -112,7 +118,7 @@ impl StaleSet {
     /// Returns whether nothing is stale.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.stale_by_product.is_empty() && self.listed == 0
+        self.stale_by_product.is_empty() && self.listed == 0 && self.pages.is_empty()
     }
 
     /// Returns the number of products that wait in lists.
@@ -323,7 +329,7 @@ impl StaleSet {
 
     /// Forgets all claims of the reader, since one of them was never true: the states of these products, and of those
     /// whose are still to come, are asked for in the oldest part that is not answered. What waits for any part waits for
-    /// them; the answers under way are void.
+    /// them; the answers under way are void. Lists of all products begin again.
     pub fn doubt(&mut self, mut products: Vec<ProductId>) {
         self.open_part();
         let lists = std::mem::take(&mut self.lists);
@@ -350,6 +356,7 @@ impl StaleSet {
             self.leave_part(part);
         }
         self.pull_again();
+        self.pages.begin_again();
         self.give_memory_back();
     }
 
@@ -384,10 +391,11 @@ impl StaleSet {
             let Some((known, part)) = list.take(product).map(|known| (known, list.part)) else { continue };
             self.listed -= 1;
             self.held -= usize::from(self.lists[place].held.is_some());
-            if let Some(older) = &mut taken {
-                older.is_asked |= known == 0 || known != older.known;
-                older.known = older.known.max(known);
-                self.leave_part(part);
+            if let Some(other) = &mut taken {
+                other.is_asked |= known == 0 || known != other.known;
+                other.known = other.known.max(known);
+                let newer = if part.is_before(other.part) { std::mem::replace(&mut other.part, part) } else { part };
+                self.leave_part(newer);
             } else {
                 taken = Some(Listed { known, is_asked: known == 0, part });
             }

@@ -47,6 +47,8 @@ enum Step {
     Applied(prop::sample::Index),
     /// A shard answers a pull, and tells the version of a deletion, if it knows that.
     Answer(prop::sample::Index, bool),
+    /// A shard answers the question for a page of the list of all products.
+    Page(prop::sample::Index),
     /// Another epoch begins; pulls that were made before are answered, or not.
     Epoch(bool),
     Live(bool),
@@ -89,6 +91,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => any::<u8>().prop_map(Step::Ping),
         20 => any::<prop::sample::Index>().prop_map(Step::Applied),
         25 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(pull, knows)| Step::Answer(pull, knows)),
+        8 => any::<prop::sample::Index>().prop_map(Step::Page),
         1 => any::<bool>().prop_map(Step::Epoch),
         4 => any::<bool>().prop_map(Step::Live),
         25 => (0..900_usize).prop_map(Step::Room),

@@ -8,7 +8,7 @@ use super::command::{self as protocol, States};
 use super::queue::{SlowConsumerPolicy, Word};
 use super::stale::{Answered, Part, StaleSet, Told};
 use super::{Effects, Given, Phase, Session, SessionLimits};
-use crate::fanout::{self, Listed, Operation, Pull, Pulled, Value};
+use crate::fanout::{self, Listed, Operation, PageWish, Pull, Pulled, Value};
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 use crate::wire::frame::{Frame, FrameRun};
@@ -46,19 +46,16 @@ pub(super) struct Values {
     /// The pulls whose answers have not come, those of subscriptions that ended among them: their numbers are not to be
     /// given again.
     awaited: usize,
-    /// The products that the shards list for a command that asks for every state, as far as they have come.
-    pub(super) listing: Option<ListedFor>,
+    /// The newest version that it claims to know of any product, until that is looked at; 0: none.
+    newest_claimed: u64,
+    /// The newest of those that the shards know, as far as they have said.
+    newest_heard: u64,
     /// True if it asked to be told of every product.
-    pub(super) is_everything: bool,
+    is_everything: bool,
+    /// True if it asked for their states too.
+    is_everything_asked: bool,
     /// True if it ever did, and its grant withholds some: each change is to be looked at.
     is_filtered: bool,
-}
-
-/// A list of products, for a reader that knows versions up to `newest` in the epoch that it was told; 0: none.
-#[derive(Debug, Default)]
-pub(super) struct ListedFor {
-    newest: u64,
-    listed: Listed,
 }
 
 impl Values {
@@ -71,8 +68,10 @@ impl Values {
             live_after: None,
             state_bytes: STATE_BYTES,
             awaited: 0,
-            listing: None,
+            newest_claimed: 0,
+            newest_heard: 0,
             is_everything: false,
+            is_everything_asked: false,
             is_filtered: false,
         })
     }
@@ -80,6 +79,10 @@ impl Values {
     /// Returns whether nothing is to come but changes, and each of them goes out.
     fn is_at_rest(&self) -> bool {
         self.stale.is_empty() && self.absent.is_empty() && self.live_after.is_none() && !self.is_filtered
+    }
+
+    fn forget_everything(&mut self) {
+        (self.is_everything, self.is_everything_asked, self.newest_claimed) = (false, false, 0);
     }
 
     fn follow(&mut self, products: &[ProductId]) {
@@ -138,6 +141,18 @@ impl Session {
             }
             None => Vec::new(),
         }
+    }
+
+    /// Returns whether [`Session::next_page`] asks for one.
+    #[must_use]
+    pub fn wants_page(&self) -> bool {
+        let wants = self.values.as_ref().is_some_and(|values| values.stale.wants_page());
+        wants && self.phase == Phase::Open && !self.is_blocked
+    }
+
+    /// Returns the page of the list of all products to ask the shards for. Ask whenever [`Session::next_pulls`] is asked.
+    pub fn next_page(&mut self) -> Option<PageWish> {
+        if self.wants_page() { self.values.as_mut()?.stale.next_page() } else { None }
     }
 
     /// Returns the number of states that may be pulled: none until half of those before have left.
@@ -231,37 +246,50 @@ impl Session {
         }
     }
 
-    /// Begins to ask for the states of all products, which the shards list.
+    /// Begins to ask for the states of all products, which are listed once the shards have carried the command out.
     pub(super) fn ask_everything(&mut self, newest: u64, its: Option<Epoch>, epoch: Epoch) {
         self.ask(&mut fanout::Command::new(0, Operation::Subscribe, Vec::new()), States::All, epoch);
         if let Some(values) = &mut self.values {
             let newest = if its == values.epoch { newest } else { 0 };
-            values.listing = Some(ListedFor { newest, listed: Listed::default() });
+            values.newest_claimed = values.newest_claimed.max(newest);
+            values.is_everything_asked = true;
         }
     }
 
-    /// Takes a part of the list.
-    pub(super) fn listed(&mut self, listed: Listed) {
-        if let Some(listing) = self.values.as_mut().and_then(|values| values.listing.as_mut()) {
-            listing.listed.newest = listing.listed.newest.max(listed.newest);
-            listing.listed.products.extend(listed.products);
+    /// Takes the shards' word on the list of all products.
+    pub(super) fn listed(&mut self, listed: Listed, given: &Given<'_>, effects: &mut Effects) {
+        match (listed, &mut self.values) {
+            (Listed::Newest(newest), Some(values)) => values.newest_heard = values.newest_heard.max(newest),
+            (Listed::Page(mut page), Some(_)) => {
+                page.products.retain(|&product| self.may_get(product));
+                if let Some(values) = &mut self.values {
+                    values.stale.page(page);
+                }
+                self.settle_values(given, effects);
+            }
+            (_, None) => {}
         }
     }
 
-    /// Asks for the states of what was listed, whose parts are all here.
-    pub(super) fn ask_listed(&mut self, number: u32) {
-        let Some(ListedFor { newest, listed }) = self.values.as_mut().and_then(|values| values.listing.take()) else {
-            return;
-        };
-        // A version that no row reaches is of another history, or of a product that is gone: the reader begins anew.
-        if newest > listed.newest {
+    /// Asks for the states of all products, for a command that the shards have carried out.
+    pub(super) fn list_all(&mut self, number: u32) {
+        let Some(values) = self.values.as_mut().filter(|values| values.is_everything_asked) else { return };
+        let (claimed, part) = (std::mem::take(&mut values.newest_claimed), values.stale.list_all());
+        // A version that none reaches is of another history: the reader begins anew.
+        let is_false = claimed > values.newest_heard;
+        if let Some(commands) = &mut self.commands {
+            commands.awaits(number, part);
+        }
+        if is_false {
             self.begin_own_epoch();
         }
-        let mut products = listed.products;
-        products.retain(|&product| self.may_get(product));
-        if let (Some(values), Some(commands)) = (&mut self.values, &mut self.commands) {
-            let part = values.stale.list(products, Vec::new());
-            commands.awaits(number, part);
+    }
+
+    /// Learns that it is not told of every product, since the shards refuse to.
+    pub(super) fn unfollow_everything(&mut self) {
+        if let Some(values) = &mut self.values {
+            values.forget_everything();
+            values.stale.end_pages();
         }
     }
 
@@ -281,7 +309,8 @@ impl Session {
     /// Forgets all states, since every subscription ends.
     pub(super) fn unfollow_all(&mut self, given: &Given<'_>, effects: &mut Effects) {
         let Some(values) = &mut self.values else { return };
-        (values.asked, values.listing, values.is_everything) = (Vec::new(), None, false);
+        values.asked = Vec::new();
+        values.forget_everything();
         let lost = values.stale.clear();
         effects.skipped += lost;
         self.queue.skip(lost);
@@ -357,6 +386,9 @@ impl Session {
             values.epoch = Some(epoch);
             let products = values.asked.clone();
             values.stale.doubt(products);
+            if values.is_everything_asked {
+                values.stale.list_all_again();
+            }
         }
     }
 
@@ -370,6 +402,7 @@ impl Session {
         let mut lost: u64 = self.queue.take_changes().iter().map(|(_, run)| run.frames() as u64).sum();
         if let Some(values) = &mut self.values {
             lost += values.stale.begin_anew();
+            (values.newest_claimed, values.newest_heard) = (0, 0);
             values.epoch = told.map(|_| epoch);
         }
         if told.is_some() {

@@ -9,6 +9,7 @@ use super::super::index::{Closing, FETCHED_AT_ONCE};
 use super::super::message::{Answer, Command, Differing, Job, Message, Operation, Order, Refused};
 use super::super::shard::{Shard, Subscribed};
 use super::super::{ConnectionId, CoreId, Hub, SlotKey};
+use super::everything::PAGE_COST;
 use super::{Core, Outgoing, Subscriber};
 use crate::model::product::ProductId;
 
@@ -64,6 +65,7 @@ impl<S: Subscriber> Core<S> {
                 !self.work.has(connection) && JOB_COST + command.products.len() <= self.at_once_cost
             }
             Job::Pulls { pulls, .. } => !self.work.has(connection) && JOB_COST + pulls.len() <= self.at_once_cost,
+            Job::List(_) => !self.work.has(connection) && PAGE_COST <= self.at_once_cost,
             Job::Close { command: Some(_), .. } => false,
             Job::Close { .. } => {
                 // A close undoes all else that waits.
@@ -131,6 +133,10 @@ impl<S: Subscriber> Core<S> {
                 self.carry_on_command(connection, command, (next, changed), history, cost)
             }
             Job::Pulls { pulls, next, history } => self.carry_on_pulls(connection, pulls, next, history, cost),
+            Job::List(wish) => {
+                self.list_page(connection, wish, cost);
+                None
+            }
             Job::Close { shard, closing, ended, command } => {
                 self.carry_on_close(connection, (shard, closing), ended, command, cost)
             }

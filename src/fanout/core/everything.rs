@@ -2,22 +2,31 @@
 //!
 //! While there are any, the shards keep the version of every product that the store has, so that what differs can be told
 //! after changes may have been missed. A connection that comes is told that it is subscribed once its core has them.
+//!
+//! Who lists the products asks for one page after the other, as it gets on, and has only its place: each page is what the
+//! shard keeps then. What comes and goes elsewhere is told as a change, since a member is told of each.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 
-use super::super::message::{Command, Listed, Listing, Operation, Refused};
+use super::super::message::{Command, Listed, Listing, Operation, Order, Page, PageWish, Place, Refused};
 use super::super::shard::Shard;
 use super::super::{ConnectionId, CoreId, CoreSubscribers, Keys, SlotKey};
-use super::commands::signed;
+use super::Job;
+use super::commands::{JOB_COST, signed};
 use super::{Core, Subscriber, Watch};
 use crate::model::product::ProductId;
 
 /// The cost of a product of a listing.
 const LISTED_COST: usize = 2;
+/// The most products of a page.
+pub(super) const PAGE_MAX: usize = 64;
+/// The cost of a page.
+pub(super) const PAGE_COST: usize = JOB_COST + PAGE_MAX * LISTED_COST;
 
 /// The connections that are told of every product, and the listing of the rows that the store has.
 #[derive(Debug, Default)]
@@ -36,6 +45,10 @@ pub(super) struct Everything {
     has_missed: bool,
     /// The rows that came for this watch.
     listings: VecDeque<Listing>,
+    /// The number of rows that the shards of the process keep, and the most with which a further connection is told of
+    /// every product.
+    rows_kept: Arc<AtomicUsize>,
+    rows_max: usize,
 }
 
 /// A command that subscribes to every product.
@@ -51,6 +64,22 @@ struct Joining {
 }
 
 impl Everything {
+    /// Returns the same without members; all shards of the process count there what they keep.
+    pub(super) fn new(rows_kept: Arc<AtomicUsize>) -> Self {
+        Self { rows_kept, rows_max: usize::MAX, ..Self::default() }
+    }
+
+    /// Sets the most rows that are kept when a connection comes.
+    pub(super) const fn keep(&mut self, rows_max: usize) {
+        self.rows_max = rows_max;
+    }
+
+    /// Returns whether no connection is to come, since the rows have become too many for those who are here. Before the
+    /// first comes it is looked at when the rows are listed.
+    fn is_full(&self) -> bool {
+        !self.members.is_empty() && self.rows_kept.load(Ordering::Relaxed) > self.rows_max
+    }
+
     /// Returns the subscribers of a product and the members, each connection once.
     pub(super) fn audience<'a>(&'a self, shard: &'a Shard, product: ProductId) -> Cow<'a, [CoreSubscribers]> {
         let subscribers = shard.subscribers(product);
@@ -140,9 +169,13 @@ fn keys_of(lists: &mut Vec<CoreSubscribers>, core: CoreId) -> &mut Keys {
 impl<S: Subscriber> Core<S> {
     /// Tells the shards to tell a connection of every product.
     pub(super) fn join_everything(&mut self, connection: ConnectionId, number: u32, lists: bool) {
+        let is_new = !self.everything.contains(connection);
+        if is_new && connection.core == self.id && self.everything.is_full() {
+            self.part_done(connection, number, Err(Refused));
+            return;
+        }
         let command = Command::new(number, Operation::SubscribeAll { lists }, Vec::new());
         self.give_to_all_others(connection, &command);
-        let is_new = !self.everything.contains(connection);
         if is_new && self.everything.add(connection) {
             self.everything.is_promised = false;
             self.everything.has_missed = self.health.is_lost;
@@ -224,6 +257,8 @@ impl<S: Subscriber> Core<S> {
                 }
                 if !rows.is_empty() {
                     self.everything.listings.push_front(Listing::Rows(rows));
+                } else if let Some(loader) = &self.loader {
+                    loader.taken(self.id, self.everything.number);
                 }
             }
             Some(Listing::End) => {
@@ -237,26 +272,54 @@ impl<S: Subscriber> Core<S> {
         }
     }
 
-    /// Tells those who are yet to be told that they are subscribed, and what the shards have if they want to know.
+    /// Tells those who are yet to be told that they are subscribed, and up to which version if they want to list.
     fn tell_joining(&mut self) {
-        let joining = std::mem::take(&mut self.everything.joining);
-        if joining.is_empty() {
-            return;
-        }
-        let mut listed = Listed::default();
-        if joining.iter().any(|it| it.lists) {
-            for (products, newest) in self.shards.iter_mut().map(Shard::keys) {
-                listed.products.extend(products);
-                listed.newest = listed.newest.max(newest);
-            }
-        }
-        for Joining { connection, number, lists, added } in joining {
-            if lists && connection.core == self.id {
-                self.listed(connection.key, listed.clone());
-            } else if lists {
-                self.outgoing[usize::from(connection.core.0)].listed.push((connection.key, listed.clone()));
+        let newest = self.shards.iter().map(Shard::newest).max().unwrap_or(0);
+        for Joining { connection, number, lists, added } in std::mem::take(&mut self.everything.joining) {
+            if lists {
+                self.give_listed(connection, Listed::Newest(newest));
             }
             self.part_done(connection, number, Ok(added));
+        }
+    }
+
+    /// Asks for the next products of the list of all, for a connection that is told of every product.
+    /// [`Subscriber::listed`] tells it the answer: perhaps before this returns.
+    pub fn list(&mut self, key: SlotKey, wish: PageWish) {
+        if self.seats.contains_key(key) {
+            self.take_up(Order { connection: self.connection(key), job: Job::List(wish) });
+        }
+    }
+
+    /// Answers such a question, or gives it to the core of the shard. Who is told of every product no more is told that
+    /// there is nothing.
+    pub(super) fn list_page(&mut self, connection: ConnectionId, wish: PageWish, cost: &mut usize) {
+        let PageWish { from: Place { shard, after }, number } = wish;
+        let is_member = self.everything.contains(connection);
+        let mut page = Page { number, products: Vec::new(), next: None };
+        if is_member && shard < self.hub.shards() {
+            let core = self.hub.core_of(shard);
+            if core != self.id {
+                self.outgoing[usize::from(core.0)].orders.push(Order { connection, job: Job::List(wish) });
+                self.ask_for_turn();
+                return;
+            }
+            let max = (*cost / LISTED_COST).clamp(1, PAGE_MAX);
+            *cost = cost.saturating_sub(max * LISTED_COST);
+            let (products, last) = self.shards[shard / self.hub.cores()].page(after, max);
+            let next_shard = (shard + 1 < self.hub.shards()).then_some(Place { shard: shard + 1, after: None });
+            let next = last.map(|last| Place { shard, after: Some(last) }).or(next_shard);
+            page = Page { number, products, next };
+        }
+        self.give_listed(connection, Listed::Page(page));
+    }
+
+    fn give_listed(&mut self, connection: ConnectionId, listed: Listed) {
+        if connection.core == self.id {
+            self.listed(connection.key, listed);
+        } else {
+            self.outgoing[usize::from(connection.core.0)].listed.push((connection.key, listed));
+            self.ask_for_turn();
         }
     }
 
@@ -267,7 +330,7 @@ impl<S: Subscriber> Core<S> {
         }
     }
 
-    /// Gives a connection the products that the shards of a core have.
+    /// Gives a connection the word of the shards of a core on the list of all products.
     pub(super) fn listed(&mut self, key: SlotKey, listed: Listed) {
         if let Some(seat) = self.seats.get_mut(key) {
             seat.subscriber.listed(listed);

@@ -2,13 +2,14 @@
 //! pairs and the rows of a store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
 use slotmap::Key;
 
 use super::super::hub::Inbox;
-use super::super::{Cast, Command, Listing, LoadedRow, Operation, Value};
+use super::super::{Cast, Command, Listing, LoadedRow, Operation, Page, PageWish, Place, Value};
 use super::*;
 use crate::loader::{self, Demand, Demands, Wish};
 use crate::metrics::Metrics;
@@ -24,6 +25,7 @@ struct Recorder {
     waiting: Vec<(u64, u64)>,
     flushed: Vec<(u64, u64)>,
     applied: Vec<(u32, usize)>,
+    refused: Vec<u32>,
     /// True if it was told something that it is to be flushed for.
     is_told: bool,
     epoch: Option<Epoch>,
@@ -32,6 +34,12 @@ struct Recorder {
     shown: BTreeMap<u64, u64>,
     /// The pulls without an answer, by number.
     pulls: BTreeMap<u32, u64>,
+    /// The commands that list all products.
+    lists: BTreeSet<u32>,
+    /// The pages that are to be asked for, and the number of the one that was.
+    pages: Vec<Place>,
+    page: Option<u32>,
+    asked_pages: u32,
     /// The products that the shards listed and that are to be pulled.
     listed: Vec<ProductId>,
     listed_pulls: u32,
@@ -81,6 +89,13 @@ impl Subscriber for Recorder {
 
     fn applied(&mut self, number: u32, products: usize) {
         self.applied.push((number, products));
+        if self.lists.contains(&number) && self.is_everything {
+            self.pages.push(Place::default());
+        }
+    }
+
+    fn refused(&mut self, number: u32) {
+        self.refused.push(number);
     }
 
     fn differ(&mut self, number: u32, products: Vec<ProductId>) {
@@ -89,7 +104,12 @@ impl Subscriber for Recorder {
     }
 
     fn listed(&mut self, listed: Listed) {
-        self.listed.extend(listed.products);
+        let Listed::Page(Page { number, products, next }) = listed else { return };
+        assert!(products.len() <= everything::PAGE_MAX && products.is_sorted());
+        if self.page.take_if(|page| *page == number).is_some() {
+            self.listed.extend(products);
+            self.pages.extend(next);
+        }
     }
 
     fn pulled(&mut self, answer: Pulled) {
@@ -143,6 +163,8 @@ struct World {
     listings: Vec<(CoreId, u32, Listing)>,
     is_listing: bool,
     list_from: u64,
+    /// The pages that a core was handed for a watch and has not taken.
+    untaken: BTreeMap<(CoreId, u32), u32>,
     /// The version of each product that exists.
     rows: BTreeMap<u64, u64>,
     version: u64,
@@ -178,6 +200,7 @@ impl World {
             listings: Vec::new(),
             is_listing: false,
             list_from: 0,
+            untaken: BTreeMap::new(),
             rows: BTreeMap::new(),
             version: 0,
             epoch: 0,
@@ -274,6 +297,7 @@ impl World {
                         None => self.watches.remove(&core),
                     };
                 }
+                Demand::Taken(core, number) => *self.untaken.get_mut(&(core, number)).unwrap() -= 1,
                 other => panic!("{other:?}"),
             }
         }
@@ -313,6 +337,27 @@ impl World {
         true
     }
 
+    /// Has every connection ask for the next page of its list of all products, if it has the one before.
+    fn ask_for_pages(&mut self) -> bool {
+        let mut any = false;
+        for core in &mut self.cores {
+            let keys: Vec<SlotKey> = core.iter_mut().map(|(key, _)| key).collect();
+            for key in keys {
+                let recorder = core.get_mut(key).unwrap();
+                if recorder.page.is_none()
+                    && let Some(from) = recorder.pages.pop()
+                {
+                    recorder.asked_pages += 1;
+                    let number = recorder.asked_pages;
+                    recorder.page = Some(number);
+                    core.list(key, PageWish { from, number });
+                    any = true;
+                }
+            }
+        }
+        any
+    }
+
     /// Has every connection pull what was listed for it.
     fn pull_listed(&mut self) -> bool {
         let mut pulls = Vec::new();
@@ -335,6 +380,7 @@ impl World {
     /// Hands over what was read.
     fn hand_over(&mut self) {
         for (core, number, listing) in std::mem::take(&mut self.listings) {
+            *self.untaken.entry((core, number)).or_default() += u32::from(matches!(listing, Listing::Rows(_)));
             self.hub.list(core, number, listing);
         }
         for (core, rows) in std::mem::take(&mut self.loaded) {
@@ -373,16 +419,28 @@ impl World {
         had_work
     }
 
+    /// Has every core take all its messages, and begin its next turn.
+    fn turn(&mut self) {
+        for core in 0..CORES {
+            self.process(core, usize::MAX);
+            self.work(core);
+        }
+    }
+
     fn settle(&mut self) {
         let mut is_moving = true;
         while is_moving {
             let did_something = (0..CORES).filter(|&core| self.process(core, usize::MAX) | self.work(core)).count() > 0;
-            let did_something = did_something | self.pull_listed() | self.read() | !self.loaded.is_empty();
+            let did_something =
+                did_something | self.ask_for_pages() | self.pull_listed() | self.read() | !self.loaded.is_empty();
             self.hand_over();
             // A turn may end with messages for a core that had its own before.
             is_moving = did_something || self.inboxes.iter().any(|inbox| !inbox.messages.is_empty());
         }
         assert!(self.hub.settled().now_or_never().is_some(), "every change gave its units back");
+        for (&core, &Watch { number, .. }) in self.watches.iter().filter(|_| self.is_begun) {
+            assert_eq!(self.untaken.get(&(core, number)).copied().unwrap_or(0), 0, "the loader waits for pages");
+        }
     }
 
     /// Subscribes with the versions that the connection shows.
@@ -414,8 +472,9 @@ impl World {
             assert!(core.is_empty() && core.work.is_empty() && core.under_way.is_empty());
             assert!(core.everything.is_empty());
             for shard in &core.shards {
-                shard.index().check();
+                shard.check();
                 assert_eq!(shard.index().connections_len(), 0);
+                assert_eq!(self.hub.rows_kept().load(Ordering::Relaxed), 0, "nothing is kept for nobody");
                 if self.epoch == 0 {
                     assert_eq!(shard.index().products_len(), 0, "nothing was asked for");
                 }
@@ -444,6 +503,9 @@ enum Step {
     Begin(bool),
     Read,
     HandOver,
+    /// The connections go on with their lists of all products.
+    AskForPages,
+    PullListed,
     Process(u16, usize),
     Work(u16),
     Settle,
@@ -473,6 +535,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..4u8).prop_map(|of_four| Step::Begin(of_four == 0)),
         2 => Just(Step::Read),
         2 => Just(Step::HandOver),
+        3 => Just(Step::AskForPages),
+        2 => Just(Step::PullListed),
         4 => (0..CORES, 1..4usize).prop_map(|(core, messages)| Step::Process(core, messages)),
         4 => (0..CORES).prop_map(Step::Work),
         1 => Just(Step::Settle),
@@ -538,7 +602,13 @@ impl Known {
             self.ended.extend(products);
             self.resumed.retain(|product| !products.contains(product));
         }
-        world.recorder(self.connection).is_everything = self.everything.is_some();
+        let recorder = world.recorder(self.connection);
+        recorder.is_everything = self.everything.is_some();
+        match operation {
+            Operation::SubscribeAll { lists: true } => drop(recorder.lists.insert(number)),
+            Operation::UnsubscribeAll => (recorder.pages, recorder.page) = (Vec::new(), None),
+            _ => {}
+        }
         world.command(self.connection, number, operation, products);
         world.recorder(self.connection).applied.len() == self.applied.len()
     }
@@ -603,10 +673,16 @@ impl Known {
     }
 }
 
+fn check_all_shards(world: &World) {
+    let kept: usize = world.cores.iter().flat_map(|core| &core.shards).map(Shard::check).sum();
+    assert_eq!(world.hub.rows_kept().load(Ordering::Relaxed), kept);
+}
+
 fn check_all(known: &mut [Known], world: &mut World) {
     for known in known {
         known.check(world);
     }
+    check_all_shards(world);
 }
 
 /// Lives through these steps.
@@ -641,6 +717,8 @@ fn live(steps: &[Step], shards: usize, products_in_a_slice: usize) {
             }
             Step::Read => drop(world.read()),
             Step::HandOver => world.hand_over(),
+            Step::AskForPages => drop(world.ask_for_pages()),
+            Step::PullListed => drop(world.pull_listed()),
             Step::Command(number, operation, products) => {
                 let place = number % known.len();
                 settled &= known[place].command(&mut world, operation, &products);
@@ -829,4 +907,132 @@ fn the_commands_of_one_turn_go_to_another_core_together() {
     world.process(1, usize::MAX);
     assert!(matches!(world.inboxes[0].messages.try_recv(), Ok(Message::Orders(orders)) if orders.len() == 8));
     assert!(world.inboxes[0].messages.try_recv().is_err());
+}
+
+/// A world of so many rows on one shard, with a connection that is told of all of them.
+fn with_rows(rows: u64) -> (World, ConnectionId) {
+    let mut world = World::new(1);
+    (0..rows).for_each(|number| world.commit(number));
+    world.begin(false);
+    let connection = world.open(0);
+    world.recorder(connection).lists.insert(0);
+    world.recorder(connection).is_everything = true;
+    world.command(connection, 0, Operation::SubscribeAll { lists: true }, &[]);
+    (world, connection)
+}
+
+#[test]
+fn a_list_of_every_product_is_told_page_by_page_and_each_costs_a_part_of_a_slice() {
+    const ROWS: u64 = 1000;
+    let (mut world, first) = with_rows(ROWS);
+    while world.recorder(first).applied.is_empty() {
+        world.turn();
+        world.read();
+        world.hand_over();
+    }
+    assert_eq!(world.recorder(first).listed, [], "nothing is listed before it is asked for");
+    let readers: Vec<ConnectionId> = (0..20).map(|_| world.open(0)).collect();
+    for &reader in &readers {
+        world.recorder(reader).lists.insert(0);
+        world.recorder(reader).is_everything = true;
+        world.command(reader, 0, Operation::SubscribeAll { lists: true }, &[]);
+    }
+    let listed = |world: &mut World| -> usize { readers.iter().map(|&it| world.recorder(it).listed.len()).sum() };
+    let (mut before, mut turns) = (0, 0);
+    while before < readers.len() * 1000 {
+        world.ask_for_pages();
+        world.turn();
+        let now = listed(&mut world);
+        assert!(now - before <= SLICE_COST, "{} products are listed in one turn", now - before);
+        (before, turns) = (now, turns + 1);
+        assert!(turns < 1000, "{now} are listed");
+    }
+    let all: Vec<ProductId> = (0..ROWS).map(product).collect();
+    for reader in readers {
+        assert_eq!(world.recorder(reader).listed, all);
+    }
+}
+
+#[test]
+fn what_is_kept_for_everybody_is_forgotten_slice_by_slice_when_the_last_has_left() {
+    let (mut world, connection) = with_rows(1000);
+    world.settle();
+    let kept = |world: &World| world.hub.rows_kept().load(Ordering::Relaxed);
+    assert_eq!(kept(&world), 1000);
+    world.core(0).remove(connection.key);
+    assert_eq!(kept(&world), 1000, "the end of a connection costs as much as it had");
+    world.work(0);
+    assert!((1000 - SLICE_COST..1000).contains(&kept(&world)), "{} are kept", kept(&world));
+    // Who comes meanwhile finds the rest, and the store lists the others.
+    let next = world.open(1);
+    world.recorder(next).lists.insert(0);
+    world.recorder(next).is_everything = true;
+    world.command(next, 0, Operation::SubscribeAll { lists: true }, &[]);
+    world.settle();
+    assert_eq!((kept(&world), world.recorder(next).shown.len()), (1000, 1000));
+    world.core(1).remove(next.key);
+    world.settle();
+    world.assert_empty();
+}
+
+#[test]
+fn nobody_else_is_told_of_every_product_while_more_rows_are_kept_than_may_be() {
+    let (mut world, first) = with_rows(3);
+    world.cores.iter_mut().for_each(|core| core.everything.keep(3));
+    world.settle();
+    assert_eq!(world.recorder(first).applied, [(0, 1)]);
+    world.cast(3);
+    world.settle();
+    let late = world.open(1);
+    world.recorder(late).is_everything = true;
+    let ask = |world: &mut World, connection: ConnectionId, number: u32| {
+        world.recorder(connection).lists.insert(number);
+        world.command(connection, number, Operation::SubscribeAll { lists: true }, &[]);
+        world.settle();
+    };
+    ask(&mut world, late, 0);
+    assert_eq!(world.recorder(late).refused, [0]);
+    assert_eq!(world.recorder(late).applied, []);
+    ask(&mut world, first, 1);
+    assert_eq!(world.recorder(first).applied, [(0, 1), (1, 0)], "who has it keeps it, and may list again");
+    assert_eq!(world.recorder(first).shown.len(), 4);
+    world.cast(4);
+    world.settle();
+    assert!(world.recorder(first).shown.contains_key(&4) && !world.recorder(late).shown.contains_key(&4));
+    (0..2).for_each(|number| world.delete(number));
+    world.settle();
+    ask(&mut world, late, 1);
+    assert_eq!(world.recorder(late).applied, [(1, 1)], "there is room again");
+}
+
+/// A reader that is told of every product may ask for ids that no row has: they are not kept.
+#[test]
+fn products_that_do_not_exist_are_not_kept_since_somebody_pulled_them() {
+    let (mut world, connection) = with_rows(2);
+    world.settle();
+    world.pull(connection, 0, &[7, 8, 9], false);
+    world.settle();
+    assert_eq!(world.recorder(connection).shown.get(&8), Some(&0));
+    assert_eq!(world.hub.rows_kept().load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn rows_that_went_while_changes_were_missed_or_rows_were_listed_are_not_kept() {
+    let (mut world, connection) = with_rows(1000);
+    let kept = |world: &World| world.hub.rows_kept().load(Ordering::Relaxed);
+    while kept(&world) < 400 {
+        world.turn();
+        world.read();
+        world.hand_over();
+    }
+    (0..100).for_each(|number| world.delete(number));
+    world.settle();
+    assert_eq!(kept(&world), 900);
+    world.lose();
+    (100..500).for_each(|number| world.delete(number));
+    world.begin(false);
+    world.settle();
+    assert_eq!(kept(&world), 500);
+    let rows = world.rows.clone();
+    assert!(world.recorder(connection).shown.iter().filter(|(_, version)| **version > 0).eq(&rows));
 }

@@ -3,18 +3,27 @@
 //! The rows come as pages of ids and versions, each at a barrier, while changes go on. A change that was cast is newer
 //! than the row of a page that has not come yet, so a product that was cast meanwhile is not taken from its page.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 use super::super::ConnectionId;
+use super::super::index::shrink;
 use super::super::last::LastValue;
 use super::super::message::Value;
+use super::kept::Kept;
 use super::{Output, Shard};
 use crate::model::product::ProductId;
 
 impl Shard {
     /// Begins to keep every product that changes, and that [`Shard::listed`] tells of.
     pub(in super::super) fn watch(&mut self) {
-        (self.is_watched, self.is_listing) = (true, true);
         // What is kept still has followed every change.
-        self.to_release = Vec::new();
+        (self.is_watched, self.is_listing, self.newest) = (true, true, 0);
+    }
+
+    /// Returns the shard, which counts there what it keeps, with the others of the process.
+    pub(in super::super) fn counting(self, rows_kept: Arc<AtomicUsize>) -> Self {
+        Self { kept: Kept::counting(rows_kept), ..self }
     }
 
     /// Learns whether the rows that the store has are all here, from the last [`Shard::watch`] or gap on.
@@ -25,13 +34,21 @@ impl Shard {
     /// Ends that: what is kept for nobody else is to be [released](Shard::release).
     pub(in super::super) fn unwatch(&mut self) {
         self.is_watched = false;
-        self.to_release = self.kept().collect();
+        self.gone = Vec::new();
     }
 
-    /// Forgets up to `max` of the products that were kept for nobody else; returns their number.
+    /// Forgets up to `max` of the products that are kept for nobody, or that are gone; returns their number.
     pub(in super::super) fn release(&mut self, max: usize) -> usize {
-        let released = self.to_release.len().min(max);
-        for product in self.to_release.split_off(self.to_release.len() - released) {
+        let mut released = 0;
+        while released < max && self.has_to_release() {
+            released += 1;
+            if let Some((product, version)) = self.gone.pop() {
+                if self.index.topic(product).is_some_and(|topic| topic.last.version() == version) {
+                    self.deleted(product);
+                }
+                continue;
+            }
+            let Some(product) = self.kept.pop() else { break };
             let Some(topic) = self.index.topic(product) else { continue };
             topic.last.keep(false);
             if topic.is_wanted() {
@@ -43,15 +60,17 @@ impl Shard {
                 self.index.forget(product);
             }
         }
-        if self.to_release.is_empty() {
-            self.to_release = Vec::new();
-        }
         released
     }
 
     /// Returns whether there are products for [`Shard::release`].
-    pub(in super::super) const fn has_to_release(&self) -> bool {
-        !self.to_release.is_empty()
+    pub(in super::super) fn has_to_release(&self) -> bool {
+        if self.is_watched { !self.gone.is_empty() && !self.may_come_back() } else { !self.kept.is_empty() }
+    }
+
+    /// Returns whether a row that is gone may be among those that are still to come.
+    const fn may_come_back(&self) -> bool {
+        self.is_listing || !self.to_heal.is_empty()
     }
 
     /// Takes the version of a row that the store has. Where changes may have been missed since somebody was told of every
@@ -59,6 +78,7 @@ impl Shard {
     pub(in super::super) fn listed(&mut self, product: ProductId, version: u64, may_have_missed: bool) {
         self.keep(product);
         let topic = self.index.topic(product).expect("it is kept");
+        self.newest = self.newest.max(version).max(topic.last.version());
         if topic.last.version() >= version {
             return;
         }
@@ -69,23 +89,49 @@ impl Shard {
         }
     }
 
-    /// Returns the products that may exist, and the greatest version of any.
-    pub(in super::super) fn keys(&mut self) -> (Vec<ProductId>, u64) {
-        let mut newest = 0;
-        let keys = self.index.topics().filter(|(_, topic)| topic.last.is_kept());
-        let keys = keys.inspect(|(_, topic)| newest = newest.max(topic.last.version()));
-        let keys = keys.filter(|(_, topic)| !topic.last.is_absent()).map(|(product, _)| product).collect();
-        (keys, newest)
+    /// Returns the greatest version that was listed or heard since the last [`Shard::watch`] and in this epoch.
+    pub(in super::super) const fn newest(&self) -> u64 {
+        self.newest
     }
 
-    /// Forgets a product that was deleted with the last change, unless somebody has subscribed to it or waits for it. Not
-    /// while rows come: one that was read before the deletion would bring it back.
+    /// Returns those of the next `max` kept products after one, or of the first, that may exist; and the last that it looked
+    /// at, or `None` if there are no more. Forgets those that are gone.
+    pub(in super::super) fn page(
+        &mut self,
+        after: Option<ProductId>,
+        max: usize,
+    ) -> (Vec<ProductId>, Option<ProductId>) {
+        let mut products = self.kept.after(after, max);
+        let last = products.last().copied().filter(|_| products.len() == max);
+        products.retain(|&product| {
+            let is_absent = self.index.topic(product).is_none_or(|topic| topic.last.is_absent());
+            if is_absent && !self.may_come_back() {
+                self.deleted(product);
+            }
+            !is_absent
+        });
+        (products, last)
+    }
+
+    /// Takes note of a change.
+    pub(super) fn heard(&mut self, product: ProductId, version: u64) {
+        self.keep(product);
+        self.newest = self.newest.max(version);
+    }
+
+    /// Forgets a product that is gone, unless somebody has subscribed to it or waits for it. Once the last row has come: one
+    /// that was read before the deletion would bring it back.
     pub(in super::super) fn deleted(&mut self, product: ProductId) {
-        if !self.is_watched || self.is_listing || self.loadings.contains_key(&product) || !self.to_heal.is_empty() {
+        if !self.is_watched || self.loadings.contains_key(&product) {
             return;
         }
         let Some(topic) = self.index.topic(product) else { return };
         if !topic.subscribers().is_empty() {
+            return;
+        }
+        let version = topic.last.version();
+        if self.may_come_back() {
+            self.gone.push((product, version));
             return;
         }
         self.change(product, LastValue::let_go);
@@ -93,12 +139,13 @@ impl Shard {
             topic.last.keep(false);
             self.index.forget(product);
         }
+        self.kept.remove(product);
     }
 
     /// Ends the pulls of a connection that is told of every product no more.
     pub(in super::super) fn leave_everything(&mut self, connection: ConnectionId, out: &mut Output) {
-        let places = self.places_of_watchers.keys().filter(|(watcher, _)| *watcher == connection);
-        let products: Vec<ProductId> = places.map(|&(_, product)| product).collect();
+        let Some(places) = self.places_of_watchers.get(&connection) else { return };
+        let products: Vec<ProductId> = places.keys().copied().collect();
         for product in products {
             if let Some(place) = self.take_place_of_watcher(connection, product) {
                 let number = self.leave(product, place);
@@ -115,6 +162,7 @@ impl Shard {
         }
         let was_idle = !topic.is_wanted();
         topic.last.keep(true);
+        self.kept.insert(product);
         if was_idle && let Some(held) = topic.last.held() {
             held.stamp = self.memory.returns(product);
             if self.memory.is_untidy() {
@@ -131,21 +179,19 @@ impl Shard {
         let before = if place == 0 {
             self.take_place_of_watcher(connection, product)
         } else {
-            self.places_of_watchers.insert((connection, product), place)
+            self.places_of_watchers.entry(connection).or_default().insert(product, place)
         };
         before.unwrap_or(0)
     }
 
     pub(super) fn take_place_of_watcher(&mut self, connection: ConnectionId, product: ProductId) -> Option<u32> {
-        if self.places_of_watchers.is_empty() {
-            return None;
+        let places = self.places_of_watchers.get_mut(&connection)?;
+        let place = places.remove(&product);
+        shrink(places);
+        if places.is_empty() {
+            self.places_of_watchers.remove(&connection);
+            shrink(&mut self.places_of_watchers);
         }
-        let place = self.places_of_watchers.remove(&(connection, product));
-        super::shrink(&mut self.places_of_watchers);
         place
-    }
-
-    fn kept(&mut self) -> impl Iterator<Item = ProductId> {
-        self.index.topics().filter(|(_, topic)| topic.last.is_kept()).map(|(product, _)| product)
     }
 }

@@ -36,6 +36,7 @@ impl Shard {
             let learnt = last.load(row, sent.version, keeps);
             (learnt, before, last.version())
         });
+        self.newest = self.newest.max(version);
         if learnt == Learnt::Regress {
             out.has_regressed = true;
             self.want(product);
@@ -64,6 +65,9 @@ impl Shard {
         }
         self.want(product);
         self.rest(product);
+        if self.is_watched && self.index.topic(product).is_some_and(|topic| topic.last.is_absent()) {
+            self.deleted(product);
+        }
     }
 
     /// Learns that changes may have been missed, and may be until [`Shard::begin`].
@@ -80,6 +84,7 @@ impl Shard {
         self.is_lost = false;
         self.to_heal = self.index.topics().map(|(product, _)| product).collect();
         if is_new_epoch {
+            (self.newest, self.gone) = (0, Vec::new());
             let products = self.to_heal.clone();
             for product in products {
                 self.change(product, LastValue::let_go);

@@ -23,7 +23,7 @@ impl Shard {
         out: &mut Output,
     ) {
         if self.is_watched {
-            self.keep(product);
+            self.heard(product, frames.last().map_or(0, |&(version, _)| version));
         }
         let Some(topic) = self.index.topic(product) else {
             frames.clear();

@@ -341,3 +341,30 @@ fn more_rows_than_may_be_listed_are_refused_to_who_was_promised_nothing() {
         assert_eq!(list(&mut plan, Some(24_999), keys(25_000..25_001, false), now), end);
     }
 }
+
+#[test]
+fn rows_are_listed_no_faster_than_every_core_takes_them() {
+    let (mut plan, now) = begun();
+    plan.watch(CoreId(0), Some(watch(1, true)));
+    plan.watch(CoreId(1), Some(watch(1, true)));
+    for page in 0..2_u64 {
+        list(&mut plan, (page * 10).checked_sub(1), keys(page * 10..page * 10 + 10, false), now);
+        plan.handed(CoreId(1), 1);
+    }
+    plan.taken(CoreId(0), 1);
+    plan.taken(CoreId(1), 7);
+    assert_eq!((plan.start(now), plan.deadline()), (None, None), "one core has two pages");
+    plan.wish(wish(0, &[(1, 1)]));
+    let order = plan.start(now).expect("wishes do not wait for that");
+    plan.read(absent(&order.ids()), now);
+    plan.heard(SourceHeard::Barrier(order.barrier));
+    assert!(plan.answered().is_some());
+    assert_eq!(plan.start(now), None);
+    plan.taken(CoreId(1), 1);
+    list(&mut plan, Some(19), keys(20..30, false), now);
+    plan.handed(CoreId(1), 1);
+    assert_eq!(plan.start(now), None);
+    plan.watch(CoreId(1), Some(watch(2, true)));
+    plan.taken(CoreId(1), 1);
+    list(&mut plan, None, keys(0..10, true), now);
+}

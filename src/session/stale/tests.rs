@@ -1,14 +1,17 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::fanout::{Page, PageWish, Place};
 
 /// The same set, which looks at everything each time.
 #[derive(Debug, Default)]
 struct Model {
     stale: Vec<ModelStale>,
     listed: Vec<ModelListed>,
+    /// The marks that wait for lists of all products.
+    lists_of_all: Vec<u64>,
     is_turn_of_lists: bool,
     /// The number of marks, and of places given.
     marks: u64,
@@ -97,7 +100,8 @@ impl Model {
     }
 
     fn is_answered(&self, mark: u64) -> bool {
-        self.stale.iter().all(|stale| stale.mark > mark) && self.listed.iter().all(|listed| listed.mark > mark)
+        let marks = self.listed.iter().map(|listed| listed.mark).chain(self.lists_of_all.iter().copied());
+        self.stale.iter().all(|stale| stale.mark > mark) && marks.into_iter().all(|its| its > mark)
     }
 
     fn oldest_mark(&self) -> u64 {
@@ -211,16 +215,23 @@ enum Step {
     Hold(Vec<(u64, u64)>),
     /// Such a command is carried out, and these products differ, told in two parts.
     Compared(prop::sample::Index, Vec<u64>),
+    ListAll,
+    /// The answer to the page that was asked for last, or to one before; perhaps the last.
+    Page(Vec<u64>, bool, bool),
+    EndPages,
     Mark,
     Pull(usize),
     Answer(prop::sample::Index, u64),
     PutBack(prop::sample::Index),
     Remove(u64),
-    Doubt(Vec<u64>),
+    /// Perhaps of all products.
+    Doubt(Vec<u64>, bool),
     BeginAnew,
+    Clear,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let page = prop::collection::vec(0..8_u64, 0..4);
     let listed = prop::collection::vec((0..8_u64, prop_oneof![Just(0_u64), 0..40_u64]), 0..6);
     let step = prop_oneof![
         8 => (0..8_u64, 1..4_u64).prop_map(|(product, changes)| Step::GaveWay(product, changes)),
@@ -233,8 +244,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => (any::<prop::sample::Index>(), 0..6_u64).prop_map(|(pull, told)| Step::Answer(pull, told)),
         2 => any::<prop::sample::Index>().prop_map(Step::PutBack),
         3 => (0..8_u64).prop_map(Step::Remove),
-        1 => prop::collection::vec(0..8_u64, 0..4).prop_map(Step::Doubt),
+        1 => (prop::collection::vec(0..8_u64, 0..4), any::<bool>()).prop_map(|(ids, all)| Step::Doubt(ids, all)),
         1 => Just(Step::BeginAnew),
+        1 => Just(Step::Clear),
+        2 => Just(Step::ListAll),
+        8 => (page, prop::bool::weighted(0.3), prop::bool::weighted(0.1))
+            .prop_map(|(ids, is_last, is_late)| Step::Page(ids, is_last, is_late)),
+        1 => Just(Step::EndPages),
     ];
     prop::collection::vec(step, 0..120)
 }
@@ -255,6 +271,8 @@ struct Pair {
     /// The commands that hold lists, with the products whose versions are not known.
     commands: Vec<(u32, Vec<ProductId>)>,
     next_command: u32,
+    /// The pages that were asked for; the last may be answered.
+    pages: Vec<PageWish>,
 }
 
 impl Pair {
@@ -309,10 +327,37 @@ impl Pair {
                 self.model.take_listed(id(product));
                 assert_eq!(self.set.remove(id(product)), has_lost);
             }
-            Step::Doubt(products) => {
+            Step::Doubt(products, all) => {
                 let products: Vec<ProductId> = products.into_iter().map(id).collect();
                 self.model.doubt(&products);
                 self.set.doubt(products);
+                self.pages.clear();
+                if all {
+                    let mark = self.model.oldest_mark();
+                    if self.model.lists_of_all.is_empty() {
+                        self.model.lists_of_all.push(mark);
+                    }
+                    self.set.list_all_again();
+                }
+            }
+            Step::ListAll => {
+                self.model.lists_of_all.push(self.model.marks);
+                let part = self.set.list_all();
+                self.mark(part);
+            }
+            Step::Page(products, is_last, is_late) => self.page(&products, is_last, is_late),
+            Step::EndPages => {
+                self.model.lists_of_all.clear();
+                self.set.end_pages();
+                self.pages.clear();
+            }
+            Step::Clear => {
+                let lost = self.model.stale.iter().filter(|stale| stale.newest > 0).count();
+                (self.model.stale, self.model.listed) = (Vec::new(), Vec::new());
+                (self.model.lists_of_all, self.model.is_turn_of_lists) = (Vec::new(), false);
+                self.model.marks += 1;
+                assert_eq!(self.set.clear(), lost as u64);
+                self.pages.clear();
             }
             Step::BeginAnew => assert_eq!(self.set.begin_anew(), self.model.begin_anew()),
         }
@@ -340,6 +385,34 @@ impl Pair {
         self.commands.push((number, unknown.collect()));
     }
 
+    /// Asks for a page if it may, and answers it.
+    fn page(&mut self, products: &[u64], is_last: bool, is_late: bool) {
+        let may_ask = !self.model.lists_of_all.is_empty() && self.pages.is_empty();
+        let wish = self.set.next_page();
+        assert_eq!(wish.is_some(), may_ask, "one page at a time");
+        self.pages.extend(wish);
+        let Some(&PageWish { from, number }) = self.pages.last() else { return };
+        let products: BTreeSet<ProductId> = products.iter().copied().map(id).collect();
+        let next = (!is_last).then(|| Place { shard: from.shard + 1, after: None });
+        let page = Page { number, products: products.iter().copied().collect(), next };
+        if is_late {
+            // It answers another question.
+            return self.set.page(Page { number: number.wrapping_sub(1), ..page });
+        }
+        let mark = self.model.lists_of_all[0];
+        self.model.listed.extend(products.into_iter().map(|product| ModelListed {
+            product,
+            known: 0,
+            mark,
+            held_by: None,
+        }));
+        if is_last {
+            self.model.lists_of_all.remove(0);
+        }
+        self.set.page(page);
+        self.pages.clear();
+    }
+
     fn mark(&mut self, part: Part) {
         self.marks.push((part, self.model.marks));
         self.model.marks += 1;
@@ -358,7 +431,8 @@ impl Pair {
 
     fn check(&mut self) {
         let Self { set, model, .. } = self;
-        assert_eq!(set.is_empty(), model.stale.is_empty() && model.listed.is_empty());
+        let is_empty = model.stale.is_empty() && model.listed.is_empty() && model.lists_of_all.is_empty();
+        assert_eq!(set.is_empty(), is_empty);
         assert_eq!(set.listed(), model.listed.len());
         let waits = model.stale.iter().filter(|stale| matches!(stale.state, State::Waits(_))).count();
         assert_eq!(set.pulled(), model.stale.len() - waits);
@@ -434,4 +508,30 @@ fn places_of_products_that_are_gone_are_given_up() {
     }
     assert!(set.waiting.len() <= GONE_PLACES_MAX + 4);
     assert_eq!(set.next_pull().map(|wanted| wanted.product), Some(id(7)));
+}
+
+/// Ten million rows cost a reader some hundred ids, however slowly it pulls.
+#[test]
+fn a_reader_of_all_products_holds_a_page_or_two_of_them() {
+    const PAGE: u64 = 64;
+    let mut set = StaleSet::default();
+    let part = set.list_all();
+    let (mut listed, mut pulled) = (0_u64, 0);
+    while !set.is_answered(part) {
+        while let Some(PageWish { from, number }) = set.next_page() {
+            assert_eq!(from, Place { shard: 0, after: listed.checked_sub(1).map(id) }, "it goes on where it was");
+            let products = (listed..listed + PAGE).map(id).collect();
+            listed += PAGE;
+            let next = (listed < 100 * PAGE).then(|| Place { shard: 0, after: Some(id(listed - 1)) });
+            set.page(Page { number, products, next });
+        }
+        let held: usize = set.lists.iter().map(|list| list.products.capacity() + list.left.capacity()).sum();
+        assert!(held < pages::AHEAD + 128, "{held}");
+        assert!(set.lists.capacity() <= 16, "{}", set.lists.capacity());
+        let Pull { product, number, .. } = set.next_pull().expect("some are listed until all are pulled");
+        assert_eq!(product, id(pulled), "each once, in their order");
+        pulled += 1;
+        set.answered(product, number, Told::State(1));
+    }
+    assert_eq!((listed, pulled, set.is_empty()), (100 * PAGE, 100 * PAGE, true));
 }

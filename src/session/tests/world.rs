@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::commands::COMMANDS_MAX;
 use super::super::*;
 use super::{SUBSCRIPTIONS_MAX, Step};
-use crate::fanout::{Listed, Operation, Pull, Value};
+use crate::fanout::{Listed, Operation, Page, PageWish, Place, Pull, Value};
 use crate::session::command::{Command, ReplyId, States, Why};
 use crate::session::queue::SlowConsumerPolicy;
 
@@ -77,6 +77,8 @@ pub(super) struct World {
     /// out in the order in which they get them, and tell in any order.
     with_shards: Vec<WithShards>,
     pub(super) pulls: Vec<Pull>,
+    /// The pages of the list of all products that are not answered, those that mean nothing any more among them.
+    pub(super) pages: Vec<PageWish>,
     pub(super) subscribed: BTreeSet<ProductId>,
     /// True if it is subscribed to everything, and if it has asked to be.
     is_everything: bool,
@@ -130,6 +132,7 @@ impl World {
             taken: Vec::new(),
             with_shards: Vec::new(),
             pulls: Vec::new(),
+            pages: Vec::new(),
             subscribed: BTreeSet::new(),
             is_everything: false,
             has_asked_for_all: false,
@@ -190,9 +193,9 @@ impl World {
                 self.carry_out(&command);
                 continue;
             }
-            let pulls = self.session.next_pulls(&self.limits);
-            if pulls.is_empty() {
-                assert!(!self.session.wants_pulls(&self.limits));
+            let (pulls, page) = (self.session.next_pulls(&self.limits), self.session.next_page());
+            if pulls.is_empty() && page.is_none() {
+                assert!(!self.session.wants_pulls(&self.limits) && !self.session.wants_page());
                 return;
             }
             assert!(self.session.ended().is_none() && !self.session.is_closing());
@@ -200,7 +203,26 @@ impl World {
                 assert!(self.pulls.iter().all(|other| (other.product, other.number) != (pull.product, pull.number)));
                 self.pulls.push(pull);
             }
+            if let Some(page) = page {
+                assert!(self.pages.iter().all(|other| other.number != page.number), "a page is known by its number");
+                self.pages.push(page);
+            }
         }
+    }
+
+    /// The shards answer the question for a page at this place: two products each, of which only those that exist are
+    /// listed.
+    pub(super) fn answer_page(&mut self, place: usize) {
+        let PageWish { from, number } = self.pages.remove(place);
+        let first = from.after.map_or(0, |after| after.get() + 1);
+        let looked_at: Vec<(u64, Row)> = self.rows.range(first..).take(2).map(|(&id, &row)| (id, row)).collect();
+        let next = match looked_at.last() {
+            Some(&(last, _)) if self.is_everything => Some(Place { after: ProductId::new(last), ..from }),
+            _ => None,
+        };
+        let exists = |&(_, row): &(u64, Row)| self.is_everything && !row.is_gone;
+        let products = looked_at.into_iter().filter(exists).filter_map(|(id, _)| ProductId::new(id)).collect();
+        self.on(Event::Listed(Listed::Page(Page { number, products, next })));
     }
 
     fn carry_out(&mut self, command: &fanout::Command) {
@@ -408,6 +430,11 @@ impl World {
                     self.answer(index.index(self.pulls.len()), knows_tombstones);
                 }
             }
+            Step::Page(index) => {
+                if !self.pages.is_empty() {
+                    self.answer_page(index.index(self.pages.len()));
+                }
+            }
             Step::Epoch(answers_others) => self.begin_epoch(answers_others),
             Step::Live(is_live) => self.set_live(is_live),
             Step::Room(bytes) => {
@@ -560,13 +587,11 @@ impl World {
                 self.on(Event::Differ(number, second.to_vec()));
             }
             if lists {
-                let exists = self.rows.iter().filter(|(_, row)| !row.is_gone);
-                let listed: Vec<ProductId> = exists.clone().filter_map(|(&id, _)| ProductId::new(id)).collect();
-                let newest = exists.map(|(_, row)| row.version).max().unwrap_or(0);
-                // Each core lists its own.
-                let (first, second) = listed.split_at(listed.len() / 2);
-                self.on(Event::Listed(Listed { products: first.to_vec(), newest: 0 }));
-                self.on(Event::Listed(Listed { products: second.to_vec(), newest }));
+                let exists = self.rows.values().filter(|row| !row.is_gone);
+                let newest = exists.map(|row| row.version).max().unwrap_or(0);
+                // Each core knows its own.
+                self.on(Event::Listed(Listed::Newest(newest)));
+                self.on(Event::Listed(Listed::Newest(newest / 2)));
             }
             self.on(Event::Applied { number, products });
         }
@@ -592,9 +617,12 @@ impl World {
             if !self.pulls.is_empty() {
                 self.answer(0, true);
             }
+            if !self.pages.is_empty() {
+                self.answer_page(0);
+            }
         }
         self.flush();
-        assert!(self.pulls.is_empty(), "pulls come to an end");
+        assert!(self.pulls.is_empty() && self.pages.is_empty(), "pulls come to an end");
     }
 
     pub(super) fn check_step(&mut self) {
