@@ -125,13 +125,19 @@ enum Lost {
     Closed,
     #[error("reads for the shards fail")]
     Anew,
+    #[error("the message of change {0} was removed before it was read")]
+    Removed(u64),
+    #[error("the message of change {0} was not read: {1}")]
+    Unread(u64, StoreError),
 }
 
 impl Lost {
     fn is_denied(&self) -> bool {
         match self {
             Self::Database(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
-            Self::Refused(error) => matches!(error, StoreError::Refused { refusal: Refusal::Denied, .. }),
+            Self::Refused(error) | Self::Unread(_, error) => {
+                matches!(error, StoreError::Refused { refusal: Refusal::Denied, .. })
+            }
             _ => false,
         }
     }

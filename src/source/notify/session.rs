@@ -120,7 +120,7 @@ impl<'a> Session<'a> {
             let outcome = tokio::select! {
                 message = next_message(&mut connection) => {
                     let outcome = match message? {
-                        Some(payload) => self.hear(payload).await,
+                        Some(payload) => self.hear(payload).await?,
                         None => Ok(()),
                     };
                     // Not before it was taken: meanwhile nothing is heard.
@@ -268,11 +268,11 @@ impl<'a> Session<'a> {
     }
 
     /// Takes a notification.
-    async fn hear(&mut self, payload: String) -> Result<(), Unwanted> {
-        match parse(&payload) {
+    async fn hear(&mut self, payload: String) -> Result<Result<(), Unwanted>, Lost> {
+        Ok(match parse(&payload) {
             Some(Payload::Change(notification)) => {
                 self.known.floor = self.known.floor.max(notification.version);
-                self.forward(notification, payload).await
+                self.forward(notification, payload).await?
             }
             Some(Payload::Epoch(epoch)) if self.known.hears && self.known.epoch != Some(epoch) => {
                 self.begin(epoch).await
@@ -293,18 +293,15 @@ impl<'a> Session<'a> {
                 tracing::warn!(payload, "skipped a notification that nothing of Rowcast sent");
                 Ok(())
             }
-        }
+        })
     }
 
-    /// Feeds the change that a payload tells of.
-    async fn forward(&self, notification: Notification, payload: String) -> Result<(), Unwanted> {
+    /// Feeds the change that a payload tells of. One whose message cannot be had is lost, and its row is to be read.
+    async fn forward(&self, notification: Notification, payload: String) -> Result<Result<(), Unwanted>, Lost> {
         let (is_whole, message) = match notification.message {
             MessageAt::Payload => (true, payload),
             MessageAt::Nowhere => (false, payload),
-            MessageAt::Table => match self.oversize_message(notification).await {
-                Some(message) => (true, message),
-                None => (false, with_id_alone(&payload)),
-            },
+            MessageAt::Table => (true, self.oversize_message(notification.version).await?),
         };
         let change = Change {
             product_id: notification.product_id,
@@ -313,22 +310,22 @@ impl<'a> Session<'a> {
             is_whole,
             committed_at: std::time::Instant::now(),
         };
-        self.send(SourceEvent::Change(change)).await
+        Ok(self.send(SourceEvent::Change(change)).await)
     }
 
-    /// Returns the message of an oversize change, or `None` where it cannot be had.
-    async fn oversize_message(&self, notification: Notification) -> Option<String> {
-        for _ in 0..OVERSIZE_TRIES {
-            match self.listener.store.oversize_message(notification.version).await {
-                Ok(Some(message)) => return Some(message),
-                Ok(None) => {
-                    tracing::warn!(version = notification.version, "a change was removed before it was read");
-                    break;
+    /// Returns the message of an oversize change.
+    async fn oversize_message(&self, version: u64) -> Result<String, Lost> {
+        let mut tries = 1;
+        loop {
+            match self.listener.store.oversize_message(version).await {
+                Ok(message) => return message.ok_or(Lost::Removed(version)),
+                Err(error) if tries < OVERSIZE_TRIES => {
+                    tries += 1;
+                    tracing::warn!(version, %error, "a change was not read");
                 }
-                Err(error) => tracing::warn!(version = notification.version, %error, "a change was not read"),
+                Err(error) => return Err(Lost::Unread(version, error)),
             }
         }
-        None
     }
 
     async fn send(&self, event: SourceEvent) -> Result<(), Unwanted> {
@@ -356,23 +353,5 @@ async fn next_message(connection: &mut Connection<Socket, TlsStream>) -> Result<
         Some(Ok(_)) => Ok(None),
         Some(Err(error)) => Err(error.into()),
         None => Err(Lost::Closed),
-    }
-}
-
-/// Rewrites `{…,"productId":1}` as `{…,"product":{"productId":1}}`.
-fn with_id_alone(short: &str) -> String {
-    short.replace(r#""productId":"#, r#""product":{"productId":"#) + "}"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_that_is_gone_still_tells_which_product_changed() {
-        assert_eq!(
-            with_id_alone(r#"{"action":"UPDATE","version":42,"productId":1}"#),
-            r#"{"action":"UPDATE","version":42,"product":{"productId":1}}"#
-        );
     }
 }
