@@ -273,7 +273,7 @@ async fn a_server_that_cannot_be_started_is_named() {
 }
 
 /// Two commands for each of 30 readers, which share products.
-const STORM: [&str; 6] = ["--connections", "30", "--ids-per-connection", "1500", "--products", "2000"];
+const STORM: [&str; 6] = ["--connections", "10", "--ids-per-connection", "1500", "--products", "2000"];
 
 /// Runs a storm, which has to find nothing wrong, and returns what it measured.
 async fn storm(server: &TestServer, arguments: &[&str]) -> Value {
@@ -300,14 +300,14 @@ fn ids_and_states(outcome: &Value, round: usize) -> (u64, u64) {
 async fn readers_that_come_back_are_told_what_changed() {
     let server = TestServer::embedded(&["--cores", "2"]).await;
     let outcome = storm(&server, &["resume"]).await;
-    assert_eq!([0, 1].map(|round| ids_and_states(&outcome, round)), [(45_000, 45_000), (45_000, 0)], "{outcome}");
+    assert_eq!([0, 1].map(|round| ids_and_states(&outcome, round)), [(15_000, 15_000), (15_000, 0)], "{outcome}");
     assert_eq!(outcome["phases"][1]["rows_read"], 0, "what was told once is remembered: {outcome}");
 
     let outcome = storm(&server, &["resume", "--changed", "10"]).await;
     let (ids, states) = ids_and_states(&outcome, 1);
-    assert!(ids == 45_000 && (1..ids / 2).contains(&states), "{outcome}");
+    assert!(ids == 15_000 && (1..ids / 2).contains(&states), "{outcome}");
     let outcome = storm(&server, &["resume", "--changed", "100", "--http2", "7"]).await;
-    assert_eq!(ids_and_states(&outcome, 1), (45_000, 45_000), "{outcome}");
+    assert_eq!(ids_and_states(&outcome, 1), (15_000, 15_000), "{outcome}");
 }
 
 #[tokio::test]
@@ -317,9 +317,9 @@ async fn readers_that_come_back_are_told_what_changed_in_postgres() {
     let store = ["--database-url", database.url(), "--overwrite-products"];
     let outcome = storm(&server, &[&["resume", "--changed", "10"], &store[..]].concat()).await;
     let (ids, states) = ids_and_states(&outcome, 1);
-    assert!(ids == 45_000 && (1..ids / 2).contains(&states), "{outcome}");
+    assert!(ids == 15_000 && (1..ids / 2).contains(&states), "{outcome}");
     let outcome = storm(&server, &[&["snapshot"], &store[..]].concat()).await;
-    assert_eq!(ids_and_states(&outcome, 2), (45_000, 45_000), "{outcome}");
+    assert_eq!(ids_and_states(&outcome, 2), (15_000, 15_000), "{outcome}");
 }
 
 #[tokio::test]
@@ -327,7 +327,7 @@ async fn snapshots_come_from_the_store_and_then_from_memory() {
     let server = TestServer::embedded(&["--cores", "2"]).await;
     let outcome = storm(&server, &["snapshot", "--payload-bytes", "1000"]).await;
     let rounds = [0, 1, 2].map(|round| ids_and_states(&outcome, round));
-    assert_eq!(rounds, [(2000, 2000), (45_000, 45_000), (45_000, 45_000)], "{outcome}");
+    assert_eq!(rounds, [(2000, 2000), (15_000, 15_000), (15_000, 15_000)], "{outcome}");
     let rows_read = [0, 1, 2].map(|round| outcome["phases"][round]["rows_read"].as_u64().unwrap());
     assert_eq!(rows_read, [2000, 0, 0], "{outcome}");
 }
