@@ -56,6 +56,9 @@ pub(super) struct Witness {
     pub(super) account: Account,
     /// True while versions may go back though no epoch was told, as to a reader who never asked for states.
     pub(super) ignores_versions: bool,
+    /// True if it asked for everything: of products that are gone the server then forgets the version, so that one which
+    /// returns before a new epoch is told may come below its absence. A reader ignores that.
+    has_asked_for_everything: bool,
     pub(super) faults: Vec<String>,
 }
 
@@ -135,6 +138,7 @@ impl Witness {
 
     /// Returns the command that asks for everything, and tells what it knows. `products` are all that there may be.
     pub(super) fn everything(&mut self, products: &BTreeSet<u64>) -> String {
+        self.has_asked_for_everything = true;
         self.asked.push_back(Asked::Everything { named: BTreeSet::new() });
         self.subscribed.extend(products);
         self.commands += 1;
@@ -196,7 +200,8 @@ impl Witness {
         let is_asked = self.is_asked(change.product_id, change.version);
         let may_be_old = self.asks_for_everything();
         let known = self.known.entry(change.product_id).or_default();
-        if change.version < known.version && may_be_old {
+        let may_return = self.has_asked_for_everything && known.row.is_none() && !change.is_delete;
+        if change.version < known.version && (may_be_old || may_return) {
             return;
         }
         if change.version <= known.version && !self.ignores_versions {
