@@ -5,6 +5,8 @@
 //! command's products out slice by slice, those of its own shards to itself and the others to their cores, so that a
 //! part is never larger than a slice, and all parts of a connection reach a shard in the order of its commands.
 
+use smallvec::SmallVec;
+
 use super::super::index::{Closing, FETCHED_AT_ONCE};
 use super::super::message::{Answer, Command, Differing, Job, Message, Operation, Order, Refused};
 use super::super::shard::{Shard, Subscribed};
@@ -198,36 +200,33 @@ impl<S: Subscriber> Core<S> {
         // A version of another history means nothing.
         let has_versions = !command.known.is_empty();
         let are_versions_known = has_versions && history == self.health.term.history.number;
-        let (end, mut fetched) = (part.end, part.start);
-        for place in part {
-            if place == fetched {
-                fetched = end.min(place + FETCHED_AT_ONCE);
-                self.fetch(command.products[place..fetched].iter().copied(), Shard::fetch);
-            }
-            let product = command.products[place];
-            let shard = self.hub.shard_of(product);
-            let core = self.hub.core_of(shard);
-            if core != self.id {
-                let outgoing = &mut self.outgoing[usize::from(core.0)];
-                outgoing.products.push(product);
-                outgoing.known.extend(command.known.get(place));
-                is_for_others = true;
-                continue;
-            }
-            let shard = &mut self.shards[shard / self.hub.cores()];
-            changed += usize::from(match command.operation {
-                Operation::Subscribe => {
-                    let known = if are_versions_known { command.known[place] } else { 0 };
-                    let Subscribed { is_new, is_same } = shard.subscribe(connection, product, known);
-                    if has_versions && !is_same {
-                        differing.push(product);
-                    }
-                    is_new
+        let places = part.clone().step_by(FETCHED_AT_ONCE);
+        for (products, first) in command.products[part].chunks(FETCHED_AT_ONCE).zip(places) {
+            let shards = self.fetched(products.iter().copied(), Shard::fetch);
+            for ((&product, shard), place) in products.iter().zip(shards).zip(first..) {
+                let core = self.hub.core_of(shard);
+                if core != self.id {
+                    let outgoing = &mut self.outgoing[usize::from(core.0)];
+                    outgoing.products.push(product);
+                    outgoing.known.extend(command.known.get(place));
+                    is_for_others = true;
+                    continue;
                 }
-                Operation::Unsubscribe => shard.unsubscribe(connection, product, &mut self.out),
-                Operation::Count => shard.contains(connection, product),
-                Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => unreachable!("they name no product"),
-            });
+                let shard = &mut self.shards[shard / self.hub.cores()];
+                changed += usize::from(match command.operation {
+                    Operation::Subscribe => {
+                        let known = if are_versions_known { command.known[place] } else { 0 };
+                        let Subscribed { is_new, is_same } = shard.subscribe(connection, product, known);
+                        if has_versions && !is_same {
+                            differing.push(product);
+                        }
+                        is_new
+                    }
+                    Operation::Unsubscribe => shard.unsubscribe(connection, product, &mut self.out),
+                    Operation::Count => shard.contains(connection, product),
+                    Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => unreachable!("they name no product"),
+                });
+            }
         }
         if !self.out.is_empty() {
             self.pass_on();
@@ -246,12 +245,24 @@ impl<S: Subscriber> Core<S> {
         changed
     }
 
-    /// Has the processor fetch what this core's shards have of products.
-    pub(super) fn fetch(&self, products: impl Iterator<Item = ProductId>, fetch: fn(&Shard, ProductId) -> u64) {
-        let own = products.map(|product| (product, self.hub.shard_of(product)));
-        let own = own.filter(|&(_, shard)| self.hub.core_of(shard) == self.id);
-        let fetched = own.map(|(product, shard)| fetch(&self.shards[shard / self.hub.cores()], product));
-        std::hint::black_box(fetched.fold(0, |sum, fetched| sum ^ fetched));
+    /// Returns the shards of up to [`FETCHED_AT_ONCE`] products, and has the processor fetch what those of this core have of
+    /// them.
+    pub(super) fn fetched(
+        &self,
+        products: impl Iterator<Item = ProductId>,
+        fetch: fn(&Shard, ProductId) -> u64,
+    ) -> SmallVec<[usize; FETCHED_AT_ONCE]> {
+        let mut fetched = 0;
+        let shard_of = |product| {
+            let shard = self.hub.shard_of(product);
+            if self.hub.core_of(shard) == self.id {
+                fetched ^= fetch(&self.shards[shard / self.hub.cores()], product);
+            }
+            shard
+        };
+        let shards = products.map(shard_of).collect();
+        std::hint::black_box(fetched);
+        shards
     }
 
     /// Tells a connection, or its core, the products whose newest versions it does not know.

@@ -76,23 +76,19 @@ impl<S: Subscriber> Core<S> {
         *cost -= end - next;
         let is_watcher = self.everything.contains(connection);
         let (mut is_for_others, own_history) = (false, self.health.term.history.number);
-        let mut fetched = next;
-        for place in next..end {
-            if place == fetched {
-                fetched = end.min(place + FETCHED_AT_ONCE);
-                self.fetch(pulls[place..fetched].iter().map(|pull| pull.product), Shard::fetch_value);
-            }
-            let pull = pulls[place];
-            let shard = self.hub.shard_of(pull.product);
-            let core = self.hub.core_of(shard);
-            if core == self.id {
-                // A version of another history means nothing.
-                let known = if history == own_history { pull.known } else { 0 };
-                let shard = &mut self.shards[shard / self.hub.cores()];
-                shard.pull(connection, Pull { known, ..pull }, is_watcher, &mut self.out);
-            } else {
-                self.outgoing[usize::from(core.0)].pulls.push(pull);
-                is_for_others = true;
+        for pulls in pulls[next..end].chunks(FETCHED_AT_ONCE) {
+            let shards = self.fetched(pulls.iter().map(|pull| pull.product), Shard::fetch_value);
+            for (&pull, shard) in pulls.iter().zip(shards) {
+                let core = self.hub.core_of(shard);
+                if core == self.id {
+                    // A version of another history means nothing.
+                    let known = if history == own_history { pull.known } else { 0 };
+                    let shard = &mut self.shards[shard / self.hub.cores()];
+                    shard.pull(connection, Pull { known, ..pull }, is_watcher, &mut self.out);
+                } else {
+                    self.outgoing[usize::from(core.0)].pulls.push(pull);
+                    is_for_others = true;
+                }
             }
         }
         if is_for_others {
