@@ -82,6 +82,12 @@ impl Shard {
         if topic.last.version() >= version {
             return;
         }
+        // Its subscribers are told by the read that heals it, which finds no news in a version that is known.
+        let is_subscribed = !topic.subscribers().is_empty();
+        if is_subscribed && (!self.to_heal.is_empty() || self.heals(product)) {
+            return;
+        }
+        let topic = self.index.topic(product).expect("it is kept");
         if may_have_missed || topic.last.is_remembered() {
             self.to_heal.push(product);
         } else {
