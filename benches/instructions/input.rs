@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use gungraun::{library_benchmark, library_benchmark_group};
 use rowcast::model::change::Change;
-use rowcast::session::command::{self as protocol, Command};
+use rowcast::session::command::{self, Command};
 use rowcast::source::notify::notification::{self, Payload};
 use rowcast::wire::frame::Frame;
 use rowcast::wire::websocket::Decoder;
@@ -36,7 +36,7 @@ fn decode_subscribe(mut bytes: Vec<u8>) -> Vec<u8> {
 #[library_benchmark(config = within(budgets::PARSE_SUBSCRIBE))]
 #[bench::once(used_buffers(), subscribe_json(0..10).into_bytes())]
 fn parse_subscribe(mut buffers: Buffers, mut text: Vec<u8>) -> (Command, Buffers, Vec<u8>) {
-    let command = protocol::parse(black_box(&mut text), &mut buffers).expect("it is a command");
+    let command = command::parse(black_box(&mut text), &mut buffers).expect("it is a command");
     (command, buffers, text)
 }
 
@@ -49,7 +49,7 @@ fn parse_notification(payload: String) -> (Option<Payload>, String) {
 /// Buffers as a core has them, which were used before; the choice of the instructions to parse with is made by then.
 fn used_buffers() -> Buffers {
     let mut buffers = Buffers::default();
-    protocol::parse(&mut subscribe_json(0..10).into_bytes(), &mut buffers).expect("it is a command");
+    command::parse(&mut subscribe_json(0..10).into_bytes(), &mut buffers).expect("it is a command");
     buffers
 }
 

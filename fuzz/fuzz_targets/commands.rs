@@ -8,7 +8,9 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use rowcast::fanout::Operation;
 use rowcast::model::epoch::Epoch;
 use rowcast::model::product::ProductId;
-use rowcast::session::command::{self as protocol, Command, Refusal, ReplyId, States, Why};
+use rowcast::session::answer;
+use rowcast::session::command::{self, Command, ReplyId, States};
+use rowcast::session::refusal::{Refusal, Why};
 use rowcast_fuzz::within;
 use serde_json::{Map, Value};
 use simd_json::Buffers;
@@ -25,11 +27,11 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     if text.split("-0").skip(1).any(|rest| !rest.starts_with(['.', 'e', 'E'])) {
         return Corpus::Reject;
     }
-    let fresh = protocol::parse(&mut data.to_vec(), &mut Buffers::default());
+    let fresh = command::parse(&mut data.to_vec(), &mut Buffers::default());
     let mut working_space = data.to_vec();
     // The first term is for the reused buffers, which grow by doubling: this input pays for those before it as well.
     let bytes_max = 64 * 1024 + 64 * data.len();
-    let parsed = within(bytes_max, || BUFFERS.with_borrow_mut(|buffers| protocol::parse(&mut working_space, buffers)));
+    let parsed = within(bytes_max, || BUFFERS.with_borrow_mut(|buffers| command::parse(&mut working_space, buffers)));
     assert_eq!(parsed, fresh, "what was read before makes a difference");
     let expected = second_reading(text);
     assert!(alike(&parsed, &expected), "simd-json: {parsed:?}\nserde_json: {expected:?}");
@@ -152,10 +154,8 @@ fn alike(one: &Result<Command, Refusal>, other: &Result<Command, Refusal>) -> bo
 fn check_answers(parsed: &Result<Command, Refusal>, bytes_max: usize) {
     let (reply, ok, frame) = match parsed {
         Ok(Command { reply: None, .. }) => return,
-        Ok(Command { reply: Some(reply), .. }) => {
-            (Some(reply), true, within(bytes_max, || protocol::accepted(reply, 7)))
-        }
-        Err(refusal) => (refusal.reply.as_ref(), false, within(bytes_max, || protocol::refused(refusal))),
+        Ok(Command { reply: Some(reply), .. }) => (Some(reply), true, within(bytes_max, || answer::accepted(reply, 7))),
+        Err(refusal) => (refusal.reply.as_ref(), false, within(bytes_max, || answer::refused(refusal))),
     };
     let head = match frame[1] {
         126 => 4,

@@ -10,7 +10,7 @@ use super::{Connection, Connections, Shared};
 use crate::fanout::{Command, Core, SlotKey};
 use crate::session::close::CloseReason;
 use crate::session::values::Standing;
-use crate::session::{Event, Given, command as protocol};
+use crate::session::{Event, Given, command};
 use crate::wire::websocket::Received;
 
 /// The bytes that a core reads from a socket in one call at most.
@@ -266,7 +266,7 @@ fn event<'a>(received: Received<'a>, is_closing: bool, shared: &Shared) -> Optio
     match received {
         Received::Close(status) => Some(Event::PeerClosed(status.map(|(code, _)| code))),
         _ if is_closing => None,
-        Received::Text(text) => Some(Event::Command(protocol::parse(text, &mut shared.json_buffers.borrow_mut()))),
+        Received::Text(text) => Some(Event::Command(command::parse(text, &mut shared.json_buffers.borrow_mut()))),
         Received::Ping(payload) => Some(Event::Ping(payload)),
         Received::Pong(_) => None,
         Received::Binary(_) => Some(Event::Binary),

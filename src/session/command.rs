@@ -1,32 +1,19 @@
-//! The commands of clients and the answers to them, in JSON: pure functions.
+//! The commands of clients, in JSON: pure functions.
 //!
 //! ```json
 //! {"command":"subscribe","productIDs":[1,2,3],"id":"optional, comes back in the reply"}
 //! {"command":"subscribe","productIDs":[1,2,3],"snapshot":true}
 //! {"command":"subscribe","productIDs":[1,2,3],"versions":[42,0,7],"epoch":"k3x…"}
 //! {"command":"subscribe","productIDs":"*","snapshot":true,"epoch":"k3x…","newest":412}
-//! {"reply":"optional, …","ok":true,"subscribed":3}
-//! {"reply":"optional, …","ok":false,"error":"…","code":"…"}
-//! {"error":"…","code":"…"}
-//! {"skipped":12}
-//! {"epoch":"k3x…"}
-//! {"absent":[3,9],"versions":[12,0]}
-//! {"live":false}
-//! {"reconnect":{"afterMs":850}}
 //! ```
 
-use std::fmt;
-use std::fmt::Write as _;
-
-use serde_json::json;
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
+use super::refusal::{Refusal, Why};
 use crate::auth::Grant;
 use crate::fanout::Operation;
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
-use crate::wire::frame::Frame;
-use crate::wire::websocket::Opcode;
 
 /// A client's request.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,124 +77,6 @@ pub enum ReplyId {
     Float(f64),
     /// A string.
     Text(String),
-}
-
-impl ReplyId {
-    fn to_json(&self) -> serde_json::Value {
-        match self {
-            Self::Unsigned(number) => json!(number),
-            Self::Signed(number) => json!(number),
-            Self::Float(number) => json!(number),
-            Self::Text(text) => json!(text),
-        }
-    }
-}
-
-/// A command that cannot be carried out, with the answer to its sender.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    /// The command's name for itself, if it could be read.
-    pub reply: Option<ReplyId>,
-    /// The reason.
-    pub why: Why,
-}
-
-/// The reason for which a command cannot be carried out.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Why {
-    /// The message is not JSON, or not an object.
-    NotAnObject,
-    /// `command` is missing or unknown.
-    UnknownCommand,
-    /// `productIDs` is missing, and neither an array nor "*".
-    NoProducts,
-    /// The element of `productIDs` at this place is no product id.
-    BadProduct(usize),
-    /// `id` is neither a number nor a string.
-    BadId,
-    /// `snapshot` is neither true nor false.
-    BadSnapshot,
-    /// `versions` is no array, or has another length than `productIDs`, or stands beside `snapshot`.
-    BadVersions,
-    /// The element of `versions` at this place is no version.
-    BadVersion(usize),
-    /// `epoch` is not a string.
-    BadEpoch,
-    /// `newest` is no version.
-    BadNewest,
-    /// The store has more rows than a reader may subscribe to as a whole.
-    TooManyRows,
-    /// There would be more subscriptions than this connection may have.
-    TooManySubscriptions {
-        /// The most that it may have.
-        limit: usize,
-    },
-    /// The token does not let its bearer read these; the command's other products are subscribed to.
-    Forbidden {
-        /// The first of them.
-        products: Vec<ProductId>,
-        /// The number of the others.
-        more: usize,
-    },
-}
-
-impl Why {
-    const fn code(&self) -> &'static str {
-        match self {
-            Self::NotAnObject => "not_json",
-            Self::UnknownCommand => "unknown_command",
-            Self::NoProducts | Self::BadProduct(_) => "bad_product_ids",
-            Self::BadId => "bad_id",
-            Self::BadSnapshot => "bad_snapshot",
-            Self::BadVersions | Self::BadVersion(_) => "bad_versions",
-            Self::BadEpoch => "bad_epoch",
-            Self::BadNewest => "bad_newest",
-            Self::TooManyRows => "too_many_rows",
-            Self::TooManySubscriptions { .. } => "too_many_subscriptions",
-            Self::Forbidden { .. } => "forbidden",
-        }
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAnObject => {
-                f.write_str(r#"a message is a JSON object like {"command":"subscribe","productIDs":[1,2]}"#)
-            }
-            Self::UnknownCommand => f.write_str(r#"command is "subscribe" or "unsubscribe""#),
-            Self::NoProducts => f.write_str(r#"productIDs is an array of product ids, or "*""#),
-            Self::BadProduct(place) => {
-                write!(f, "productIDs[{place}] is not an integer from 0 to {}", ProductId::MAX)
-            }
-            Self::BadId => f.write_str("id is a number or a string"),
-            Self::BadSnapshot => f.write_str("snapshot is true or false"),
-            Self::BadVersions => f.write_str(
-                "versions is an array of one version for each of productIDs, 0 where none is known, without snapshot",
-            ),
-            Self::BadVersion(place) => {
-                write!(f, "versions[{place}] is not an integer from 0 to {}", ProductId::MAX)
-            }
-            Self::BadEpoch => f.write_str("epoch is a string, as the server told it"),
-            Self::BadNewest => write!(f, "newest is not an integer from 0 to {}", ProductId::MAX),
-            Self::TooManyRows => {
-                f.write_str("there are more products than this server lets anybody subscribe to at once; name them")
-            }
-            Self::TooManySubscriptions { limit } => {
-                write!(f, "a connection subscribes to at most {limit} products; nothing was subscribed")
-            }
-            Self::Forbidden { products, more } => {
-                f.write_str("the token does not let you read ")?;
-                for (place, product) in products.iter().enumerate() {
-                    write!(f, "{}{product}", if place == 0 { "" } else { ", " })?;
-                }
-                if *more > 0 {
-                    write!(f, " and {more} more")?;
-                }
-                f.write_str("; the rest is subscribed to")
-            }
-        }
-    }
 }
 
 /// The most products that an answer names of those that may not be read.
@@ -397,73 +266,6 @@ fn integer(node: &Node<'_>) -> Option<u64> {
     (number <= ProductId::MAX.get()).then_some(number)
 }
 
-/// Returns the reply to a command that was carried out and has an id.
-#[must_use]
-pub fn accepted(reply: &ReplyId, subscriptions: usize) -> Frame {
-    let reply = reply.to_json();
-    text(&format!(r#"{{"reply":{reply},"ok":true,"subscribed":{subscriptions}}}"#))
-}
-
-/// Returns the answer to a command that cannot be carried out.
-#[must_use]
-pub fn refused(refusal: &Refusal) -> Frame {
-    let error = json!(refusal.why.to_string());
-    let code = refusal.why.code();
-    match &refusal.reply {
-        Some(reply) => {
-            let reply = reply.to_json();
-            text(&format!(r#"{{"reply":{reply},"ok":false,"error":{error},"code":"{code}"}}"#))
-        }
-        None => text(&format!(r#"{{"error":{error},"code":"{code}"}}"#)),
-    }
-}
-
-/// Returns the message to a reader that lost this many frames since it was last told.
-#[must_use]
-pub fn skipped(frames: u64) -> Frame {
-    text(&format!(r#"{{"skipped":{frames}}}"#))
-}
-
-/// Returns the message that names the epoch of all versions that follow.
-#[must_use]
-pub fn epoch(epoch: Epoch) -> Frame {
-    text(&format!(r#"{{"epoch":"{epoch}"}}"#))
-}
-
-/// Returns the message that these products do not exist, with the version up to which that is known of each; 0 if it is
-/// not known.
-#[must_use]
-pub fn absent(products: &[(ProductId, u64)]) -> Frame {
-    let mut json = String::with_capacity(32 + 16 * products.len());
-    let mut list = |head: &str, numbers: &mut dyn Iterator<Item = u64>| {
-        json.push_str(head);
-        for (place, number) in numbers.enumerate() {
-            let comma = if place == 0 { "" } else { "," };
-            write!(json, "{comma}{number}").expect("a string takes all");
-        }
-    };
-    list(r#"{"absent":["#, &mut products.iter().map(|(product, _)| product.get()));
-    list(r#"],"versions":["#, &mut products.iter().map(|&(_, version)| version));
-    json.push_str("]}");
-    text(&json)
-}
-
-/// Returns the message that what the reader shows may be old, or that all that was missed has been sent.
-#[must_use]
-pub fn live(is_live: bool) -> Frame {
-    text(&format!(r#"{{"live":{is_live}}}"#))
-}
-
-/// Returns the message to a reader whose connection is about to be closed and that should come back after that time.
-#[must_use]
-pub fn reconnect(after_ms: u64) -> Frame {
-    text(&format!(r#"{{"reconnect":{{"afterMs":{after_ms}}}}}"#))
-}
-
-fn text(json: &str) -> Frame {
-    Frame::new(Opcode::Text, json.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -585,37 +387,5 @@ mod tests {
         }
         let bad_id = Refusal { reply: None, why: Why::BadId };
         assert_eq!(parse_text(r#"{"id":[1],"command":"subscribe","productIDs":[1]}"#), Err(bad_id));
-    }
-
-    fn json(frame: &Frame) -> String {
-        String::from_utf8(frame[if frame[1] == 126 { 4 } else { 2 }..].to_vec()).unwrap()
-    }
-
-    #[test]
-    fn answers_are_the_json_of_the_protocol() {
-        for (id, shown) in [
-            (ReplyId::Unsigned(7), "7"),
-            (ReplyId::Signed(-7), "-7"),
-            (ReplyId::Float(1.5), "1.5"),
-            (ReplyId::Text("a\"b".into()), r#""a\"b""#),
-        ] {
-            assert_eq!(json(&accepted(&id, 3)), format!(r#"{{"reply":{shown},"ok":true,"subscribed":3}}"#));
-        }
-        let why = Why::TooManySubscriptions { limit: 10 };
-        let reply = Some(ReplyId::Unsigned(1));
-        assert_eq!(
-            json(&refused(&Refusal { reply, why: why.clone() })),
-            r#"{"reply":1,"ok":false,"error":"a connection subscribes to at most 10 products; nothing was subscribed","code":"too_many_subscriptions"}"#
-        );
-        assert_eq!(
-            json(&refused(&Refusal { reply: None, why: Why::UnknownCommand })),
-            r#"{"error":"command is \"subscribe\" or \"unsubscribe\"","code":"unknown_command"}"#
-        );
-        assert_eq!(json(&skipped(12)), r#"{"skipped":12}"#);
-        assert_eq!(json(&epoch("k3".parse().unwrap())), r#"{"epoch":"k3"}"#);
-        let gone = [(ProductId::new(3).unwrap(), 12), (ProductId::MAX, 0)];
-        assert_eq!(json(&absent(&gone)), r#"{"absent":[3,9007199254740991],"versions":[12,0]}"#);
-        assert_eq!(json(&live(false)), r#"{"live":false}"#);
-        assert_eq!(json(&reconnect(850)), r#"{"reconnect":{"afterMs":850}}"#);
     }
 }

@@ -11,7 +11,9 @@
 
 use std::collections::VecDeque;
 
-use super::command::{self as protocol, Command, Refusal, ReplyId, States, Why};
+use super::answer;
+use super::command::{Command, ReplyId, States};
+use super::refusal::{Refusal, Why};
 use super::stale::Part;
 use crate::fanout::{self, Operation};
 use crate::wire::frame::Frame;
@@ -173,7 +175,7 @@ impl Commands {
             && let Entry::Applying { answer, ids, .. } = entry
         {
             self.ids -= *ids;
-            *entry = Entry::Refused(protocol::refused(&Refusal { reply: answer.reply.take(), why }));
+            *entry = Entry::Refused(answer::refused(&Refusal { reply: answer.reply.take(), why }));
         }
     }
 
@@ -202,7 +204,7 @@ impl Commands {
                     self.ids -= waiting.command.products.len();
                     let refusal =
                         Refusal { reply: waiting.command.reply.take(), why: Why::TooManySubscriptions { limit } };
-                    *entry = Entry::Refused(protocol::refused(&refusal));
+                    *entry = Entry::Refused(answer::refused(&refusal));
                     return Counted::TooMany;
                 }
                 let products = std::mem::take(&mut waiting.command.products);
@@ -258,8 +260,8 @@ impl Entry {
 impl Answer {
     fn frame(self, subscriptions: usize) -> Option<Frame> {
         match (self.withheld, self.reply) {
-            (Some(why), reply) => Some(protocol::refused(&Refusal { reply, why })),
-            (None, Some(reply)) => Some(protocol::accepted(&reply, subscriptions)),
+            (Some(why), reply) => Some(answer::refused(&Refusal { reply, why })),
+            (None, Some(reply)) => Some(answer::accepted(&reply, subscriptions)),
             (None, None) => None,
         }
     }

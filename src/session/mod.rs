@@ -1,19 +1,21 @@
 //! One reader, without socket, clock or runtime: [`Session`], a machine whose events come from the reader's socket, its
 //! shards and its core, and whose outputs are bytes to write, commands for the shards, and an end.
 //!
-//! Its parts: the [`command`]s that a reader sends and the [`commands`] that are in progress, its [`queue`], the
-//! [`values`] that it is still to get and the set of products that are [`stale`], its [`heartbeat`], its
-//! [`allowance`], and the reasons for its [`close`].
+//! Its parts: the [`command`]s that a reader sends, the reasons for a [`refusal`], the [`commands`] that are in progress
+//! and what the server says in [`answer`]; its [`queue`], the [`values`] that it is still to get and the set of products
+//! that are [`stale`]; its [`heartbeat`], its [`allowance`], and the reasons for its [`close`].
 //!
 //! Once the close frame is in the queue, nothing is put behind it: not a change, not a reply, not a pong.
 
 pub mod allowance;
+pub mod answer;
 pub mod close;
 pub mod command;
 pub mod commands;
 pub mod drain;
 pub mod heartbeat;
 pub mod queue;
+pub mod refusal;
 pub mod stale;
 pub mod values;
 
@@ -23,10 +25,11 @@ use std::time::Duration;
 
 use self::allowance::Allowance;
 use self::close::CloseReason;
-use self::command::{self as protocol, Command, Refusal, States, Why};
+use self::command::{Command, States};
 use self::commands::{COMMANDS_IDS_MAX, Commands, Counted, Next};
 use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, Second};
 use self::queue::{Pushed, SendQueue, SendQueueLimits, SlowConsumerPolicy, Word};
+use self::refusal::{Refusal, Why};
 use self::values::{Standing, Values};
 use crate::auth::Grant;
 use crate::fanout::{self, Listed, Operation, Pulled};
@@ -249,7 +252,7 @@ impl Session {
             Event::Flushed => self.flushed(&mut effects),
             Event::Looked(grant_seconds) => self.look(grant_seconds, given, &mut effects),
             Event::Restart { after_ms } => {
-                self.answer(protocol::reconnect(after_ms));
+                self.answer(answer::reconnect(after_ms));
                 self.close(CloseReason::Restart, given, &mut effects);
             }
             Event::Gone => self.end(CloseReason::Vanished, &mut effects),
@@ -300,7 +303,7 @@ impl Session {
         if self.queue.control_len() == 0 {
             let skipped = self.queue.take_skipped();
             if skipped > 0 {
-                self.queue.push_control(protocol::skipped(skipped));
+                self.queue.push_control(answer::skipped(skipped));
             }
         }
         !self.queue.is_empty()
@@ -424,12 +427,12 @@ impl Session {
         }
         match command {
             Ok(mut command) => {
-                let withheld = self.grant.as_deref().and_then(|grant| protocol::withhold(&mut command, grant));
+                let withheld = self.grant.as_deref().and_then(|grant| command::withhold(&mut command, grant));
                 self.commands.get_or_insert_default().push(command, withheld);
             }
             Err(refusal) => match &mut self.commands {
-                Some(commands) => commands.push_refused(protocol::refused(&refusal)),
-                None => self.reply(protocol::refused(&refusal)),
+                Some(commands) => commands.push_refused(answer::refused(&refusal)),
+                None => self.reply(answer::refused(&refusal)),
             },
         }
     }

@@ -4,7 +4,8 @@
 //! States are pulled from the shards as the socket drains, some at a time, so that a reader of very many costs the list
 //! of them and not a queue. They fill half of the send queue at most: changes have the other half.
 
-use super::command::{self as protocol, States};
+use super::answer;
+use super::command::States;
 use super::queue::{SlowConsumerPolicy, Word};
 use super::stale::{Answered, Part, StaleSet, Told};
 use super::{Effects, Given, Phase, Session, SessionLimits};
@@ -223,7 +224,7 @@ impl Session {
         let told = values.epoch.unwrap_or(epoch);
         if values.epoch.is_none() {
             values.epoch = Some(told);
-            self.say(Word::Other, protocol::epoch(told));
+            self.say(Word::Other, answer::epoch(told));
         }
         let values = self.values.as_mut().expect("it is there");
         values.follow(&command.products);
@@ -381,7 +382,7 @@ impl Session {
     /// and all that it asked for.
     fn begin_own_epoch(&mut self) {
         let epoch = Epoch::random();
-        self.say(Word::Other, protocol::epoch(epoch));
+        self.say(Word::Other, answer::epoch(epoch));
         if let Some(values) = &mut self.values {
             values.epoch = Some(epoch);
             let products = values.asked.clone();
@@ -406,7 +407,7 @@ impl Session {
             values.epoch = told.map(|_| epoch);
         }
         if told.is_some() {
-            self.say(Word::Other, protocol::epoch(epoch));
+            self.say(Word::Other, answer::epoch(epoch));
         }
         effects.skipped += lost;
         self.queue.skip(lost);
@@ -440,13 +441,13 @@ impl Session {
     pub(super) fn tell_lost(&mut self) {
         if !self.is_told_lost {
             self.is_told_lost = true;
-            self.say(Word::Other, protocol::live(false));
+            self.say(Word::Other, answer::live(false));
         }
     }
 
     fn tell_live(&mut self) {
         self.is_told_lost = false;
-        self.say(Word::Live, protocol::live(true));
+        self.say(Word::Live, answer::live(true));
     }
 
     /// Does what waited for states that are there.
@@ -477,7 +478,7 @@ impl Session {
         if let Some(values) = &mut self.values
             && !values.absent.is_empty()
         {
-            self.queue.push_word(Word::Other, protocol::absent(&std::mem::take(&mut values.absent)));
+            self.queue.push_word(Word::Other, answer::absent(&std::mem::take(&mut values.absent)));
         }
     }
 }

@@ -6,7 +6,7 @@ use super::super::commands::COMMANDS_MAX;
 use super::super::*;
 use super::{SUBSCRIPTIONS_MAX, Step};
 use crate::fanout::{Listed, Operation, Page, PageWish, Place, Pull, Value};
-use crate::session::command::{Command, ReplyId, States, Why};
+use crate::session::command::{Command, ReplyId, States};
 use crate::session::queue::SlowConsumerPolicy;
 
 /// The largest frame of a change, and the largest of everything else.

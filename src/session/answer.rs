@@ -1,0 +1,139 @@
+//! The text messages that the server sends beside changes, in JSON: pure functions.
+//!
+//! ```json
+//! {"reply":"optional, …","ok":true,"subscribed":3}
+//! {"reply":"optional, …","ok":false,"error":"…","code":"…"}
+//! {"error":"…","code":"…"}
+//! {"skipped":12}
+//! {"epoch":"k3x…"}
+//! {"absent":[3,9],"versions":[12,0]}
+//! {"live":false}
+//! {"reconnect":{"afterMs":850}}
+//! ```
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::command::ReplyId;
+use super::refusal::Refusal;
+use crate::model::epoch::Epoch;
+use crate::model::product::ProductId;
+use crate::wire::frame::Frame;
+use crate::wire::websocket::Opcode;
+
+/// Returns the reply to a command that was carried out and has an id.
+#[must_use]
+pub fn accepted(reply: &ReplyId, subscriptions: usize) -> Frame {
+    let reply = reply.to_json();
+    text(&format!(r#"{{"reply":{reply},"ok":true,"subscribed":{subscriptions}}}"#))
+}
+
+/// Returns the answer to a command that cannot be carried out.
+#[must_use]
+pub fn refused(refusal: &Refusal) -> Frame {
+    let error = json!(refusal.why.to_string());
+    let code = refusal.why.code();
+    match &refusal.reply {
+        Some(reply) => {
+            let reply = reply.to_json();
+            text(&format!(r#"{{"reply":{reply},"ok":false,"error":{error},"code":"{code}"}}"#))
+        }
+        None => text(&format!(r#"{{"error":{error},"code":"{code}"}}"#)),
+    }
+}
+
+/// Returns the message to a reader that lost this many frames since it was last told.
+#[must_use]
+pub fn skipped(frames: u64) -> Frame {
+    text(&format!(r#"{{"skipped":{frames}}}"#))
+}
+
+/// Returns the message that names the epoch of all versions that follow.
+#[must_use]
+pub fn epoch(epoch: Epoch) -> Frame {
+    text(&format!(r#"{{"epoch":"{epoch}"}}"#))
+}
+
+/// Returns the message that these products do not exist, with the version up to which that is known of each; 0 if it is
+/// not known.
+#[must_use]
+pub fn absent(products: &[(ProductId, u64)]) -> Frame {
+    let mut json = String::with_capacity(32 + 16 * products.len());
+    let mut list = |head: &str, numbers: &mut dyn Iterator<Item = u64>| {
+        json.push_str(head);
+        for (place, number) in numbers.enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            write!(json, "{comma}{number}").expect("a string takes all");
+        }
+    };
+    list(r#"{"absent":["#, &mut products.iter().map(|(product, _)| product.get()));
+    list(r#"],"versions":["#, &mut products.iter().map(|&(_, version)| version));
+    json.push_str("]}");
+    text(&json)
+}
+
+/// Returns the message that what the reader shows may be old, or that all that was missed has been sent.
+#[must_use]
+pub fn live(is_live: bool) -> Frame {
+    text(&format!(r#"{{"live":{is_live}}}"#))
+}
+
+/// Returns the message to a reader whose connection is about to be closed and that should come back after that time.
+#[must_use]
+pub fn reconnect(after_ms: u64) -> Frame {
+    text(&format!(r#"{{"reconnect":{{"afterMs":{after_ms}}}}}"#))
+}
+
+fn text(json: &str) -> Frame {
+    Frame::new(Opcode::Text, json.as_bytes())
+}
+
+impl ReplyId {
+    fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Unsigned(number) => json!(number),
+            Self::Signed(number) => json!(number),
+            Self::Float(number) => json!(number),
+            Self::Text(text) => json!(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::refusal::Why;
+
+    fn json(frame: &Frame) -> String {
+        String::from_utf8(frame[if frame[1] == 126 { 4 } else { 2 }..].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn answers_are_the_json_of_the_protocol() {
+        for (id, shown) in [
+            (ReplyId::Unsigned(7), "7"),
+            (ReplyId::Signed(-7), "-7"),
+            (ReplyId::Float(1.5), "1.5"),
+            (ReplyId::Text("a\"b".into()), r#""a\"b""#),
+        ] {
+            assert_eq!(json(&accepted(&id, 3)), format!(r#"{{"reply":{shown},"ok":true,"subscribed":3}}"#));
+        }
+        let why = Why::TooManySubscriptions { limit: 10 };
+        let reply = Some(ReplyId::Unsigned(1));
+        assert_eq!(
+            json(&refused(&Refusal { reply, why: why.clone() })),
+            r#"{"reply":1,"ok":false,"error":"a connection subscribes to at most 10 products; nothing was subscribed","code":"too_many_subscriptions"}"#
+        );
+        assert_eq!(
+            json(&refused(&Refusal { reply: None, why: Why::UnknownCommand })),
+            r#"{"error":"command is \"subscribe\" or \"unsubscribe\"","code":"unknown_command"}"#
+        );
+        assert_eq!(json(&skipped(12)), r#"{"skipped":12}"#);
+        assert_eq!(json(&epoch("k3".parse().unwrap())), r#"{"epoch":"k3"}"#);
+        let gone = [(ProductId::new(3).unwrap(), 12), (ProductId::MAX, 0)];
+        assert_eq!(json(&absent(&gone)), r#"{"absent":[3,9007199254740991],"versions":[12,0]}"#);
+        assert_eq!(json(&live(false)), r#"{"live":false}"#);
+        assert_eq!(json(&reconnect(850)), r#"{"reconnect":{"afterMs":850}}"#);
+    }
+}

@@ -1,0 +1,113 @@
+//! The reasons for which a command cannot be carried out, with their codes and texts: [`Refusal`] and [`Why`].
+
+use std::fmt;
+
+use super::command::ReplyId;
+use crate::model::product::ProductId;
+
+/// A command that cannot be carried out, with the answer to its sender.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// The command's name for itself, if it could be read.
+    pub reply: Option<ReplyId>,
+    /// The reason.
+    pub why: Why,
+}
+
+/// The reason for which a command cannot be carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Why {
+    /// The message is not JSON, or not an object.
+    NotAnObject,
+    /// `command` is missing or unknown.
+    UnknownCommand,
+    /// `productIDs` is missing, and neither an array nor "*".
+    NoProducts,
+    /// The element of `productIDs` at this place is no product id.
+    BadProduct(usize),
+    /// `id` is neither a number nor a string.
+    BadId,
+    /// `snapshot` is neither true nor false.
+    BadSnapshot,
+    /// `versions` is no array, or has another length than `productIDs`, or stands beside `snapshot`.
+    BadVersions,
+    /// The element of `versions` at this place is no version.
+    BadVersion(usize),
+    /// `epoch` is not a string.
+    BadEpoch,
+    /// `newest` is no version.
+    BadNewest,
+    /// The store has more rows than a reader may subscribe to as a whole.
+    TooManyRows,
+    /// There would be more subscriptions than this connection may have.
+    TooManySubscriptions {
+        /// The most that it may have.
+        limit: usize,
+    },
+    /// The token does not let its bearer read these; the command's other products are subscribed to.
+    Forbidden {
+        /// The first of them.
+        products: Vec<ProductId>,
+        /// The number of the others.
+        more: usize,
+    },
+}
+
+impl Why {
+    pub(super) const fn code(&self) -> &'static str {
+        match self {
+            Self::NotAnObject => "not_json",
+            Self::UnknownCommand => "unknown_command",
+            Self::NoProducts | Self::BadProduct(_) => "bad_product_ids",
+            Self::BadId => "bad_id",
+            Self::BadSnapshot => "bad_snapshot",
+            Self::BadVersions | Self::BadVersion(_) => "bad_versions",
+            Self::BadEpoch => "bad_epoch",
+            Self::BadNewest => "bad_newest",
+            Self::TooManyRows => "too_many_rows",
+            Self::TooManySubscriptions { .. } => "too_many_subscriptions",
+            Self::Forbidden { .. } => "forbidden",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnObject => {
+                f.write_str(r#"a message is a JSON object like {"command":"subscribe","productIDs":[1,2]}"#)
+            }
+            Self::UnknownCommand => f.write_str(r#"command is "subscribe" or "unsubscribe""#),
+            Self::NoProducts => f.write_str(r#"productIDs is an array of product ids, or "*""#),
+            Self::BadProduct(place) => {
+                write!(f, "productIDs[{place}] is not an integer from 0 to {}", ProductId::MAX)
+            }
+            Self::BadId => f.write_str("id is a number or a string"),
+            Self::BadSnapshot => f.write_str("snapshot is true or false"),
+            Self::BadVersions => f.write_str(
+                "versions is an array of one version for each of productIDs, 0 where none is known, without snapshot",
+            ),
+            Self::BadVersion(place) => {
+                write!(f, "versions[{place}] is not an integer from 0 to {}", ProductId::MAX)
+            }
+            Self::BadEpoch => f.write_str("epoch is a string, as the server told it"),
+            Self::BadNewest => write!(f, "newest is not an integer from 0 to {}", ProductId::MAX),
+            Self::TooManyRows => {
+                f.write_str("there are more products than this server lets anybody subscribe to at once; name them")
+            }
+            Self::TooManySubscriptions { limit } => {
+                write!(f, "a connection subscribes to at most {limit} products; nothing was subscribed")
+            }
+            Self::Forbidden { products, more } => {
+                f.write_str("the token does not let you read ")?;
+                for (place, product) in products.iter().enumerate() {
+                    write!(f, "{}{product}", if place == 0 { "" } else { ", " })?;
+                }
+                if *more > 0 {
+                    write!(f, " and {more} more")?;
+                }
+                f.write_str("; the rest is subscribed to")
+            }
+        }
+    }
+}
