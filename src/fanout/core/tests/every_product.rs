@@ -1,0 +1,135 @@
+//! Connections that are told of every product: what that costs in a turn, and what is kept for them.
+
+use std::sync::atomic::Ordering;
+
+use super::super::super::Operation;
+use super::super::*;
+use super::world::{World, product};
+
+/// A world of so many rows on one shard, with a connection that is told of all of them.
+fn with_rows(rows: u64) -> (World, ConnectionId) {
+    let mut world = World::new(1);
+    (0..rows).for_each(|number| world.commit(number));
+    world.begin(false);
+    let connection = world.open(0);
+    world.recorder(connection).lists.insert(0);
+    world.recorder(connection).is_everything = true;
+    world.command(connection, 0, Operation::SubscribeAll { lists: true }, &[]);
+    (world, connection)
+}
+
+#[test]
+fn a_list_of_every_product_is_told_page_by_page_and_each_costs_a_part_of_a_slice() {
+    const ROWS: u64 = 1000;
+    let (mut world, first) = with_rows(ROWS);
+    while world.recorder(first).applied.is_empty() {
+        world.turn();
+        world.read();
+        world.hand_over();
+    }
+    assert_eq!(world.recorder(first).listed, [], "nothing is listed before it is asked for");
+    let readers: Vec<ConnectionId> = (0..20).map(|_| world.open(0)).collect();
+    for &reader in &readers {
+        world.recorder(reader).lists.insert(0);
+        world.recorder(reader).is_everything = true;
+        world.command(reader, 0, Operation::SubscribeAll { lists: true }, &[]);
+    }
+    let listed = |world: &mut World| -> usize { readers.iter().map(|&it| world.recorder(it).listed.len()).sum() };
+    let (mut before, mut turns) = (0, 0);
+    while before < readers.len() * 1000 {
+        world.ask_for_pages();
+        world.turn();
+        let now = listed(&mut world);
+        assert!(now - before <= SLICE_COST, "{} products are listed in one turn", now - before);
+        (before, turns) = (now, turns + 1);
+        assert!(turns < 1000, "{now} are listed");
+    }
+    let all: Vec<ProductId> = (0..ROWS).map(product).collect();
+    for reader in readers {
+        assert_eq!(world.recorder(reader).listed, all);
+    }
+}
+
+#[test]
+fn what_is_kept_for_everybody_is_forgotten_slice_by_slice_when_the_last_has_left() {
+    let (mut world, connection) = with_rows(1000);
+    world.settle();
+    let kept = |world: &World| world.hub.rows_kept().load(Ordering::Relaxed);
+    assert_eq!(kept(&world), 1000);
+    world.core(0).remove(connection.key);
+    assert_eq!(kept(&world), 1000, "the end of a connection costs as much as it had");
+    world.work(0);
+    assert!((1000 - SLICE_COST..1000).contains(&kept(&world)), "{} are kept", kept(&world));
+    // Who comes meanwhile finds the rest, and the store lists the others.
+    let next = world.open(1);
+    world.recorder(next).lists.insert(0);
+    world.recorder(next).is_everything = true;
+    world.command(next, 0, Operation::SubscribeAll { lists: true }, &[]);
+    world.settle();
+    assert_eq!((kept(&world), world.recorder(next).shown.len()), (1000, 1000));
+    world.core(1).remove(next.key);
+    world.settle();
+    world.assert_empty();
+}
+
+#[test]
+fn nobody_else_is_told_of_every_product_while_more_rows_are_kept_than_may_be() {
+    let (mut world, first) = with_rows(3);
+    world.cores.iter_mut().for_each(|core| core.everything.keep(3));
+    world.settle();
+    assert_eq!(world.recorder(first).applied, [(0, 1)]);
+    world.cast(3);
+    world.settle();
+    let late = world.open(1);
+    world.recorder(late).is_everything = true;
+    let ask = |world: &mut World, connection: ConnectionId, number: u32| {
+        world.recorder(connection).lists.insert(number);
+        world.command(connection, number, Operation::SubscribeAll { lists: true }, &[]);
+        world.settle();
+    };
+    ask(&mut world, late, 0);
+    assert_eq!(world.recorder(late).refused, [0]);
+    assert_eq!(world.recorder(late).applied, []);
+    ask(&mut world, first, 1);
+    assert_eq!(world.recorder(first).applied, [(0, 1), (1, 0)], "who has it keeps it, and may list again");
+    assert_eq!(world.recorder(first).shown.len(), 4);
+    world.cast(4);
+    world.settle();
+    assert!(world.recorder(first).shown.contains_key(&4) && !world.recorder(late).shown.contains_key(&4));
+    (0..2).for_each(|number| world.delete(number));
+    world.settle();
+    ask(&mut world, late, 1);
+    assert_eq!(world.recorder(late).applied, [(1, 1)], "there is room again");
+}
+
+/// A reader that is told of every product may ask for ids that no row has: they are not kept.
+#[test]
+fn products_that_do_not_exist_are_not_kept_since_somebody_pulled_them() {
+    let (mut world, connection) = with_rows(2);
+    world.settle();
+    world.pull(connection, 0, &[7, 8, 9], false);
+    world.settle();
+    assert_eq!(world.recorder(connection).shown.get(&8), Some(&0));
+    assert_eq!(world.hub.rows_kept().load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn rows_that_went_while_changes_were_missed_or_rows_were_listed_are_not_kept() {
+    let (mut world, connection) = with_rows(1000);
+    let kept = |world: &World| world.hub.rows_kept().load(Ordering::Relaxed);
+    while kept(&world) < 400 {
+        world.turn();
+        world.read();
+        world.hand_over();
+    }
+    (0..100).for_each(|number| world.delete(number));
+    world.settle();
+    assert_eq!(kept(&world), 900);
+    world.lose();
+    (100..500).for_each(|number| world.delete(number));
+    world.begin(false);
+    world.settle();
+    assert_eq!(kept(&world), 500);
+    let rows = world.rows.clone();
+    assert!(world.recorder(connection).shown.iter().filter(|(_, version)| **version > 0).eq(&rows));
+}

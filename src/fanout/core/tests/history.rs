@@ -1,0 +1,297 @@
+//! A history of steps in any order, and what each connection is owed after them, by a set of pairs: [`live`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+
+use proptest::prelude::*;
+
+use super::super::super::Operation;
+use super::super::*;
+use super::world::World;
+use super::{CORES, PRODUCTS};
+
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Open(u16),
+    Command(usize, Operation, Vec<u64>),
+    /// A subscription with versions.
+    Resume(usize, Vec<u64>),
+    Close(usize),
+    Cast(u64),
+    Delete(u64),
+    /// Pulls, with what the connection knows or without.
+    Pull(usize, Vec<u64>, bool),
+    Lose,
+    /// Perhaps in a new epoch.
+    Begin(bool),
+    Read,
+    HandOver,
+    /// The connections go on with their lists of all products.
+    AskForPages,
+    PullListed,
+    Process(u16, usize),
+    Work(u16),
+    Settle,
+}
+
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    use Operation::{Count, Subscribe, SubscribeAll, Unsubscribe, UnsubscribeAll};
+    let products = proptest::collection::vec(0..PRODUCTS, 0..8);
+    let pulled = proptest::collection::vec(0..PRODUCTS, 1..4);
+    let operation = prop_oneof![
+        4 => Just(Subscribe),
+        3 => Just(Unsubscribe),
+        1 => Just(Count),
+        1 => any::<bool>().prop_map(|lists| SubscribeAll { lists }),
+        1 => Just(UnsubscribeAll),
+    ];
+    let step = prop_oneof![
+        2 => (0..CORES).prop_map(Step::Open),
+        7 => (any::<usize>(), operation, products.clone())
+            .prop_map(|(place, operation, ids)| Step::Command(place, operation, ids)),
+        3 => (any::<usize>(), products).prop_map(|(place, ids)| Step::Resume(place, ids)),
+        1 => any::<usize>().prop_map(Step::Close),
+        6 => (0..PRODUCTS).prop_map(Step::Cast),
+        1 => (0..PRODUCTS).prop_map(Step::Delete),
+        4 => (any::<usize>(), pulled, any::<bool>()).prop_map(|(place, ids, resumes)| Step::Pull(place, ids, resumes)),
+        1 => Just(Step::Lose),
+        2 => (0..4u8).prop_map(|of_four| Step::Begin(of_four == 0)),
+        2 => Just(Step::Read),
+        2 => Just(Step::HandOver),
+        3 => Just(Step::AskForPages),
+        2 => Just(Step::PullListed),
+        4 => (0..CORES, 1..4usize).prop_map(|(core, messages)| Step::Process(core, messages)),
+        4 => (0..CORES).prop_map(Step::Work),
+        1 => Just(Step::Settle),
+    ];
+    proptest::collection::vec(step, 0..120)
+}
+
+/// The expectations of an open connection.
+#[derive(Debug)]
+struct Known {
+    connection: ConnectionId,
+    /// Its subscriptions once its commands are carried out.
+    subscribed: BTreeSet<u64>,
+    /// The answers that the shards are to give to its commands, by number.
+    applied: Vec<(u32, usize)>,
+    /// The versions that it must get because it was subscribed while they were cast and everything was settled.
+    due: Vec<(u64, u64)>,
+    /// The products whose subscription it ever ended: what it shows of them may be from before.
+    ended: BTreeSet<u64>,
+    /// The products that it subscribed to with versions, and shows as they are from then on.
+    resumed: BTreeSet<u64>,
+    pulls: u32,
+    /// Whether it is subscribed to every product, and has asked for all of them.
+    everything: Option<bool>,
+}
+
+impl Known {
+    fn new(connection: ConnectionId) -> Self {
+        let (subscribed, ended, resumed) = Default::default();
+        let (applied, due) = (Vec::new(), Vec::new());
+        Self { connection, subscribed, applied, due, ended, resumed, pulls: 0, everything: None }
+    }
+
+    /// Gives a command; whether all of it is done at once.
+    fn command(&mut self, world: &mut World, operation: Operation, products: &[u64]) -> bool {
+        let number = u32::try_from(self.applied.len()).unwrap();
+        let products = match operation {
+            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => &[],
+            _ => products,
+        };
+        let all = match operation {
+            Operation::SubscribeAll { lists } => {
+                let was = self.everything.replace(lists || self.everything == Some(true));
+                usize::from(was.is_none())
+            }
+            Operation::UnsubscribeAll => {
+                self.ended.extend(0..PRODUCTS);
+                self.resumed.clear();
+                usize::from(self.everything.take().is_some()) + std::mem::take(&mut self.subscribed).len()
+            }
+            _ => 0,
+        };
+        let changed = products.iter().filter(|&&product| match operation {
+            Operation::Subscribe => self.subscribed.insert(product),
+            Operation::Unsubscribe => self.subscribed.remove(&product),
+            Operation::Count => self.subscribed.contains(&product),
+            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => unreachable!("they name none"),
+        });
+        self.applied.push((number, all + changed.count()));
+        // Changes that were cast before and are still under way may come or not.
+        self.due.clear();
+        if operation == Operation::Unsubscribe && self.everything.is_none() {
+            self.ended.extend(products);
+            self.resumed.retain(|product| !products.contains(product));
+        }
+        let recorder = world.recorder(self.connection);
+        recorder.is_everything = self.everything.is_some();
+        match operation {
+            Operation::SubscribeAll { lists: true } => drop(recorder.lists.insert(number)),
+            Operation::UnsubscribeAll => (recorder.pages, recorder.page) = (Vec::new(), None),
+            _ => {}
+        }
+        world.command(self.connection, number, operation, products);
+        world.recorder(self.connection).applied.len() == self.applied.len()
+    }
+
+    /// Subscribes with versions: from then on it shows what is there. Returns whether all of it is done at once.
+    fn resume(&mut self, world: &mut World, products: &[u64]) -> bool {
+        let number = u32::try_from(self.applied.len()).unwrap();
+        let changed = products.iter().filter(|&&product| self.subscribed.insert(product)).count();
+        self.applied.push((number, changed));
+        self.due.clear();
+        self.ended.retain(|product| !products.contains(product));
+        self.resumed.extend(products);
+        world.resume(self.connection, number, products);
+        world.recorder(self.connection).applied.len() == self.applied.len()
+    }
+
+    /// Checks, once everything is settled: each command was answered once and right, the shards have what it asked for,
+    /// versions only grew, and what was due has come.
+    fn check(&mut self, world: &mut World) {
+        let mut applied = world.recorder(self.connection).applied.clone();
+        applied.sort_unstable();
+        if world.is_begun || self.everything.is_none() {
+            assert_eq!(applied, self.applied);
+        }
+        assert_eq!(world.subscribed(self.connection), self.subscribed);
+        let (is_begun, is_healed, rows) = (world.is_begun, world.epoch > 0, world.rows.clone());
+        let recorder = world.recorder(self.connection);
+        assert!(recorder.waiting.is_empty() && !recorder.is_told, "what was pushed was flushed");
+        assert_eq!(recorder.is_live, is_begun);
+        if is_begun {
+            assert!(recorder.pulls.is_empty(), "no answer: {recorder:?}");
+            for (number, &version) in &recorder.shown {
+                let is_told = self.subscribed.contains(number) || self.everything.is_some();
+                if is_told && !self.ended.contains(number) {
+                    assert_eq!(version, rows.get(number).copied().unwrap_or_default(), "{number}: {recorder:?}");
+                }
+            }
+            for number in &self.resumed {
+                let shown = recorder.shown.get(number).copied().unwrap_or_default();
+                assert_eq!(shown, rows.get(number).copied().unwrap_or_default(), "{number}: {recorder:?}");
+            }
+            if self.everything == Some(true) {
+                for (number, version) in &rows {
+                    assert_eq!(recorder.shown.get(number), Some(version), "{number}: {recorder:?}");
+                }
+                // What it showed before it came back, and is not named, is gone.
+                let is_gone = |(number, version): (&u64, &u64)| {
+                    rows.contains_key(number) || *version == 0 || self.ended.contains(number)
+                };
+                assert!(recorder.shown.iter().all(is_gone), "{rows:?}: {recorder:?}");
+            }
+        }
+        let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
+        for &(number, version) in &recorder.flushed {
+            let before = newest.insert(number, version);
+            // Who comes back to a product may be healed of what it was told before.
+            assert!(before.is_none_or(|before| before < version || is_healed && before == version));
+        }
+        for due in self.due.drain(..) {
+            assert!(recorder.flushed.contains(&due), "{due:?} is not in {:?}", recorder.flushed);
+        }
+    }
+}
+
+fn check_all_shards(world: &World) {
+    let kept: usize = world.cores.iter().flat_map(|core| &core.shards).map(Shard::check).sum();
+    assert_eq!(world.hub.rows_kept().load(Ordering::Relaxed), kept);
+}
+
+fn check_all(known: &mut [Known], world: &mut World) {
+    for known in known {
+        known.check(world);
+    }
+    check_all_shards(world);
+}
+
+/// Lives through these steps.
+pub(super) fn live(steps: &[Step], shards: usize, products_in_a_slice: usize) {
+    let mut world = World::with_slices(shards, commands::JOB_COST + products_in_a_slice);
+    let mut known: Vec<Known> = Vec::new();
+    let mut settled = true;
+    for step in steps {
+        match step.clone() {
+            Step::Open(core) => {
+                let connection = world.open(core);
+                known.push(Known::new(connection));
+            }
+            Step::Command(..) | Step::Resume(..) | Step::Close(_) | Step::Pull(..) if known.is_empty() => {}
+            Step::Pull(number, products, resumes) => {
+                let place = number % known.len();
+                let Known { connection, pulls, .. } = &mut known[place];
+                world.pull(*connection, *pulls, &products, resumes);
+                *pulls += u32::try_from(products.len()).unwrap();
+            }
+            Step::Lose => {
+                world.lose();
+                settled = false;
+            }
+            Step::Begin(is_new_epoch) => {
+                world.begin(is_new_epoch);
+                // Changes of the epoch before mean nothing.
+                for known in &mut known {
+                    known.due.clear();
+                }
+                settled = false;
+            }
+            Step::Read => drop(world.read()),
+            Step::HandOver => world.hand_over(),
+            Step::AskForPages => drop(world.ask_for_pages()),
+            Step::PullListed => drop(world.pull_listed()),
+            Step::Command(number, operation, products) => {
+                let place = number % known.len();
+                settled &= known[place].command(&mut world, operation, &products);
+            }
+            Step::Resume(number, products) => {
+                let place = number % known.len();
+                settled &= known[place].resume(&mut world, &products);
+            }
+            Step::Close(number) => {
+                let Known { connection, .. } = known.swap_remove(number % known.len());
+                assert!(world.core(connection.core.0).remove(connection.key).is_some());
+                assert!(world.core(connection.core.0).remove(connection.key).is_none());
+                settled = false;
+            }
+            Step::Delete(number) => {
+                world.delete(number);
+                for known in &mut known {
+                    known.due.retain(|(product, _)| *product != number);
+                }
+            }
+            Step::Cast(number) if world.epoch > 0 && !world.is_begun => world.commit(number),
+            Step::Cast(number) => {
+                let version = world.cast(number);
+                let is_told = |known: &&mut Known| known.subscribed.contains(&number) || known.everything.is_some();
+                for known in known.iter_mut().filter(|known| settled && is_told(known)) {
+                    known.due.push((number, version));
+                }
+            }
+            Step::Process(core, messages) => {
+                world.process(core, messages);
+            }
+            Step::Work(core) => {
+                world.work(core);
+            }
+            Step::Settle => {
+                world.settle();
+                settled = true;
+                check_all(&mut known, &mut world);
+            }
+        }
+    }
+    world.settle();
+    check_all(&mut known, &mut world);
+    world.begin(false);
+    world.settle();
+    assert!(world.hub.is_live());
+    check_all(&mut known, &mut world);
+    for Known { connection, .. } in known {
+        world.core(connection.core.0).remove(connection.key);
+    }
+    world.settle();
+    world.assert_empty();
+}

@@ -1,0 +1,357 @@
+//! The cores of a process, with the rows of a store, its loader, and messages that are delivered when a test says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+
+use futures_util::FutureExt;
+
+use super::super::super::hub::Inbox;
+use super::super::super::{Cast, Command, Listing, LoadedRow, Operation, PageWish};
+use super::super::*;
+use super::recorder::{DELETION, Recorder};
+use super::{CORES, PRODUCTS};
+use crate::loader::{self, Demand, Demands, Wish};
+use crate::metrics::Metrics;
+use crate::wire::frame::Frame;
+use crate::wire::websocket::Opcode;
+
+/// The number of the first pull of what was listed.
+const LISTED_PULLS: u32 = 1 << 20;
+
+/// All cores of a process.
+pub(super) struct World {
+    pub(super) hub: Hub,
+    pub(super) cores: Vec<Core<Recorder>>,
+    pub(super) inboxes: Vec<Inbox>,
+    demands: Demands,
+    /// Wishes that are to be read, and rows that were read and are to be handed over.
+    wishes: Vec<Wish>,
+    loaded: Vec<(CoreId, Vec<Loaded>)>,
+    /// The watches of the cores, the rows that were listed for them, and what is listed next.
+    watches: BTreeMap<CoreId, Watch>,
+    listings: Vec<(CoreId, u32, Listing)>,
+    is_listing: bool,
+    list_from: u64,
+    /// The pages that a core was handed for a watch and has not taken.
+    untaken: BTreeMap<(CoreId, u32), u32>,
+    /// The version of each product that exists.
+    pub(super) rows: BTreeMap<u64, u64>,
+    version: u64,
+    pub(super) epoch: u8,
+    /// True if changes come.
+    pub(super) is_begun: bool,
+}
+
+impl World {
+    pub(super) fn new(shards: usize) -> Self {
+        Self::with_slices(shards, SLICE_COST)
+    }
+
+    /// Cores that do so much in a slice.
+    pub(super) fn with_slices(shards: usize, slice_cost: usize) -> Self {
+        let (hub, inboxes) = Hub::with_key(CORES, shards, [shards as u64, slice_cost as u64]);
+        let metrics = Metrics::new();
+        let (loader, demands) = loader::channel();
+        let core = |inbox: &Inbox| {
+            let core = Core::new(inbox.core, hub.clone(), metrics.core(inbox.core.0, "drop"));
+            let mut core = core.with_loader(loader.wishes()).with_last_values(1000);
+            (core.slice_cost, core.at_once_cost) = (slice_cost, slice_cost);
+            core
+        };
+        Self {
+            cores: inboxes.iter().map(core).collect(),
+            inboxes,
+            hub,
+            demands,
+            wishes: Vec::new(),
+            loaded: Vec::new(),
+            watches: BTreeMap::new(),
+            listings: Vec::new(),
+            is_listing: false,
+            list_from: 0,
+            untaken: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            version: 0,
+            epoch: 0,
+            is_begun: false,
+        }
+    }
+
+    pub(super) fn open(&mut self, core: u16) -> ConnectionId {
+        let core = self.core(core);
+        let recorder = Recorder { epoch: core.epoch(), is_live: core.is_live(), ..Recorder::default() };
+        let key = core.insert_with(|_| recorder);
+        ConnectionId { core: core.id, key }
+    }
+
+    pub(super) fn core(&mut self, core: u16) -> &mut Core<Recorder> {
+        &mut self.cores[usize::from(core)]
+    }
+
+    pub(super) fn recorder(&mut self, connection: ConnectionId) -> &mut Recorder {
+        self.core(connection.core.0).get_mut(connection.key).expect("it is open")
+    }
+
+    /// Commits the next version of a product.
+    pub(super) fn commit(&mut self, number: u64) {
+        self.version += 1;
+        self.rows.insert(number, self.version);
+    }
+
+    fn frame(&self, version: u64) -> Frame {
+        Frame::new(Opcode::Binary, &(u64::from(self.epoch) << 56 | version).to_be_bytes())
+    }
+
+    /// Commits the next version of a product and casts it.
+    pub(super) fn cast(&mut self, number: u64) -> u64 {
+        self.commit(number);
+        self.tell(number, false);
+        self.version
+    }
+
+    /// Deletes a product, and casts that if changes come.
+    pub(super) fn delete(&mut self, number: u64) {
+        if self.rows.remove(&number).is_some() {
+            self.version += 1;
+            if self.epoch == 0 || self.is_begun {
+                self.tell(number, true);
+            }
+        }
+    }
+
+    fn tell(&self, number: u64, is_deletion: bool) {
+        let frame = self.frame(self.version | if is_deletion { DELETION } else { 0 });
+        let cast = Cast {
+            product: product(number),
+            version: self.version,
+            frame,
+            is_whole: true,
+            is_deletion,
+            committed_at: Instant::now(),
+        };
+        self.hub.cast(cast).now_or_never().expect("there is room for all changes of a test");
+    }
+
+    pub(super) fn lose(&mut self) {
+        if std::mem::take(&mut self.is_begun) {
+            (self.is_listing, self.list_from) = (true, 0);
+            self.hub.gap();
+        }
+    }
+
+    /// Lets changes come; in a new epoch, of versions that begin again.
+    pub(super) fn begin(&mut self, is_new_epoch: bool) {
+        if is_new_epoch || self.epoch == 0 {
+            self.epoch += 1;
+            self.version = 0;
+            let products: Vec<u64> = self.rows.keys().copied().collect();
+            products.into_iter().rev().for_each(|number| self.commit(number));
+        } else if self.is_begun {
+            return;
+        }
+        self.is_begun = true;
+        (self.is_listing, self.list_from) = (true, 0);
+        self.hub.began(Epoch::new(self.epoch.into()).unwrap());
+    }
+
+    /// Reads what the shards wished for; whether there was anything.
+    pub(super) fn read(&mut self) -> bool {
+        while let Some(demand) = self.demands.try_next() {
+            match demand {
+                Demand::Wish(wish) => self.wishes.push(wish),
+                Demand::Watch(core, watch) => {
+                    (self.is_listing, self.list_from) = (true, 0);
+                    match watch {
+                        Some(watch) => self.watches.insert(core, watch),
+                        None => self.watches.remove(&core),
+                    };
+                }
+                Demand::Taken(core, number) => *self.untaken.get_mut(&(core, number)).unwrap() -= 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        let has_listed = self.list();
+        if !self.is_begun || self.wishes.is_empty() {
+            return has_listed;
+        }
+        for Wish { core, products } in std::mem::take(&mut self.wishes) {
+            let row = |(product, number): (ProductId, u32)| {
+                let row = match self.rows.get(&product.get()) {
+                    Some(&version) => LoadedRow::Present { version, frame: self.frame(version) },
+                    None => LoadedRow::Absent { version: 0 },
+                };
+                Loaded { product, number, row }
+            };
+            self.loaded.push((core, products.into_iter().map(row).collect()));
+        }
+        true
+    }
+
+    /// Reads the next two rows for the watches, if all cores watch; whether it did.
+    fn list(&mut self) -> bool {
+        if !self.is_listing || !self.is_begun || self.watches.len() < usize::from(CORES) {
+            return false;
+        }
+        let rows = self.rows.range(self.list_from..).take(2);
+        let rows: Vec<(ProductId, u64)> = rows.map(|(&number, &version)| (product(number), version)).collect();
+        self.is_listing = !rows.is_empty();
+        self.list_from = rows.last().map_or(0, |(last, _)| last.get() + 1);
+        for (&core, &Watch { number, .. }) in &self.watches {
+            let is_its = |(product, _): &&(ProductId, u64)| self.hub.core_of_product(*product) == core;
+            self.listings.push((core, number, Listing::Rows(rows.iter().filter(is_its).copied().collect())));
+            if rows.is_empty() {
+                self.listings.push((core, number, Listing::End));
+            }
+        }
+        true
+    }
+
+    /// Has every connection ask for the next page of its list of all products, if it has the one before.
+    pub(super) fn ask_for_pages(&mut self) -> bool {
+        let mut any = false;
+        for core in &mut self.cores {
+            let keys: Vec<SlotKey> = core.iter_mut().map(|(key, _)| key).collect();
+            for key in keys {
+                let recorder = core.get_mut(key).unwrap();
+                if recorder.page.is_none()
+                    && let Some(from) = recorder.pages.pop()
+                {
+                    recorder.asked_pages += 1;
+                    let number = recorder.asked_pages;
+                    recorder.page = Some(number);
+                    core.list(key, PageWish { from, number });
+                    any = true;
+                }
+            }
+        }
+        any
+    }
+
+    /// Has every connection pull what was listed for it.
+    pub(super) fn pull_listed(&mut self) -> bool {
+        let mut pulls = Vec::new();
+        for core in &mut self.cores {
+            let id = core.id;
+            for (key, recorder) in core.iter_mut().filter(|(_, recorder)| !recorder.listed.is_empty()) {
+                let products: Vec<u64> = recorder.listed.drain(..).map(ProductId::get).collect();
+                let number = LISTED_PULLS + recorder.listed_pulls;
+                recorder.listed_pulls += u32::try_from(products.len()).unwrap();
+                pulls.push((ConnectionId { core: id, key }, number, products));
+            }
+        }
+        let any = !pulls.is_empty();
+        for (connection, number, products) in pulls {
+            self.pull(connection, number, &products, false);
+        }
+        any
+    }
+
+    /// Hands over what was read.
+    pub(super) fn hand_over(&mut self) {
+        for (core, number, listing) in std::mem::take(&mut self.listings) {
+            *self.untaken.entry((core, number)).or_default() += u32::from(matches!(listing, Listing::Rows(_)));
+            self.hub.list(core, number, listing);
+        }
+        for (core, rows) in std::mem::take(&mut self.loaded) {
+            self.hub.loaded(core, rows);
+        }
+    }
+
+    /// Pulls products, with what the connection knows of them or without.
+    pub(super) fn pull(&mut self, connection: ConnectionId, number: u32, products: &[u64], resumes: bool) {
+        let recorder = self.recorder(connection);
+        let numbers = (number..).zip(products);
+        let pulls: Vec<Pull> = numbers
+            .map(|(number, &id)| {
+                recorder.pulls.insert(number, id);
+                let known = if resumes { recorder.shown.get(&id).copied().unwrap_or_default() } else { 0 };
+                Pull { product: product(id), known, number }
+            })
+            .collect();
+        self.core(connection.core.0).pull(connection.key, pulls);
+    }
+
+    /// Has a core take up to so many of its messages; whether there were any.
+    pub(super) fn process(&mut self, core: u16, messages: usize) -> bool {
+        let inbox = &mut self.inboxes[usize::from(core)];
+        let mut batch: Vec<Message> = (0..messages).map_while(|_| inbox.messages.try_recv().ok()).collect();
+        let any = !batch.is_empty();
+        self.core(core).process(&mut batch);
+        any
+    }
+
+    /// Has a core begin its next turn; whether it did any work in it.
+    pub(super) fn work(&mut self, core: u16) -> bool {
+        let core = self.core(core);
+        let had_work = core.has_work();
+        core.work();
+        had_work
+    }
+
+    /// Has every core take all its messages, and begin its next turn.
+    pub(super) fn turn(&mut self) {
+        for core in 0..CORES {
+            self.process(core, usize::MAX);
+            self.work(core);
+        }
+    }
+
+    pub(super) fn settle(&mut self) {
+        let mut is_moving = true;
+        while is_moving {
+            let did_something = (0..CORES).filter(|&core| self.process(core, usize::MAX) | self.work(core)).count() > 0;
+            let did_something =
+                did_something | self.ask_for_pages() | self.pull_listed() | self.read() | !self.loaded.is_empty();
+            self.hand_over();
+            // A turn may end with messages for a core that had its own before.
+            is_moving = did_something || self.inboxes.iter().any(|inbox| !inbox.messages.is_empty());
+        }
+        assert!(self.hub.settled().now_or_never().is_some(), "every change gave its units back");
+        for (&core, &Watch { number, .. }) in self.watches.iter().filter(|_| self.is_begun) {
+            assert_eq!(self.untaken.get(&(core, number)).copied().unwrap_or(0), 0, "the loader waits for pages");
+        }
+    }
+
+    /// Subscribes with the versions that the connection shows.
+    pub(super) fn resume(&mut self, connection: ConnectionId, number: u32, products: &[u64]) {
+        let shown = &self.recorder(connection).shown;
+        let known = products.iter().map(|number| shown.get(number).copied().unwrap_or(0)).collect();
+        let products = products.iter().map(|&number| product(number)).collect();
+        let command = Command { known, ..Command::new(number, Operation::Subscribe, products) };
+        self.core(connection.core.0).command(connection.key, command);
+    }
+
+    /// Gives a command.
+    pub(super) fn command(&mut self, connection: ConnectionId, number: u32, operation: Operation, products: &[u64]) {
+        let products = products.iter().map(|&number| product(number)).collect();
+        self.core(connection.core.0).command(connection.key, Command::new(number, operation, products));
+    }
+
+    /// The products to which a connection is subscribed, as the shards have them.
+    pub(super) fn subscribed(&self, connection: ConnectionId) -> BTreeSet<u64> {
+        let is_in_a_shard = |&number: &u64| {
+            let mut shards = self.cores.iter().flat_map(|core| &core.shards);
+            shards.any(|shard| shard.contains(connection, product(number)))
+        };
+        (0..PRODUCTS).filter(is_in_a_shard).collect()
+    }
+
+    pub(super) fn assert_empty(&self) {
+        for core in &self.cores {
+            assert!(core.is_empty() && core.work.is_empty() && core.under_way.is_empty());
+            assert!(core.everything.is_empty());
+            for shard in &core.shards {
+                shard.check();
+                assert_eq!(shard.index().connections_len(), 0);
+                assert_eq!(self.hub.rows_kept().load(Ordering::Relaxed), 0, "nothing is kept for nobody");
+                if self.epoch == 0 {
+                    assert_eq!(shard.index().products_len(), 0, "nothing was asked for");
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn product(number: u64) -> ProductId {
+    ProductId::new(number).unwrap()
+}
