@@ -1,5 +1,6 @@
 //! The command line of `rowcast-load`.
 
+mod own_server;
 mod states;
 mod target;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::noisy_neighbour::AttackName;
 use crate::peer::Peer;
 
+pub(crate) use own_server::OwnServerArgs;
 pub(crate) use states::{ResumeArgs, SnapshotArgs, StormArgs};
 pub(crate) use target::{TargetArgs, loopback};
 
@@ -259,8 +261,14 @@ pub(crate) struct HandshakesArgs {
     pub(crate) duration: f64,
 }
 
-/// The arguments of `noisy-neighbour`.
+/// The arguments of `noisy-neighbour`, for which the server's store has another meaning.
 #[derive(Clone, Debug, Args, Serialize)]
+#[command(
+    mut_arg("data_parent", |parent| parent.help("Where each server's data directory is made, to be removed with it \
+        [default: the directory for temporary files]")),
+    mut_arg("database_url", |url| url.help("A Postgres on this machine for the attack readyz, which then lies 10 ms away; \
+        it gets the tables of a server, and product 4000000007 is written, over whatever it is")),
+)]
 pub(crate) struct NoisyNeighbourArgs {
     /// The server that is started for each attack, and ended with it [default: rowcast beside this binary]
     #[arg(long, env = "ROWCAST_LOAD_SERVER", value_name = "FILE")]
@@ -300,31 +308,12 @@ pub(crate) struct NoisyNeighbourArgs {
           value_parser = clap::value_parser!(u64).range(1..=1024 * 1024))]
     pub(crate) memory_max_mib: u64,
 
-    /// Where each server's data directory is made, to be removed with it [default: the directory for temporary files]
-    #[arg(long, env = "ROWCAST_LOAD_DATA_PARENT", value_name = "DIR")]
-    pub(crate) data_parent: Option<PathBuf>,
-
-    /// A Postgres on this machine for the attack readyz, which then lies 10 ms away; it gets the tables of a server, and
-    /// product 4000000007 is written, over whatever it is
-    #[arg(long, env = "ROWCAST_LOAD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    #[serde(skip)]
-    pub(crate) database_url: Option<String>,
-
-    /// With --database-url, let it be written to; it is not touched without it
-    #[arg(long, env = "ROWCAST_LOAD_OVERWRITE_PRODUCTS")]
-    pub(crate) overwrite_products: bool,
-
-    /// Write everything that was measured to this file, as JSON
-    #[arg(long, env = "ROWCAST_LOAD_JSON", value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) own: OwnServerArgs,
 }
 
 impl NoisyNeighbourArgs {
-    /// Returns the directory in which data directories are made.
-    pub(crate) fn directory(&self) -> PathBuf {
-        self.data_parent.clone().unwrap_or_else(std::env::temp_dir)
-    }
-
     /// Refuses what cannot be run.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!((1..=1000).contains(&self.readers), "--readers is from 1 to 1000");
@@ -332,7 +321,7 @@ impl NoisyNeighbourArgs {
         ensure!((0.1..=600.0).contains(&self.seconds), "--seconds is from 0.1 to 600");
         ensure!((0.0..=600.0).contains(&self.settle), "--settle is from 0 to 600 seconds");
         ensure!(
-            self.overwrite_products || self.database_url.is_none(),
+            self.own.is_harmless(),
             "this writes a product to the database of --database-url, and the tables of a server where there are none. \
              If nobody needs what is there, give --overwrite-products; nothing was written"
         );

@@ -98,11 +98,11 @@ fn run(command: Command) -> anyhow::Result<bool> {
             Command::Subscribe(args) => subscribe(&args).await,
             Command::Resume(args) => {
                 let outcome = until_stopped(states::resume(&args)).await?;
-                states_told(&outcome, args.storm.json.as_deref())
+                states_told(&outcome, args.storm.own.json.as_deref())
             }
             Command::Snapshot(args) => {
                 let outcome = until_stopped(states::snapshot(&args)).await?;
-                states_told(&outcome, args.storm.json.as_deref())
+                states_told(&outcome, args.storm.own.json.as_deref())
             }
             Command::Notify(args) => notify(&args).await,
             Command::Handshakes(args) => handshakes(&args).await,
@@ -157,7 +157,7 @@ async fn handshakes(args: &HandshakesArgs) -> anyhow::Result<bool> {
 
 async fn noisy_neighbour(args: &NoisyNeighbourArgs) -> anyhow::Result<bool> {
     let outcome = until_stopped(noisy_neighbour::run(args)).await?;
-    write_json(args.json.as_deref(), &outcome)?;
+    write_json(args.own.json.as_deref(), &outcome)?;
     Ok(outcome.is_complete())
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use super::loopback;
+use super::{OwnServerArgs, loopback};
 use crate::peer::Peer;
 use crate::target::Target;
 use crate::token::Token;
@@ -55,7 +55,7 @@ impl ResumeArgs {
             "with --peer centrifugo nothing changes, over HTTP/1.1; leave --changed and --http2 out"
         );
         ensure!(
-            self.storm.overwrite_products || self.peer != Peer::Rowcast,
+            self.storm.own.overwrite_products || self.peer != Peer::Rowcast,
             "this writes products 1 to {} of the server, over whatever they are. If nobody needs them, give \
              --overwrite-products; nothing was written",
             self.storm.products
@@ -123,23 +123,9 @@ pub(crate) struct StormArgs {
     )]
     pub(crate) server_options: Vec<String>,
 
-    /// Where the server's data directory is made, to be removed with it [default: the directory for temporary files]
-    #[arg(long, env = "ROWCAST_LOAD_DATA_PARENT", value_name = "DIR")]
-    pub(crate) data_parent: Option<PathBuf>,
-
-    /// A Postgres on this machine as the server's store, in the place of its own; it gets the tables of a server, and
-    /// products 1 to P are written, over whatever they are
-    #[arg(long, env = "ROWCAST_LOAD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    #[serde(skip)]
-    pub(crate) database_url: Option<String>,
-
-    /// With --database-url, let it be written to; it is not touched without it
-    #[arg(long, env = "ROWCAST_LOAD_OVERWRITE_PRODUCTS")]
-    pub(crate) overwrite_products: bool,
-
-    /// Write everything that was measured to this file, as JSON
-    #[arg(long, env = "ROWCAST_LOAD_JSON", value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) own: OwnServerArgs,
 }
 
 /// The server's own limit of subscriptions, as long as nobody gives another.
@@ -151,17 +137,12 @@ impl StormArgs {
     /// Refuses what cannot be run.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!(
-            self.overwrite_products || self.database_url.is_none(),
+            self.own.is_harmless(),
             "this writes products 1 to {} to the database of --database-url, and the tables of a server where there are \
              none. If nobody needs what is there, give --overwrite-products; nothing was written",
             self.products
         );
         Ok(())
-    }
-
-    /// Returns the directory in which the data directory is made.
-    pub(crate) fn directory(&self) -> PathBuf {
-        self.data_parent.clone().unwrap_or_else(std::env::temp_dir)
     }
 
     /// Returns the options of the server, with room for what the readers ask of it.
@@ -176,7 +157,7 @@ impl StormArgs {
         if let Some(streams) = self.http2.filter(|streams| *streams > HTTP2_STREAMS_MAX) {
             add("--http2-max-streams", streams.to_string());
         }
-        if let Some(url) = &self.database_url {
+        if let Some(url) = &self.own.database_url {
             add("--database-url", url.clone());
         }
         options.extend(self.server_options.iter().filter(|option| !option.is_empty()).cloned());

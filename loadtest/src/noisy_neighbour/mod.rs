@@ -83,12 +83,12 @@ async fn one(args: &NoisyNeighbourArgs, binary: &Path, trial: &Trial) -> anyhow:
     let cores = args.cores.unwrap_or(trial.cores);
     let mut options = vec!["--cores".to_owned(), cores.to_string()];
     options.extend(trial.options.iter().map(ToString::to_string));
-    let proxy = match &args.database_url {
+    let proxy = match &args.own.database_url {
         Some(url) if trial.name == AttackName::Readyz => Some(proxy::delaying(url).await?),
         _ => None,
     };
     options.extend(proxy.iter().flat_map(|proxy| ["--database-url".to_owned(), proxy.url.clone()]));
-    let launch = Launch { binary: binary.to_owned(), parent: args.directory(), options, processor: None };
+    let launch = Launch { binary: binary.to_owned(), parent: args.own.directory(), options, processor: None };
     let twin = if trial.has_twin() && proxy.is_none() { Some(launch.clone().start().await?) } else { None };
     let server = launch.start().await?;
     let scene = Scene::of(args, trial, server, twin);

@@ -75,7 +75,7 @@ pub(crate) async fn resume(args: &ResumeArgs) -> anyhow::Result<Outcome<ResumeAr
         let measured = resume_with_versions(&mut scene, &judge, &changed(storm.products, args.changed)).await?;
         (std::mem::take(&mut judge.borrow_mut().ledger.faults), measured)
     };
-    Ok(Outcome::new(args.clone(), storm.database_url.is_some(), opened, phases).with(&faults))
+    Ok(Outcome::new(args.clone(), storm.own.database_url.is_some(), opened, phases).with(&faults))
 }
 
 type Measured = (Opened, Vec<Phase>);
@@ -125,7 +125,7 @@ pub(crate) async fn snapshot(args: &SnapshotArgs) -> anyhow::Result<Outcome<Snap
     let judge = Judge::new(Ledger::new(workload, rows));
     let (first, clients) = scene.storm("from memory", &judge, clients, ask_all).await?;
     let (second, _clients) = scene.storm("from memory, again", &judge, clients, ask_all).await?;
-    let outcome = Outcome::new(args.clone(), storm.database_url.is_some(), opened, vec![cold, first, second]);
+    let outcome = Outcome::new(args.clone(), storm.own.database_url.is_some(), opened, vec![cold, first, second]);
     Ok(outcome.with(&each_once.borrow().ledger.faults).with(&judge.borrow().ledger.faults))
 }
 

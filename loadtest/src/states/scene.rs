@@ -56,7 +56,7 @@ impl<'a> Scene<'a> {
         let _ = open_files::raise();
         let binary = server::binary(args.server.as_deref())?;
         let (options, processor) = (args.server_options(), args.server_processor);
-        let server = Launch { binary, parent: args.directory(), options, processor }.start().await?;
+        let server = Launch { binary, parent: args.own.directory(), options, processor }.start().await?;
         Self::with(args, server, 0).await
     }
 
@@ -88,7 +88,7 @@ impl<'a> Scene<'a> {
 
     /// Writes these products, with numbers in their names that are `stamp` above their ids.
     pub(super) async fn write(&self, products: &[u32], stamp: u32) -> anyhow::Result<()> {
-        let (database_url, frame_bytes) = (self.args.database_url.as_deref(), self.args.payload_bytes as usize);
+        let (database_url, frame_bytes) = (self.args.own.database_url.as_deref(), self.args.payload_bytes as usize);
         let way = products::Way { peer: self.peer, server: &self.target, database_url, frame_bytes };
         products::write(&way, products, stamp).await
     }
