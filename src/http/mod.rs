@@ -20,6 +20,7 @@ mod problem;
 mod products;
 mod readiness;
 mod routes;
+mod row;
 mod rows;
 mod turns;
 mod upgrade;
