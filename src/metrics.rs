@@ -1,8 +1,10 @@
-//! Every number that `/metrics` shows: all names stand here, and nowhere else.
+//! Every number that `/metrics` shows: all names stand here, and nowhere else. The values of their labels are those of
+//! the types in `labels`.
 //!
 //! The numbers of a core have a `core` label, so that no two cores write to the same place; sum over it in queries.
 
-use prometheus_client::encoding::EncodeLabelSet;
+mod labels;
+
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -10,133 +12,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use self::labels::{CoreLabel, LimitLabel, ObstacleLabel, OutcomeLabel, PolicyLabel, ReasonLabel, ResponseLabel};
+pub use self::labels::{Handshake, Limit, Load};
 use crate::source::Obstacle;
 
 /// The content type of [`Metrics::encode`] (OpenMetrics 1.0, which Prometheus reads).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CoreLabel {
-    core: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PolicyLabel {
-    policy: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResponseLabel {
-    method: &'static str,
-    status: u16,
-}
-
-/// A limit that somebody met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Limit {
-    /// WebSockets in all.
-    Connections,
-    /// WebSockets from one address.
-    ConnectionsPerAddress,
-    /// Sockets that are not WebSockets, in all.
-    HttpSockets,
-    /// Sockets that are not WebSockets, from one address.
-    HttpSocketsPerAddress,
-    /// WebSockets that open in a second.
-    Handshakes,
-    /// The time for the first request of a socket to begin and for its head to arrive.
-    HeaderTimeout,
-    /// The time for a body to arrive.
-    BodyTimeout,
-    /// The time for which a client may take nothing of an answer.
-    WriteTimeout,
-    /// The time for a TLS handshake.
-    TlsHandshake,
-    /// The size of a head.
-    HeaderBytes,
-    /// The size of a body.
-    BodyBytes,
-    /// The bytes of all bodies that are on their way or waiting for the store.
-    BodiesBytes,
-    /// The bytes of all rows that wait until their readers take them.
-    AnswersBytes,
-    /// The size of a message from a WebSocket.
-    MessageBytes,
-    /// Messages from a WebSocket in a second; counted once in each second in which one was made to wait.
-    Commands,
-    /// Subscriptions of a WebSocket.
-    Subscriptions,
-    /// The rows of the store for a reader that subscribes to all of them.
-    WildcardRows,
-    /// Frames that flood an HTTP/2 connection, and streams that its client opens beyond what it may, or resets.
-    Http2Flood,
-}
-
-impl Limit {
-    const ALL: [Self; 18] = [
-        Self::Connections,
-        Self::ConnectionsPerAddress,
-        Self::HttpSockets,
-        Self::HttpSocketsPerAddress,
-        Self::Handshakes,
-        Self::HeaderTimeout,
-        Self::BodyTimeout,
-        Self::WriteTimeout,
-        Self::TlsHandshake,
-        Self::HeaderBytes,
-        Self::BodyBytes,
-        Self::BodiesBytes,
-        Self::AnswersBytes,
-        Self::MessageBytes,
-        Self::Commands,
-        Self::Subscriptions,
-        Self::WildcardRows,
-        Self::Http2Flood,
-    ];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::ConnectionsPerAddress => "connections_per_address",
-            Self::HttpSockets => "http_sockets",
-            Self::HttpSocketsPerAddress => "http_sockets_per_address",
-            Self::Handshakes => "handshakes",
-            Self::HeaderTimeout => "header_timeout",
-            Self::BodyTimeout => "body_timeout",
-            Self::WriteTimeout => "write_timeout",
-            Self::TlsHandshake => "tls_handshake",
-            Self::HeaderBytes => "header_bytes",
-            Self::BodyBytes => "body_bytes",
-            Self::BodiesBytes => "bodies_bytes",
-            Self::AnswersBytes => "answers_bytes",
-            Self::MessageBytes => "message_bytes",
-            Self::Commands => "commands",
-            Self::Subscriptions => "subscriptions",
-            Self::WildcardRows => "wildcard_rows",
-            Self::Http2Flood => "http2_flood",
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LimitLabel {
-    limit: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ObstacleLabel {
-    obstacle: &'static str,
-}
 
 #[derive(Clone, Copy, Debug)]
 struct LatencyBuckets;
@@ -181,53 +62,6 @@ pub struct Metrics {
     tls_handshakes: Family<OutcomeLabel, Counter>,
     tls_certificate_reads: Family<OutcomeLabel, Counter>,
     refused: Family<LimitLabel, Counter>,
-}
-
-/// The outcome of a TLS handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
-    /// It succeeded, with keys of its own.
-    Full,
-    /// It succeeded, with those of an earlier one.
-    Resumed,
-    /// The client ended it, broke it, or could not agree.
-    Failed,
-    /// It passed its deadline.
-    TooSlow,
-}
-
-impl Handshake {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Resumed => "resumed",
-            Self::Failed => "failed",
-            Self::TooSlow => "too_slow",
-        }
-    }
-}
-
-/// The outcome of a read of rows for the shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Load {
-    /// Its rows were handed over at its barrier.
-    Done,
-    /// The store failed, or the barrier was not heard.
-    Failed,
-    /// The source lost its way meanwhile.
-    Void,
-}
-
-impl Load {
-    const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::Void];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Void => "void",
-        }
-    }
 }
 
 /// The numbers of one core; it alone writes these.
