@@ -15,26 +15,28 @@ pub(super) struct WorkQueue<J> {
     jobs_by_connection: HashMap<ConnectionId, VecDeque<J>>,
     /// The connections with jobs, each once, in the order of their turns.
     turns: VecDeque<ConnectionId>,
+    /// The connection whose turn it is.
+    at_work: Option<ConnectionId>,
 }
 
 impl<J> WorkQueue<J> {
     pub(super) fn new() -> Self {
-        Self { jobs_by_connection: HashMap::new(), turns: VecDeque::new() }
+        Self { jobs_by_connection: HashMap::new(), turns: VecDeque::new(), at_work: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.turns.is_empty()
     }
 
-    /// Returns whether a connection has jobs that wait.
+    /// Returns whether a connection has jobs that are not done.
     pub(super) fn has(&self, connection: ConnectionId) -> bool {
-        !self.is_empty() && self.jobs_by_connection.contains_key(&connection)
+        !self.jobs_by_connection.is_empty() && self.jobs_by_connection.contains_key(&connection)
     }
 
     /// Adds a job behind the others of its connection.
     pub(super) fn push(&mut self, connection: ConnectionId, job: J) {
         let jobs = self.jobs_by_connection.entry(connection).or_default();
-        if jobs.is_empty() {
+        if jobs.is_empty() && self.at_work != Some(connection) {
             self.turns.push_back(connection);
         }
         jobs.push_back(job);
@@ -51,15 +53,17 @@ impl<J> WorkQueue<J> {
     }
 
     /// Takes the first job of the connection whose turn it is. The unfinished part of it is to be given to
-    /// [`Self::go_on`] before anything else is done with the queue.
+    /// [`Self::go_on`] before the next is taken.
     pub(super) fn take(&mut self) -> Option<(ConnectionId, J)> {
         let connection = self.turns.pop_front()?;
         let jobs = self.jobs_by_connection.get_mut(&connection).expect("who has a turn has jobs");
+        self.at_work = Some(connection);
         Some((connection, jobs.pop_front().expect("a connection in the queue has a job")))
     }
 
     /// Ends a connection's turn: its next comes after those of all others.
     pub(super) fn go_on(&mut self, connection: ConnectionId, unfinished: Option<J>) {
+        self.at_work = None;
         let jobs = self.jobs_by_connection.get_mut(&connection).expect("its job was taken");
         if let Some(job) = unfinished {
             jobs.push_front(job);
@@ -105,6 +109,28 @@ mod tests {
         }
         assert_eq!(turns(&mut queue), ["a", "c", "d", "a", "c", "a", "e", "b"]);
         assert!(queue.is_empty() && queue.jobs_by_connection.is_empty() && !queue.has(connection(1)));
+    }
+
+    #[test]
+    fn a_job_that_comes_while_another_is_done_waits_behind_it() {
+        let mut queue = WorkQueue::new();
+        queue.push(connection(1), ("a", 2));
+        let (first, (name, _)) = queue.take().unwrap();
+        queue.push(first, ("b", 1));
+        assert!(queue.has(first));
+        queue.go_on(first, Some((name, 1)));
+        let (first, _) = queue.take().unwrap();
+        queue.push(first, ("c", 1));
+        queue.go_on(first, None);
+        assert_eq!(turns(&mut queue), ["b", "c"]);
+        let (first, _) = {
+            queue.push(connection(1), ("d", 1));
+            queue.take().unwrap()
+        };
+        queue.push(first, ("e", 1));
+        queue.go_on(first, None);
+        assert_eq!(turns(&mut queue), ["e"]);
+        assert!(queue.is_empty() && queue.jobs_by_connection.is_empty());
     }
 
     #[test]
