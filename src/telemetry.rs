@@ -13,7 +13,10 @@ use std::thread;
 use prometheus_client::metrics::counter::Counter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::LogFormat;
 
@@ -23,21 +26,37 @@ const PIECE_BYTES_MAX: usize = 4096;
 static LINES_LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Starts the log, and has panics written to it. `RUST_LOG` chooses what is shown
-/// (<https://docs.rs/tracing-subscriber/0.3/tracing_subscriber/filter/struct.EnvFilter.html>); without it, `info`.
+/// (<https://docs.rs/tracing-subscriber/0.3/tracing_subscriber/filter/targets/struct.Targets.html>); without it, `info`.
 pub fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let shown = std::env::var("RUST_LOG").unwrap_or_default();
+    let (targets, refused) = targets(&shown);
+    let lines = fmt::layer()
         .with_writer(|| StandardError)
         // It would be told by eprintln!, which panics.
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    Registry::default().with(lines).with(targets).init();
     panic::set_hook(Box::new(log_panic));
+    if let Some(error) = refused {
+        tracing::warn!(%error, RUST_LOG = shown, "RUST_LOG is not understood, and info is shown; try rowcast=debug");
+    }
+}
+
+/// Returns what `RUST_LOG` has shown, and the error of one that cannot be read.
+fn targets(shown: &str) -> (Targets, Option<ParseError>) {
+    let otherwise = Targets::new().with_default(LevelFilter::INFO);
+    if shown.trim().is_empty() {
+        return (otherwise, None);
+    }
+    match shown.parse() {
+        Ok(targets) => (targets, None),
+        Err(error) => (otherwise, Some(error)),
+    }
 }
 
 /// Writes the last sentence of a process that fails.
@@ -134,6 +153,8 @@ fn write_at_once(file: BorrowedFd<'_>, bytes: &[u8]) -> (io::Result<()>, usize) 
 mod tests {
     use std::io::Read;
 
+    use tracing::Level;
+
     use super::*;
 
     #[test]
@@ -153,6 +174,20 @@ mod tests {
         reader.read_to_string(&mut rest).unwrap();
         assert!((1..line.len()).contains(&(taken + rest.len())));
         assert_eq!(rest.trim_start_matches('x'), "\nafter\n");
+    }
+
+    #[test]
+    fn what_is_shown_is_chosen_by_target_and_level() {
+        let shows = |text: &str, target: &str, level: Level| targets(text).0.would_enable(target, &level);
+        for text in ["", " ", "info", "rowcast=bright", "a=b=c"] {
+            let levels = [Level::INFO, Level::DEBUG].map(|level| shows(text, "rowcast::server", level));
+            assert_eq!(levels, [true, false], "{text}");
+            assert_eq!(targets(text).1.is_some(), text.contains('='), "{text}");
+        }
+        assert!(shows("rowcast=debug", "rowcast::server", Level::DEBUG));
+        assert!(!shows("rowcast=debug", "hyper", Level::ERROR));
+        assert!(shows("warn,rowcast::http=trace", "rowcast::http::listener", Level::TRACE));
+        assert!(!shows("warn,rowcast::http=trace", "rowcast::server", Level::INFO));
     }
 
     #[test]
