@@ -11,7 +11,7 @@
 //!    of its token.
 //! 5. [`http`]: the listener, the REST resource, the page, the upgrade.
 //! 6. [`watch`]: a reader in a terminal, the other side of the protocol.
-//! 7. [`server`]: starts all of it and stops it ([`shutdown`], [`supervisor`]); [`config`], [`open_files`], [`allocator`],
+//! 7. [`program`]: the command. [`server`]: starts all of it and stops it ([`shutdown`], [`supervisor`]); [`config`], [`open_files`], [`allocator`],
 //!    [`telemetry`] and [`metrics`] serve it.
 
 #![warn(clippy::print_stderr)] // eprintln! panics where standard error cannot be written; the log does not
@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod model;
 pub mod open_files;
 mod pem;
+pub mod program;
 pub mod server;
 pub mod session;
 pub mod shutdown;
