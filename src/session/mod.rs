@@ -336,7 +336,8 @@ impl Session {
             Operation::Unsubscribe => self.unfollow(&command.products, given, &mut effects),
             Operation::UnsubscribeAll => self.unfollow_all(given, &mut effects),
             Operation::SubscribeAll { .. } => self.follow_all(),
-            Operation::Subscribe | Operation::Count => {}
+            Operation::Subscribe => self.renew(&command.products),
+            Operation::Count => {}
         }
         let is_subscription = matches!(command.operation, Operation::Subscribe | Operation::SubscribeAll { .. });
         if is_subscription && !standing.is_live {

@@ -86,6 +86,8 @@ struct Stale {
     is_pulled: bool,
     /// True if the state is to come, since the reader asked for it without knowing one.
     is_asked: bool,
+    /// True if a subscription to it came after its pull, which may have found none.
+    is_renewed: bool,
 }
 
 #[cfg(target_pointer_width = "64")]
@@ -161,8 +163,10 @@ impl StaleSet {
         });
         let number = take_number(&mut self.next_number);
         let Listed { known, is_asked, part } = listed;
-        self.stale_by_product
-            .insert(product, Stale { known, newest: version, number, part, is_pulled: false, is_asked });
+        self.stale_by_product.insert(
+            product,
+            Stale { known, newest: version, number, part, is_pulled: false, is_asked, is_renewed: false },
+        );
         self.waiting.push_back((product, number));
         changes - 1
     }
@@ -262,11 +266,13 @@ impl StaleSet {
         let is_fresh = match told {
             Told::Same => !stale.is_asked && stale.newest <= stale.known,
             Told::State(version) => version == 0 || version >= stale.newest,
-            Told::Ended => true,
+            Told::Ended => !stale.is_renewed,
         };
         if !is_fresh {
-            // A claim that was looked at needs no second look: the state is wanted.
-            stale.known = 0;
+            if told != Told::Ended {
+                // A claim that was looked at needs no second look: the state is wanted.
+                stale.known = 0;
+            }
             self.wait_again(product);
             return Answered::Again;
         }
@@ -293,6 +299,19 @@ impl StaleSet {
     pub fn is_pulled(&self, product: ProductId, number: u32) -> bool {
         let is_pulled = |stale: &Stale| stale.is_pulled && stale.number == number;
         self.stale_by_product.get(&product).is_some_and(is_pulled)
+    }
+
+    /// Learns that products are subscribed to from here on. Where changes of an earlier subscription gave way, a pull may be
+    /// under way that comes before this one, and is answered by its absence.
+    pub fn renew(&mut self, products: &[ProductId]) {
+        if self.pulled == 0 {
+            return;
+        }
+        for product in products {
+            if let Some(stale) = self.stale_by_product.get_mut(product) {
+                stale.is_renewed = stale.is_pulled;
+            }
+        }
     }
 
     /// Forgets a product that is not subscribed to; returns whether a change that gave way never comes.
@@ -451,6 +470,7 @@ impl StaleSet {
                 stale.part = after;
                 if !serves {
                     stale.number = take_number(&mut self.next_number);
+                    stale.is_renewed = false;
                 }
                 let wanted = Pull { product, known: stale.known, number: stale.number };
                 // It is in one part, and was counted in two.
@@ -459,7 +479,7 @@ impl StaleSet {
             }
             Entry::Vacant(vacant) => {
                 let number = take_number(&mut self.next_number);
-                vacant.insert(Stale { known, newest: 0, number, part, is_pulled: true, is_asked });
+                vacant.insert(Stale { known, newest: 0, number, part, is_pulled: true, is_asked, is_renewed: false });
                 self.pulled += 1;
                 Some(Pull { product, known, number })
             }
@@ -470,7 +490,7 @@ impl StaleSet {
     fn wait_again(&mut self, product: ProductId) {
         let number = take_number(&mut self.next_number);
         let stale = self.stale_by_product.get_mut(&product).expect("only what is stale waits again");
-        (stale.is_pulled, stale.number) = (false, number);
+        (stale.is_pulled, stale.is_renewed, stale.number) = (false, false, number);
         self.waiting.push_back((product, number));
     }
 

@@ -49,6 +49,8 @@ enum Step {
     Answer(prop::sample::Index, bool),
     /// A shard answers the question for a page of the list of all products.
     Page(prop::sample::Index),
+    /// The shards do not look at what they are given, or do so again.
+    Late(bool),
     /// Another epoch begins; pulls that were made before are answered, or not.
     Epoch(bool),
     Live(bool),
@@ -92,6 +94,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         20 => any::<prop::sample::Index>().prop_map(Step::Applied),
         25 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(pull, knows)| Step::Answer(pull, knows)),
         8 => any::<prop::sample::Index>().prop_map(Step::Page),
+        5 => any::<bool>().prop_map(Step::Late),
         1 => any::<bool>().prop_map(Step::Epoch),
         4 => any::<bool>().prop_map(Step::Live),
         25 => (0..900_usize).prop_map(Step::Room),

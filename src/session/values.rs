@@ -318,6 +318,13 @@ impl Session {
         self.settle_values(given, effects);
     }
 
+    /// Learns that products are subscribed to, again perhaps.
+    pub(super) fn renew(&mut self, products: &[ProductId]) {
+        if let Some(values) = &mut self.values {
+            values.stale.renew(products);
+        }
+    }
+
     /// Forgets states of products that are not subscribed to any more.
     pub(super) fn unfollow(&mut self, products: &[ProductId], given: &Given<'_>, effects: &mut Effects) {
         let Some(values) = &mut self.values else { return };

@@ -40,6 +40,8 @@ struct ModelStale {
     mark: u64,
     /// The place in the order, or the number of the pull.
     state: State,
+    /// The pull before the last subscription to it.
+    older_pull: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,7 +71,7 @@ impl Model {
         let known = claims.iter().copied().max().unwrap_or(0);
         let is_asked = claims.iter().any(|&claim| claim == 0 || claim != known);
         let mark = marks.into_iter().min().unwrap_or(mark);
-        self.stale.push(ModelStale { product, known, newest: version, is_asked, mark, state });
+        self.stale.push(ModelStale { product, known, newest: version, is_asked, mark, state, older_pull: None });
         changes - 1
     }
 
@@ -132,7 +134,7 @@ impl Model {
             let is_asked = known == 0;
             let Some(stale) = self.find(product) else {
                 let state = State::Pulled(number()?);
-                self.stale.push(ModelStale { product, known, newest: 0, is_asked, mark, state });
+                self.stale.push(ModelStale { product, known, newest: 0, is_asked, mark, state, older_pull: None });
                 return Some((product, known));
             };
             let before = *stale;
@@ -159,16 +161,28 @@ impl Model {
         let stale = self.find(product).unwrap();
         let is_fresh = match told {
             Told::Same => stale.known >= stale.newest && !stale.is_asked,
-            Told::State(0) | Told::Ended => true,
+            Told::Ended => stale.older_pull != Some(number),
+            Told::State(0) => true,
             Told::State(version) => version >= stale.newest,
         };
         let is_lost = told == Told::Ended && stale.newest != 0;
-        (stale.known, stale.state) = (0, place);
+        stale.state = place;
+        if told != Told::Ended {
+            stale.known = 0;
+        }
         if !is_fresh {
             return Answered::Again;
         }
         self.stale.retain(|stale| stale.product != product);
         if is_lost { Answered::Lost } else { Answered::Fresh }
+    }
+
+    fn renew(&mut self, products: &[ProductId]) {
+        for stale in self.stale.iter_mut().filter(|stale| products.contains(&stale.product)) {
+            if let State::Pulled(number) = stale.state {
+                stale.older_pull = Some(number);
+            }
+        }
     }
 
     fn doubt(&mut self, products: &[ProductId]) {
@@ -224,6 +238,7 @@ enum Step {
     Answer(prop::sample::Index, u64),
     PutBack(prop::sample::Index),
     Remove(u64),
+    Renew(Vec<u64>),
     /// Perhaps of all products.
     Doubt(Vec<u64>, bool),
     BeginAnew,
@@ -244,6 +259,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => (any::<prop::sample::Index>(), 0..6_u64).prop_map(|(pull, told)| Step::Answer(pull, told)),
         2 => any::<prop::sample::Index>().prop_map(Step::PutBack),
         3 => (0..8_u64).prop_map(Step::Remove),
+        4 => page.clone().prop_map(Step::Renew),
         1 => (prop::collection::vec(0..8_u64, 0..4), any::<bool>()).prop_map(|(ids, all)| Step::Doubt(ids, all)),
         1 => Just(Step::BeginAnew),
         1 => Just(Step::Clear),
@@ -321,6 +337,11 @@ impl Pair {
                 }
             }
             Step::Compared(..) | Step::Answer(..) | Step::PutBack(_) => {}
+            Step::Renew(products) => {
+                let products: Vec<ProductId> = products.into_iter().map(id).collect();
+                self.set.renew(&products);
+                self.model.renew(&products);
+            }
             Step::Remove(product) => {
                 let has_lost = self.model.find(id(product)).is_some_and(|stale| stale.newest > 0);
                 self.model.stale.retain(|stale| stale.product != id(product));

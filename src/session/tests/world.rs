@@ -1,6 +1,6 @@
 //! A session and what surrounds it: [`World`], with a log of what its reader is owed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::commands::COMMANDS_MAX;
 use super::super::*;
@@ -73,10 +73,17 @@ pub(super) struct World {
     /// Room in the socket, and the bytes that it has taken.
     pub(super) room: usize,
     pub(super) taken: Vec<u8>,
-    /// The commands that the shards have, each with its number of products, and whether they list all: they carry commands
-    /// out in the order in which they get them, and tell in any order.
+    /// What the shards were given and have not looked at.
+    orders: VecDeque<Order>,
+    /// True while they look at nothing.
+    is_late: bool,
+    /// The commands that the shards have carried out, each with its number of products, and whether they list all: they do so
+    /// in the order in which they get them, and tell in any order.
     with_shards: Vec<WithShards>,
-    pub(super) pulls: Vec<Pull>,
+    /// The pulls that they have not answered.
+    pulls: Vec<Pulling>,
+    /// Of each command that ends subscriptions and is not carried out: the products that later ones ask for.
+    asked_again: VecDeque<BTreeSet<u64>>,
     /// The pages of the list of all products that are not answered, those that mean nothing any more among them.
     pub(super) pages: Vec<PageWish>,
     pub(super) subscribed: BTreeSet<ProductId>,
@@ -130,8 +137,11 @@ impl World {
             look_at: BTreeSet::new(),
             room: 500,
             taken: Vec::new(),
+            orders: VecDeque::new(),
+            is_late: false,
             with_shards: Vec::new(),
             pulls: Vec::new(),
+            asked_again: VecDeque::new(),
             pages: Vec::new(),
             subscribed: BTreeSet::new(),
             is_everything: false,
@@ -190,7 +200,8 @@ impl World {
             let standing = Standing { epoch: Some(self.epoch), is_live: self.is_live };
             if let Some((command, effects)) = self.session.next_command(standing, &given) {
                 self.skipped += effects.skipped;
-                self.carry_out(&command);
+                assert!(self.session.ended().is_none() && !self.session.is_closing(), "an end gives no commands");
+                self.give(command);
                 continue;
             }
             let (pulls, page) = (self.session.next_pulls(&self.limits), self.session.next_page());
@@ -200,9 +211,12 @@ impl World {
             }
             assert!(self.session.ended().is_none() && !self.session.is_closing());
             for pull in pulls {
-                assert!(self.pulls.iter().all(|other| (other.product, other.number) != (pull.product, pull.number)));
-                self.pulls.push(pull);
+                let with_orders = self.orders.iter().filter_map(Order::pull);
+                let mut others = self.pulls.iter().map(|pulling| &pulling.pull).chain(with_orders);
+                assert!(others.all(|other| (other.product, other.number) != (pull.product, pull.number)));
+                self.orders.push_back(Order::Pull(pull));
             }
+            self.look_at_orders();
             if let Some(page) = page {
                 assert!(self.pages.iter().all(|other| other.number != page.number), "a page is known by its number");
                 self.pages.push(page);
@@ -225,23 +239,63 @@ impl World {
         self.on(Event::Listed(Listed::Page(Page { number, products, next })));
     }
 
+    /// The reader is owed nothing more of what it ends, but for what a later command asks for.
+    fn give(&mut self, command: fanout::Command) {
+        let ends_before = self.orders.iter().filter(|order| order.is_end()).count();
+        let is_beside_all = self.is_everything && command.operation == Operation::Unsubscribe;
+        let order = Order::Command(command);
+        if order.is_end() && !is_beside_all {
+            let again = self.asked_again.get(ends_before);
+            self.owed.retain(|id| again.is_some_and(|again| again.contains(id)) || !order.ends(*id));
+        }
+        self.orders.push_back(order);
+        self.look_at_orders();
+    }
+
+    /// The shards carry out what they were given, unless they are late.
+    fn look_at_orders(&mut self) {
+        while !self.is_late
+            && let Some(order) = self.orders.pop_front()
+        {
+            match order {
+                Order::Command(command) => self.carry_out(&command),
+                Order::Pull(pull) => {
+                    let is_ended = !self.is_everything && !self.subscribed.contains(&pull.product);
+                    self.pulls.push(Pulling { pull, is_ended });
+                }
+            }
+        }
+    }
+
+    /// Notes that subscriptions have ended, but for those that a later command asks for.
+    fn end(&mut self, products: impl Iterator<Item = u64>) {
+        let again = self.asked_again.pop_front().unwrap_or_default();
+        let ended: Vec<u64> = products.filter(|id| !again.contains(id)).collect();
+        self.owed.retain(|id| !ended.contains(id));
+        self.log.push((self.taken.len(), Done::Ended(ended)));
+    }
+
     fn carry_out(&mut self, command: &fanout::Command) {
-        assert!(self.session.ended().is_none() && !self.session.is_closing(), "an end gives the shards no commands");
         let products = match command.operation {
             Operation::Subscribe => command.products.iter().filter(|id| self.subscribed.insert(**id)).count(),
             Operation::Unsubscribe => command.products.iter().filter(|id| self.subscribed.remove(id)).count(),
             Operation::Count => command.products.iter().filter(|id| self.subscribed.contains(id)).count(),
             Operation::SubscribeAll { .. } => usize::from(!std::mem::replace(&mut self.is_everything, true)),
             Operation::UnsubscribeAll => {
-                self.log.push((self.taken.len(), Done::Ended((0..IDS).collect())));
-                self.owed.clear();
+                self.end(0..IDS);
                 std::mem::take(&mut self.subscribed).len() + usize::from(std::mem::take(&mut self.is_everything))
             }
         };
-        if command.operation == Operation::Unsubscribe && !self.is_everything {
-            let ended = command.products.iter().map(|id| id.get()).collect();
-            self.log.push((self.taken.len(), Done::Ended(ended)));
-            self.owed.retain(|id| !command.products.iter().any(|ended| ended.get() == *id));
+        if command.operation == Operation::Unsubscribe {
+            if self.is_everything {
+                self.asked_again.pop_front();
+            } else {
+                self.end(command.products.iter().map(|id| id.get()));
+            }
+        }
+        if !self.is_everything {
+            let subscribed = &self.subscribed;
+            self.pulls.iter_mut().for_each(|pulling| pulling.is_ended |= !subscribed.contains(&pulling.pull.product));
         }
         assert!(self.subscribed.len() <= SUBSCRIPTIONS_MAX);
         let lists = matches!(command.operation, Operation::SubscribeAll { lists: true });
@@ -251,7 +305,9 @@ impl World {
             lists,
             differing: self.differing(command),
         });
-        assert!(self.with_shards.len() <= COMMANDS_MAX);
+        assert!(
+            self.with_shards.len() + self.orders.iter().filter(|order| order.pull().is_none()).count() <= COMMANDS_MAX
+        );
     }
 
     /// Returns the products of which the reader does not know the newest version, and some of which the shards do not.
@@ -310,7 +366,8 @@ impl World {
             return;
         }
         self.pushed += frames.len() as u64;
-        if self.limits.queue.policy == SlowConsumerPolicy::Conflate {
+        let is_ending = self.orders.iter().any(|order| order.ends(product));
+        if self.limits.queue.policy == SlowConsumerPolicy::Conflate && !is_ending {
             self.owed.insert(product);
         }
         let run = FrameRun::join(frames);
@@ -339,9 +396,9 @@ impl World {
 
     /// A shard answers the pull at this place, by what the store has.
     fn answer(&mut self, place: usize, knows_tombstones: bool) {
-        let Pull { product, known, number } = self.pulls.remove(place);
+        let Pulling { pull: Pull { product, known, number }, is_ended } = self.pulls.remove(place);
         let row = self.rows.get(&product.get()).copied().unwrap_or(Row { version: 0, is_gone: true });
-        let value = if !self.subscribed.contains(&product) && !self.is_everything {
+        let value = if is_ended {
             Value::Ended
         } else if known > row.version {
             Value::Unreached
@@ -365,6 +422,14 @@ impl World {
         self.log.push((self.taken.len(), Done::NewEpoch));
         if !answers_others {
             self.pulls.clear();
+        }
+        // Versions of another history mean nothing.
+        self.pulls.iter_mut().for_each(|pulling| pulling.pull.known = 0);
+        for order in &mut self.orders {
+            match order {
+                Order::Command(command) => command.known.fill(0),
+                Order::Pull(pull) => pull.known = 0,
+            }
         }
         self.on(Event::Epoch(self.epoch));
         let rows: Vec<(u64, Row)> = self.rows.iter().map(|(&product, &row)| (product, row)).collect();
@@ -434,6 +499,10 @@ impl World {
                 if !self.pages.is_empty() {
                     self.answer_page(index.index(self.pages.len()));
                 }
+            }
+            Step::Late(is_late) => {
+                self.is_late = is_late;
+                self.look_at_orders();
             }
             Step::Epoch(answers_others) => self.begin_epoch(answers_others),
             Step::Live(is_live) => self.set_live(is_live),
@@ -515,12 +584,16 @@ impl World {
         if !self.session.is_closing() && self.session.ended().is_none() {
             let is_accepted = self.expect_answer(operation, &numbers, number);
             self.has_wanted_states |= states.is_some();
+            if matches!(operation, Operation::Unsubscribe | Operation::UnsubscribeAll) {
+                self.asked_again.push_back(BTreeSet::new());
+            }
             if operation == Operation::UnsubscribeAll {
                 self.log.push((self.taken.len(), Done::Ended((0..IDS).collect())));
             } else if let Some(States::Everything { .. }) = states {
                 self.has_asked = true;
                 self.ever_asked.extend(0..IDS);
                 self.owed.extend(0..PRODUCTS);
+                self.asked_again.iter_mut().for_each(|again| again.extend(0..IDS));
                 self.log.push((self.taken.len(), Done::AskedForAll(number)));
             } else if operation == Operation::Unsubscribe {
                 let done = if self.has_asked_for_all { Done::Unasked(numbers) } else { Done::Ended(numbers) };
@@ -529,6 +602,7 @@ impl World {
                 self.has_asked = true;
                 self.ever_asked.extend(&numbers);
                 self.owed.extend(&numbers);
+                self.asked_again.iter_mut().for_each(|again| again.extend(&numbers));
                 let versions = match states {
                     States::Since { versions, epoch: Some(_) } => versions.iter().copied().map(Some).collect(),
                     _ => vec![None; numbers.len()],
@@ -609,6 +683,7 @@ impl World {
 
     /// Lets the shards and the socket do what they have not done yet.
     pub(super) fn settle(&mut self) {
+        self.step(Step::Late(false));
         self.room = usize::MAX / 2;
         self.on(Event::Writable);
         for _ in 0..100 * COMMANDS_MAX {
@@ -637,6 +712,45 @@ impl World {
         assert!(self.ended.is_none() || ended == self.ended, "it ends once");
         self.ended = ended;
     }
+}
+
+/// Work for the shards.
+#[derive(Debug)]
+enum Order {
+    Command(fanout::Command),
+    Pull(Pull),
+}
+
+impl Order {
+    const fn pull(&self) -> Option<&Pull> {
+        match self {
+            Self::Pull(pull) => Some(pull),
+            Self::Command(_) => None,
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        let is_end = |it: &fanout::Command| matches!(it.operation, Operation::Unsubscribe | Operation::UnsubscribeAll);
+        matches!(self, Self::Command(command) if is_end(command))
+    }
+
+    /// Returns whether it ends the subscription to a product.
+    fn ends(&self, product: u64) -> bool {
+        let Self::Command(command) = self else { return false };
+        match command.operation {
+            Operation::Unsubscribe => command.products.iter().any(|id| id.get() == product),
+            Operation::UnsubscribeAll => true,
+            Operation::Subscribe | Operation::Count | Operation::SubscribeAll { .. } => false,
+        }
+    }
+}
+
+/// A pull that a shard has looked at.
+#[derive(Debug)]
+struct Pulling {
+    pull: Pull,
+    /// True if the product was not subscribed to then, or is not since.
+    is_ended: bool,
 }
 
 /// A command that the shards have carried out, and not told so yet.
