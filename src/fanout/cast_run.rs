@@ -32,7 +32,7 @@ pub(super) struct OpenRun {
     pub(super) is_whole: bool,
     /// True if the newest version is that of a deletion.
     pub(super) is_deletion: bool,
-    newest: u64,
+    pub(super) newest: u64,
     bytes: usize,
     permits: SmallVec<[CastPermit; 1]>,
 }

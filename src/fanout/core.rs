@@ -342,7 +342,7 @@ impl<S: Subscriber> Core<S> {
             debug_assert_eq!(self.hub.core_of(shard), self.id);
             let shard = &mut self.shards[shard / self.hub.cores()];
             shard.cast(product, &mut run.frames, run.is_whole, &mut self.out);
-            let is_deletion = run.is_deletion;
+            let deleted_at = run.is_deletion.then_some(run.newest);
             if !run.frames.is_empty() {
                 let subscribers = self.everything.audience(shard, product);
                 if !subscribers.is_empty() {
@@ -354,8 +354,8 @@ impl<S: Subscriber> Core<S> {
                     }
                 }
             }
-            if is_deletion {
-                self.shards[self.hub.shard_of(product) / self.hub.cores()].deleted(product);
+            if let Some(version) = deleted_at {
+                self.shards[self.hub.shard_of(product) / self.hub.cores()].deleted(product, version);
             }
             if !self.out.is_empty() {
                 self.pass_on();

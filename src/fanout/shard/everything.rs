@@ -43,9 +43,7 @@ impl Shard {
         while released < max && self.has_to_release() {
             released += 1;
             if let Some((product, version)) = self.gone.pop() {
-                if self.index.topic(product).is_some_and(|topic| topic.last.version() == version) {
-                    self.deleted(product);
-                }
+                self.deleted(product, version);
                 continue;
             }
             let Some(product) = self.kept.pop() else { break };
@@ -110,9 +108,10 @@ impl Shard {
         let mut products = self.kept.after(after, max);
         let last = products.last().copied().filter(|_| products.len() == max);
         products.retain(|&product| {
-            let is_absent = self.index.topic(product).is_none_or(|topic| topic.last.is_absent());
+            let last = &self.index.topic(product).expect("it is kept").last;
+            let (is_absent, version) = (last.is_absent(), last.version());
             if is_absent && !self.may_come_back() {
-                self.deleted(product);
+                self.deleted(product, version);
             }
             !is_absent
         });
@@ -125,9 +124,10 @@ impl Shard {
         self.newest = self.newest.max(version);
     }
 
-    /// Forgets a product that is gone, unless somebody has subscribed to it or waits for it. Once the last row has come: one
-    /// that was read before the deletion would bring it back.
-    pub(in super::super) fn deleted(&mut self, product: ProductId) {
+    /// Forgets a product that is gone at this version, unless somebody has subscribed to it or waits for it, or another version
+    /// is known: then it came back, or the versions went back and what was told of it is to be healed in a new epoch. Once
+    /// the last row has come: one that was read before the deletion would bring it back.
+    pub(in super::super) fn deleted(&mut self, product: ProductId, version: u64) {
         if !self.is_watched || self.loadings.contains_key(&product) {
             return;
         }
@@ -135,7 +135,9 @@ impl Shard {
         if !topic.subscribers().is_empty() {
             return;
         }
-        let version = topic.last.version();
+        if topic.last.version() != version {
+            return;
+        }
         if self.may_come_back() {
             self.gone.push((product, version));
             return;

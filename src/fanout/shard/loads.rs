@@ -65,8 +65,11 @@ impl Shard {
         }
         self.want(product);
         self.rest(product);
-        if self.is_watched && self.index.topic(product).is_some_and(|topic| topic.last.is_absent()) {
-            self.deleted(product);
+        if self.is_watched
+            && let Some(topic) = self.index.topic(product).filter(|topic| topic.last.is_absent())
+        {
+            let version = topic.last.version();
+            self.deleted(product, version);
         }
     }
 

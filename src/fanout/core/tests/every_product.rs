@@ -133,3 +133,17 @@ fn rows_that_went_while_changes_were_missed_or_rows_were_listed_are_not_kept() {
     let rows = world.rows.clone();
     assert!(world.recorder(connection).shown.iter().filter(|(_, version)| **version > 0).eq(&rows));
 }
+
+#[test]
+fn a_deletion_below_the_version_that_was_told_is_told_in_the_new_epoch() {
+    let (mut world, connection) = with_rows(10);
+    world.settle();
+    world.set_back();
+    world.delete(7);
+    world.settle();
+    assert!(world.recorder(connection).shown[&7] > 0, "it is not above the version that was told");
+    world.lose();
+    world.begin(true);
+    world.settle();
+    assert_eq!(world.recorder(connection).shown[&7], 0);
+}

@@ -119,6 +119,11 @@ impl World {
         }
     }
 
+    /// Versions begin again, and nobody knows it yet.
+    pub(super) fn set_back(&mut self) {
+        self.version = 0;
+    }
+
     fn tell(&self, number: u64, is_deletion: bool) {
         let frame = self.frame(self.version | if is_deletion { DELETION } else { 0 });
         let cast = Cast {
