@@ -139,6 +139,38 @@ test('a click on the head of a column sorts by it, a second one the other way ar
   assertFaultless(page);
 });
 
+test('a row that takes the element of another has nothing of it', async (t) => {
+  const { page, say } = await pageWithMany(t);
+  const first = { productId: 1, productName: 'Old', manufacturer: 'Old', pricePerUnit: 'old', unitsAvailable: 0 };
+  say('UPDATE', MANY + 1, first);
+  await waitForText(cell(page, 1, 'productName'), 'Old');
+  await page.locator('tr[data-id="1"] .productName.flash').waitFor();
+  await row(page, 2).locator('.delete').click();
+  await row(page, 2).locator('.confirming').waitFor();
+  await page.evaluate(() => document.activeElement.blur());
+  await row(page, 2).locator('.delete').dispatchEvent('click');
+  await row(page, 2).locator('.confirming').waitFor();
+  const elements = await page.evaluate(() => (window.before = new Set(document.querySelectorAll('tbody tr'))).size);
+  await page.evaluate(() => scrollTo(0, 200_000));
+  await page.waitForFunction(() => !document.querySelector('tr[data-id="1"]'));
+  const shown = await page.locator('tbody tr').evaluateAll((rows) =>
+    rows.map((each) => ({
+      id: Number(each.dataset.id),
+      isOfAnother: window.before.has(each),
+      texts: [...each.cells].slice(0, 6).map((part) => part.textContent),
+      labels: [...each.querySelectorAll('button')].map((button) => button.ariaLabel),
+      marks: [...each.querySelectorAll('.flash, .up, .down, .none-left, .confirming, [title]')].length,
+    })),
+  );
+  assert.equal(shown.filter(({ isOfAnother }) => isOfAnother).length, elements - 1, 'all but the one that asks');
+  for (const { id, texts, labels, marks } of shown) {
+    assert.deepEqual(texts, [id, `Thing ${id}`, 'Maker', '5EUR', id.toLocaleString('en-US'), id].map(String));
+    assert.deepEqual(labels, [`Edit Thing ${id}`, `Delete Thing ${id}`]);
+    assert.equal(marks, 0);
+  }
+  assertFaultless(page);
+});
+
 test('the row that has the focus keeps it while it moves, out of view too', async (t) => {
   const { server, page } = await pageWith(t, Array.from({ length: 300 }, (_, i) => product(i + 1)));
   await page.getByRole('columnheader', { name: 'Units' }).getByRole('button').click();

@@ -22,6 +22,24 @@ export function updateRow(element, old, row) {
   describe(element, row);
 }
 
+// Makes the element of one row that of another.
+export function reuseRow(element, old, row) {
+  element.dataset.id = row.productId;
+  element.classList.remove('entering');
+  for (const cell of element.cells) {
+    if (cell.classList.contains('flash')) cell.classList.remove('flash', 'up', 'down');
+    cell.removeAttribute('title');
+    const key = cell.classList[0];
+    if (key === 'id' || row[key] !== old[key]) write(cell, row);
+  }
+  describe(element, row);
+}
+
+// False while a press or a question is under way, which is about this row and no other.
+export function isReusable(element) {
+  return element.querySelector(':active, .confirming') === null;
+}
+
 // A text that is cut off is shown whole by the mouse.
 export function showWhole(cell) {
   if (!cell || cell.classList.contains('actions')) return;
@@ -31,21 +49,21 @@ export function showWhole(cell) {
 
 function write(cell, row) {
   const key = cell.classList[0];
-  if (key === 'id') cell.textContent = row.productId;
+  if (key === 'id') setText(cell, row.productId);
   else if (key === 'pricePerUnit') writePrice(cell, row.pricePerUnit);
   else if (key === 'unitsAvailable') writeUnits(cell, row.unitsAvailable);
-  else if (key !== 'actions') cell.textContent = row[key];
+  else if (key !== 'actions') setText(cell, row[key]);
 }
 
 function writePrice(cell, price) {
   const { amount, gap, currency } = priceParts(price);
   const [amountElement, currencyElement] = cell.children;
-  amountElement.textContent = amount + gap;
-  currencyElement.textContent = currency;
+  setText(amountElement, amount + gap);
+  setText(currencyElement, currency);
 }
 
 function writeUnits(cell, units) {
-  cell.textContent = countText(units);
+  setText(cell, countText(units));
   cell.classList.toggle('none-left', units <= 0);
 }
 
@@ -73,4 +91,10 @@ function flash(cell, upOrDown) {
   cell.classList.add('flash');
   cell.classList.toggle('up', upOrDown === 'up');
   cell.classList.toggle('down', upOrDown === 'down');
+}
+
+// The node of a text stays, since a new one costs the browser more.
+function setText(element, text) {
+  if (element.firstChild === null) element.textContent = text;
+  else if (element.firstChild.data !== String(text)) element.firstChild.data = text;
 }

@@ -2,12 +2,13 @@
 //
 // A row keeps its element while it moves. Its place is a shift, and the order of the elements follows, so that
 // keyboards and screen readers meet the rows as they are shown. The row that has the focus stays drawn wherever it
-// goes.
+// goes. An element whose row leaves the view becomes that of one that comes, since a browser writes other texts in far
+// less time than it makes rows.
 
 import { arrange } from './arrange.js';
 import { isConfirmed } from './confirm.js';
 import { Order } from './order.js';
-import { createRow, showWhole, updateRow } from './row.js';
+import { createRow, isReusable, reuseRow, showWhole, updateRow } from './row.js';
 import { rowsInView } from './viewport.js';
 
 // As long as the animation of a row that leaves.
@@ -25,6 +26,8 @@ export class ProductRows {
   #drawnById = new Map();
   #changed = new Set();
   #entering = new Set();
+  // Rows that are out of view, while a frame is drawn: their elements serve for those that come.
+  #spare = [];
   #leaving = 0;
   #frame = null;
   #rowHeight = 0;
@@ -85,7 +88,9 @@ export class ProductRows {
     this.#on.drawn();
     const focused = this.#focused();
     const heir = this.#heir(focused);
-    const drawn = this.#places(view, focused, [wanted, heir]).map((index) => this.#show(index, view.shift));
+    const places = this.#places(view, focused, [wanted, heir]);
+    this.#spare = this.#takeSpare(places, focused);
+    const drawn = places.map((index) => this.#show(index, view.shift));
     arrange(this.#body, drawn.map(({ element }) => element), focused?.element);
     if (heir !== null) this.#inherit(heir);
     this.#removeAllBut(new Set(drawn));
@@ -147,13 +152,28 @@ export class ProductRows {
   }
 
   #create(row) {
-    const drawn = { element: createRow(this.#template, row), row, index: null, top: null };
+    const drawn = this.#spare.shift() ?? { element: createRow(this.#template, row), row, index: null, top: null };
+    if (drawn.row !== row) reuseRow(drawn.element, drawn.row, row);
+    drawn.row = row;
     if (this.#entering.has(row.productId)) drawn.element.classList.add('entering');
     this.#drawnById.set(row.productId, drawn);
     return drawn;
   }
 
+  // Takes the rows whose elements can serve for others, in the order of their places.
+  #takeSpare(places, focused) {
+    const kept = new Set(places.map((index) => this.#order.at(index).productId));
+    const spare = [];
+    for (const [id, drawn] of this.#drawnById) {
+      if (kept.has(id) || drawn === focused || !this.#replica.get(id) || !isReusable(drawn.element)) continue;
+      this.#drawnById.delete(id);
+      spare.push(drawn);
+    }
+    return spare.sort((one, other) => one.index - other.index);
+  }
+
   #removeAllBut(kept) {
+    for (const { element } of this.#spare.splice(0)) element.remove();
     for (const [id, drawn] of this.#drawnById) {
       if (kept.has(drawn)) continue;
       this.#drawnById.delete(id);

@@ -1,5 +1,7 @@
 // Numbers and times as the page writes them.
 
+const counts = new Intl.NumberFormat('en-US');
+
 export function agoText(ms) {
   if (ms < 1000) return 'just now';
   const seconds = Math.floor(ms / 1000);
@@ -14,7 +16,7 @@ export function rateText(perSecond) {
 }
 
 export function countText(count) {
-  return count.toLocaleString('en-US');
+  return counts.format(count);
 }
 
 // "500EUR" as its amount and its currency, so that they can be told apart; another text is all amount.
