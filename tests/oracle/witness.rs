@@ -13,6 +13,9 @@ struct Known {
     /// The greatest version that was told in this epoch, of a row or an absence; 0 if none was.
     version: u64,
     row: Option<String>,
+    /// True if it was not named until the reply to a command for everything: a server that lags behind the one which told of
+    /// it hears of it later.
+    was_left_out: bool,
 }
 
 /// A command without its reply.
@@ -82,8 +85,9 @@ impl Witness {
 
     /// Shows these rows without having been told: it was subscribed to all products when they were all there was.
     pub(super) fn show(&mut self, rows: &Rows) {
-        let known =
-            |(&id, (version, row)): (&u64, &(u64, String))| (id, Known { version: *version, row: Some(row.clone()) });
+        let known = |(&id, (version, row)): (&u64, &(u64, String))| {
+            (id, Known { version: *version, row: Some(row.clone()), ..Known::default() })
+        };
         self.known = rows.iter().map(known).collect();
     }
 
@@ -200,18 +204,18 @@ impl Witness {
         let is_asked = self.is_asked(change.product_id, change.version);
         let may_be_old = self.asks_for_everything();
         let known = self.known.entry(change.product_id).or_default();
-        let may_return = self.has_asked_for_everything && known.row.is_none() && !change.is_delete;
+        let may_return = self.has_asked_for_everything && known.row.is_none();
         if change.version < known.version && (may_be_old || may_return) {
             return;
         }
         if change.version <= known.version && !self.ignores_versions {
             let is_repeated = change.version == known.version;
-            if !(is_repeated && is_asked) {
+            if !(is_repeated && (is_asked || known.was_left_out)) {
                 self.faults.push(format!("a version that is not above {}", known.version));
             }
         }
         let row = (!change.is_delete).then(|| change.product.get().to_owned());
-        *known = Known { version: change.version, row };
+        *known = Known { version: change.version, row, was_left_out: false };
         self.account.received += 1;
     }
 
@@ -284,7 +288,7 @@ impl Witness {
             Some(Asked::Everything { named }) => {
                 // What was not named is gone.
                 for (_, known) in self.known.iter_mut().filter(|(id, _)| !named.contains(id)) {
-                    known.row = None;
+                    known.was_left_out |= known.row.take().is_some();
                 }
             }
             Some(_) => {}
