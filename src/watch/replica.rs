@@ -172,7 +172,9 @@ impl Replica {
     fn replied_well(&mut self) -> Effect {
         let gone: Vec<u64> = std::mem::take(&mut self.unnamed).into_iter().collect();
         for id in &gone {
-            self.products.entry(*id).or_default().row = None;
+            let known = self.products.entry(*id).or_default();
+            // A server that lags behind the one before has yet to hear of it, and tells it at this version again.
+            *known = Known { version: known.version.saturating_sub(1), row: None };
         }
         match self.replied() {
             Effect::Live(true) if !gone.is_empty() => Effect::LiveWithout(gone),
@@ -308,6 +310,13 @@ mod tests {
         assert_eq!(known(&replica), [(1, 7), (2, 8), (4, 11)], "it is shown as old until the reply");
         assert_eq!(take(&mut replica, reply), Effect::LiveWithout(vec![2]));
         assert_eq!(known(&replica), [(1, 7), (4, 11)]);
+        assert_eq!(take(&mut replica, &row("SNAPSHOT", 2, 7)), Effect::Old);
+        assert_eq!(
+            take(&mut replica, &row("SNAPSHOT", 2, 8)),
+            Effect::Changed,
+            "the server lagged behind the one before"
+        );
+        assert_eq!(known(&replica), [(1, 7), (2, 8), (4, 11)]);
     }
 
     #[test]
