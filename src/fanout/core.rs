@@ -109,7 +109,7 @@ pub struct Watch {
 pub struct Core<S> {
     id: CoreId,
     hub: Hub,
-    /// The shards that this core owns: shard `s` is at `s / cores`.
+    /// The shards that this core owns, each at its [place](Hub::place_of).
     shards: Vec<Shard>,
     /// The rows that were read for the shards and that they are yet to be given.
     rows: VecDeque<Loaded>,
@@ -340,7 +340,8 @@ impl<S: Subscriber> Core<S> {
             let product = run.product;
             let shard = self.hub.shard_of(product);
             debug_assert_eq!(self.hub.core_of(shard), self.id);
-            let shard = &mut self.shards[shard / self.hub.cores()];
+            let place = self.hub.place_of(shard);
+            let shard = &mut self.shards[place];
             shard.cast(product, &mut run.frames, run.is_whole, &mut self.out);
             let deleted_at = run.is_deletion.then_some(run.newest);
             if !run.frames.is_empty() {
@@ -355,7 +356,7 @@ impl<S: Subscriber> Core<S> {
                 }
             }
             if let Some(version) = deleted_at {
-                self.shards[self.hub.shard_of(product) / self.hub.cores()].deleted(product, version);
+                self.shards[place].deleted(product, version);
             }
             if !self.out.is_empty() {
                 self.pass_on();

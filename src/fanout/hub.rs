@@ -209,6 +209,11 @@ impl Hub {
         CoreId(u16::try_from(shard % self.cores()).expect("a core's number has 16 bits"))
     }
 
+    /// Returns the place of a shard among those of its core.
+    pub(super) fn place_of(&self, shard: usize) -> usize {
+        shard / self.cores()
+    }
+
     /// Sends a message to a core. A core that has ended takes none, and nobody waits for its answers then.
     pub(super) fn send(&self, core: CoreId, message: Message) {
         let _ = self.0.inboxes[usize::from(core.0)].send(message);

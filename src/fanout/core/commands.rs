@@ -212,7 +212,7 @@ impl<S: Subscriber> Core<S> {
                     is_for_others = true;
                     continue;
                 }
-                let shard = &mut self.shards[shard / self.hub.cores()];
+                let shard = &mut self.shards[self.hub.place_of(shard)];
                 changed += usize::from(match command.operation {
                     Operation::Subscribe => {
                         let known = if are_versions_known { command.known[place] } else { 0 };
@@ -256,7 +256,7 @@ impl<S: Subscriber> Core<S> {
         let shard_of = |product| {
             let shard = self.hub.shard_of(product);
             if self.hub.core_of(shard) == self.id {
-                fetched ^= fetch(&self.shards[shard / self.hub.cores()], product);
+                fetched ^= fetch(&self.shards[self.hub.place_of(shard)], product);
             }
             shard
         };

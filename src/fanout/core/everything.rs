@@ -252,8 +252,8 @@ impl<S: Subscriber> Core<S> {
                 let left = rows.len().saturating_sub((*cost / LISTED_COST).max(1));
                 *cost = cost.saturating_sub((rows.len() - left) * LISTED_COST);
                 for (product, version) in rows.drain(left..) {
-                    let shard = self.hub.shard_of(product) / self.hub.cores();
-                    self.shards[shard].listed(product, version, self.everything.has_missed);
+                    let place = self.hub.place_of(self.hub.shard_of(product));
+                    self.shards[place].listed(product, version, self.everything.has_missed);
                 }
                 if !rows.is_empty() {
                     self.everything.listings.push_front(Listing::Rows(rows));
@@ -306,7 +306,7 @@ impl<S: Subscriber> Core<S> {
             }
             let max = (*cost / LISTED_COST).clamp(1, PAGE_MAX);
             *cost = cost.saturating_sub(max * LISTED_COST);
-            let (products, last) = self.shards[shard / self.hub.cores()].page(after, max);
+            let (products, last) = self.shards[self.hub.place_of(shard)].page(after, max);
             let next_shard = (shard + 1 < self.hub.shards()).then_some(Place { shard: shard + 1, after: None });
             let next = last.map(|last| Place { shard, after: Some(last) }).or(next_shard);
             page = Page { number, products, next };

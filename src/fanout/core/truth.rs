@@ -83,7 +83,7 @@ impl<S: Subscriber> Core<S> {
                 if core == self.id {
                     // A version of another history means nothing.
                     let known = if history == own_history { pull.known } else { 0 };
-                    let shard = &mut self.shards[shard / self.hub.cores()];
+                    let shard = &mut self.shards[self.hub.place_of(shard)];
                     shard.pull(connection, Pull { known, ..pull }, is_watcher, &mut self.out);
                 } else {
                     self.outgoing[usize::from(core.0)].pulls.push(pull);
@@ -110,7 +110,7 @@ impl<S: Subscriber> Core<S> {
         for (product, version, frame) in out.casts.drain(..) {
             let run = CastRun { product, frames: FrameRun::one(version, frame) };
             let delivery = Delivery { run, history: self.health.term.history, permits: SmallVec::new() };
-            let shard = &self.shards[self.hub.shard_of(product) / self.hub.cores()];
+            let shard = &self.shards[self.hub.place_of(self.hub.shard_of(product))];
             let subscribers = self.everything.audience(shard, product);
             let (delivery, own) = send_to_others(delivery, &subscribers, self.id, &self.hub, &mut self.outgoing);
             drop(subscribers);
@@ -219,8 +219,8 @@ impl<S: Subscriber> Core<S> {
     pub(super) fn take_rows(&mut self, cost: &mut usize) {
         let taken = self.rows.len().min((*cost / ROW_COST).max(1));
         for row in self.rows.drain(..taken) {
-            let shard = self.hub.shard_of(row.product) / self.hub.cores();
-            self.shards[shard].loaded(row, &mut self.out);
+            let place = self.hub.place_of(self.hub.shard_of(row.product));
+            self.shards[place].loaded(row, &mut self.out);
         }
         if taken > 0 {
             *cost = cost.saturating_sub(taken * ROW_COST);
