@@ -1,7 +1,10 @@
 //! A session and what surrounds it: [`World`], with a log of what its reader is owed.
 
+mod shards;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::shards::{Order, Pulling, WithShards};
 use super::super::commands::COMMANDS_MAX;
 use super::super::*;
 use super::{SUBSCRIPTIONS_MAX, Step};
@@ -224,102 +227,6 @@ impl World {
         }
     }
 
-    /// The shards answer the question for a page at this place: two products each, of which only those that exist are
-    /// listed.
-    pub(super) fn answer_page(&mut self, place: usize) {
-        let PageWish { from, number } = self.pages.remove(place);
-        let first = from.after.map_or(0, |after| after.get() + 1);
-        let looked_at: Vec<(u64, Row)> = self.rows.range(first..).take(2).map(|(&id, &row)| (id, row)).collect();
-        let next = match looked_at.last() {
-            Some(&(last, _)) if self.is_everything => Some(Place { after: ProductId::new(last), ..from }),
-            _ => None,
-        };
-        let exists = |&(_, row): &(u64, Row)| self.is_everything && !row.is_gone;
-        let products = looked_at.into_iter().filter(exists).filter_map(|(id, _)| ProductId::new(id)).collect();
-        self.on(Event::Listed(Listed::Page(Page { number, products, next })));
-    }
-
-    /// The reader is owed nothing more of what it ends, but for what a later command asks for.
-    fn give(&mut self, command: fanout::Command) {
-        let ends_before = self.orders.iter().filter(|order| order.is_end()).count();
-        let is_beside_all = self.is_everything && command.operation == Operation::Unsubscribe;
-        let order = Order::Command(command);
-        if order.is_end() && !is_beside_all {
-            let again = self.asked_again.get(ends_before);
-            self.owed.retain(|id| again.is_some_and(|again| again.contains(id)) || !order.ends(*id));
-        }
-        self.orders.push_back(order);
-        self.look_at_orders();
-    }
-
-    /// The shards carry out what they were given, unless they are late.
-    fn look_at_orders(&mut self) {
-        while !self.is_late
-            && let Some(order) = self.orders.pop_front()
-        {
-            match order {
-                Order::Command(command) => self.carry_out(&command),
-                Order::Pull(pull) => {
-                    let is_ended = !self.is_everything && !self.subscribed.contains(&pull.product);
-                    self.pulls.push(Pulling { pull, is_ended });
-                }
-            }
-        }
-    }
-
-    /// Notes that subscriptions have ended, but for those that a later command asks for.
-    fn end(&mut self, products: impl Iterator<Item = u64>) {
-        let again = self.asked_again.pop_front().unwrap_or_default();
-        let ended: Vec<u64> = products.filter(|id| !again.contains(id)).collect();
-        self.owed.retain(|id| !ended.contains(id));
-        self.log.push((self.taken.len(), Done::Ended(ended)));
-    }
-
-    fn carry_out(&mut self, command: &fanout::Command) {
-        let products = match command.operation {
-            Operation::Subscribe => command.products.iter().filter(|id| self.subscribed.insert(**id)).count(),
-            Operation::Unsubscribe => command.products.iter().filter(|id| self.subscribed.remove(id)).count(),
-            Operation::Count => command.products.iter().filter(|id| self.subscribed.contains(id)).count(),
-            Operation::SubscribeAll { .. } => usize::from(!std::mem::replace(&mut self.is_everything, true)),
-            Operation::UnsubscribeAll => {
-                self.end(0..IDS);
-                std::mem::take(&mut self.subscribed).len() + usize::from(std::mem::take(&mut self.is_everything))
-            }
-        };
-        if command.operation == Operation::Unsubscribe {
-            if self.is_everything {
-                self.asked_again.pop_front();
-            } else {
-                self.end(command.products.iter().map(|id| id.get()));
-            }
-        }
-        if !self.is_everything {
-            let subscribed = &self.subscribed;
-            self.pulls.iter_mut().for_each(|pulling| pulling.is_ended |= !subscribed.contains(&pulling.pull.product));
-        }
-        assert!(self.subscribed.len() <= SUBSCRIPTIONS_MAX);
-        let lists = matches!(command.operation, Operation::SubscribeAll { lists: true });
-        self.with_shards.push(WithShards {
-            number: command.number,
-            products,
-            lists,
-            differing: self.differing(command),
-        });
-        assert!(
-            self.with_shards.len() + self.orders.iter().filter(|order| order.pull().is_none()).count() <= COMMANDS_MAX
-        );
-    }
-
-    /// Returns the products of which the reader does not know the newest version, and some of which the shards do not.
-    fn differing(&self, command: &fanout::Command) -> Vec<ProductId> {
-        let is_known = |(product, known): &(&ProductId, &u64)| {
-            let newest = self.rows.get(&product.get()).map_or(0, |row| row.version);
-            **known > 0 && **known == newest && !newest.is_multiple_of(3)
-        };
-        let pairs = command.products.iter().zip(&command.known);
-        pairs.filter(|pair| !is_known(pair)).map(|(product, _)| *product).collect()
-    }
-
     /// Writes as a thin shell does.
     pub(super) fn flush(&mut self) {
         while !self.session.is_blocked() && self.session.ended().is_none() && self.session.has_output() {
@@ -392,27 +299,6 @@ impl World {
             let effects = self.session.push_by_policy(id, *version, frame.clone(), &given);
             self.follow(effects);
         }
-    }
-
-    /// A shard answers the pull at this place, by what the store has.
-    fn answer(&mut self, place: usize, knows_tombstones: bool) {
-        let Pulling { pull: Pull { product, known, number }, is_ended } = self.pulls.remove(place);
-        let row = self.rows.get(&product.get()).copied().unwrap_or(Row { version: 0, is_gone: true });
-        let value = if is_ended {
-            Value::Ended
-        } else if known > row.version {
-            Value::Unreached
-        } else if known == row.version && known > 0 {
-            Value::Same
-        } else if row.is_gone {
-            Value::Absent { version: if knows_tombstones { row.version } else { 0 } }
-        } else {
-            Value::Present { version: row.version, frame: row_frame("s", product.get(), row.version, 20) }
-        };
-        if value == Value::Unreached {
-            self.has_new_epoch = true;
-        }
-        self.on(Event::Pulled(Pulled { product, number, value }));
     }
 
     /// The history is replaced: every product has another version, and is pushed as after a load.
@@ -650,27 +536,6 @@ impl World {
         !is_refused
     }
 
-    /// The shards tell that the command at this place is carried out, if there is one.
-    pub(super) fn tell_applied(&mut self, place: usize) {
-        if place < self.with_shards.len() {
-            let WithShards { number, products, lists, differing } = self.with_shards.remove(place);
-            if !differing.is_empty() {
-                // Each core tells of its own.
-                let (first, second) = differing.split_at(differing.len() / 2);
-                self.on(Event::Differ(number, first.to_vec()));
-                self.on(Event::Differ(number, second.to_vec()));
-            }
-            if lists {
-                let exists = self.rows.values().filter(|row| !row.is_gone);
-                let newest = exists.map(|row| row.version).max().unwrap_or(0);
-                // Each core knows its own.
-                self.on(Event::Listed(Listed::Newest(newest)));
-                self.on(Event::Listed(Listed::Newest(newest / 2)));
-            }
-            self.on(Event::Applied { number, products });
-        }
-    }
-
     pub(super) fn pass(&mut self, seconds: u32) {
         for _ in 0..seconds {
             self.now += 1;
@@ -712,55 +577,6 @@ impl World {
         assert!(self.ended.is_none() || ended == self.ended, "it ends once");
         self.ended = ended;
     }
-}
-
-/// Work for the shards.
-#[derive(Debug)]
-enum Order {
-    Command(fanout::Command),
-    Pull(Pull),
-}
-
-impl Order {
-    const fn pull(&self) -> Option<&Pull> {
-        match self {
-            Self::Pull(pull) => Some(pull),
-            Self::Command(_) => None,
-        }
-    }
-
-    fn is_end(&self) -> bool {
-        let is_end = |it: &fanout::Command| matches!(it.operation, Operation::Unsubscribe | Operation::UnsubscribeAll);
-        matches!(self, Self::Command(command) if is_end(command))
-    }
-
-    /// Returns whether it ends the subscription to a product.
-    fn ends(&self, product: u64) -> bool {
-        let Self::Command(command) = self else { return false };
-        match command.operation {
-            Operation::Unsubscribe => command.products.iter().any(|id| id.get() == product),
-            Operation::UnsubscribeAll => true,
-            Operation::Subscribe | Operation::Count | Operation::SubscribeAll { .. } => false,
-        }
-    }
-}
-
-/// A pull that a shard has looked at.
-#[derive(Debug)]
-struct Pulling {
-    pull: Pull,
-    /// True if the product was not subscribed to then, or is not since.
-    is_ended: bool,
-}
-
-/// A command that the shards have carried out, and not told so yet.
-#[derive(Debug)]
-struct WithShards {
-    number: u32,
-    products: usize,
-    lists: bool,
-    /// The products whose versions differ from those that the reader knows.
-    differing: Vec<ProductId>,
 }
 
 /// The frame of a product's row; its first member is `v` in a change and `s` in the answer to a pull.
