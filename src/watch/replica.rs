@@ -148,7 +148,9 @@ impl Replica {
     fn change(&mut self, change: &Change) -> Effect {
         self.unnamed.remove(&change.product_id);
         let known = self.products.entry(change.product_id).or_default();
-        if change.version <= known.version {
+        // A server that lags behind the one before may say that a row is missing, and tell it at this version again.
+        let is_repeated = change.version == known.version && (known.row.is_some() || change.is_delete);
+        if change.version < known.version || is_repeated {
             return Effect::Old;
         }
         *known = Known { version: change.version, row: (!change.is_delete).then(|| change.product.clone()) };
@@ -159,11 +161,16 @@ impl Replica {
         let mut effect = Effect::Nothing;
         for (place, product) in products.iter().enumerate() {
             self.unnamed.remove(product);
+            // 0 says that it is not known since when.
+            let version = versions.get(place).copied().unwrap_or(0);
             let known = self.products.entry(*product).or_default();
+            if 0 < version && version < known.version {
+                continue;
+            }
             if known.row.take().is_some() {
                 effect = Effect::Changed;
             }
-            known.version = known.version.max(versions.get(place).copied().unwrap_or(0));
+            known.version = known.version.max(version);
         }
         effect
     }
@@ -172,9 +179,7 @@ impl Replica {
     fn replied_well(&mut self) -> Effect {
         let gone: Vec<u64> = std::mem::take(&mut self.unnamed).into_iter().collect();
         for id in &gone {
-            let known = self.products.entry(*id).or_default();
-            // A server that lags behind the one before has yet to hear of it, and tells it at this version again.
-            *known = Known { version: known.version.saturating_sub(1), row: None };
+            self.products.entry(*id).or_default().row = None;
         }
         match self.replied() {
             Effect::Live(true) if !gone.is_empty() => Effect::LiveWithout(gone),
@@ -246,7 +251,7 @@ mod tests {
         assert_eq!(take(&mut replica, r#"{"absent":[2],"versions":[5]}"#), Effect::Nothing);
         assert!(!replica.is_live());
         assert_eq!(take(&mut replica, r#"{"reply":0,"ok":true,"subscribed":2}"#), Effect::Live(true));
-        for old in [row("UPDATE", 1, 7), row("UPDATE", 1, 6), row("INSERT", 2, 5)] {
+        for old in [row("UPDATE", 1, 7), row("UPDATE", 1, 6), row("INSERT", 2, 4)] {
             assert_eq!(take(&mut replica, &old), Effect::Old, "{old}");
         }
         assert_eq!(take(&mut replica, &row("INSERT", 2, 8)), Effect::Changed);
@@ -317,6 +322,23 @@ mod tests {
             "the server lagged behind the one before"
         );
         assert_eq!(known(&replica), [(1, 7), (2, 8), (4, 11)]);
+    }
+
+    #[test]
+    fn a_server_that_lags_takes_no_row_away_for_good() {
+        for absence in [r#"{"absent":[23],"versions":[12]}"#, r#"{"absent":[23],"versions":[0]}"#] {
+            let mut replica = Replica::new(Watched::Everything);
+            replica.begin();
+            take(&mut replica, r#"{"epoch":"k3x"}"#);
+            take(&mut replica, &row("INSERT", 23, 17));
+            take(&mut replica, r#"{"reply":0,"ok":true,"subscribed":1}"#);
+            replica.begin();
+            take(&mut replica, absence);
+            take(&mut replica, r#"{"reply":0,"ok":true,"subscribed":1}"#);
+            take(&mut replica, &row("INSERT", 23, 17));
+            assert_eq!(known(&replica), [(23, 17)], "{absence}");
+            assert_eq!(take(&mut replica, &row("UPDATE", 23, 17)), Effect::Old);
+        }
     }
 
     #[test]

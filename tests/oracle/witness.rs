@@ -13,9 +13,20 @@ struct Known {
     /// The greatest version that was told in this epoch, of a row or an absence; 0 if none was.
     version: u64,
     row: Option<String>,
-    /// True if it was not named until the reply to a command for everything: a server that lags behind the one which told of
-    /// it hears of it later.
-    was_left_out: bool,
+    told: Told,
+}
+
+/// What the server has told of a product, beside what is known. To who asks for everything it may tell less: it does not
+/// learn the version of each product, and may lag behind the server that told it.
+#[derive(Clone, Copy, Debug, Default)]
+enum Told {
+    /// What is known.
+    #[default]
+    All,
+    /// Nothing until its reply: it hears of it later.
+    Nothing,
+    /// This version, which is below the one that is known and was ignored: it comes nearer from there.
+    Less(u64),
 }
 
 /// A command without its reply.
@@ -59,8 +70,7 @@ pub(super) struct Witness {
     pub(super) account: Account,
     /// True while versions may go back though no epoch was told, as to a reader who never asked for states.
     pub(super) ignores_versions: bool,
-    /// True if it asked for everything: of products that are gone the server then forgets the version, so that one which
-    /// returns before a new epoch is told may come below its absence. A reader ignores that.
+    /// True if it asked for everything.
     has_asked_for_everything: bool,
     pub(super) faults: Vec<String>,
 }
@@ -71,6 +81,9 @@ impl Witness {
         self.asked.clear();
         self.subscribed.clear();
         self.is_live = true;
+        for known in self.known.values_mut().filter(|known| matches!(known.told, Told::Less(_))) {
+            known.told = Told::All;
+        }
     }
 
     /// Forgets everything but the faults that it saw.
@@ -202,25 +215,26 @@ impl Witness {
     fn change(&mut self, change: &Change) {
         self.named(change.product_id);
         let is_asked = self.is_asked(change.product_id, change.version);
-        let may_be_old = self.asks_for_everything();
-        let known = self.known.entry(change.product_id).or_default();
-        let may_return = self.has_asked_for_everything && known.row.is_none();
-        if change.version < known.version && (may_be_old || may_return) {
+        if self.is_told_less(change.product_id, change.version) {
             return;
         }
+        let known = self.known.entry(change.product_id).or_default();
         if change.version <= known.version && !self.ignores_versions {
             let is_repeated = change.version == known.version;
-            if !(is_repeated && (is_asked || known.was_left_out)) {
+            if !(is_repeated && (is_asked || !matches!(known.told, Told::All))) {
                 self.faults.push(format!("a version that is not above {}", known.version));
             }
         }
         let row = (!change.is_delete).then(|| change.product.get().to_owned());
-        *known = Known { version: change.version, row, was_left_out: false };
+        *known = Known { version: change.version, row, told: Told::All };
         self.account.received += 1;
     }
 
     fn absent(&mut self, product: u64, version: Option<u64>) {
         self.named(product);
+        if version.is_some_and(|version| 0 < version && self.is_told_less(product, version)) {
+            return;
+        }
         let known = self.known.entry(product).or_default();
         match version {
             None => self.faults.push(format!("an absence of {product} without a version")),
@@ -233,6 +247,20 @@ impl Witness {
                 *(if was_shown { &mut self.account.received } else { &mut self.account.perhaps }) += 1;
             }
         }
+    }
+
+    /// Notes what is told of a product below the version that is known, where a server may tell less; returns whether it did.
+    fn is_told_less(&mut self, product: u64, version: u64) -> bool {
+        let asks_for_everything = self.asked.iter().any(|asked| matches!(asked, Asked::Everything { .. }));
+        let known = self.known.entry(product).or_default();
+        // Of products that are gone it forgets the version.
+        let may_return = self.has_asked_for_everything && known.row.is_none();
+        let comes_nearer = matches!(known.told, Told::Less(told) if told <= version);
+        let is_less = version < known.version && (asks_for_everything || may_return || comes_nearer);
+        if is_less {
+            known.told = Told::Less(version);
+        }
+        is_less
     }
 
     /// Looks at whether a product may be named, and notes that it was.
@@ -254,11 +282,6 @@ impl Witness {
         }
     }
 
-    /// Returns whether it waits for everything: until then a server that lags does not know which versions another one told.
-    fn asks_for_everything(&self) -> bool {
-        self.asked.iter().any(|asked| matches!(asked, Asked::Everything { .. }))
-    }
-
     /// Returns whether a product may come at a version that was told.
     fn is_asked(&self, product: u64, version: u64) -> bool {
         self.asked.iter().any(|asked| match asked {
@@ -275,7 +298,7 @@ impl Witness {
     fn begin_epoch(&mut self, epoch: String) {
         if self.epoch.as_ref() != Some(&epoch) {
             self.epoch = Some(epoch);
-            self.known.values_mut().for_each(|known| known.version = 0);
+            self.known.values_mut().for_each(|known| (known.version, known.told) = (0, Told::All));
         }
     }
 
@@ -288,7 +311,9 @@ impl Witness {
             Some(Asked::Everything { named }) => {
                 // What was not named is gone.
                 for (_, known) in self.known.iter_mut().filter(|(id, _)| !named.contains(id)) {
-                    known.was_left_out |= known.row.take().is_some();
+                    if known.row.take().is_some() {
+                        known.told = Told::Nothing;
+                    }
                 }
             }
             Some(_) => {}
