@@ -179,8 +179,11 @@ impl Everybody {
         patiently(told).await;
     }
 
-    /// At a quiet point: has all followers show the table and count from here on.
+    /// At a quiet point: has all followers show the table and count from here on, and readers know what may happen.
     async fn begin_round(&self, table: &Rows, fault: Fault, before: Option<Fault>) {
+        for reader in &self.readers {
+            reader.begin_round(fault.replaces_history());
+        }
         for follower in &self.followers {
             let anew = before.is_none_or(|before| !before.spares(follower.server));
             patiently(follower.until_following(table, anew, fault.replaces_history())).await;

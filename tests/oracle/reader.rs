@@ -124,6 +124,11 @@ impl Reader {
         Self { name: format!("a reader, {habit:?}, HTTP/{http:?}"), habit, seen }
     }
 
+    /// Learns whether versions may go back in this round before a new epoch is told.
+    pub(super) fn begin_round(&self, may_go_back: bool) {
+        self.seen.lock().unwrap().witness.may_go_back = may_go_back;
+    }
+
     /// Returns in what it differs from the table, if it does.
     pub(super) fn differs_from(&self, table: &Rows) -> Option<String> {
         let seen = self.seen.lock().unwrap();

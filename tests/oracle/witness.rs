@@ -70,8 +70,8 @@ pub(super) struct Witness {
     pub(super) account: Account,
     /// True while versions may go back though no epoch was told, as to a reader who never asked for states.
     pub(super) ignores_versions: bool,
-    /// True if it asked for everything.
-    has_asked_for_everything: bool,
+    /// True while versions may go back before the new epoch is told.
+    pub(super) may_go_back: bool,
     pub(super) faults: Vec<String>,
 }
 
@@ -86,9 +86,10 @@ impl Witness {
         }
     }
 
-    /// Forgets everything but the faults that it saw.
+    /// Forgets what it was told.
     pub(super) fn forget(&mut self) {
-        *self = Self { faults: std::mem::take(&mut self.faults), ..Self::default() };
+        let (faults, may_go_back) = (std::mem::take(&mut self.faults), self.may_go_back);
+        *self = Self { faults, may_go_back, ..Self::default() };
     }
 
     /// Learns that the connection is gone.
@@ -155,7 +156,6 @@ impl Witness {
 
     /// Returns the command that asks for everything, and tells what it knows. `products` are all that there may be.
     pub(super) fn everything(&mut self, products: &BTreeSet<u64>) -> String {
-        self.has_asked_for_everything = true;
         self.asked.push_back(Asked::Everything { named: BTreeSet::new() });
         self.subscribed.extend(products);
         self.commands += 1;
@@ -253,9 +253,13 @@ impl Witness {
     fn is_told_less(&mut self, product: u64, version: u64) -> bool {
         let asks_for_everything = self.asked.iter().any(|asked| matches!(asked, Asked::Everything { .. }));
         let known = self.known.entry(product).or_default();
-        // Of products that are gone it forgets the version.
-        let may_return = self.has_asked_for_everything && known.row.is_none();
-        let comes_nearer = matches!(known.told, Told::Less(told) if told <= version);
+        // The version at which a product went is forgotten at times, and is no bound for versions that go back.
+        let may_return = self.may_go_back && known.row.is_none();
+        let comes_nearer = match known.told {
+            Told::All => false,
+            Told::Nothing => true,
+            Told::Less(told) => told <= version,
+        };
         let is_less = version < known.version && (asks_for_everything || may_return || comes_nearer);
         if is_less {
             known.told = Told::Less(version);
@@ -311,9 +315,7 @@ impl Witness {
             Some(Asked::Everything { named }) => {
                 // What was not named is gone.
                 for (_, known) in self.known.iter_mut().filter(|(id, _)| !named.contains(id)) {
-                    if known.row.take().is_some() {
-                        known.told = Told::Nothing;
-                    }
+                    (known.row, known.told) = (None, Told::Nothing);
                 }
             }
             Some(_) => {}
