@@ -103,6 +103,33 @@ fn pull(known: u64, number: u32) -> Pull {
 }
 
 #[test]
+fn a_value_of_which_changes_may_have_been_missed_does_not_outlive_its_last_subscriber() {
+    let (mut shard, mut out) = shard(1 << 20);
+    shard.pull(connection(1), pull(0, 1), false, &mut out);
+    let (_, number) = out.wishes.pop().unwrap();
+    let row = LoadedRow::Present { version: 5, frame: frame(b"old") };
+    shard.loaded(Loaded { product: product(1), number, row }, &mut out);
+    assert!(matches!(out.answers.pop(), Some((_, Pulled { value: Value::Present { version: 5, .. }, .. }))));
+    shard.lose();
+    shard.begin(false);
+    shard.heal(10, &mut out);
+    assert!(shard.unsubscribe(connection(1), product(1), &mut out));
+    shard.subscribe(connection(2), product(1), 0);
+    shard.pull(connection(2), pull(0, 2), false, &mut out);
+    assert_eq!(out.answers, []);
+    for (_, number) in std::mem::take(&mut out.wishes) {
+        let row = LoadedRow::Absent { version: 9 };
+        shard.loaded(Loaded { product: product(1), number, row }, &mut out);
+    }
+    // The wish of before the subscription is not enough, if the loader had it.
+    for (_, number) in std::mem::take(&mut out.wishes) {
+        let row = LoadedRow::Absent { version: 9 };
+        shard.loaded(Loaded { product: product(1), number, row }, &mut out);
+    }
+    assert!(matches!(out.answers[..], [(_, Pulled { number: 2, value: Value::Absent { version: 9 }, .. })]), "{out:?}");
+}
+
+#[test]
 fn a_subscription_that_asks_for_nothing_has_nothing_remembered() {
     let (mut shard, mut out) = shard(1 << 20);
     cast(&mut shard, 1, 5, 100, &mut out);

@@ -171,12 +171,16 @@ impl Shard {
 
     /// Counts a product that has lost its last subscriber.
     pub(super) fn idles(&mut self, product: ProductId) {
+        let may_have_missed = self.heals(product);
         self.healed(product);
         self.rest(product);
         let Some(topic) = self.index.topic(product) else { return };
         if let Some(held) = topic.last.held() {
             held.stamp = self.memory.idles(product);
-            if self.memory.is_untidy() {
+            if may_have_missed {
+                // Nobody waits for the read that would find what was missed.
+                self.change(product, LastValue::let_go);
+            } else if self.memory.is_untidy() {
                 self.tidy();
             }
         }
