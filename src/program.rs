@@ -5,12 +5,14 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::config::{CertConfig, Cli, Config, StoreConfig, Task};
+use crate::config::{CertConfig, Cli, Config, MigrateConfig, StoreConfig, Task};
 use crate::open_files;
 use crate::server::Server;
 use crate::shutdown::{Hangups, StopSignals};
-use crate::store::postgres::config::PostgresConfig;
 use crate::store::postgres::migrate::migrate;
+use crate::store::postgres::tables::InstalledTable;
+use crate::store::postgres::tables::install::{Done, install};
+use crate::store::postgres::tables::remove::remove;
 use crate::supervisor;
 use crate::telemetry;
 use crate::transport::tls::write_self_signed;
@@ -39,7 +41,8 @@ pub fn main() -> ExitCode {
         runtime.block_on(async {
             match task {
                 Task::Serve(config) => serve(config).await,
-                Task::Migrate(database) => apply_migrations(&database).await,
+                Task::Migrate(config) => apply_migrations(&config).await,
+                Task::Unmigrate(config) => take_off(&config).await,
                 Task::Certify(config) => certify(&config),
                 Task::Watch(config) => watch(config, std::io::stdout().lock()).await,
             }
@@ -96,12 +99,28 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn apply_migrations(database: &PostgresConfig) -> anyhow::Result<()> {
-    let applied = migrate(database).await?;
-    for name in &applied {
+async fn apply_migrations(config: &MigrateConfig) -> anyhow::Result<()> {
+    let MigrateConfig { database, tables } = config;
+    for name in migrate(database).await? {
         say(format_args!("applied {name}\n"));
     }
+    for (InstalledTable { name, key, .. }, done) in install(database, tables).await? {
+        match done {
+            Done::Installed => say(format_args!("installed on {name}, whose key is {key}\n")),
+            Done::Updated => say(format_args!("brought {name} up to date, whose key is {key}\n")),
+            Done::Nothing => {}
+        }
+    }
     say(format_args!("{database} is up to date\n"));
+    Ok(())
+}
+
+async fn take_off(config: &MigrateConfig) -> anyhow::Result<()> {
+    let names: Vec<String> = config.tables.iter().map(|table| table.name.clone()).collect();
+    remove(&config.database, &names).await?;
+    for name in &names {
+        say(format_args!("{name} is as it was without Rowcast\n"));
+    }
     Ok(())
 }
 

@@ -19,6 +19,7 @@ mod scale;
 mod stopping;
 mod supervision;
 mod support;
+mod tables;
 mod tls;
 mod truth;
 mod watch;

@@ -6,8 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::serve::ServeArgs;
 use super::store::DatabaseArgs;
+use super::tables::TableArgs;
 use super::watch::WatchArgs;
-use super::{CertConfig, ConfigError, Task};
+use super::{CertConfig, ConfigError, MigrateConfig, Task};
 
 /// The command line of `rowcast`.
 #[derive(Debug, Parser)]
@@ -26,6 +27,8 @@ const EXAMPLES: &str = "Examples:
   rowcast --database-url postgres://app@db/shop       products in Postgres; changes by any client are cast
   rowcast migrate --database-url postgres://app@db/shop
                                                       only prepare the database, with a role that may
+  rowcast migrate --table orders --table shop.customers:customer_no --database-url …
+                                                      and tables of yours, with their keys
   rowcast cert && rowcast --tls-cert cert.pem --tls-key key.pem
                                                       https and wss with a certificate for development
   rowcast watch 1 2 3                                 follow three products of that server in this terminal
@@ -42,6 +45,8 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Bring a Postgres database's tables and triggers up to date, and exit; `serve` does it too
     Migrate(MigrateArgs),
+    /// Take away again what `migrate --table` installed on tables of a Postgres database
+    Unmigrate(UnmigrateArgs),
     /// Make a certificate for development: cert.pem and key.pem, signed by nobody but itself
     Cert(CertArgs),
     /// Show products as they are and as they change, of a server that runs
@@ -53,6 +58,19 @@ pub enum Command {
 pub struct MigrateArgs {
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    tables: TableArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// The options of `unmigrate`.
+#[derive(Clone, Debug, Args)]
+pub struct UnmigrateArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    tables: TableArgs,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -103,6 +121,7 @@ impl Cli {
             None => self.serve.log.log_format,
             Some(Command::Serve(args)) => args.log.log_format,
             Some(Command::Migrate(args)) => args.log.log_format,
+            Some(Command::Unmigrate(args)) => args.log.log_format,
             Some(Command::Cert(args)) => args.log.log_format,
             Some(Command::Watch(args)) => args.log.log_format,
         }
@@ -118,7 +137,16 @@ impl Cli {
             None => self.serve.into_config(database_url).map(Task::Serve),
             Some(Command::Serve(args)) => args.into_config(database_url).map(Task::Serve),
             Some(Command::Migrate(args)) => {
-                args.database.postgres(database_url)?.map(Task::Migrate).ok_or(ConfigError::NoDatabase)
+                let database = args.database.postgres(database_url)?.ok_or(ConfigError::NoDatabase("migrate"))?;
+                Ok(Task::Migrate(MigrateConfig { database, tables: args.tables.into_specs()? }))
+            }
+            Some(Command::Unmigrate(args)) => {
+                let database = args.database.postgres(database_url)?.ok_or(ConfigError::NoDatabase("unmigrate"))?;
+                let tables = args.tables.into_specs()?;
+                if tables.is_empty() {
+                    return Err(ConfigError::NoTable);
+                }
+                Ok(Task::Unmigrate(MigrateConfig { database, tables }))
             }
             Some(Command::Cert(args)) => Ok(Task::Certify(args.into_config())),
             Some(Command::Watch(args)) => args.into_config().map(Task::Watch).map_err(ConfigError::Watch),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::auth::KeysError;
 use crate::store::postgres::config;
+use crate::store::postgres::tables::BadSpec;
 
 /// An error in the configuration; its text says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +40,15 @@ pub enum ConfigError {
     /// The database's URL.
     #[error("--database-url (or DATABASE_URL): {0}")]
     Database(#[from] config::ConfigError),
-    /// `migrate` without a database.
-    #[error("migrate needs --database-url, or DATABASE_URL in the environment")]
-    NoDatabase,
+    /// A task that is done to a database, without one.
+    #[error("{0} needs --database-url, or DATABASE_URL in the environment")]
+    NoDatabase(&'static str),
+    /// A table's name that is none.
+    #[error("--table {0}: {1}")]
+    Table(String, BadSpec),
+    /// `unmigrate` without a table.
+    #[error("unmigrate needs a --table")]
+    NoTable,
     /// The options of `watch`.
     #[error("{0:#}")]
     Watch(anyhow::Error),

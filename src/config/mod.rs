@@ -9,6 +9,7 @@ mod error;
 mod limits;
 mod serve;
 mod store;
+mod tables;
 mod tls;
 mod watch;
 
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::cli::{CertArgs, Cli, Command, LogFormat, MigrateArgs};
+pub use self::cli::{CertArgs, Cli, Command, LogFormat, MigrateArgs, UnmigrateArgs};
 pub use self::error::ConfigError;
 pub use self::serve::ServeArgs;
 pub use self::watch::WatchArgs;
@@ -26,6 +27,7 @@ use crate::http::HttpLimits;
 use crate::http::origin::AllowedOrigins;
 use crate::session::SessionLimits;
 use crate::store::postgres::config::PostgresConfig;
+use crate::store::postgres::tables::TableSpec;
 use crate::transport::admission::AdmissionLimits;
 use crate::transport::tls::TlsFiles;
 use crate::watch::WatchConfig;
@@ -36,12 +38,23 @@ use crate::watch::WatchConfig;
 pub enum Task {
     /// Serve.
     Serve(Config),
-    /// Migrate this database.
-    Migrate(Box<PostgresConfig>),
+    /// Migrate a database, and install Rowcast on tables of it.
+    Migrate(MigrateConfig),
+    /// Take Rowcast off tables again.
+    Unmigrate(MigrateConfig),
     /// Make a certificate for development.
     Certify(CertConfig),
     /// Watch the products of a server.
     Watch(WatchConfig),
+}
+
+/// The database, and tables of it.
+#[derive(Clone, Debug)]
+pub struct MigrateConfig {
+    /// The database.
+    pub database: Box<PostgresConfig>,
+    /// The tables beside the products.
+    pub tables: Vec<TableSpec>,
 }
 
 /// The certificate to make.

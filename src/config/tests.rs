@@ -4,6 +4,7 @@ use clap::{CommandFactory, Parser, ValueEnum};
 
 use super::*;
 use crate::session::queue::SlowConsumerPolicy;
+use crate::store::postgres::tables::BadSpec;
 
 fn task(args: &[&str], database_url: Option<&str>) -> Result<Task, ConfigError> {
     let cli = Cli::try_parse_from([&["rowcast"], args].concat()).unwrap();
@@ -70,9 +71,29 @@ fn the_option_wins_over_database_url_and_an_empty_one_is_none() {
     assert_eq!(store(&["--database-url", "postgres://u@a/d"], Some("postgres://u@b/d")), "a:5432/d");
     assert_eq!(store(&[], Some("postgres://u@a/d")), "a:5432/d");
     assert_eq!(store(&[], Some("")), "rowcast-data");
-    assert!(matches!(task(&["migrate"], None), Err(ConfigError::NoDatabase)));
+    assert!(matches!(task(&["migrate"], None), Err(ConfigError::NoDatabase(_))));
     assert!(matches!(task(&["migrate"], Some("postgres://u@a/d")), Ok(Task::Migrate(_))));
     assert!(matches!(task(&[], Some("mysql://u@a/d")), Err(ConfigError::Database(_))));
+}
+
+#[test]
+fn tables_are_named_one_by_one_or_in_a_list() {
+    let tables = |args: &[&str]| match task(args, Some("postgres://u@a/d")).unwrap() {
+        Task::Migrate(config) | Task::Unmigrate(config) => {
+            config.tables.iter().map(ToString::to_string).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert!(tables(&["migrate"]).is_empty());
+    let wanted = ["orders", "shop.customers:customer_no", "\"a,b\""];
+    assert_eq!(tables(&["migrate", "--table", "orders", "--table", "shop.customers:customer_no,\"a,b\""]), wanted);
+    assert_eq!(tables(&["unmigrate", "--table", "orders"]), ["orders"]);
+
+    let refused = |args: &[&str]| task(args, Some("postgres://u@a/d")).unwrap_err();
+    assert!(matches!(refused(&["unmigrate"]), ConfigError::NoTable));
+    let wrong = refused(&["migrate", "--table", "orders", "--table", "a:b:c"]);
+    assert!(matches!(wrong, ConfigError::Table(text, BadSpec::Colons) if text == "a:b:c"));
+    assert!(matches!(task(&["unmigrate", "--table", "orders"], None), Err(ConfigError::NoDatabase("unmigrate"))));
 }
 
 #[test]

@@ -1,13 +1,18 @@
 //! The content of a notification, read from its first bytes: [`parse`]. Pure.
 
+mod table;
+
+pub use self::table::{Action, RowAt, TableChange, TablePayload};
 use crate::model::epoch::Epoch;
 use crate::model::product::ProductId;
 
-/// What a notification on the products' channel says.
+/// What a notification on the stream's channel says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Payload {
-    /// A trigger tells a change.
+pub enum Payload<'a> {
+    /// A trigger of products tells a change.
     Change(Notification),
+    /// A trigger of another table tells something.
+    Table(TablePayload<'a>),
     /// A new epoch begins (`rowcast_renew_epoch`).
     Epoch(Epoch),
     /// A server's read put its mark here.
@@ -27,7 +32,7 @@ pub struct Mark {
 
 /// Reads a payload, or answers `None` where nothing of ours built it.
 #[must_use]
-pub fn parse(payload: &str) -> Option<Payload> {
+pub fn parse(payload: &str) -> Option<Payload<'_>> {
     if payload.starts_with('{') {
         return change(payload).map(Payload::Change);
     }
@@ -36,7 +41,7 @@ pub fn parse(payload: &str) -> Option<Payload> {
         "epoch" => Epoch::new(rest.parse::<i64>().ok()?.cast_unsigned()).map(Payload::Epoch),
         "barrier" => mark(rest).map(Payload::Barrier),
         "proof" => mark(rest).map(Payload::Proof),
-        _ => None,
+        _ => table::parse(kind, rest).map(Payload::Table),
     }
 }
 
@@ -104,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    fn of_ours(product_id: u64, version: u64, message: MessageAt) -> Payload {
+    fn of_ours(product_id: u64, version: u64, message: MessageAt) -> Payload<'static> {
         Payload::Change(Notification { product_id: ProductId::new(product_id).unwrap(), version, message })
     }
 

@@ -8,7 +8,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
 
 use super::inspection::{Inspection, Verdict, inspect, listen, ping};
-use super::notification::{MessageAt, Notification, Payload, parse};
+use super::notification::{MessageAt, Notification, Payload, TableChange, TablePayload, parse};
 use super::{CONNECT_TIMEOUT, Feed, Listener, Lost, STATEMENT_TIMEOUT};
 use crate::model::change::{Change, ChangeBody};
 use crate::model::epoch::Epoch;
@@ -284,6 +284,10 @@ impl<'a> Session<'a> {
                 if let Some(proof) = self.proof.as_mut().filter(|proof| proof.number == mark.number) {
                     proof.is_heard = true;
                 }
+                Ok(())
+            }
+            Some(Payload::Table(TablePayload::Change(TableChange { version, .. }))) => {
+                self.known.floor = self.known.floor.max(version);
                 Ok(())
             }
             // The epoch that is known, and the marks of others.

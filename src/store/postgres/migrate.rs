@@ -27,10 +27,11 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../migrations/0002_conditional_writes.sql"),
     },
     Migration { version: 3, name: "0003_streams.sql", sql: include_str!("../../../migrations/0003_streams.sql") },
+    Migration { version: 4, name: "0004_tables.sql", sql: include_str!("../../../migrations/0004_tables.sql") },
 ];
 
 /// One server migrates a database at a time; those that start with it wait here. The bytes of "rowcast".
-const ADVISORY_LOCK: i64 = 0x72_6f_77_63_61_73_74;
+pub(super) const ADVISORY_LOCK: i64 = 0x72_6f_77_63_61_73_74;
 
 /// The reason for which a database could not be brought to this build's shape. The text never contains a password.
 #[derive(Debug, thiserror::Error)]
@@ -229,6 +230,7 @@ pub(crate) fn grants(role: &str) -> String {
         "GRANT SELECT ON rowcast_migrations TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON products TO {role}; \
          GRANT SELECT, UPDATE, DELETE ON product_tombstones, oversize_changes TO {role}; \
          GRANT SELECT ON SEQUENCE product_versions TO {role}; GRANT SELECT ON rowcast_stream TO {role}; \
-         GRANT EXECUTE ON FUNCTION rowcast_renew_epoch TO {role}"
+         GRANT EXECUTE ON FUNCTION rowcast_renew_epoch TO {role}; \
+         GRANT SELECT ON rowcast_tables TO {role}; GRANT SELECT, UPDATE, DELETE ON rowcast_tombstones TO {role}"
     )
 }

@@ -10,6 +10,7 @@ mod load;
 pub mod migrate;
 mod sqlstate;
 mod stream;
+pub mod tables;
 pub(crate) mod tls;
 mod url;
 

@@ -1,0 +1,29 @@
+//! The options that name tables of a database.
+
+use clap::Args;
+
+use super::ConfigError;
+use crate::store::postgres::tables::TableSpec;
+
+/// The tables beside the products.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Tables")]
+pub(super) struct TableArgs {
+    #[allow(clippy::doc_markdown)] // help is read as it stands
+    /// Table of the database, beside products, whose rows are cast; may be given several times, and as a list with commas.
+    /// Its key is its primary key unless a column is named that is NOT NULL and unique, as in shop.customers:customer_no. Names
+    /// are as in SQL, double quotes included. Postgres adds a column `rowcast_version` and three triggers to it
+    #[arg(id = "tables", long = "table", env = "ROWCAST_TABLES", value_name = "TABLE[:COLUMN]")]
+    tables: Vec<String>,
+}
+
+impl TableArgs {
+    /// The tables, as they were named. An empty variable is one that is not set.
+    pub(super) fn into_specs(self) -> Result<Vec<TableSpec>, ConfigError> {
+        let mut specs = Vec::new();
+        for text in self.tables.iter().filter(|text| !text.is_empty()) {
+            specs.extend(TableSpec::parse_list(text).map_err(|error| ConfigError::Table(text.clone(), error))?);
+        }
+        Ok(specs)
+    }
+}

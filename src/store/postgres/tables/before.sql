@@ -1,0 +1,26 @@
+
+-- Stamps a row (src/store/postgres/tables/before.sql). Keys: {kind}
+BEGIN
+    IF TG_OP = 'INSERT' OR NEW.{key} IS DISTINCT FROM OLD.{key} THEN
+        -- The transaction gets its number before the row gets its version: a tombstone's horizon relies on it.
+        PERFORM pg_current_xact_id();
+        IF coalesce(current_setting('rowcast.deletes_{id}', true), '') = '' THEN
+            -- The deletes that were counted before this transaction drew its first version for a new key.
+            PERFORM set_config('rowcast.deletes_{id}', coalesce(pg_sequence_last_value({deletes}), 0)::text, true);
+        END IF;
+    END IF;
+    NEW.rowcast_version := nextval({versions});
+    IF TG_OP = 'UPDATE' AND NEW.rowcast_version <= OLD.rowcast_version THEN
+        -- Somebody set the sequence back.
+        PERFORM setval({versions}, OLD.rowcast_version);
+        NEW.rowcast_version := nextval({versions});
+    END IF;
+    RETURN NEW;
+EXCEPTION WHEN OTHERS THEN
+    BEGIN
+        PERFORM {schema}.rowcast_gap(TG_RELID, SQLSTATE);
+    EXCEPTION WHEN OTHERS THEN
+        NULL;
+    END;
+    RETURN NEW;
+END

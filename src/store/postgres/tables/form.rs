@@ -1,0 +1,172 @@
+//! What is installed on a table, as SQL: [`Form`]. Pure.
+
+use super::inspection::FoundTable;
+
+/// The functions' texts, with names in braces where those of the table belong.
+const BEFORE: &str = include_str!("before.sql");
+const AFTER: &str = include_str!("after.sql");
+
+/// The one rendering of a row.
+pub(super) const RENDERING: [(&str, &str); 5] = [
+    ("timezone", "UTC"),
+    ("bytea_output", "hex"),
+    ("intervalstyle", "iso_8601"),
+    ("datestyle", "ISO"),
+    ("extra_float_digits", "1"),
+];
+
+/// The triggers, in the order of their names, with what they are called for and their functions. They are called in the
+/// order of their names: the stamp comes last, so that it sees the row as the triggers of others left it; the
+/// notification comes first, so that what those do next is notified after it.
+/// <https://www.postgresql.org/docs/15/trigger-definition.html>
+const TRIGGERS: [(&str, &str, &str); 3] = [
+    ("00_rowcast", "AFTER INSERT OR UPDATE OR DELETE", "FOR EACH ROW"),
+    ("zz_rowcast", "BEFORE INSERT OR UPDATE", "FOR EACH ROW"),
+    ("zz_rowcast_truncate", "BEFORE TRUNCATE", "FOR EACH STATEMENT"),
+];
+
+/// The names of the triggers.
+pub(super) fn trigger_names() -> Vec<&'static str> {
+    TRIGGERS.iter().map(|(name, ..)| *name).collect()
+}
+
+/// What a table is given: names and texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Form {
+    /// The table, with its schema.
+    pub(super) table: String,
+    /// The functions' schema.
+    schema: String,
+    /// The table's number among those that are installed.
+    id: i32,
+    /// The texts of the function that stamps and of the one that tells.
+    pub(super) bodies: [String; 2],
+}
+
+impl Form {
+    /// Returns what the table is given where Rowcast's own tables are in `schema`. In UTF-8 every text can be told.
+    pub(super) fn new(found: &FoundTable, schema: &str, id: i32, is_utf8: bool) -> Self {
+        let (schema, key) = (ident(schema), ident(&found.key));
+        let table = format!("{}.{}", ident(&found.schema), ident(&found.table));
+        let replaced = [
+            ("{schema}", schema.clone()),
+            ("{id}", id.to_string()),
+            ("{table}", table.clone()),
+            ("{versions}", literal(&format!("{schema}.product_versions"))),
+            ("{deletes}", literal(&format!("{schema}.rowcast_deletes_{id}"))),
+            ("{sendable}", if is_utf8 { String::new() } else { format!("{schema}.rowcast_sendable") }),
+            ("{restamp}", literal(&format!(" SET rowcast_version = 0 WHERE {key} = $1 AND rowcast_version = $2"))),
+            ("{key}", key),
+            // Sessions keep plans for one type: with another the functions are new, and planned anew.
+            ("{kind}", format!("{:?}", found.kind)),
+        ];
+        let bodies = [BEFORE, AFTER].map(|body| fill(body, &replaced));
+        Self { table, schema, id, bodies }
+    }
+
+    /// The functions' names, without their schema.
+    pub(super) fn function_names(id: i32) -> [String; 2] {
+        [format!("rowcast_before_{id}"), format!("rowcast_after_{id}")]
+    }
+
+    /// Returns the statements that make the functions, or bring them up to date.
+    pub(super) fn functions(&self) -> String {
+        let rendering = RENDERING.map(|(name, value)| format!(" SET {name} = {}", literal(value))).concat();
+        let settings = [String::new(), format!("{rendering} SET row_security = on")];
+        let function = |((name, body), settings): ((&String, &String), &String)| {
+            let function = format!("{}.{name}()", self.schema);
+            format!(
+                "CREATE OR REPLACE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
+                 SET search_path = pg_catalog, pg_temp{settings} AS {}; REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC; ",
+                literal(body)
+            )
+        };
+        Self::function_names(self.id).iter().zip(&self.bodies).zip(&settings).map(function).collect()
+    }
+
+    /// Returns the statement that makes the count of deletes.
+    pub(super) fn sequence(&self) -> String {
+        format!("CREATE SEQUENCE IF NOT EXISTS {}.rowcast_deletes_{} CACHE 1; ", self.schema, self.id)
+    }
+
+    /// Returns the statement that adds the column. A default that is a constant is not written into the rows, and
+    /// neither are they looked at (<https://www.postgresql.org/docs/15/sql-altertable.html>, Notes).
+    pub(super) fn column(&self, version: i64) -> String {
+        format!("ALTER TABLE {} ADD COLUMN rowcast_version bigint NOT NULL DEFAULT {version}; ", self.table)
+    }
+
+    /// Returns the statements that make the triggers anew. Writers whose `session_replication_role` is `replica` fire
+    /// them too.
+    pub(super) fn triggers(&self) -> String {
+        let Self { table, schema, id, .. } = self;
+        let functions = [format!("rowcast_after_{id}"), format!("rowcast_before_{id}"), "rowcast_truncated".into()];
+        let trigger = |((name, event, each), function): (&(&str, &str, &str), &String)| {
+            format!(
+                "DROP TRIGGER IF EXISTS \"{name}\" ON {table}; \
+                 CREATE TRIGGER \"{name}\" {event} ON {table} {each} EXECUTE FUNCTION {schema}.{function}(); \
+                 ALTER TABLE {table} ENABLE ALWAYS TRIGGER \"{name}\"; "
+            )
+        };
+        TRIGGERS.iter().zip(&functions).map(trigger).collect()
+    }
+}
+
+/// Puts the texts in the places of the names. What is put in is not looked at again.
+fn fill(template: &str, replaced: &[(&str, String)]) -> String {
+    let mut filled = String::with_capacity(template.len() * 2);
+    let mut rest = template;
+    while let Some(start) = rest.find('{') {
+        let (before, from) = rest.split_at(start);
+        filled.push_str(before);
+        let (name, text) = replaced
+            .iter()
+            .find(|(name, _)| from.starts_with(name))
+            .expect("every name in the templates is one of these");
+        filled.push_str(text);
+        rest = &from[name.len()..];
+    }
+    filled + rest
+}
+
+/// Quotes a name for SQL.
+pub(super) fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Quotes a text for SQL, with `standard_conforming_strings` on.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::key::KeyKind;
+
+    fn found(key: &str) -> FoundTable {
+        FoundTable {
+            oid: 1,
+            schema: "s".into(),
+            table: "Order \"Lines\"".into(),
+            key: key.into(),
+            kind: KeyKind::Uuid,
+            has_version: false,
+        }
+    }
+
+    #[test]
+    fn names_are_quoted_and_not_taken_for_places() {
+        let form = Form::new(&found("{id} 'x' \"y\""), "rowcast", 7, true);
+        assert_eq!(form.table, r#""s"."Order ""Lines""""#);
+        let [before, after] = &form.bodies;
+        assert!(before.contains(r#"NEW."{id} 'x' ""y""" IS DISTINCT FROM"#), "{before}");
+        assert!(after.contains(r#"WHERE "{id} ''x'' ""y""" = $1"#), "{after}");
+        assert!(after.contains("rowcast_deletes_7") && !after.contains("{deletes}"));
+    }
+
+    #[test]
+    fn texts_are_checked_only_where_they_may_be_no_utf_8() {
+        let has = |is_utf8| Form::new(&found("id"), "rowcast", 7, is_utf8).bodies[1].contains("rowcast_sendable");
+        assert_eq!([has(true), has(false)], [false, true]);
+    }
+}

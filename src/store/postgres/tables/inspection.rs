@@ -1,0 +1,151 @@
+//! A table of the database and the key of its rows: [`find`].
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{GenericClient, Row};
+
+use super::error::{TableError, Unfit};
+use super::spec::TableSpec;
+use crate::model::key::KeyKind;
+
+/// A table whose rows can be cast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FoundTable {
+    pub(super) oid: u32,
+    pub(super) schema: String,
+    pub(super) table: String,
+    pub(super) key: String,
+    pub(super) kind: KeyKind,
+    /// True if it has the column of the version.
+    pub(super) has_version: bool,
+}
+
+const TABLE: &str = "SELECT class.oid, space.nspname AS schema, relname AS name, relkind, relpersistence, \
+         relispartition OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = class.oid) AS is_child, \
+         EXISTS (SELECT FROM pg_inherits WHERE inhparent = class.oid) AS is_parent, reloftype <> 0 AS is_typed, \
+         space.nspname LIKE 'pg\\_%' OR space.nspname = 'information_schema' AS is_catalog, \
+         EXISTS (SELECT FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid \
+             WHERE tgrelid = class.oid AND proname = 'product_before' AND pronamespace = relnamespace) AS is_products, \
+         relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('rowcast_tables')) \
+             AND (relname LIKE 'rowcast\\_%' OR relname IN ('product_tombstones', 'oversize_changes')) AS is_own, \
+         (SELECT atttypid = 'bigint'::regtype AND attnotnull FROM pg_attribute \
+             WHERE attrelid = class.oid AND attname = 'rowcast_version' AND NOT attisdropped) AS is_version_ours \
+     FROM pg_class AS class JOIN pg_namespace AS space ON space.oid = relnamespace WHERE class.oid = to_regclass($1::text)";
+
+/// The columns of the primary key, in its order.
+const PRIMARY_KEY: &str = "SELECT attname FROM pg_index \
+     CROSS JOIN unnest(indkey) WITH ORDINALITY AS part (number, place) \
+     JOIN pg_attribute ON attrelid = indrelid AND attnum = part.number \
+     WHERE indrelid = $1 AND indisprimary AND place <= indnkeyatts ORDER BY place";
+
+/// The column with this name. A domain counts as what it is made of. An index's collation may differ from the column's.
+const COLUMN: &str = "WITH RECURSIVE type AS ( \
+         SELECT atttypid AS oid FROM pg_attribute WHERE attrelid = $1 AND attname = $2::text AND NOT attisdropped \
+         UNION ALL SELECT typbasetype FROM pg_type JOIN type USING (oid) WHERE typtype = 'd') \
+     SELECT (SELECT typname FROM pg_type JOIN type USING (oid) \
+             WHERE typtype <> 'd' AND typnamespace = 'pg_catalog'::regnamespace) AS base_type, \
+         format_type(atttypid, atttypmod) AS type, attnotnull, attgenerated <> '' AS is_generated, \
+         coalesce((SELECT collisdeterministic FROM pg_collation WHERE oid = attcollation), true) AS is_deterministic, \
+         EXISTS (SELECT FROM pg_index WHERE indrelid = attrelid AND indkey[0] = attnum AND indnkeyatts = 1 AND indisunique \
+             AND indisvalid AND indisready AND indimmediate AND indpred IS NULL AND indexprs IS NULL \
+             AND coalesce((SELECT collisdeterministic FROM pg_collation WHERE oid = indcollation[0]), true)) AS is_unique \
+     FROM pg_attribute WHERE attrelid = $1 AND attname = $2::text AND attnum > 0 AND NOT attisdropped";
+
+/// Finds the table and its key, or the reason for which its rows cannot be cast.
+pub(super) async fn find(client: &impl GenericClient, spec: &TableSpec) -> Result<FoundTable, TableError> {
+    let unfit = |reason| TableError::Unfit { name: spec.name.clone(), reason };
+    let rows = client.query(TABLE, &[&spec.name]).await.map_err(|error| misread(&spec.name, error))?;
+    let row = rows.first().ok_or_else(|| unfit(Unfit::Absent))?;
+    check_kind(row).map_err(unfit)?;
+    let oid: u32 = row.get("oid");
+    let key = key_column(client, spec, oid).await?;
+    let column = client.query_opt(COLUMN, &[&oid, &key]).await.map_err(|error| failed(&spec.name, error))?;
+    let column = column.ok_or_else(|| unfit(Unfit::NoColumn(key.clone())))?;
+    let kind = key_kind(&key, &column).map_err(unfit)?;
+    let has_version = row.get::<_, Option<bool>>("is_version_ours").is_some();
+    Ok(FoundTable { oid, schema: row.get("schema"), table: row.get("name"), key, kind, has_version })
+}
+
+/// Answers the number of the table with this name, whatever it is.
+pub(super) async fn oid(client: &impl GenericClient, name: &str) -> Result<Option<u32>, TableError> {
+    let row = client.query_one("SELECT to_regclass($1::text)::oid", &[&name]).await;
+    Ok(row.map_err(|error| misread(name, error))?.get(0))
+}
+
+/// Checks that the rows of this kind of table can be cast at all.
+fn check_kind(row: &Row) -> Result<(), Unfit> {
+    let is = |name| row.get::<_, Option<bool>>(name) == Some(true);
+    let letter = |name| char::from(row.get::<_, i8>(name).cast_unsigned());
+    let kind = match letter("relkind") {
+        'r' if is("is_catalog") => Some("one of the database's own"),
+        'r' if letter("relpersistence") == 't' => Some("temporary"),
+        'r' if is("is_typed") => Some("a typed table (CREATE TABLE … OF)"),
+        'r' if is("is_child") => Some("a partition of another table, or inherits from one"),
+        'r' if is("is_parent") => Some("a table that others inherit from"),
+        'r' => None,
+        'p' => Some("a partitioned table"),
+        'v' => Some("a view"),
+        'm' => Some("a materialized view"),
+        'f' => Some("a foreign table"),
+        _ => Some("no table"),
+    };
+    match (kind, row.get("is_version_ours")) {
+        (Some(kind), _) => Err(Unfit::Kind(kind)),
+        _ if letter("relpersistence") == 'u' => Err(Unfit::Unlogged),
+        _ if is("is_products") => Err(Unfit::Products),
+        _ if is("is_own") => Err(Unfit::Own),
+        (None, Some(false)) => Err(Unfit::VersionColumn),
+        (None, _) => Ok(()),
+    }
+}
+
+/// Returns the name of the key's column: the one that was given, as SQL reads it, or that of the primary key.
+async fn key_column(client: &impl GenericClient, spec: &TableSpec, oid: u32) -> Result<String, TableError> {
+    let unfit = |reason| TableError::Unfit { name: spec.name.clone(), reason };
+    if let Some(key) = &spec.key {
+        let parts = client.query_one("SELECT parse_ident($1::text)", &[key]).await;
+        let parts: Vec<String> = parts.map_err(|error| misread(&spec.name, error))?.get(0);
+        let [column] = <[String; 1]>::try_from(parts).map_err(|_| unfit(Unfit::NoColumn(key.clone())))?;
+        return Ok(column);
+    }
+    let rows = client.query(PRIMARY_KEY, &[&oid]).await.map_err(|error| failed(&spec.name, error))?;
+    let mut columns: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    match columns.len() {
+        0 => Err(unfit(Unfit::NoKey)),
+        1 => Ok(columns.remove(0)),
+        _ => Err(unfit(Unfit::Composite(columns.join(", ")))),
+    }
+}
+
+fn key_kind(key: &str, column: &Row) -> Result<KeyKind, Unfit> {
+    let is = |name| column.get::<_, bool>(name);
+    let kind = match column.get::<_, Option<&str>>("base_type") {
+        Some("int2") => KeyKind::Integer(i16::MIN.into(), i16::MAX.into()),
+        Some("int4") => KeyKind::Integer(i32::MIN.into(), i32::MAX.into()),
+        Some("int8") => KeyKind::Integer(i64::MIN, i64::MAX),
+        Some("uuid") => KeyKind::Uuid,
+        Some("text" | "varchar") => KeyKind::Text,
+        _ => return Err(Unfit::Type { column: key.to_owned(), kind: column.get("type") }),
+    };
+    match key.to_owned() {
+        key if !is("attnotnull") => Err(Unfit::Nullable(key)),
+        key if is("is_generated") => Err(Unfit::Generated(key)),
+        key if !is("is_deterministic") => Err(Unfit::Collation(key)),
+        key if !is("is_unique") => Err(Unfit::NotUnique(key)),
+        _ => Ok(kind),
+    }
+}
+
+/// Returns the error of a statement that was given a name from outside: the name may be none.
+fn misread(name: &str, source: tokio_postgres::Error) -> TableError {
+    let is_of_the_name = |code: &SqlState| ["42602", "42601", "0A000", "22023"].contains(&code.code());
+    match source.as_db_error() {
+        Some(error) if is_of_the_name(error.code()) => {
+            TableError::Unfit { name: name.to_owned(), reason: Unfit::Name(error.message().to_owned()) }
+        }
+        _ => failed(name, source),
+    }
+}
+
+fn failed(name: &str, source: tokio_postgres::Error) -> TableError {
+    TableError::Database { name: name.to_owned(), doing: "look at it", source }
+}

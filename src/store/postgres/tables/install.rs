@@ -1,0 +1,194 @@
+//! Gives tables what Rowcast needs of them: [`install`].
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, GenericClient};
+
+use super::error::{TableError, Unfit};
+use super::form::{Form, trigger_names};
+use super::inspection::{FoundTable, find};
+use super::spec::TableSpec;
+use super::{InstalledTable, Session};
+use crate::store::postgres::config::PostgresConfig;
+
+/// The tries of a table's lock, each of a second: whoever comes after this one waits for it meanwhile.
+const LOCK_TRIES: u32 = 30;
+/// The time between two tries, for those that wait.
+const LOCK_PAUSE: Duration = Duration::from_millis(500);
+
+/// What was done to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It had nothing of Rowcast.
+    Installed,
+    /// It had another form.
+    Updated,
+    /// Nothing.
+    Nothing,
+}
+
+/// Installs Rowcast on tables that have nothing of it, brings those up to date that have another form, and leaves the
+/// others alone. All are looked at before the first is touched. The database must be migrated. Any number of servers may
+/// do so at once; a table that others hold is tried again for some time.
+///
+/// # Errors
+/// See [`TableError`]; the tables that were installed before the error stay so.
+pub async fn install(config: &PostgresConfig, specs: &[TableSpec]) -> Result<Vec<(InstalledTable, Done)>, TableError> {
+    let Some(first) = specs.first() else { return Ok(Vec::new()) };
+    let mut session = Session::open(config, &first.name).await?;
+    let mut found: Vec<FoundTable> = Vec::new();
+    for spec in specs {
+        let table = find(&session.client, spec).await?;
+        if let Some(twin) = found.iter().position(|other| other.oid == table.oid) {
+            let reason = Unfit::Twice(specs[twin].name.clone());
+            return Err(TableError::Unfit { name: spec.name.clone(), reason });
+        }
+        found.push(table);
+    }
+    let mut installed = Vec::new();
+    for (spec, found) in specs.iter().zip(found) {
+        installed.push(session.install(spec, found).await?);
+    }
+    session.close().await;
+    Ok(installed)
+}
+
+impl Session {
+    async fn install(&mut self, spec: &TableSpec, found: FoundTable) -> Result<(InstalledTable, Done), TableError> {
+        let state = State::of(&self.client, found.oid).await.map_err(|source| failed(&spec.name, source))?;
+        let (schema, is_utf8) = (self.schema.clone(), self.is_utf8);
+        let form = |id| Form::new(&found, &schema, id, is_utf8);
+        let is_whole = found.has_version && state.has_triggers;
+        let (id, done) = match state.id {
+            Some(id) if is_whole && state.has_bodies(&form(id)) => (id, Done::Nothing),
+            known => {
+                self.check_owner(&spec.name).await?;
+                let mut tries = Tries::default();
+                let id = loop {
+                    match give(&mut self.client, &found, &state, form).await {
+                        Ok(id) => break id,
+                        Err(error) => tries.another(&spec.name, error).await?,
+                    }
+                };
+                (id, if known.is_some() || found.has_version { Done::Updated } else { Done::Installed })
+            }
+        };
+        let qualified = form(id).table;
+        let FoundTable { oid, key, kind, .. } = found;
+        Ok((InstalledTable { name: spec.name.clone(), oid, id, qualified, key, kind }, done))
+    }
+
+    /// Checks that functions of this role may use Rowcast's own tables.
+    async fn check_owner(&self, name: &str) -> Result<(), TableError> {
+        const OWNER: &str = "SELECT relowner::regrole::text, pg_has_role(relowner, 'USAGE') FROM pg_class \
+             WHERE oid = 'rowcast_tables'::regclass";
+        let row = self.client.query_one(OWNER, &[]).await.map_err(|error| failed(name, error))?;
+        if row.get(1) { Ok(()) } else { Err(TableError::NotOwner { name: name.to_owned(), owner: row.get(0) }) }
+    }
+}
+
+/// The tries of a step that others who hold the table may keep from being done.
+#[derive(Default)]
+pub(super) struct Tries(u32);
+
+impl Tries {
+    /// Returns once there may be another try after this error.
+    ///
+    /// # Errors
+    /// If there is to be none.
+    pub(super) async fn another(&mut self, name: &str, error: tokio_postgres::Error) -> Result<(), TableError> {
+        const FOR_OTHERS: [SqlState; 2] = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+        self.0 += 1;
+        match error.code() {
+            Some(code) if !FOR_OTHERS.contains(code) => Err(failed(name, error)),
+            None => Err(failed(name, error)),
+            Some(_) if self.0 == LOCK_TRIES => Err(TableError::Locked { name: name.to_owned(), tries: LOCK_TRIES }),
+            Some(_) => {
+                sleep(LOCK_PAUSE).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Gives the table what it lacks, in one transaction: nobody writes between the column and the triggers. What needs the
+/// table's lock comes last.
+async fn give(
+    client: &mut Client,
+    found: &FoundTable,
+    state: &State,
+    form: impl Fn(i32) -> Form,
+) -> Result<i32, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let id: i32 = if let Some(id) = state.id {
+        id
+    } else {
+        let insert = "INSERT INTO rowcast_tables (relation) VALUES ($1::oid) RETURNING id";
+        transaction.query_one(insert, &[&found.oid]).await?.get(0)
+    };
+    let form = form(id);
+    let mut statements = form.sequence() + &form.functions();
+    if !found.has_version {
+        let version: i64 = transaction.query_one("SELECT nextval('product_versions')", &[]).await?.get(0);
+        statements += "SET LOCAL lock_timeout = '1s'; ";
+        statements += &form.column(version);
+    }
+    if !state.has_triggers {
+        statements += "SET LOCAL lock_timeout = '1s'; ";
+        statements += &form.triggers();
+    }
+    transaction.batch_execute(&statements).await?;
+    transaction.commit().await?;
+    Ok(id)
+}
+
+/// What a table has of Rowcast.
+struct State {
+    /// Its number, if it is known.
+    id: Option<i32>,
+    /// The texts of its functions.
+    bodies: [Option<String>; 2],
+    /// True if it has all triggers, and they call its functions whatever the writer's settings are.
+    has_triggers: bool,
+}
+
+impl State {
+    async fn of(client: &impl GenericClient, oid: u32) -> Result<Self, tokio_postgres::Error> {
+        const ID: &str = "SELECT id FROM rowcast_tables WHERE relation = $1::oid";
+        const BODY: &str = "SELECT prosrc FROM pg_proc WHERE proname = $1::text AND pronargs = 0 AND pronamespace = \
+             (SELECT relnamespace FROM pg_class WHERE oid = 'rowcast_tables'::regclass)";
+        const TRIGGERS: &str = "SELECT count(*) FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid \
+             JOIN unnest($2::text[], $3::text[]) AS wanted (trigger, function) ON tgname = trigger AND proname = function \
+             WHERE tgrelid = $1 AND tgenabled = 'A' AND tgqual IS NULL";
+        let Some(row) = client.query_opt(ID, &[&oid]).await? else {
+            return Ok(Self { id: None, bodies: [None, None], has_triggers: false });
+        };
+        let id: i32 = row.get(0);
+        let [before, after] = Form::function_names(id);
+        let mut bodies = [None, None];
+        for (body, name) in bodies.iter_mut().zip([&before, &after]) {
+            *body = client.query_opt(BODY, &[name]).await?.map(|row| row.get(0));
+        }
+        let names = trigger_names();
+        let functions = [after, before, "rowcast_truncated".to_owned()];
+        let count: i64 = client.query_one(TRIGGERS, &[&oid, &names, &functions.as_slice()]).await?.get(0);
+        Ok(Self { id: Some(id), bodies, has_triggers: usize::try_from(count) == Ok(names.len()) })
+    }
+
+    fn has_bodies(&self, form: &Form) -> bool {
+        self.bodies.iter().zip(&form.bodies).all(|(has, wanted)| has.as_ref() == Some(wanted))
+    }
+}
+
+/// Returns the error of a statement.
+pub(super) fn failed(name: &str, source: tokio_postgres::Error) -> TableError {
+    let name = name.to_owned();
+    match source.as_db_error() {
+        Some(error) if *error.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
+            TableError::NotAllowed { name, reason: error.message().to_owned() }
+        }
+        _ => TableError::Database { name, doing: "install Rowcast on it", source },
+    }
+}

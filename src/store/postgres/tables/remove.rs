@@ -1,0 +1,75 @@
+//! Takes from tables what was installed on them: [`remove`].
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::form::{Form, ident, trigger_names};
+use super::install::Tries;
+use super::{Session, TableError, inspection};
+use crate::store::postgres::config::PostgresConfig;
+
+/// Takes the triggers, the functions, the column and all that is known of these tables away, each in one transaction.
+/// Nothing else is dropped with them.
+///
+/// # Errors
+/// See [`TableError`]; the tables that were done before the error stay without.
+pub async fn remove(config: &PostgresConfig, names: &[String]) -> Result<(), TableError> {
+    let Some(first) = names.first() else { return Ok(()) };
+    let mut session = Session::open(config, first).await?;
+    for name in names {
+        session.remove(name).await?;
+    }
+    session.close().await;
+    Ok(())
+}
+
+impl Session {
+    async fn remove(&mut self, name: &str) -> Result<(), TableError> {
+        const INSTALLED: &str = "SELECT id, format('%I.%I', nspname, relname) AS qualified FROM rowcast_tables \
+             JOIN pg_class ON pg_class.oid = relation JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+             WHERE relation = $1::oid";
+        let absent = || TableError::Unfit { name: name.to_owned(), reason: super::Unfit::Absent };
+        let oid = inspection::oid(&self.client, name).await?.ok_or_else(absent)?;
+        let row = self.client.query_opt(INSTALLED, &[&oid]).await.map_err(|error| failed(name, error))?;
+        let row = row.ok_or_else(|| TableError::NotInstalled { name: name.to_owned() })?;
+        let (id, qualified): (i32, String) = (row.get("id"), row.get("qualified"));
+        let mut tries = Tries::default();
+        while let Err(error) = take(&mut self.client, id, &qualified, &self.schema).await {
+            tries.another(name, error).await.map_err(|error| match error {
+                TableError::Database { source, .. } => failed(name, source),
+                error => error,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+async fn take(client: &mut Client, id: i32, table: &str, schema: &str) -> Result<(), tokio_postgres::Error> {
+    let schema = ident(schema);
+    let triggers = trigger_names().into_iter().map(|name| format!("DROP TRIGGER IF EXISTS \"{name}\" ON {table}; "));
+    let functions = Form::function_names(id).map(|name| format!("DROP FUNCTION IF EXISTS {schema}.{name}(); "));
+    let statements = format!(
+        "SET LOCAL lock_timeout = '1s'; {} ALTER TABLE {table} DROP COLUMN IF EXISTS rowcast_version; {} \
+         DROP SEQUENCE IF EXISTS {schema}.rowcast_deletes_{id}; \
+         DELETE FROM rowcast_tombstones WHERE table_id = {id}; DELETE FROM rowcast_tables WHERE id = {id}",
+        triggers.collect::<String>(),
+        functions.concat()
+    );
+    let transaction = client.transaction().await?;
+    transaction.batch_execute(&statements).await?;
+    transaction.commit().await
+}
+
+fn failed(name: &str, source: tokio_postgres::Error) -> TableError {
+    let name = name.to_owned();
+    match source.as_db_error() {
+        Some(error) if *error.code() == SqlState::DEPENDENT_OBJECTS_STILL_EXIST => {
+            let dependents = error.detail().unwrap_or(error.message()).replace('\n', "; ");
+            TableError::InTheWay { name, dependents }
+        }
+        Some(error) if *error.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
+            TableError::NotAllowed { name, reason: error.message().to_owned() }
+        }
+        _ => TableError::Database { name, doing: "take Rowcast off it", source },
+    }
+}

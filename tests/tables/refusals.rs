@@ -1,0 +1,142 @@
+//! Tables that are not cast, and the sentence for each.
+
+use rowcast::store::postgres::config::PostgresConfig;
+use rowcast::store::postgres::tables::TableSpec;
+use rowcast::store::postgres::tables::install::install;
+
+use super::Fixture;
+use crate::support::postgres::connect;
+
+#[tokio::test]
+async fn what_is_no_table_is_refused_by_its_name() {
+    let fixture = Fixture::new(
+        "CREATE VIEW a_view AS SELECT 1 AS id; CREATE MATERIALIZED VIEW a_copy AS SELECT 1 AS id; \
+         CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id); \
+         CREATE TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (9); \
+         CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent); \
+         CREATE TYPE pair AS (id int, name text); CREATE TABLE typed OF pair (PRIMARY KEY (id)); \
+         CREATE UNLOGGED TABLE volatile (id int PRIMARY KEY); CREATE SEQUENCE counter; \
+         CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; \
+         CREATE FOREIGN TABLE elsewhere (id int) SERVER files OPTIONS (filename '/dev/null'); \
+         CREATE TABLE taken (id int PRIMARY KEY, rowcast_version text)",
+    )
+    .await;
+    for (name, reason) in [
+        ("nothing", "there is no such table"),
+        ("Orders", "there is no such table"),
+        ("nowhere.orders", "there is no such table"),
+        ("no such name", "no table's name"),
+        ("a.b.c.d", "no table's name"),
+        ("other_database.public.orders", "no table's name"),
+        ("a_view", "a view"),
+        ("a_copy", "a materialized view"),
+        ("parts", "a partitioned table"),
+        ("part", "a partition"),
+        ("parent", "others inherit from"),
+        ("child", "inherits from one"),
+        ("typed", "a typed table"),
+        ("volatile", "SET LOGGED"),
+        ("counter", "no table"),
+        ("elsewhere", "a foreign table"),
+        ("pg_class", "the database's own"),
+        ("information_schema.sql_features", "the database's own"),
+        ("products", "without being named"),
+        ("product_tombstones", "Rowcast's own"),
+        ("rowcast_tables", "Rowcast's own"),
+        ("taken", "has a column rowcast_version"),
+    ] {
+        let refusal = fixture.install(name).await.unwrap_err().to_string();
+        assert!(refusal.starts_with(&format!("table {name}: ")) && refusal.contains(reason), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_temporary_table_is_there_for_its_session_alone() {
+    let fixture = Fixture::new("CREATE TEMPORARY TABLE mine (id int PRIMARY KEY)").await;
+    let schema: String =
+        fixture.value("SELECT relnamespace::regnamespace::text FROM pg_class WHERE relname = 'mine'").await;
+    let refusal = fixture.install(&format!("{schema}.mine")).await.unwrap_err().to_string();
+    assert!(refusal.contains("it is temporary") || refusal.contains("the database's own"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_refused_by_its_column() {
+    let fixture = Fixture::new(
+        "CREATE TABLE keyless (id int); \
+         CREATE TABLE composite (a int, \"B\" int, PRIMARY KEY (a, \"B\")); \
+         CREATE TABLE odd (id numeric PRIMARY KEY, at timestamptz NOT NULL UNIQUE, tag char(3) NOT NULL UNIQUE); \
+         CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
+         CREATE TABLE loose (name text COLLATE any_case PRIMARY KEY, plain text NOT NULL); \
+         CREATE UNIQUE INDEX ON loose (plain COLLATE any_case); \
+         CREATE TABLE half (id int, maybe int UNIQUE, none int NOT NULL, part int NOT NULL, late int NOT NULL, \
+             wide int NOT NULL, low text NOT NULL, twice int GENERATED ALWAYS AS (none * 2) STORED NOT NULL UNIQUE, \
+             UNIQUE (late) DEFERRABLE, UNIQUE (wide, none)); \
+         CREATE UNIQUE INDEX ON half (part) WHERE none > 0; CREATE UNIQUE INDEX ON half (lower(low)); \
+         CREATE INDEX ON half (none)",
+    )
+    .await;
+    for (name, reason) in [
+        ("keyless", "has no primary key"),
+        ("composite", "several columns (a, B)"),
+        ("odd", "column id is of the type numeric"),
+        ("odd:at", "column at is of the type timestamp with time zone"),
+        ("odd:tag", "column tag is of the type character(3)"),
+        ("loose", "column name has a collation that is not deterministic"),
+        ("loose:plain", "column plain has no unique index"),
+        ("half:nothing", "has no column nothing"),
+        ("half:ID", "column id may be NULL"),
+        ("half:\"ID\"", "has no column ID"),
+        ("half:a.b", "has no column a.b"),
+        ("half:a b", "no table's name"),
+        ("half:ctid", "has no column ctid"),
+        ("half:maybe", "column maybe may be NULL"),
+        ("half:none", "column none has no unique index"),
+        ("half:part", "column part has no unique index"),
+        ("half:late", "column late has no unique index"),
+        ("half:wide", "column wide has no unique index"),
+        ("half:low", "column low has no unique index"),
+        ("half:twice", "column twice is generated"),
+    ] {
+        let refusal = fixture.install(name).await.unwrap_err().to_string();
+        let table = name.split(':').next().unwrap();
+        assert!(refusal.starts_with(&format!("table {table}: ")) && refusal.contains(reason), "{name}: {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_named_twice_is_refused_before_anything_is_done() {
+    let fixture = Fixture::new("CREATE TABLE orders (id int PRIMARY KEY)").await;
+    let refusal = fixture.install("orders,public.\"orders\"").await.unwrap_err().to_string();
+    assert!(refusal.contains("table public.\"orders\": it is the same table as orders"), "{refusal}");
+    assert_eq!(fixture.value::<i64>("SELECT count(*) FROM rowcast_tables").await, 0);
+    let refusal = fixture.install("orders,nothing").await.unwrap_err().to_string();
+    assert!(refusal.contains("table nothing"), "{refusal}");
+    assert_eq!(fixture.value::<i64>("SELECT count(*) FROM rowcast_tables").await, 0);
+}
+
+#[tokio::test]
+async fn a_role_that_does_not_own_what_it_needs_is_told_who_does() {
+    let fixture = Fixture::new(
+        "CREATE TABLE orders (id int PRIMARY KEY); DROP ROLE IF EXISTS table_owner; CREATE ROLE table_owner LOGIN; \
+         GRANT CREATE ON SCHEMA public TO table_owner; GRANT SELECT ON rowcast_tables TO table_owner; \
+         CREATE TABLE theirs (id int PRIMARY KEY); ALTER TABLE theirs OWNER TO table_owner",
+    )
+    .await;
+    let url = fixture.database.url_as("table_owner");
+    let config = PostgresConfig::parse(&url).unwrap();
+    let specs = TableSpec::parse_list("theirs").unwrap();
+    let refusal = install(&config, &specs).await.unwrap_err().to_string();
+    assert!(refusal.contains("belong to the role postgres"), "{refusal}");
+    // One who may use Rowcast's tables and does not own this one.
+    fixture
+        .write(
+            "GRANT ALL ON ALL TABLES IN SCHEMA public TO table_owner; \
+             GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO table_owner; ALTER TABLE rowcast_tables OWNER TO table_owner",
+        )
+        .await;
+    let specs = TableSpec::parse_list("orders").unwrap();
+    let refusal = install(&config, &specs).await.unwrap_err().to_string();
+    assert!(refusal.contains("must be owner of table orders") && refusal.contains("rowcast migrate"), "{refusal}");
+    let theirs = connect(&url).await;
+    theirs.batch_execute("INSERT INTO theirs VALUES (1)").await.unwrap();
+}

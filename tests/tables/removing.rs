@@ -1,0 +1,75 @@
+//! `unmigrate`: a table is as it was.
+
+use rowcast::store::postgres::tables::remove::remove;
+
+use super::Fixture;
+
+const SHAPE: &str = "SELECT coalesce(string_agg(part, '; ' ORDER BY part), '') FROM ( \
+         SELECT attname::text AS part FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attnum > 0 AND NOT attisdropped \
+         UNION ALL SELECT tgname FROM pg_trigger WHERE tgrelid = 'orders'::regclass AND NOT tgisinternal \
+         UNION ALL SELECT proname FROM pg_proc WHERE proname LIKE 'rowcast\\_%\\_1' \
+         UNION ALL SELECT relname FROM pg_class WHERE relname LIKE 'rowcast\\_deletes\\_%') AS parts";
+const ORDERS: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text)";
+
+async fn remove_all(fixture: &Fixture, names: &[&str]) -> Result<(), String> {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    remove(&fixture.config, &names).await.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn what_has_nothing_of_rowcast_is_refused() {
+    let fixture = Fixture::new(ORDERS).await;
+    for (name, reason) in [
+        ("orders", "not installed on it"),
+        ("products", "not installed on it"),
+        ("nothing", "no such table"),
+        ("no such name", "no table's name"),
+    ] {
+        let refusal = remove_all(&fixture, &[name]).await.unwrap_err();
+        assert!(refusal.starts_with(&format!("table {name}: ")) && refusal.contains(reason), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn all_that_was_installed_is_gone_and_may_come_again() {
+    let mut fixture = Fixture::new(ORDERS).await;
+    let shape: String = fixture.value(SHAPE).await;
+    fixture.install("orders").await.unwrap();
+    fixture.write("INSERT INTO orders VALUES (1), (2); DELETE FROM orders WHERE id = 1").await;
+    assert_ne!(fixture.value::<String>(SHAPE).await, shape);
+    remove_all(&fixture, &["public.orders"]).await.unwrap();
+    assert_eq!(fixture.value::<String>(SHAPE).await, shape);
+    let left = "SELECT (SELECT count(*) FROM rowcast_tables) + (SELECT count(*) FROM rowcast_tombstones)";
+    assert_eq!(fixture.value::<i64>(left).await, 0);
+    fixture.told().await;
+    assert!(fixture.tells("INSERT INTO orders VALUES (1)").await.is_empty());
+    fixture.install("orders").await.unwrap();
+    assert_eq!(fixture.tells("DELETE FROM orders WHERE id = 2").await, ["D 2"]);
+}
+
+#[tokio::test]
+async fn a_view_in_the_way_is_named_and_nothing_is_touched() {
+    let mut fixture = Fixture::installed(&format!("{ORDERS}; CREATE SCHEMA reports"), "orders").await;
+    fixture.write("CREATE VIEW reports.all_orders AS SELECT * FROM orders").await;
+    let refusal = remove_all(&fixture, &["orders"]).await.unwrap_err();
+    assert!(refusal.contains("reports.all_orders") && refusal.contains("drop or change that first"), "{refusal}");
+    assert_eq!(fixture.tells("INSERT INTO orders VALUES (1)").await, ["I 1"]);
+    fixture.write("DROP VIEW reports.all_orders").await;
+    remove_all(&fixture, &["orders"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_that_others_hold_is_tried_again() {
+    let fixture = Fixture::installed(ORDERS, "orders").await;
+    let holder = fixture.database.connect().await;
+    holder.batch_execute("BEGIN; INSERT INTO orders VALUES (1)").await.unwrap();
+    let config = fixture.config.clone();
+    let removing = tokio::spawn(async move { remove(&config, &["orders".to_owned()]).await });
+    let blocked = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'orders'::regclass AND NOT granted";
+    while !fixture.value::<bool>(blocked).await {
+        tokio::task::yield_now().await;
+    }
+    holder.batch_execute("COMMIT").await.unwrap();
+    removing.await.unwrap().unwrap();
+    assert_eq!(fixture.value::<String>(SHAPE).await, "id; note");
+}
