@@ -89,7 +89,7 @@ impl Witness {
     /// Forgets what it was told.
     pub(super) fn forget(&mut self) {
         let (faults, may_go_back) = (std::mem::take(&mut self.faults), self.may_go_back);
-        *self = Self { faults, may_go_back, ..Self::default() };
+        *self = Self { may_go_back, faults, ..Self::default() };
     }
 
     /// Learns that the connection is gone.
