@@ -17,10 +17,11 @@
 --
 -- The rule kept for products is kept here: the versions of one key grow in the order in which its changes commit.
 
--- The tables, each with the number that its functions and its sequence are called by.
+-- The tables, each with the number that its functions and its sequence are called by, and the column of its key.
 CREATE TABLE rowcast_tables (
     id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    relation regclass NOT NULL UNIQUE
+    relation regclass NOT NULL UNIQUE,
+    key name NOT NULL
 );
 
 -- The versions of deletes, for the insert that may follow and for whoever asks for a row that is gone. Rows are only ever

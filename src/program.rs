@@ -104,7 +104,7 @@ async fn apply_migrations(config: &MigrateConfig) -> anyhow::Result<()> {
     for name in migrate(database).await? {
         say(format_args!("applied {name}\n"));
     }
-    for (InstalledTable { name, key, .. }, done) in install(database, tables).await? {
+    for (InstalledTable { name, key, .. }, done) in install(database, tables, &[]).await? {
         match done {
             Done::Installed => say(format_args!("installed on {name}, whose key is {key}\n")),
             Done::Updated => say(format_args!("brought {name} up to date, whose key is {key}\n")),

@@ -152,7 +152,7 @@ async fn a_session_of_an_older_release_holds_the_migration_up() {
         "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'rowcast'",
     )
     .await;
-    assert_eq!(migrate(&config).await.unwrap(), ["0003_streams.sql", "0004_tables.sql"]);
+    assert_eq!(migrate(&config).await.unwrap(), ["0003_streams.sql", "0004_tables.sql", "0005_table_rows.sql"]);
 }
 
 /// The role of a server keeps its rights over the migration.

@@ -36,7 +36,13 @@ async fn each_is_applied_once() {
     let (_database, config) = database().await;
     assert_eq!(
         migrate(&config).await.unwrap(),
-        ["0001_products.sql", "0002_conditional_writes.sql", "0003_streams.sql", "0004_tables.sql"]
+        [
+            "0001_products.sql",
+            "0002_conditional_writes.sql",
+            "0003_streams.sql",
+            "0004_tables.sql",
+            "0005_table_rows.sql"
+        ]
     );
     assert!(migrate(&config).await.unwrap().is_empty());
 }

@@ -110,7 +110,7 @@ async fn a_schema_of_rowcasts_own_is_used_wherever_the_table_is() {
     let url = format!("{}?options=-c%20search_path%3D\"RowCast\"%2Cpublic", empty.url());
     let config = PostgresConfig::parse(&url).unwrap();
     migrate(&config).await.unwrap();
-    install(&config, &TableSpec::parse_list("orders").unwrap()).await.unwrap();
+    install(&config, &TableSpec::parse_list("orders").unwrap(), &[]).await.unwrap();
     owner.batch_execute("INSERT INTO orders VALUES (1); DELETE FROM orders").await.unwrap();
     let tombstones = owner.query("SELECT key FROM \"RowCast\".rowcast_tombstones", &[]).await.unwrap();
     assert_eq!(tombstones.len(), 1);
@@ -175,7 +175,7 @@ async fn servers_that_start_at_once_install_once() {
         .map(|number| {
             let config = fixture.config.clone();
             let names = if number % 2 == 0 { "orders,lines" } else { "lines,orders" };
-            tokio::spawn(async move { install(&config, &TableSpec::parse_list(names).unwrap()).await })
+            tokio::spawn(async move { install(&config, &TableSpec::parse_list(names).unwrap(), &[]).await })
         })
         .collect();
     let mut count = 0;
@@ -192,7 +192,8 @@ async fn a_table_that_others_hold_is_tried_again_and_does_not_block_them_for_lon
     let holder = fixture.database.connect().await;
     holder.batch_execute("BEGIN; INSERT INTO orders VALUES (1)").await.unwrap();
     let config = fixture.config.clone();
-    let installing = tokio::spawn(async move { install(&config, &TableSpec::parse_list("orders").unwrap()).await });
+    let installing =
+        tokio::spawn(async move { install(&config, &TableSpec::parse_list("orders").unwrap(), &[]).await });
     // A writer that comes meanwhile gets on as soon as a try is over, while the holder goes on.
     let blocked = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'orders'::regclass AND NOT granted";
     while !fixture.value::<bool>(blocked).await {
@@ -240,7 +241,7 @@ async fn a_dump_that_is_restored_elsewhere_is_whole() {
     owner.batch_execute(&statements.join("\n")).await.unwrap();
     owner.batch_execute("RESET search_path; DELETE FROM orders").await.unwrap();
     let config = PostgresConfig::parse(copy.url()).unwrap();
-    let installed = install(&config, &TableSpec::parse_list("orders").unwrap()).await.unwrap();
+    let installed = install(&config, &TableSpec::parse_list("orders").unwrap(), &[]).await.unwrap();
     assert_eq!(installed[0].1, Done::Nothing);
     let row = owner.query_one("SELECT 'orders'::regclass::oid", &[]).await.unwrap();
     assert_eq!(installed[0].0.oid, row.get::<_, u32>(0));

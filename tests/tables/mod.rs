@@ -1,15 +1,20 @@
 //! Tables of anybody in a real Postgres: what is installed on them, and what their triggers tell.
 
 mod changes;
+mod fingerprints;
+mod house;
 mod installing;
 mod races;
+mod reads;
 mod refusals;
 mod removing;
 mod unfailing;
+mod writes;
 
 use std::future::poll_fn;
 
 use rowcast::source::notify::notification::{Action, Payload, RowAt, TableChange, TablePayload, parse};
+use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::migrate;
 use rowcast::store::postgres::tables::install::{Done, install};
@@ -48,7 +53,7 @@ impl Fixture {
     }
 
     async fn install(&self, tables: &str) -> Result<Vec<(InstalledTable, Done)>, TableError> {
-        install(&self.config, &TableSpec::parse_list(tables).unwrap()).await
+        install(&self.config, &TableSpec::parse_list(tables).unwrap(), &[]).await
     }
 
     async fn write(&self, statements: &str) {
@@ -64,6 +69,12 @@ impl Fixture {
     async fn tells(&mut self, statements: &str) -> Vec<String> {
         self.write(statements).await;
         self.told().await
+    }
+
+    /// The table, installed, and a store of its rows.
+    async fn store(&self, table: &str) -> (PostgresStore, InstalledTable) {
+        let (table, _) = self.install(table).await.unwrap().remove(0);
+        (PostgresStore::new(&self.config), table)
     }
 
     /// Answers the first value of the first row.
@@ -96,8 +107,15 @@ impl Told {
         Self { payloads, channel, marks: 0, _listener: client }
     }
 
-    /// The payloads that were committed before now and were not answered yet. A mark that is notified now comes after them.
+    /// The payloads of tables that were committed before now and were not answered yet.
     async fn since(&mut self, client: &Client) -> Vec<String> {
+        let mut payloads = self.since_any(client).await;
+        payloads.retain(|payload| !payload.starts_with("barrier "));
+        payloads
+    }
+
+    /// Likewise, with the marks of reads. A mark that is notified now comes after them.
+    async fn since_any(&mut self, client: &Client) -> Vec<String> {
         self.marks += 1;
         let mark = format!("proof 0 {}", self.marks);
         client.execute("SELECT pg_notify($1, $2)", &[&self.channel, &mark]).await.unwrap();

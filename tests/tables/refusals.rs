@@ -1,8 +1,8 @@
 //! Tables that are not cast, and the sentence for each.
 
 use rowcast::store::postgres::config::PostgresConfig;
-use rowcast::store::postgres::tables::TableSpec;
 use rowcast::store::postgres::tables::install::install;
+use rowcast::store::postgres::tables::{HiddenColumn, TableSpec};
 
 use super::Fixture;
 use crate::support::postgres::connect;
@@ -115,6 +115,33 @@ async fn a_table_that_is_named_twice_is_refused_before_anything_is_done() {
 }
 
 #[tokio::test]
+async fn a_hidden_column_that_is_none_is_refused_so_that_a_slip_shows_nothing() {
+    let fixture = Fixture::new(
+        "CREATE TABLE users (id int PRIMARY KEY, \"Password\" text); CREATE TABLE others (id int PRIMARY KEY, secret text)",
+    )
+    .await;
+    let specs = TableSpec::parse_list("users").unwrap();
+    let hide = async |text: &str| install(&fixture.config, &specs, &HiddenColumn::parse_list(text).unwrap()).await;
+    for (text, reason) in [
+        ("users.password", "table users: it has no column password"),
+        ("users.Password", "table users: it has no column password"),
+        ("users.ctid", "table users: it has no column ctid"),
+        ("users.id", "column id is its key"),
+        ("others.secret", "table others: a column of it is to be hidden, and it is not cast"),
+        ("nothing.secret", "table nothing: there is no such table"),
+        ("users.\"Password\",users.a b", "no table's name"),
+    ] {
+        let refusal = hide(text).await.unwrap_err().to_string();
+        assert!(refusal.contains(reason), "{text}: {refusal}");
+    }
+    assert_eq!(fixture.value::<i64>("SELECT count(*) FROM rowcast_tables").await, 0);
+    let installed = hide("public.users.\"Password\"").await.unwrap();
+    let mut shown = Vec::new();
+    assert!(installed[0].0.hidden.strip(r#"{"id":1,"Password":"p","rowcast_version":7}"#, &mut shown));
+    assert_eq!(String::from_utf8(shown).unwrap(), r#"{"id":1}"#);
+}
+
+#[tokio::test]
 async fn a_role_that_does_not_own_what_it_needs_is_told_who_does() {
     let fixture = Fixture::new(
         "CREATE TABLE orders (id int PRIMARY KEY); DROP ROLE IF EXISTS table_owner; CREATE ROLE table_owner LOGIN; \
@@ -125,7 +152,7 @@ async fn a_role_that_does_not_own_what_it_needs_is_told_who_does() {
     let url = fixture.database.url_as("table_owner");
     let config = PostgresConfig::parse(&url).unwrap();
     let specs = TableSpec::parse_list("theirs").unwrap();
-    let refusal = install(&config, &specs).await.unwrap_err().to_string();
+    let refusal = install(&config, &specs, &[]).await.unwrap_err().to_string();
     assert!(refusal.contains("belong to the role postgres"), "{refusal}");
     // One who may use Rowcast's tables and does not own this one.
     fixture
@@ -135,7 +162,7 @@ async fn a_role_that_does_not_own_what_it_needs_is_told_who_does() {
         )
         .await;
     let specs = TableSpec::parse_list("orders").unwrap();
-    let refusal = install(&config, &specs).await.unwrap_err().to_string();
+    let refusal = install(&config, &specs, &[]).await.unwrap_err().to_string();
     assert!(refusal.contains("must be owner of table orders") && refusal.contains("rowcast migrate"), "{refusal}");
     let theirs = connect(&url).await;
     theirs.batch_execute("INSERT INTO theirs VALUES (1)").await.unwrap();

@@ -41,6 +41,11 @@ impl Failure {
         error.is_some_and(|error| error.constraint() == Some(KEY_CONSTRAINT))
     }
 
+    /// Returns true if a key was taken, or another value that is to be there once.
+    pub(super) fn is_taken(&self) -> bool {
+        self.database().is_some_and(|error| *error.code() == SqlState::UNIQUE_VIOLATION)
+    }
+
     /// Returns true if the same statement may well succeed when tried at once: the database rolled it back only because
     /// of what others did at that moment
     /// (<https://www.postgresql.org/docs/15/mvcc-serialization-failure-handling.html>), or it was prepared before the

@@ -25,6 +25,14 @@ const MARK_TOMBSTONES: &str = "UPDATE product_tombstones SET horizon = pg_curren
      WHERE product_id IN (SELECT product_id FROM product_tombstones WHERE horizon IS NULL AND version <= $1 \
      LIMIT 100000 FOR UPDATE SKIP LOCKED)";
 
+/// Likewise, of tables.
+const REMOVE_TABLE_TOMBSTONES: &str = "DELETE FROM rowcast_tombstones WHERE (table_id, key, version) IN (SELECT table_id, \
+     key, version FROM rowcast_tombstones WHERE horizon <= pg_snapshot_xmin(pg_current_snapshot()) \
+     AND marked_at <= now() - make_interval(secs => $1) LIMIT 100000 FOR UPDATE SKIP LOCKED)";
+const MARK_TABLE_TOMBSTONES: &str = "UPDATE rowcast_tombstones SET horizon = pg_current_xact_id(), marked_at = now() \
+     WHERE (table_id, key, version) IN (SELECT table_id, key, version FROM rowcast_tombstones \
+     WHERE horizon IS NULL AND version <= $1 LIMIT 100000 FOR UPDATE SKIP LOCKED)";
+
 impl PostgresStore {
     /// Removes the rows that nobody needs any more. A tombstone takes two calls: one that marks it, and one that comes
     /// `tombstone_age` later and finds the transactions of that time over. Until then it tells the version of an absence
@@ -35,9 +43,11 @@ impl PostgresStore {
     pub(crate) async fn keep_house(&self, tombstone_age: Duration) -> Result<(), StoreError> {
         self.query(REMOVE_MESSAGES, &[]).await?;
         self.query(REMOVE_TOMBSTONES, &[&tombstone_age.as_secs_f64()]).await?;
+        self.query(REMOVE_TABLE_TOMBSTONES, &[&tombstone_age.as_secs_f64()]).await?;
         let rows = self.query(LAST_VERSION, &[]).await?;
         let last_version: i64 = self.told(super::column(&rows[0], "last_value"))?;
         self.query(MARK_TOMBSTONES, &[&last_version]).await?;
+        self.query(MARK_TABLE_TOMBSTONES, &[&last_version]).await?;
         Ok(())
     }
 }

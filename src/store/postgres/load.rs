@@ -70,7 +70,12 @@ impl PostgresStore {
     }
 
     /// Sends both statements at once. The second is a transaction of its own, which follows the first.
-    async fn query_and_mark(&self, query: &str, wanted: Arguments<'_>, barrier: u64) -> Result<Vec<Row>, Failure> {
+    pub(super) async fn query_and_mark(
+        &self,
+        query: &str,
+        wanted: Arguments<'_>,
+        barrier: u64,
+    ) -> Result<Vec<Row>, Failure> {
         let mark = format!("barrier {} {barrier}", self.server);
         let client = self.pool.get().await?;
         let answer = timeout(ANSWER_TIMEOUT, async {

@@ -28,6 +28,7 @@ pub const MIGRATIONS: &[Migration] = &[
     },
     Migration { version: 3, name: "0003_streams.sql", sql: include_str!("../../../migrations/0003_streams.sql") },
     Migration { version: 4, name: "0004_tables.sql", sql: include_str!("../../../migrations/0004_tables.sql") },
+    Migration { version: 5, name: "0005_table_rows.sql", sql: include_str!("../../../migrations/0005_table_rows.sql") },
 ];
 
 /// One server migrates a database at a time; those that start with it wait here. The bytes of "rowcast".

@@ -128,6 +128,12 @@ pub enum Unfit {
          (CREATE UNIQUE INDEX)"
     )]
     NotUnique(String),
+    /// A hidden column of a table that is not cast.
+    #[error("a column of it is to be hidden, and it is not cast; name it with --table too")]
+    NotNamed,
+    /// A hidden key.
+    #[error("its column {0} is its key, which every change names, and cannot be hidden")]
+    HiddenKey(String),
     /// Somebody else's column.
     #[error("it has a column {VERSION_COLUMN} that is not a bigint NOT NULL, as Rowcast's is; rename that")]
     VersionColumn,

@@ -4,7 +4,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{GenericClient, Row};
 
 use super::error::{TableError, Unfit};
-use super::spec::TableSpec;
+use super::spec::{HiddenColumn, TableSpec};
 use crate::model::key::KeyKind;
 
 /// A table whose rows can be cast.
@@ -102,10 +102,7 @@ fn check_kind(row: &Row) -> Result<(), Unfit> {
 async fn key_column(client: &impl GenericClient, spec: &TableSpec, oid: u32) -> Result<String, TableError> {
     let unfit = |reason| TableError::Unfit { name: spec.name.clone(), reason };
     if let Some(key) = &spec.key {
-        let parts = client.query_one("SELECT parse_ident($1::text)", &[key]).await;
-        let parts: Vec<String> = parts.map_err(|error| misread(&spec.name, error))?.get(0);
-        let [column] = <[String; 1]>::try_from(parts).map_err(|_| unfit(Unfit::NoColumn(key.clone())))?;
-        return Ok(column);
+        return identifier(client, &spec.name, key).await;
     }
     let rows = client.query(PRIMARY_KEY, &[&oid]).await.map_err(|error| failed(&spec.name, error))?;
     let mut columns: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
@@ -114,6 +111,39 @@ async fn key_column(client: &impl GenericClient, spec: &TableSpec, oid: u32) -> 
         1 => Ok(columns.remove(0)),
         _ => Err(unfit(Unfit::Composite(columns.join(", ")))),
     }
+}
+
+/// Returns a column's name as SQL reads it.
+async fn identifier(client: &impl GenericClient, table: &str, text: &str) -> Result<String, TableError> {
+    let parts = client.query_one("SELECT parse_ident($1::text)", &[&text]).await;
+    let parts: Vec<String> = parts.map_err(|error| misread(table, error))?.get(0);
+    let [name] = <[String; 1]>::try_from(parts)
+        .map_err(|_| TableError::Unfit { name: table.to_owned(), reason: Unfit::NoColumn(text.to_owned()) })?;
+    Ok(name)
+}
+
+/// Finds the columns that are to be hidden, each with the number of its table, which must be one of these.
+pub(super) async fn find_hidden(
+    client: &impl GenericClient,
+    hidden: &[HiddenColumn],
+    found: &[FoundTable],
+) -> Result<Vec<(u32, String)>, TableError> {
+    const EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = $1 AND attname = $2::text \
+         AND attnum > 0 AND NOT attisdropped)";
+    let mut columns = Vec::with_capacity(hidden.len());
+    for HiddenColumn { table, column } in hidden {
+        let unfit = |reason| TableError::Unfit { name: table.clone(), reason };
+        let oid = oid(client, table).await?.ok_or_else(|| unfit(Unfit::Absent))?;
+        let name = identifier(client, table, column).await?;
+        let owner = found.iter().find(|found| found.oid == oid).ok_or_else(|| unfit(Unfit::NotNamed))?;
+        let exists = client.query_one(EXISTS, &[&oid, &name]).await.map_err(|error| failed(table, error))?;
+        match name {
+            name if !exists.get::<_, bool>(0) => return Err(unfit(Unfit::NoColumn(name))),
+            name if name == owner.key => return Err(unfit(Unfit::HiddenKey(name))),
+            name => columns.push((oid, name)),
+        }
+    }
+    Ok(columns)
 }
 
 fn key_kind(key: &str, column: &Row) -> Result<KeyKind, Unfit> {

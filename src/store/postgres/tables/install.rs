@@ -8,8 +8,9 @@ use tokio_postgres::{Client, GenericClient};
 
 use super::error::{TableError, Unfit};
 use super::form::{Form, trigger_names};
-use super::inspection::{FoundTable, find};
-use super::spec::TableSpec;
+use super::hidden::HiddenColumns;
+use super::inspection::{FoundTable, find, find_hidden};
+use super::spec::{HiddenColumn, TableSpec};
 use super::{InstalledTable, Session};
 use crate::store::postgres::config::PostgresConfig;
 
@@ -30,12 +31,16 @@ pub enum Done {
 }
 
 /// Installs Rowcast on tables that have nothing of it, brings those up to date that have another form, and leaves the
-/// others alone. All are looked at before the first is touched. The database must be migrated. Any number of servers may
+/// others alone. All are looked at before the first is touched, and whether the columns to hide are theirs. The database must be migrated. Any number of servers may
 /// do so at once; a table that others hold is tried again for some time.
 ///
 /// # Errors
 /// See [`TableError`]; the tables that were installed before the error stay so.
-pub async fn install(config: &PostgresConfig, specs: &[TableSpec]) -> Result<Vec<(InstalledTable, Done)>, TableError> {
+pub async fn install(
+    config: &PostgresConfig,
+    specs: &[TableSpec],
+    hidden: &[HiddenColumn],
+) -> Result<Vec<(InstalledTable, Done)>, TableError> {
     let Some(first) = specs.first() else { return Ok(Vec::new()) };
     let mut session = Session::open(config, &first.name).await?;
     let mut found: Vec<FoundTable> = Vec::new();
@@ -47,16 +52,24 @@ pub async fn install(config: &PostgresConfig, specs: &[TableSpec]) -> Result<Vec
         }
         found.push(table);
     }
+    let hidden = find_hidden(&session.client, hidden, &found).await?;
     let mut installed = Vec::new();
     for (spec, found) in specs.iter().zip(found) {
-        installed.push(session.install(spec, found).await?);
+        let names = hidden.iter().filter(|(oid, _)| *oid == found.oid).map(|(_, name)| name.as_str());
+        let hidden = HiddenColumns::new(names);
+        installed.push(session.install(spec, found, hidden).await?);
     }
     session.close().await;
     Ok(installed)
 }
 
 impl Session {
-    async fn install(&mut self, spec: &TableSpec, found: FoundTable) -> Result<(InstalledTable, Done), TableError> {
+    async fn install(
+        &mut self,
+        spec: &TableSpec,
+        found: FoundTable,
+        hidden: HiddenColumns,
+    ) -> Result<(InstalledTable, Done), TableError> {
         let state = State::of(&self.client, found.oid).await.map_err(|source| failed(&spec.name, source))?;
         let (schema, is_utf8) = (self.schema.clone(), self.is_utf8);
         let form = |id| Form::new(&found, &schema, id, is_utf8);
@@ -77,7 +90,7 @@ impl Session {
         };
         let qualified = form(id).table;
         let FoundTable { oid, key, kind, .. } = found;
-        Ok((InstalledTable { name: spec.name.clone(), oid, id, qualified, key, kind }, done))
+        Ok((InstalledTable { name: spec.name.clone(), oid, id, qualified, key, kind, hidden }, done))
     }
 
     /// Checks that functions of this role may use Rowcast's own tables.
@@ -125,8 +138,8 @@ async fn give(
     let id: i32 = if let Some(id) = state.id {
         id
     } else {
-        let insert = "INSERT INTO rowcast_tables (relation) VALUES ($1::oid) RETURNING id";
-        transaction.query_one(insert, &[&found.oid]).await?.get(0)
+        let insert = "INSERT INTO rowcast_tables (relation, key) VALUES ($1::oid, $2::text) RETURNING id";
+        transaction.query_one(insert, &[&found.oid, &found.key]).await?.get(0)
     };
     let form = form(id);
     let mut statements = form.sequence() + &form.functions();
@@ -139,6 +152,9 @@ async fn give(
         statements += "SET LOCAL lock_timeout = '1s'; ";
         statements += &form.triggers();
     }
+    transaction
+        .execute("UPDATE rowcast_tables SET key = $2::text WHERE id = $1 AND key <> $2", &[&id, &found.key])
+        .await?;
     transaction.batch_execute(&statements).await?;
     transaction.commit().await?;
     Ok(id)

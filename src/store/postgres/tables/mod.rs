@@ -4,13 +4,20 @@
 //! cast, and gives it what Rowcast needs of it: a column for the version and triggers that stamp and tell every change.
 //! [`remove`](remove::remove) takes all of that away again. What is shared by all tables, and the form in which changes are
 //! told, is in `migrations/0004_tables.sql`.
+//!
+//! A [`PostgresStore`](super::PostgresStore) reads and writes the rows of an [`InstalledTable`]
+//! (`migrations/0005_table_rows.sql`), and tells by its [`Fingerprint`] whether all its changes were told.
 
 mod error;
+mod fingerprint;
 mod form;
+mod hidden;
 mod inspection;
 pub mod install;
+mod reads;
 pub mod remove;
 mod spec;
+mod writes;
 
 use std::time::Duration;
 
@@ -18,7 +25,11 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 pub use self::error::{TableError, Unfit};
-pub use self::spec::{BadSpec, TableSpec};
+pub use self::fingerprint::{Fingerprint, TableState};
+pub use self::hidden::HiddenColumns;
+pub use self::reads::{FoundRow, TableKeys, TablePage, TableRead};
+pub use self::spec::{BadSpec, HiddenColumn, TableSpec};
+pub use self::writes::{RowError, RowWrite, WrittenRow};
 use super::config::PostgresConfig;
 use super::migrate::ADVISORY_LOCK;
 use crate::model::key::KeyKind;
@@ -41,6 +52,8 @@ pub struct InstalledTable {
     pub key: String,
     /// The keys that it has.
     pub kind: KeyKind,
+    /// The columns that nobody is shown.
+    pub hidden: HiddenColumns,
 }
 
 /// A connection on which tables are changed, while no other server changes any.

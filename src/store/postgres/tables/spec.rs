@@ -1,4 +1,4 @@
-//! A table as the command line names it: [`TableSpec`]. Pure.
+//! Tables and columns as the command line names them: [`TableSpec`], [`HiddenColumn`]. Pure.
 
 use std::fmt;
 
@@ -24,6 +24,9 @@ pub enum BadSpec {
     /// More than one colon.
     #[error("it has more than one colon outside of quotes; it is given as name:key_column")]
     Colons,
+    /// No table and column where both belong.
+    #[error("a column is given with its table, as in users.password_hash")]
+    NoColumn,
     /// A character that no name in Postgres has.
     #[error("it contains the character U+0000")]
     Nul,
@@ -51,6 +54,38 @@ impl TableSpec {
             [name, key] => Ok(Self { name: name.to_owned(), key: Some(key.to_owned()) }),
             _ => Err(BadSpec::Colons),
         }
+    }
+}
+
+/// A column that never leaves the server: `users.password_hash`, `shop.users."Password"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiddenColumn {
+    /// The table's name as it was given.
+    pub table: String,
+    /// The column's name as it was given.
+    pub column: String,
+}
+
+impl HiddenColumn {
+    /// Reads a list with commas between its members.
+    ///
+    /// # Errors
+    /// See [`BadSpec`].
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, BadSpec> {
+        if text.contains('\0') {
+            return Err(BadSpec::Nul);
+        }
+        split_unquoted(text, ',')?.into_iter().map(|text| Self::parse_one(text.trim())).collect()
+    }
+
+    fn parse_one(text: &str) -> Result<Self, BadSpec> {
+        let parts = split_unquoted(text, '.')?;
+        if parts.len() < 2 || parts.iter().any(|part| part.trim().is_empty()) {
+            return Err(BadSpec::NoColumn);
+        }
+        let column = parts[parts.len() - 1];
+        let table = &text[..text.len() - column.len() - 1];
+        Ok(Self { table: table.trim().to_owned(), column: column.trim().to_owned() })
     }
 }
 
@@ -98,6 +133,30 @@ mod tests {
             ("or\0ders", BadSpec::Nul),
         ] {
             assert_eq!(TableSpec::parse_list(text), Err(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_hidden_column_follows_the_last_full_stop_outside_of_quotes() {
+        for (text, table, column) in [
+            ("users.password", "users", "password"),
+            ("shop.users.\"Pass.Word\"", "shop.users", "\"Pass.Word\""),
+            ("\"a.b\".c", "\"a.b\"", "c"),
+        ] {
+            let wanted = HiddenColumn { table: table.into(), column: column.into() };
+            assert_eq!(HiddenColumn::parse_list(text), Ok(vec![wanted]), "{text}");
+        }
+        assert_eq!(HiddenColumn::parse_list("a.b, c.d").unwrap().len(), 2);
+        for (text, reason) in [
+            ("", BadSpec::NoColumn),
+            ("users", BadSpec::NoColumn),
+            ("users.", BadSpec::NoColumn),
+            (".password", BadSpec::NoColumn),
+            ("a.b,", BadSpec::NoColumn),
+            ("a.\"b", BadSpec::Quote),
+            ("a.\0b", BadSpec::Nul),
+        ] {
+            assert_eq!(HiddenColumn::parse_list(text), Err(reason), "{text}");
         }
     }
 

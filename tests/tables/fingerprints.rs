@@ -1,0 +1,85 @@
+//! What a table's fingerprint tells of it.
+
+use rowcast::store::postgres::tables::{Fingerprint, InstalledTable, TableState};
+
+use super::Fixture;
+
+const ORDERS: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text); CREATE TABLE lines (id int PRIMARY KEY)";
+
+/// Two tables that are compared again and again.
+struct Compared {
+    fixture: Fixture,
+    store: rowcast::store::postgres::PostgresStore,
+    tables: Vec<InstalledTable>,
+    marks: u64,
+}
+
+impl Compared {
+    async fn new() -> Self {
+        let fixture = Fixture::new(ORDERS).await;
+        let tables =
+            fixture.install("orders,public.lines").await.unwrap().into_iter().map(|(table, _)| table).collect();
+        let store = rowcast::store::postgres::PostgresStore::new(&fixture.config);
+        Self { fixture, store, tables, marks: 0 }
+    }
+
+    async fn look(&mut self) -> Vec<Fingerprint> {
+        self.marks += 1;
+        self.store.fingerprints(&self.tables, self.marks).await.unwrap()
+    }
+
+    /// Answers whether the statements change the first table's fingerprint, and how it is then. The other's never changes.
+    async fn after(&mut self, statements: &str) -> (bool, TableState) {
+        let before = self.look().await;
+        self.fixture.write(statements).await;
+        let after = self.look().await;
+        assert_eq!(before[1], after[1], "{statements}");
+        (before[0] != after[0], after[0].state(&self.tables[0]))
+    }
+}
+
+#[tokio::test]
+async fn what_changes_rows_without_a_trigger_changes_it_and_what_does_not_does_not() {
+    let mut compared = Compared::new().await;
+    for statements in [
+        "INSERT INTO orders VALUES (1, 'a'); UPDATE orders SET note = 'b'; DELETE FROM orders",
+        "CREATE INDEX ON orders (note); ANALYZE orders; ALTER TABLE orders SET (fillfactor = 50)",
+        "COMMENT ON TABLE orders IS 'n'; ALTER TABLE orders ALTER COLUMN note SET DEFAULT 'x'",
+        "CREATE VIEW v AS SELECT * FROM orders; DROP VIEW v",
+    ] {
+        assert_eq!(compared.after(statements).await, (false, TableState::Live), "{statements}");
+    }
+    for statements in [
+        "ALTER TABLE orders ADD COLUMN extra text DEFAULT 'e'",
+        "ALTER TABLE orders RENAME COLUMN extra TO more",
+        "ALTER TABLE orders DROP COLUMN more",
+        "ALTER TABLE orders ALTER COLUMN note TYPE varchar(9)",
+        "ALTER TABLE orders ALTER COLUMN id TYPE bigint",
+        "TRUNCATE orders",
+        "VACUUM FULL orders",
+        "ALTER TABLE orders DISABLE TRIGGER zz_rowcast; ALTER TABLE orders ENABLE ALWAYS TRIGGER zz_rowcast",
+        "DO $$ BEGIN EXECUTE replace(pg_get_functiondef('rowcast_before_1'::regproc), 'NEW.rowcast_version :=', \
+             '-- ' || chr(10) || 'NEW.rowcast_version :='); END $$",
+    ] {
+        assert_eq!(compared.after(statements).await, (true, TableState::Live), "{statements}");
+    }
+}
+
+#[tokio::test]
+async fn what_ends_the_telling_is_named() {
+    for (statements, state) in [
+        ("DROP TABLE orders", TableState::Gone),
+        ("ALTER TABLE orders RENAME TO sales", TableState::Gone),
+        ("ALTER TABLE orders RENAME TO old; CREATE TABLE orders (LIKE old INCLUDING ALL)", TableState::Swapped),
+        ("ALTER TABLE orders RENAME TO old; CREATE VIEW orders AS SELECT * FROM old", TableState::Swapped),
+        ("ALTER TABLE orders RENAME COLUMN id TO number", TableState::NoKey),
+        ("ALTER TABLE orders DROP COLUMN id", TableState::NoKey),
+        ("ALTER TABLE orders DROP CONSTRAINT orders_pkey", TableState::NoKey),
+        ("ALTER TABLE orders DROP CONSTRAINT orders_pkey, ADD PRIMARY KEY (id) DEFERRABLE", TableState::NoKey),
+        ("ALTER TABLE orders DISABLE TRIGGER zz_rowcast_truncate", TableState::TriggersOff),
+        ("ALTER TABLE orders ENABLE TRIGGER \"00_rowcast\"", TableState::TriggersOff),
+        ("DROP TRIGGER zz_rowcast ON orders", TableState::TriggersOff),
+    ] {
+        assert_eq!(Compared::new().await.after(statements).await, (true, state), "{statements}");
+    }
+}
