@@ -9,9 +9,9 @@ use crate::config::{CertConfig, Cli, Config, MigrateConfig, StoreConfig, Task};
 use crate::open_files;
 use crate::server::Server;
 use crate::shutdown::{Hangups, StopSignals};
-use crate::store::postgres::migrate::migrate;
 use crate::store::postgres::tables::InstalledTable;
-use crate::store::postgres::tables::install::{Done, install};
+use crate::store::postgres::tables::install::Done;
+use crate::store::postgres::tables::prepare::{Prepared, prepare};
 use crate::store::postgres::tables::remove::remove;
 use crate::supervisor;
 use crate::telemetry;
@@ -100,11 +100,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 async fn apply_migrations(config: &MigrateConfig) -> anyhow::Result<()> {
-    let MigrateConfig { database, tables } = config;
-    for name in migrate(database).await? {
+    let MigrateConfig { database, tables, has_products } = config;
+    let Prepared { applied, tables, .. } = prepare(database, tables, &[], *has_products).await?;
+    for name in applied {
         say(format_args!("applied {name}\n"));
     }
-    for (InstalledTable { name, key, .. }, done) in install(database, tables, &[]).await? {
+    for (InstalledTable { name, key, .. }, done) in tables {
         match done {
             Done::Installed => say(format_args!("installed on {name}, whose key is {key}\n")),
             Done::Updated => say(format_args!("brought {name} up to date, whose key is {key}\n")),

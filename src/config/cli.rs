@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::serve::ServeArgs;
 use super::store::DatabaseArgs;
-use super::tables::TableArgs;
+use super::tables::{ProductArgs, TableArgs};
 use super::watch::WatchArgs;
 use super::{CertConfig, ConfigError, MigrateConfig, Task};
 
@@ -60,6 +60,8 @@ pub struct MigrateArgs {
     database: DatabaseArgs,
     #[command(flatten)]
     tables: TableArgs,
+    #[command(flatten)]
+    products: ProductArgs,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -138,7 +140,8 @@ impl Cli {
             Some(Command::Serve(args)) => args.into_config(database_url).map(Task::Serve),
             Some(Command::Migrate(args)) => {
                 let database = args.database.postgres(database_url)?.ok_or(ConfigError::NoDatabase("migrate"))?;
-                Ok(Task::Migrate(MigrateConfig { database, tables: args.tables.into_specs()? }))
+                let (tables, has_products) = (args.tables.into_specs()?, !args.products.no_products);
+                Ok(Task::Migrate(MigrateConfig { database, tables, has_products }))
             }
             Some(Command::Unmigrate(args)) => {
                 let database = args.database.postgres(database_url)?.ok_or(ConfigError::NoDatabase("unmigrate"))?;
@@ -146,7 +149,7 @@ impl Cli {
                 if tables.is_empty() {
                     return Err(ConfigError::NoTable);
                 }
-                Ok(Task::Unmigrate(MigrateConfig { database, tables }))
+                Ok(Task::Unmigrate(MigrateConfig { database, tables, has_products: true }))
             }
             Some(Command::Cert(args)) => Ok(Task::Certify(args.into_config())),
             Some(Command::Watch(args)) => args.into_config().map(Task::Watch).map_err(ConfigError::Watch),

@@ -55,6 +55,8 @@ pub struct MigrateConfig {
     pub database: Box<PostgresConfig>,
     /// The tables beside the products.
     pub tables: Vec<TableSpec>,
+    /// False if there is to be no table of products.
+    pub has_products: bool,
 }
 
 /// The certificate to make.

@@ -1,4 +1,4 @@
-//! The options that name tables of a database.
+//! The options that say which tables of a database are cast.
 
 use clap::Args;
 
@@ -15,6 +15,16 @@ pub(super) struct TableArgs {
     /// are as in SQL, double quotes included. Postgres adds a column `rowcast_version` and three triggers to it
     #[arg(id = "tables", long = "table", env = "ROWCAST_TABLES", value_name = "TABLE[:COLUMN]")]
     tables: Vec<String>,
+}
+
+/// The built-in table.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Tables")]
+pub(super) struct ProductArgs {
+    /// Make no table products, which is otherwise there without being named. A table of yours with that name is cast by
+    /// --table products
+    #[arg(long, env = "ROWCAST_NO_PRODUCTS")]
+    pub(super) no_products: bool,
 }
 
 impl TableArgs {

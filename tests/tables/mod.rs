@@ -4,6 +4,7 @@ mod changes;
 mod fingerprints;
 mod house;
 mod installing;
+mod products;
 mod races;
 mod reads;
 mod refusals;

@@ -31,6 +31,15 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 5, name: "0005_table_rows.sql", sql: include_str!("../../../migrations/0005_table_rows.sql") },
 ];
 
+/// The first step of a database without products, in the place of those that make them.
+pub const WITHOUT_PRODUCTS: Migration = Migration {
+    version: 0,
+    name: "0000_without_products.sql",
+    sql: include_str!("../../../migrations/0000_without_products.sql"),
+};
+/// The last of the migrations that make the products.
+const LAST_OF_PRODUCTS: i32 = 3;
+
 /// One server migrates a database at a time; those that start with it wait here. The bytes of "rowcast".
 pub(super) const ADVISORY_LOCK: i64 = 0x72_6f_77_63_61_73_74;
 
@@ -77,6 +86,26 @@ pub enum MigrateError {
         /// The database's reason.
         reason: String,
     },
+    /// There is a table of somebody else where products belong.
+    #[error(
+        "migrate {database}: there is a table products, and not by Rowcast; give --table products to cast it like any \
+         other, or --no-products to leave it alone; or rename it, or give Rowcast a schema of its own: CREATE SCHEMA \
+         rowcast, and ?options=-c%20search_path%3Drowcast at the end of the database URL"
+    )]
+    ProductsTaken {
+        /// The database.
+        database: String,
+    },
+    /// Products are wanted of a database that was set up without.
+    #[error(
+        "migrate {database}: this database was set up without products, which cannot be added; give --no-products, or \
+         give Rowcast with products a schema of its own: CREATE SCHEMA rowcast, and \
+         ?options=-c%20search_path%3Drowcast at the end of the database URL"
+    )]
+    NoProducts {
+        /// The database.
+        database: String,
+    },
     /// Others use the database in a way that the migration would break.
     #[error("migrate {database}: {doing}: {reason}; stop it first, then start this one")]
     InUse {
@@ -110,7 +139,26 @@ pub enum MigrateError {
 /// # Errors
 /// See [`MigrateError`]; the migrations that were applied before the error stay.
 pub async fn migrate(config: &PostgresConfig) -> Result<Vec<&'static str>, MigrateError> {
-    apply(config, MIGRATIONS).await
+    apply_chosen(config, |done| match done {
+        [Done { version: 0, .. }, ..] => Err(MigrateError::NoProducts { database: config.to_string() }),
+        _ => Ok(MIGRATIONS.to_vec()),
+    })
+    .await
+}
+
+/// Does as [`migrate`], but makes no products where there are none yet.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn migrate_without_products(config: &PostgresConfig) -> Result<Vec<&'static str>, MigrateError> {
+    apply_chosen(config, |done| {
+        if done.first().is_some_and(|first| first.version > WITHOUT_PRODUCTS.version) {
+            return Ok(MIGRATIONS.to_vec());
+        }
+        let others = MIGRATIONS.iter().filter(|migration| migration.version > LAST_OF_PRODUCTS);
+        Ok(std::iter::once(&WITHOUT_PRODUCTS).chain(others).copied().collect())
+    })
+    .await
 }
 
 /// Does as [`migrate`], with a given list.
@@ -118,10 +166,18 @@ pub async fn migrate(config: &PostgresConfig) -> Result<Vec<&'static str>, Migra
 /// # Errors
 /// As [`migrate`].
 pub async fn apply(config: &PostgresConfig, migrations: &[Migration]) -> Result<Vec<&'static str>, MigrateError> {
+    apply_chosen(config, |_| Ok(migrations.to_vec())).await
+}
+
+/// Applies those of a list that is chosen by what the database has, by its order.
+async fn apply_chosen(
+    config: &PostgresConfig,
+    choose: impl FnOnce(&[Done]) -> Result<Vec<Migration>, MigrateError>,
+) -> Result<Vec<&'static str>, MigrateError> {
     let (mut client, connection) = config.connect().await.map_err(|source| failed(config, "connect", source))?;
     // Ends when the client is dropped, which also gives the advisory lock back.
     let connection = tokio::spawn(connection);
-    let applied = apply_locked(config, &mut client, migrations).await;
+    let applied = apply_locked(config, &mut client, choose).await;
     drop(client);
     // An error of the connection was an error of the query that waited for it.
     let _ = connection.await;
@@ -131,14 +187,15 @@ pub async fn apply(config: &PostgresConfig, migrations: &[Migration]) -> Result<
 async fn apply_locked(
     config: &PostgresConfig,
     client: &mut Client,
-    migrations: &[Migration],
+    choose: impl FnOnce(&[Done]) -> Result<Vec<Migration>, MigrateError>,
 ) -> Result<Vec<&'static str>, MigrateError> {
     let settings = config.settings(Duration::ZERO);
     client.batch_execute(&settings).await.map_err(|source| failed(config, "connect", source))?;
     let done = lock_and_read(client).await.map_err(|source| failed(config, "read rowcast_migrations", source))?;
-    check_known(&done, migrations)?;
+    let migrations = choose(&done)?;
+    check_known(&done, &migrations)?;
     let mut applied = Vec::new();
-    for migration in migrations {
+    for migration in &migrations {
         let checksum = checksum(client, migration).await.map_err(|source| failed(config, migration.name, source))?;
         match done.iter().find(|done| done.version == migration.version) {
             Some(done) if done.checksum == checksum => {}
@@ -212,6 +269,9 @@ fn failed(config: &PostgresConfig, doing: &str, source: tokio_postgres::Error) -
         }
         Some(error) if *error.code() == SqlState::OBJECT_IN_USE => {
             MigrateError::InUse { database, doing, reason: error.message().to_owned() }
+        }
+        Some(error) if doing == MIGRATIONS[0].name && error.message().contains("\"products\"") => {
+            MigrateError::ProductsTaken { database }
         }
         Some(error) if OCCUPIED.contains(error.code()) => {
             MigrateError::Occupied { database, doing, reason: error.message().to_owned() }

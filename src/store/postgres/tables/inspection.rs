@@ -71,6 +71,15 @@ pub(super) async fn oid(client: &impl GenericClient, name: &str) -> Result<Optio
     Ok(row.map_err(|error| misread(name, error))?.get(0))
 }
 
+/// Returns true if this is the table that has the name of products, and not Rowcast's.
+pub(super) async fn has_name_of_products(client: &impl GenericClient, name: &str) -> Result<bool, TableError> {
+    const THEIRS: &str = "SELECT coalesce(to_regclass($1::text) = to_regclass('products'), false) AND NOT EXISTS ( \
+             SELECT FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid \
+             WHERE tgrelid = to_regclass('products') AND proname = 'product_before')";
+    let row = client.query_one(THEIRS, &[&name]).await;
+    Ok(row.map_err(|error| misread(name, error))?.get(0))
+}
+
 /// Checks that the rows of this kind of table can be cast at all.
 fn check_kind(row: &Row) -> Result<(), Unfit> {
     let is = |name| row.get::<_, Option<bool>>(name) == Some(true);
