@@ -47,8 +47,8 @@ pub async fn run(mut source: Source, hub: Hub, loader: Loader, hearing: Hearing,
                 metrics.changes.inc();
                 let (frame, is_deletion) = (Frame::of_change(&change), change.is_deletion());
                 let (is_whole, committed_at) = (change.is_whole, change.committed_at);
-                let (product, version) = (change.product_id, change.version);
-                hub.cast(Cast { product, version, frame, is_whole, is_deletion, committed_at }).await;
+                let (subject, version) = (change.product_id.subject(), change.version);
+                hub.cast(Cast { subject, version, frame, is_whole, is_deletion, committed_at }).await;
             }
             SourceEvent::Began(epoch) => {
                 ear.0.set(true);
@@ -60,6 +60,7 @@ pub async fn run(mut source: Source, hub: Hub, loader: Loader, hearing: Hearing,
                 hub.gap();
                 loader.heard(SourceHeard::Gap);
             }
+            SourceEvent::Missed(table) => hub.missed(table),
             SourceEvent::Barrier(number) => loader.heard(SourceHeard::Barrier(number)),
         }
     }
@@ -71,11 +72,12 @@ pub async fn run(mut source: Source, hub: Hub, loader: Loader, hearing: Hearing,
 mod tests {
     use super::*;
     use crate::model::epoch::Epoch;
+    use crate::model::table::Tables;
 
     /// Starts ingest over a source that the test feeds, on a hub without subscribers.
     fn started() -> (tokio::sync::mpsc::Sender<SourceEvent>, Hearing, tokio::task::JoinHandle<()>) {
         let (feed, source) = Source::new();
-        let (hub, _inboxes) = Hub::new(1, 1);
+        let (hub, _inboxes) = Hub::new(1, 1, Tables::new());
         let hearing = Hearing::default();
         let loader = crate::loader::channel().0;
         let ingest = tokio::spawn(run(source, hub, loader, hearing.clone(), Arc::new(Metrics::new())));

@@ -28,6 +28,7 @@ use crate::ingest::Hearing;
 use crate::loader;
 use crate::metrics::Metrics;
 use crate::model::event::SourceEvent;
+use crate::model::table::Tables;
 use crate::session::heartbeat::CLOSE_SECONDS_MAX;
 use crate::shutdown::{Hangups, Shutdown};
 use crate::source::notify::{self, Listener, Vigilance};
@@ -138,7 +139,7 @@ impl Server {
             Some(address) => Some(listen("--redirect-listen", address).await?.0),
             None => None,
         };
-        let (hub, inboxes) = Hub::new(config.cores, config.shards);
+        let (hub, inboxes) = Hub::new(config.cores, config.shards, Tables::new());
         let services = Services {
             shared: Shared::new(&config.http),
             store,

@@ -2,14 +2,14 @@
 
 use gungraun::{library_benchmark, library_benchmark_group};
 use rowcast::fanout::{Closing, SubscriptionIndex};
-use rowcast::model::product::ProductId;
+use rowcast::model::topic::Subject;
 use rowcast::session::queue::{SendQueue, SendQueueLimits, SlowConsumerPolicy};
 use rowcast::session::stale::StaleSet;
 use rowcast::wire::frame::Frame;
 
 use crate::budgets::{self, within};
 use crate::fixtures::crowd::{Crowd, LIMITS, full, take_all};
-use crate::fixtures::{VERSION, changes, connection, frame, index_of_others, product, spread};
+use crate::fixtures::{VERSION, changes, connection, frame, index_of_others, spread, subject};
 
 const OTHERS: u64 = 100_000;
 const SUBSCRIPTIONS: u64 = 1000;
@@ -22,18 +22,18 @@ type Index = SubscriptionIndex<foldhash::fast::FixedState>;
 
 #[library_benchmark(config = within(budgets::INDEX_SUBSCRIBE))]
 #[bench::once(index_of_others(OTHERS), spread(SUBSCRIPTIONS, OTHERS))]
-fn index_subscribe(mut index: Index, products: Vec<ProductId>) -> (Index, Vec<ProductId>) {
-    for &product in &products {
-        index.subscribe(connection(0), product);
+fn index_subscribe(mut index: Index, products: Vec<Subject>) -> (Index, Vec<Subject>) {
+    for subject in &products {
+        index.subscribe(connection(0), subject);
     }
     (index, products)
 }
 
 #[library_benchmark(config = within(budgets::INDEX_UNSUBSCRIBE))]
 #[bench::once(index_of_all(), spread(SUBSCRIPTIONS, OTHERS))]
-fn index_unsubscribe(mut index: Index, products: Vec<ProductId>) -> (Index, Vec<ProductId>) {
-    for &product in &products {
-        index.unsubscribe(connection(0), product);
+fn index_unsubscribe(mut index: Index, products: Vec<Subject>) -> (Index, Vec<Subject>) {
+    for subject in &products {
+        index.unsubscribe(connection(0), subject.topic());
     }
     (index, products)
 }
@@ -67,7 +67,7 @@ fn broadcast_burst(crowd: Crowd, frame: Frame) -> (Crowd, Frame) {
 fn send_queue_push_and_take(frame: Frame) -> (SendQueue, Frame) {
     let mut queue = SendQueue::new();
     for _ in 0..64 {
-        queue.push(product(1), VERSION, frame.clone(), &LIMITS);
+        queue.push(&subject(1), VERSION, frame.clone(), &LIMITS);
     }
     take_all(&mut queue);
     (queue, frame)
@@ -75,41 +75,41 @@ fn send_queue_push_and_take(frame: Frame) -> (SendQueue, Frame) {
 
 #[library_benchmark(config = within(budgets::SEND_QUEUE_CONFLATE))]
 #[bench::once(full(&changes(512), &LIMITS), changes(512))]
-fn send_queue_conflate(mut queue: SendQueue, changes: Vec<(ProductId, Frame)>) -> (SendQueue, StaleSet) {
+fn send_queue_conflate(mut queue: SendQueue, changes: Vec<(Subject, Frame)>) -> (SendQueue, StaleSet) {
     let mut stale = StaleSet::default();
-    for (product, run) in queue.take_changes() {
-        stale.gave_way(product, run.frames() as u64, VERSION);
+    for (subject, run) in queue.take_changes() {
+        stale.gave_way(&subject, run.frames() as u64, VERSION);
     }
-    for (product, _) in changes.iter().cycle().take(PUSHES) {
-        stale.gave_way(*product, 1, VERSION);
+    for (subject, _) in changes.iter().cycle().take(PUSHES) {
+        stale.gave_way(subject, 1, VERSION);
     }
     (queue, stale)
 }
 
 #[library_benchmark(config = within(budgets::SEND_QUEUE_DROP))]
 #[bench::once(full(&changes(512), &DROP), changes(512))]
-fn send_queue_drop(queue: SendQueue, changes: Vec<(ProductId, Frame)>) -> (SendQueue, Vec<(ProductId, Frame)>) {
+fn send_queue_drop(queue: SendQueue, changes: Vec<(Subject, Frame)>) -> (SendQueue, Vec<(Subject, Frame)>) {
     (overload(queue, &changes, &DROP), changes)
 }
 
-fn overload(mut queue: SendQueue, changes: &[(ProductId, Frame)], limits: &SendQueueLimits) -> SendQueue {
-    for (product, frame) in changes.iter().cycle().take(PUSHES) {
-        queue.push(*product, VERSION, frame.clone(), limits);
+fn overload(mut queue: SendQueue, changes: &[(Subject, Frame)], limits: &SendQueueLimits) -> SendQueue {
+    for (subject, frame) in changes.iter().cycle().take(PUSHES) {
+        queue.push(subject, VERSION, frame.clone(), limits);
     }
     queue
 }
 
 fn index_of_all() -> Index {
     let mut index = index_of_others(OTHERS);
-    for product in spread(SUBSCRIPTIONS, OTHERS) {
-        index.subscribe(connection(0), product);
+    for subject in spread(SUBSCRIPTIONS, OTHERS) {
+        index.subscribe(connection(0), &subject);
     }
     index
 }
 
 /// Subscribers that have had a change before, as most have.
 fn crowd() -> Crowd {
-    let crowd = Crowd::new(SUBSCRIBERS, product(1));
+    let crowd = Crowd::new(SUBSCRIBERS, subject(1));
     crowd.cast(&frame(1), 1);
     crowd
 }

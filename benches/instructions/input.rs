@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use gungraun::{library_benchmark, library_benchmark_group};
 use rowcast::model::change::Change;
+use rowcast::model::table::Tables;
 use rowcast::session::command::{self, Command};
 use rowcast::source::notify::notification;
 use rowcast::wire::frame::Frame;
@@ -34,10 +35,10 @@ fn decode_subscribe(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[library_benchmark(config = within(budgets::PARSE_SUBSCRIBE))]
-#[bench::once(used_buffers(), subscribe_json(0..10).into_bytes())]
-fn parse_subscribe(mut buffers: Buffers, mut text: Vec<u8>) -> (Command, Buffers, Vec<u8>) {
-    let command = command::parse(black_box(&mut text), &mut buffers).expect("it is a command");
-    (command, buffers, text)
+#[bench::once((used_buffers(), Tables::new()), subscribe_json(0..10).into_bytes())]
+fn parse_subscribe((mut buffers, tables): (Buffers, Tables), mut text: Vec<u8>) -> (Command, Buffers, Tables, Vec<u8>) {
+    let command = command::parse(black_box(&mut text), &mut buffers, &tables).expect("it is a command");
+    (command, buffers, tables, text)
 }
 
 #[library_benchmark(config = within(budgets::PARSE_NOTIFICATION))]
@@ -50,7 +51,7 @@ fn parse_notification(payload: String) -> String {
 /// Buffers as a core has them, which were used before; the choice of the instructions to parse with is made by then.
 fn used_buffers() -> Buffers {
     let mut buffers = Buffers::default();
-    command::parse(&mut subscribe_json(0..10).into_bytes(), &mut buffers).expect("it is a command");
+    command::parse(&mut subscribe_json(0..10).into_bytes(), &mut buffers, &Tables::new()).expect("it is a command");
     buffers
 }
 

@@ -51,6 +51,7 @@ fn bench_decode(criterion: &mut Criterion) {
 }
 
 fn bench_parse(criterion: &mut Criterion) {
+    let tables = rowcast::model::table::Tables::new();
     let mut group = criterion.benchmark_group("codec");
     let named = r#"{"id":"a","command":"unsubscribe","productIDs":[1]}"#.to_owned();
     for (name, json) in [
@@ -63,7 +64,7 @@ fn bench_parse(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter_batched_ref(
                 || json.clone().into_bytes(),
-                |text| parse(text, &mut buffers).expect("it is a command"),
+                |text| parse(text, &mut buffers, &tables).expect("it is a command"),
                 BatchSize::SmallInput,
             );
         });

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use rowcast::fanout::{self, CastRun, Command, Core, Hub, Inbox, Operation, SlotKey, Subscriber};
 use rowcast::metrics::Metrics;
-use rowcast::model::product::ProductId;
+use rowcast::model::table::Tables;
+use rowcast::model::topic::Subjects;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, oneshot};
 
 use crate::fixtures::crowd::LIMITS;
-use crate::fixtures::product;
+use crate::fixtures::subject;
 
 const PRODUCTS: u64 = 10;
 const UNDER_WAY_MAX: u32 = 16;
@@ -63,7 +64,7 @@ impl Subscriber for Answered {
 
 impl Asker {
     fn new(cores: u16) -> Self {
-        let (hub, mut inboxes) = Hub::new(cores, usize::from(cores));
+        let (hub, mut inboxes) = Hub::new(cores, usize::from(cores), Tables::new());
         let others = inboxes.split_off(1);
         let stops = others.into_iter().map(|inbox| start_other(inbox, hub.clone())).collect();
         let runtime = Builder::new_current_thread().build_local(LocalOptions::default()).expect("a runtime is built");
@@ -77,23 +78,23 @@ impl Asker {
 
     /// How long so many commands take.
     fn ask(&self, commands: u64) -> Duration {
-        let products: Vec<ProductId> = (0..PRODUCTS).map(product).collect();
+        let topics: Subjects = (0..PRODUCTS).map(subject).collect();
         let start = Instant::now();
         self.runtime.block_on(async {
             for _ in 0..commands {
                 self.until_under_way(UNDER_WAY_MAX - 1).await;
-                self.give(products.clone());
+                self.give(topics.clone());
             }
             self.until_under_way(0).await;
         });
         start.elapsed()
     }
 
-    fn give(&self, products: Vec<ProductId>) {
+    fn give(&self, topics: Subjects) {
         let number = self.given.get();
         self.given.set(number.wrapping_add(1));
         let operation = if number.is_multiple_of(2) { Operation::Subscribe } else { Operation::Unsubscribe };
-        self.core.borrow_mut().command(self.key, Command::new(number, operation, products));
+        self.core.borrow_mut().command(self.key, Command::new(number, operation, topics));
     }
 
     async fn until_under_way(&self, max: u32) {

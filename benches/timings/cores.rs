@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 
 use self::fleet::Fleet;
 use crate::fanout::share;
-use crate::fixtures::{frame, product};
+use crate::fixtures::{frame, subject};
 
 const SUBSCRIBERS: u64 = 60_000;
 const BURST: u64 = 64;
@@ -19,7 +19,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("cores");
     group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat).sample_size(20);
     for cores in [1, 2] {
-        let fleet = Fleet::new(cores, SUBSCRIBERS, product(1));
+        let fleet = Fleet::new(cores, SUBSCRIBERS, &subject(1));
         group.bench_function(BenchmarkId::new("hot product", cores), |bencher| {
             bencher.iter_custom(|deliveries| deliver(&fleet, deliveries));
         });

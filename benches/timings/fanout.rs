@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 
 use crate::fixtures::crowd::Crowd;
-use crate::fixtures::{frame, product};
+use crate::fixtures::{frame, subject};
 
 const SUBSCRIBERS: [u64; 4] = [1, 10, 1000, 100_000];
 const BURSTS: [(&str, u64); 2] = [("alone", 1), ("burst of 64", 64)];
@@ -19,7 +19,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     for subscribers in SUBSCRIBERS {
         // A burst to 100,000 is 6.4 million deliveries, and a sample is at least one.
         group.sample_size(if subscribers > 1000 { 10 } else { 50 });
-        let crowd = Crowd::new(subscribers, product(1));
+        let crowd = Crowd::new(subscribers, subject(1));
         for (name, burst) in BURSTS {
             group.bench_function(BenchmarkId::new(name, subscribers), |bencher| {
                 bencher.iter_custom(|deliveries| deliver(&crowd, subscribers, burst, deliveries));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use rowcast::fanout::{Closing, SubscriptionIndex};
-use rowcast::model::product::ProductId;
+use rowcast::model::topic::Subject;
 
 use crate::fixtures::{connection, index_of_others, spread};
 
@@ -41,7 +41,7 @@ fn bench_step(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, measure
 }
 
 /// Takes the time of one step, and leaves the index as it was.
-type Measure = fn(&mut SubscriptionIndex, &[ProductId]) -> Duration;
+type Measure = fn(&mut SubscriptionIndex, &[Subject]) -> Duration;
 
 const STEPS: [(&str, Measure); 3] = [
     ("subscribe", |index, products| {
@@ -73,14 +73,14 @@ fn timed(step: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-fn subscribe_all(index: &mut SubscriptionIndex, products: &[ProductId]) {
-    for &product in products {
-        index.subscribe(connection(0), product);
+fn subscribe_all(index: &mut SubscriptionIndex, products: &[Subject]) {
+    for subject in products {
+        index.subscribe(connection(0), subject);
     }
 }
 
-fn unsubscribe_all(index: &mut SubscriptionIndex, products: &[ProductId]) {
-    for &product in products {
-        index.unsubscribe(connection(0), product);
+fn unsubscribe_all(index: &mut SubscriptionIndex, products: &[Subject]) {
+    for subject in products {
+        index.unsubscribe(connection(0), subject.topic());
     }
 }

@@ -7,7 +7,7 @@ use rowcast::session::queue::{SendQueue, SendQueueLimits, SlowConsumerPolicy};
 use rowcast::session::stale::StaleSet;
 
 use crate::fixtures::crowd::{LIMITS, full, take_all};
-use crate::fixtures::{VERSION, changes, frame, product};
+use crate::fixtures::{VERSION, changes, frame, subject};
 
 /// Those by which the queue itself decides.
 const POLICIES: [SlowConsumerPolicy; 2] = [SlowConsumerPolicy::Drop, SlowConsumerPolicy::Disconnect];
@@ -29,7 +29,7 @@ fn bench_fast_reader(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("push and take", frames), |bencher| {
             bencher.iter(|| {
                 for _ in 0..frames {
-                    queue.push(product(1), VERSION, frame.clone(), &LIMITS);
+                    queue.push(&subject(1), VERSION, frame.clone(), &LIMITS);
                 }
                 take_all(&mut queue)
             });
@@ -51,8 +51,8 @@ fn bench_full(criterion: &mut Criterion) {
             let name = format!("push when full, {}", policy.label());
             group.bench_function(BenchmarkId::new(name, products), |bencher| {
                 bencher.iter(|| {
-                    for (product, frame) in next.by_ref().take(usize::try_from(PUSHES).expect("few")) {
-                        black_box(queue.push(*product, VERSION, frame.clone(), &limits));
+                    for (subject, frame) in next.by_ref().take(usize::try_from(PUSHES).expect("few")) {
+                        black_box(queue.push(subject, VERSION, frame.clone(), &limits));
                     }
                 });
             });
@@ -71,8 +71,8 @@ fn bench_first_conflation(criterion: &mut Criterion) {
                 || full(&changes, &LIMITS),
                 |mut queue| {
                     let mut stale = StaleSet::default();
-                    for (product, run) in queue.take_changes() {
-                        stale.gave_way(product, run.frames() as u64, VERSION);
+                    for (subject, run) in queue.take_changes() {
+                        stale.gave_way(&subject, run.frames() as u64, VERSION);
                     }
                     (queue, stale)
                 },

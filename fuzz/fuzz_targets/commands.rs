@@ -8,6 +8,7 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use rowcast::fanout::Operation;
 use rowcast::model::epoch::Epoch;
 use rowcast::model::product::ProductId;
+use rowcast::model::topic::Subjects;
 use rowcast::session::answer;
 use rowcast::session::command::{self, Command, ReplyId, States};
 use rowcast::session::refusal::{Refusal, Why};
@@ -65,28 +66,28 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
         }
         _ => return refuse(reply, Why::NoProducts),
     };
-    let mut products = Vec::new();
+    let mut topics = Subjects::default();
     for (place, id) in ids.iter().enumerate() {
         match id.as_u64().and_then(ProductId::new) {
-            Some(id) => products.push(id),
+            Some(id) => topics.push(id.subject()),
             None => return refuse(reply, Why::BadProduct(place)),
         }
     }
     let states = match operation {
-        Operation::Subscribe => match states(&fields, products.len()) {
+        Operation::Subscribe => match states(&fields, topics.len()) {
             Ok(states) => states,
             Err(why) => return refuse(reply, why),
         },
         _ => None,
     };
-    Ok(Command { reply, operation, products, states })
+    Ok(Command { reply, operation, topics, states })
 }
 
 /// A command that is for every product.
 fn everything(fields: &Map<String, Value>, operation: Operation, reply: Option<ReplyId>) -> Result<Command, Why> {
-    let products = Vec::new();
+    let topics = Subjects::default();
     if operation == Operation::Unsubscribe {
-        return Ok(Command { reply, operation: Operation::UnsubscribeAll, products, states: None });
+        return Ok(Command { reply, operation: Operation::UnsubscribeAll, topics, states: None });
     }
     let (lists, epoch) = (is_snapshot(fields)?, epoch(fields)?);
     if fields.contains_key("versions") {
@@ -97,7 +98,7 @@ fn everything(fields: &Map<String, Value>, operation: Operation, reply: Option<R
         Some(newest) => newest.as_u64().filter(|&newest| newest <= ProductId::MAX.get()).ok_or(Why::BadNewest)?,
     };
     let states = lists.then_some(States::Everything { newest, epoch });
-    Ok(Command { reply, operation: Operation::SubscribeAll { lists }, products, states })
+    Ok(Command { reply, operation: Operation::SubscribeAll { lists }, topics, states })
 }
 
 fn is_snapshot(fields: &Map<String, Value>) -> Result<bool, Why> {
@@ -144,7 +145,7 @@ fn alike(one: &Result<Command, Refusal>, other: &Result<Command, Refusal>) -> bo
         (Ok(one), Ok(other)) => {
             near(&one.reply, &other.reply)
                 && one.operation == other.operation
-                && (&one.products, &one.states) == (&other.products, &other.states)
+                && (&one.topics, &one.states) == (&other.topics, &other.states)
         }
         (Err(one), Err(other)) => near(&one.reply, &other.reply) && one.why == other.why,
         _ => false,

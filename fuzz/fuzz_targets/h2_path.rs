@@ -14,6 +14,7 @@ use rowcast::fanout::{self, Core, Hub};
 use rowcast::http::Services;
 use rowcast::http::core::CoreHttp;
 use rowcast::http::listener::serve_http2_stream;
+use rowcast::model::table::Tables;
 use rowcast::transport::admission::CoreLoad;
 use rowcast_fuzz::server::{config, services};
 use rowcast_fuzz::within;
@@ -115,7 +116,7 @@ impl Server {
 }
 
 fn start_core(config: &Config, services: Services) -> CoreHttp {
-    let (hub, mut inboxes) = Hub::new(1, config.shards);
+    let (hub, mut inboxes) = Hub::new(1, config.shards, Tables::new());
     let inbox = inboxes.remove(0);
     let metrics = services.metrics.core(inbox.core.0, config.limits.queue.policy.label());
     let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics.clone())));

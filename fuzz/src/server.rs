@@ -8,6 +8,7 @@ use rowcast::fanout::Hub;
 use rowcast::http::{Services, Shared};
 use rowcast::ingest::Hearing;
 use rowcast::metrics::Metrics;
+use rowcast::model::table::Tables;
 use rowcast::shutdown::Shutdown;
 use rowcast::source::Health;
 use rowcast::store::Store;
@@ -32,7 +33,7 @@ pub fn services(config: &Config) -> Services {
     Services {
         shared: Shared::new(&config.http),
         store,
-        hub: Hub::new(1, 1).0,
+        hub: Hub::new(1, 1, Tables::new()).0,
         hearing: Hearing::default(),
         health: Health::new(Arc::clone(&metrics)),
         metrics,

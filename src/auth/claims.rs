@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::TokenError;
-use super::grant::{Grant, Read};
-use crate::model::product::ProductId;
+use super::grant::{Grant, Read, Rights};
+use crate::model::key::SAFE_INTEGER_MAX;
+use crate::model::table::PRODUCTS;
 
 /// The time by which a token's issuer may be ahead of this server's clock. `exp` has no such allowance: a socket and a
 /// request end at the same moment, the one that the token names.
@@ -32,8 +34,8 @@ impl Claims {
         if now.saturating_add(NOT_BEFORE_LEEWAY) < not_before {
             return Err(TokenError::NotYet);
         }
-        let (read, write) = rights(self.rowcast.as_ref()).ok_or(TokenError::Rights)?;
-        Ok(Grant::new(read, write, expires_at))
+        let (products, others) = rights(self.rowcast.as_ref()).ok_or(TokenError::Rights)?;
+        Ok(Grant::new(products, others, expires_at))
     }
 }
 
@@ -43,34 +45,84 @@ fn time(claim: Option<&Value>) -> Result<Option<Duration>, TokenError> {
     claim.map(|value| seconds(value).ok_or(TokenError::Times)).transpose()
 }
 
-/// Returns the rights in the claim `rowcast`; none where it, or a member of it, is missing.
-fn rights(claim: Option<&Value>) -> Option<(Read, bool)> {
-    let Some(claim) = claim else { return Some((Read::ranges(Vec::new()), false)) };
+/// The rights on products, and those on other tables by their names.
+type AllRights = (Rights, Vec<(Box<str>, Rights)>);
+
+/// Returns the rights in the claim `rowcast`; none where it, or a member of it, is missing. The rights on products stand in
+/// the claim itself, or among the `tables`.
+fn rights(claim: Option<&Value>) -> Option<AllRights> {
+    let nothing = || Rights { read: Read::rows(Vec::new(), Vec::new()), write: false };
+    let Some(claim) = claim else { return Some((nothing(), Vec::new())) };
     let claim = claim.as_object()?;
-    let read = match claim.get("read") {
-        None => Read::ranges(Vec::new()),
-        Some(Value::String(all)) if all == "*" => Read::All,
-        Some(listed) => Read::ranges(listed.as_array()?.iter().map(range).collect::<Option<_>>()?),
-    };
-    let write = claim.get("write").map_or(Some(false), Value::as_bool)?;
-    Some((read, write))
+    let mut products = rights_of(claim, products_of)?;
+    let mut others = Vec::new();
+    if let Some(tables) = claim.get("tables") {
+        for (name, rights) in tables.as_object()? {
+            let rights = rights_of(rights.as_object()?, rows_of)?;
+            if name != PRODUCTS {
+                others.push((name.as_str().into(), rights));
+            } else if claim.contains_key("read") || claim.contains_key("write") {
+                return None;
+            } else {
+                products = rights;
+            }
+        }
+    }
+    Some((products, others))
 }
 
-/// Reads `7`, or `"7-9"` with both ends.
-fn range(value: &Value) -> Option<(ProductId, ProductId)> {
-    if let Some(number) = value.as_u64() {
-        let id = ProductId::new(number)?;
-        return Some((id, id));
+/// Returns the rights of the members `read`, whose elements `listed` reads, and `write`.
+fn rights_of(claim: &Map<String, Value>, listed: fn(&[Value]) -> Option<Read>) -> Option<Rights> {
+    let read = match claim.get("read") {
+        None => Read::rows(Vec::new(), Vec::new()),
+        Some(Value::String(all)) if all == "*" => Read::All,
+        Some(elements) => listed(elements.as_array()?)?,
+    };
+    let write = claim.get("write").map_or(Some(false), Value::as_bool)?;
+    Some(Rights { read, write })
+}
+
+/// Reads ids of products, `7`, and ranges of them, `"7-9"`, with both ends.
+fn products_of(elements: &[Value]) -> Option<Read> {
+    let is_id = |integer: &i64| (0..=SAFE_INTEGER_MAX).contains(integer);
+    let range = |element: &Value| match element {
+        Value::String(text) => range(text),
+        element => element.as_i64().map(|id| (id, id)),
+    };
+    let range = |element| range(element).filter(|(first, last)| is_id(first) && is_id(last));
+    Some(Read::rows(elements.iter().map(range).collect::<Option<_>>()?, Vec::new()))
+}
+
+/// Reads keys of any table: integers, ranges of them, and texts.
+fn rows_of(elements: &[Value]) -> Option<Read> {
+    let (mut ranges, mut texts) = (Vec::new(), Vec::new());
+    for element in elements {
+        let Value::String(text) = element else {
+            let integer = element.as_i64()?;
+            ranges.push((integer, integer));
+            continue;
+        };
+        let range = range(text);
+        ranges.extend(range.or_else(|| integer(text).map(|integer| (integer, integer))));
+        let uuid = Uuid::try_parse(text).ok().map(|uuid| (uuid.to_string().into(), false));
+        texts.extend(uuid);
+        texts.push((text.as_str().into(), range.is_some()));
     }
-    let (first, last) = value.as_str()?.split_once('-')?;
-    let (first, last) = (id(first)?, id(last)?);
+    Some(Read::rows(ranges, texts))
+}
+
+/// Reads `7-9`, or with signs `-9--7`.
+fn range(text: &str) -> Option<(i64, i64)> {
+    // A sign of the first is no separator.
+    let separator = text.get(1..)?.find('-')? + 1;
+    let (first, last) = (integer(&text[..separator])?, integer(&text[separator + 1..])?);
     (first <= last).then_some((first, last))
 }
 
-fn id(digits: &str) -> Option<ProductId> {
-    // `parse` would take a sign as well.
-    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    if is_plain { ProductId::new(digits.parse().ok()?) } else { None }
+fn integer(digits: &str) -> Option<i64> {
+    // `parse` would take a plus as well.
+    let is_plain = digits.strip_prefix('-').unwrap_or(digits).bytes().all(|byte| byte.is_ascii_digit());
+    if is_plain { digits.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -78,6 +130,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::key::{Key, KeyKind};
+    use crate::model::product::ProductId;
+    use crate::model::table::Tables;
 
     const NOW: Duration = Duration::from_secs(1000);
 
@@ -103,6 +158,23 @@ mod tests {
     }
 
     #[test]
+    fn tables_have_rights_of_their_own() {
+        let tables = Tables::new();
+        let orders = tables.add("orders", KeyKind::Any).unwrap();
+        let claims =
+            json!({"read": [1], "tables": {"orders": {"read": [17, "100-199", "a-9", "-5--3"], "write": true}}});
+        let grant = grant(json!({"exp": 2000, "rowcast": claims})).unwrap();
+        let reads = |key| grant.may_read_row(&orders, &key);
+        assert!([17, 100, 199, -4].into_iter().all(|integer| reads(Key::Integer(integer))));
+        assert!(![18, 200, 1, -2].into_iter().any(|integer| reads(Key::Integer(integer))));
+        assert!(reads(Key::Text("a-9".into())) && !reads(Key::Text("a".into())));
+        assert!(grant.may_read(ProductId::new(1).unwrap()) && !grant.may_write() && grant.may_write_to("orders"));
+        assert_eq!(self::reads(&json!({"tables": {"products": {"read": ["3-5"]}}})), [3, 4, 5]);
+        let all = self::grant(json!({"exp": 2000, "rowcast": {"tables": {"orders": {"read": "*"}}}})).unwrap();
+        assert!(all.may_read_row(&orders, &Key::Text(String::new().into())) && !all.may_read(ProductId::MAX));
+    }
+
+    #[test]
     fn rights_that_cannot_be_read_are_no_rights() {
         for rowcast in [
             json!("*"),
@@ -122,6 +194,13 @@ mod tests {
             json!({"read": null}),
             json!({"write": "true"}),
             json!({"write": 1}),
+            json!({"tables": []}),
+            json!({"tables": {"orders": "*"}}),
+            json!({"tables": {"orders": {"read": "a"}}}),
+            json!({"tables": {"orders": {"read": [1.5]}}}),
+            json!({"tables": {"orders": {"read": [null]}}}),
+            json!({"tables": {"orders": {"write": "true"}}}),
+            json!({"read": "*", "tables": {"products": {"read": [1]}}}),
         ] {
             assert_eq!(grant(json!({"exp": 2000, "rowcast": rowcast})), Err(TokenError::Rights), "{rowcast}");
         }

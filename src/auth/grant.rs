@@ -2,48 +2,128 @@
 
 use std::time::Duration;
 
+use crate::model::key::{Key, KeyKind};
 use crate::model::product::ProductId;
+use crate::model::table::{PRODUCTS, Table};
 
 /// The rights of whoever has a token, and their end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    read: Read,
-    write: bool,
+    products: Rights,
+    /// The rights on other tables, by their names.
+    others: Box<[(Box<str>, Rights)]>,
     expires_at: Duration,
 }
 
-/// The products that may be read.
+/// The rights on the rows of one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rights {
+    pub(super) read: Read,
+    pub(super) write: bool,
+}
+
+/// The rows that may be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Read {
     All,
-    /// The first and the last of each range, ordered, none touching the next.
-    Ranges(Box<[(ProductId, ProductId)]>),
+    Rows {
+        /// The first and the last of each range of integers, ordered, none touching the next.
+        ranges: Box<[(i64, i64)]>,
+        /// Keys as texts, ordered, and whether each stands for a range too.
+        texts: Box<[(Box<str>, bool)]>,
+    },
 }
 
 impl Read {
-    /// Returns all that these ranges cover; they may overlap.
-    pub(super) fn ranges(mut ranges: Vec<(ProductId, ProductId)>) -> Self {
+    /// Returns all that these ranges cover, which may overlap, and the rows with these texts as their keys.
+    pub(super) fn rows(mut ranges: Vec<(i64, i64)>, mut texts: Vec<(Box<str>, bool)>) -> Self {
         ranges.sort_unstable();
         ranges.dedup_by(|next, merged| {
-            let touches = next.0.get() <= merged.1.get() + 1;
+            let touches = next.0 <= merged.1.saturating_add(1);
             if touches {
                 merged.1 = merged.1.max(next.1);
             }
             touches
         });
-        Self::Ranges(ranges.into_boxed_slice())
+        texts.sort_unstable();
+        texts.dedup();
+        Self::Rows { ranges: ranges.into_boxed_slice(), texts: texts.into_boxed_slice() }
+    }
+
+    fn covers(&self, keys: KeyKind, key: &Key) -> bool {
+        match (self, key) {
+            (Self::All, _) => true,
+            (Self::Rows { .. }, Key::Integer(integer)) => {
+                self.next_range(*integer).is_some_and(|(first, _)| first == *integer)
+            }
+            // Where integers and texts are keys, what looks like a range is one.
+            (Self::Rows { .. }, Key::Text(text)) => {
+                self.names(text).is_some_and(|is_range| !is_range || keys != KeyKind::Any)
+            }
+            (Self::Rows { .. }, Key::Uuid(uuid)) => {
+                let mut text = uuid::Uuid::encode_buffer();
+                self.names(uuid.hyphenated().encode_lower(&mut text)).is_some()
+            }
+        }
+    }
+
+    /// Returns whether this text stands for a range too, if it is among the texts.
+    fn names(&self, text: &str) -> Option<bool> {
+        let Self::Rows { texts, .. } = self else { return None };
+        let place = texts.binary_search_by(|(named, _)| (**named).cmp(text)).ok()?;
+        Some(texts[place].1)
+    }
+
+    /// Returns the first range of integers from `first` on: its first and its last.
+    fn next_range(&self, first: i64) -> Option<(i64, i64)> {
+        match self {
+            Self::All => Some((first, i64::MAX)),
+            Self::Rows { ranges, .. } => {
+                let &(start, last) = ranges.get(ranges.partition_point(|&(_, last)| last < first))?;
+                Some((start.max(first), last))
+            }
+        }
     }
 }
 
 impl Grant {
-    pub(super) const fn new(read: Read, write: bool, expires_at: Duration) -> Self {
-        Self { read, write, expires_at }
+    pub(super) fn new(products: Rights, others: Vec<(Box<str>, Rights)>, expires_at: Duration) -> Self {
+        Self { products, others: others.into_boxed_slice(), expires_at }
     }
 
     /// Returns a grant to read these products, from the first to the last, for ever.
     #[cfg(test)]
-    pub(crate) fn to_read(first: ProductId, last: ProductId) -> Self {
-        Self::new(Read::ranges(vec![(first, last)]), false, Duration::MAX)
+    pub(crate) fn to_read(first: i64, last: i64) -> Self {
+        let read = Read::rows(vec![(first, last)], Vec::new());
+        Self::new(Rights { read, write: false }, Vec::new(), Duration::MAX)
+    }
+
+    fn on(&self, name: &str) -> Option<&Rights> {
+        if name == PRODUCTS {
+            return Some(&self.products);
+        }
+        self.others.iter().find(|(table, _)| **table == *name).map(|(_, rights)| rights)
+    }
+
+    /// Returns true if this row of a table may be read and subscribed to.
+    #[must_use]
+    pub fn may_read_row(&self, table: &Table, key: &Key) -> bool {
+        self.on(&table.name).is_some_and(|rights| rights.read.covers(table.keys, key))
+    }
+
+    /// Returns true if some row of a table may be read.
+    #[must_use]
+    pub fn may_read_some(&self, table: &Table) -> bool {
+        self.on(&table.name).is_some_and(|rights| match &rights.read {
+            Read::All => true,
+            Read::Rows { ranges, texts } => !ranges.is_empty() || !texts.is_empty(),
+        })
+    }
+
+    /// Returns true if rows of the table with this name may be written.
+    #[must_use]
+    pub fn may_write_to(&self, table: &str) -> bool {
+        self.on(table).is_some_and(|rights| rights.write)
     }
 
     /// Returns true if this product may be read and subscribed to.
@@ -55,19 +135,15 @@ impl Grant {
     /// Returns true if products may be written.
     #[must_use]
     pub const fn may_write(&self) -> bool {
-        self.write
+        self.products.write
     }
 
     /// Returns the first range of products from `id` on that may be read: its first and its last.
     #[must_use]
     pub fn next_readable(&self, id: ProductId) -> Option<(ProductId, ProductId)> {
-        match &self.read {
-            Read::All => Some((id, ProductId::MAX)),
-            Read::Ranges(ranges) => {
-                let &(first, last) = ranges.get(ranges.partition_point(|&(_, last)| last < id))?;
-                Some((first.max(id), last))
-            }
-        }
+        let (first, last) = self.products.read.next_range(id.get().cast_signed())?;
+        let id = |integer: i64| ProductId::new(integer.min(ProductId::MAX.get().cast_signed()).cast_unsigned());
+        Some((id(first)?, id(last)?))
     }
 
     /// Returns the time for which it is valid from `now` on, both since 1970; zero when it has expired.
@@ -79,15 +155,18 @@ impl Grant {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::model::table::Tables;
 
     fn id(number: u64) -> ProductId {
         ProductId::new(number).unwrap()
     }
 
-    fn grant(ranges: &[(u64, u64)]) -> Grant {
-        let ranges = ranges.iter().map(|&(first, last)| (id(first), id(last))).collect();
-        Grant::new(Read::ranges(ranges), false, Duration::from_secs(10))
+    fn grant(ranges: &[(i64, i64)]) -> Grant {
+        let read = Read::rows(ranges.to_vec(), Vec::new());
+        Grant::new(Rights { read, write: false }, Vec::new(), Duration::from_secs(10))
     }
 
     #[test]
@@ -96,9 +175,10 @@ mod tests {
         let grant = grant(&ranges);
         for number in 0..30 {
             let covered = ranges.iter().any(|&(first, last)| (first..=last).contains(&number));
-            assert_eq!(grant.may_read(id(number)), covered, "{number}");
+            assert_eq!(grant.may_read(id(number.cast_unsigned())), covered, "{number}");
         }
-        assert_eq!(grant.read, Read::Ranges([(0, 0), (3, 3), (7, 13), (20, 25)].map(|(a, b)| (id(a), id(b))).into()));
+        let Read::Rows { ranges, .. } = &grant.products.read else { panic!("{grant:?}") };
+        assert_eq!(**ranges, [(0, 0), (3, 3), (7, 13), (20, 25)]);
         assert_eq!(grant.next_readable(id(1)), Some((id(3), id(3))));
         assert_eq!(grant.next_readable(id(8)), Some((id(8), id(13))));
         assert_eq!(grant.next_readable(id(26)), None);
@@ -106,12 +186,44 @@ mod tests {
 
     #[test]
     fn the_greatest_id_has_no_next() {
-        let greatest = ProductId::MAX.get();
-        let grant = grant(&[(greatest, greatest), (greatest - 1, greatest)]);
-        assert!(grant.may_read(ProductId::MAX) && !grant.may_read(id(0)));
-        let all = Grant::new(Read::All, true, Duration::ZERO);
+        let greatest = ProductId::MAX.get().cast_signed();
+        let granted = grant(&[(greatest, greatest), (greatest - 1, greatest)]);
+        assert!(granted.may_read(ProductId::MAX) && !granted.may_read(id(0)));
+        let all = Grant::new(Rights { read: Read::All, write: true }, Vec::new(), Duration::ZERO);
         assert!(all.may_read(ProductId::MAX) && all.may_read(id(0)) && all.may_write());
-        assert!(!self::grant(&[]).may_read(id(0)));
+        assert!(!grant(&[]).may_read(id(0)));
+        assert!(!grant(&[(i64::MIN, -1), (i64::MAX, i64::MAX)]).may_read(id(0)));
+    }
+
+    #[test]
+    fn the_rows_of_a_table_are_granted_by_its_name_and_their_keys() {
+        let tables = Tables::new();
+        let table = |name, keys| tables.add(name, keys).unwrap();
+        let (orders, notes) = (table("orders", KeyKind::Any), table("notes", KeyKind::Text));
+        let uuid = Uuid::from_u128(7);
+        let texts = [("a-9".into(), false), ("1-3".into(), true), (uuid.to_string().into(), false)];
+        let read = Read::rows(vec![(1, 3)], texts.to_vec());
+        let rights = || Rights { read: read.clone(), write: true };
+        let nothing = Rights { read: Read::rows(Vec::new(), Vec::new()), write: false };
+        let others = vec![("orders".into(), rights()), ("notes".into(), rights())];
+        let grant = Grant::new(nothing, others, Duration::MAX);
+        let text = |text: &str| Key::Text(text.into());
+        for (table, key, may) in [
+            (&orders, Key::Integer(2), true),
+            (&orders, Key::Integer(4), false),
+            (&orders, text("a-9"), true),
+            (&orders, text("1-3"), false),
+            (&orders, Key::Uuid(uuid), true),
+            (&orders, Key::Uuid(Uuid::from_u128(8)), false),
+            (&notes, text("1-3"), true),
+            (&notes, text("2"), false),
+            (&tables.find(PRODUCTS).unwrap(), Key::Integer(2), false),
+            (&table("others", KeyKind::Any), Key::Integer(2), false),
+        ] {
+            assert_eq!(grant.may_read_row(table, &key), may, "{} {key}", table.name);
+        }
+        assert!(grant.may_write_to("orders") && !grant.may_write_to("others") && !grant.may_write_to(PRODUCTS));
+        assert!(grant.may_read_some(&orders) && !grant.may_read_some(&tables.find(PRODUCTS).unwrap()));
     }
 
     #[test]

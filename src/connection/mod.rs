@@ -27,6 +27,7 @@ use self::turns::Turns;
 use crate::auth::Grant;
 use crate::fanout::{Core, SlotKey};
 use crate::metrics::{CoreMetrics, Metrics};
+use crate::model::table::Tables;
 use crate::session::close::CloseReason;
 use crate::session::heartbeat::Wheel;
 use crate::session::{Effects, End, Event, Given, Session, SessionLimits, drain};
@@ -57,6 +58,7 @@ pub type HeldPlaces = (Place, Rc<CountedSocket>);
 
 struct Shared {
     limits: SessionLimits,
+    tables: Tables,
     metrics: CoreMetrics,
     process_metrics: Arc<Metrics>,
     began: Instant,
@@ -79,8 +81,10 @@ impl Connections {
         metrics: CoreMetrics,
         process_metrics: Arc<Metrics>,
     ) -> Rc<Self> {
+        let tables = core.borrow().tables().clone();
         let shared = Shared {
             limits,
+            tables,
             metrics,
             process_metrics,
             began: Instant::now(),
@@ -97,7 +101,7 @@ impl Connections {
     /// Takes over a socket after its handshake, with the bytes that were already read from it, and serves it in a task
     /// of this thread's [`LocalRuntime`](tokio::runtime::LocalRuntime).
     ///
-    /// It may subscribe to the products that `grant` lets it read, and is closed when that expires; without one it may
+    /// It may subscribe to the topics that `grant` lets it read, and is closed when that expires; without one it may
     /// subscribe to everything.
     pub fn open(self: &Rc<Self>, socket: Socket, already_read: &[u8], places: HeldPlaces, grant: Option<Rc<Grant>>) {
         socket.prepare();
@@ -268,7 +272,8 @@ impl Connection {
 
     /// Gives the session an event, and carries out its effects.
     fn on(&mut self, event: Event<'_>) {
-        let given = Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits };
+        let given =
+            Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits, tables: &self.shared.tables };
         let effects = self.session.on(event, &given);
         self.follow(effects);
     }

@@ -164,7 +164,8 @@ fn give_commands(core: &mut Core<Connection>, key: SlotKey) {
 
 impl Connection {
     fn next_command(&mut self, standing: Standing) -> Option<Command> {
-        let given = Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits };
+        let given =
+            Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits, tables: &self.shared.tables };
         let (command, effects) = self.session.next_command(standing, &given)?;
         self.follow(effects);
         Some(command)
@@ -228,7 +229,8 @@ impl Connection {
 
     /// Decodes one message at the front of `input`, or a part of one; returns the number of bytes that it took.
     fn decode_one(&mut self, input: &mut [u8], slice: &mut Slice) -> usize {
-        let given = Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits };
+        let given =
+            Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits, tables: &self.shared.tables };
         let length = input.len();
         let (taken, event) = match self.decoder.decode(input) {
             Ok((taken, received)) => {
@@ -266,7 +268,9 @@ fn event<'a>(received: Received<'a>, is_closing: bool, shared: &Shared) -> Optio
     match received {
         Received::Close(status) => Some(Event::PeerClosed(status.map(|(code, _)| code))),
         _ if is_closing => None,
-        Received::Text(text) => Some(Event::Command(command::parse(text, &mut shared.json_buffers.borrow_mut()))),
+        Received::Text(text) => {
+            Some(Event::Command(command::parse(text, &mut shared.json_buffers.borrow_mut(), &shared.tables)))
+        }
         Received::Ping(payload) => Some(Event::Ping(payload)),
         Received::Pong(_) => None,
         Received::Binary(_) => Some(Event::Binary),

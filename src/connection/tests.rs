@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::fanout::{self, Hub};
+use crate::model::table::Tables;
 use crate::session::queue::{SendQueueLimits, SlowConsumerPolicy};
 use crate::transport::admission::{Bound, CoreLoad};
 
@@ -36,7 +37,7 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let (hub, mut inboxes) = Hub::new(1, 1);
+        let (hub, mut inboxes) = Hub::new(1, 1, Tables::new());
         let inbox = inboxes.pop().unwrap();
         let process_metrics = Arc::new(Metrics::new());
         let metrics = process_metrics.core(0, "drop");

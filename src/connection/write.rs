@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use super::Connection;
 use crate::fanout::{CastRun, Listed, Pulled, Subscriber};
 use crate::model::epoch::Epoch;
-use crate::model::product::ProductId;
+use crate::model::topic::{Subject, Topic};
 use crate::session::{Event, Given};
 use crate::wire::frame::{Frame, FrameRun};
 
@@ -85,32 +85,33 @@ impl Connection {
     }
 
     /// Adds a change to a queue that may be full.
-    fn push_one(&mut self, product: ProductId, version: u64, frame: Frame) {
+    fn push_one(&mut self, subject: &Subject, version: u64, frame: Frame) {
         let limits = &self.shared.limits;
-        if self.session.push(product, &FrameRun::one(version, frame.clone()), limits) {
+        if self.session.push(subject, &FrameRun::one(version, frame.clone()), limits) {
             return;
         }
         // A burst fills the queue of a reader that is fast as well.
         self.flush_session();
-        let given = Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits };
-        let effects = self.session.push_by_policy(product, version, frame, &given);
+        let given =
+            Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits, tables: &self.shared.tables };
+        let effects = self.session.push_by_policy(subject, version, frame, &given);
         self.follow(effects);
     }
 }
 
 impl Subscriber for Connection {
     fn push(&mut self, run: &CastRun) {
-        if self.session.push(run.product, &run.frames, &self.shared.limits) {
+        if self.session.push(&run.subject, &run.frames, &self.shared.limits) {
             return;
         }
-        if let Some(effects) = self.session.give_way(run.product, &run.frames, &self.shared.limits) {
+        if let Some(effects) = self.session.give_way(&run.subject, &run.frames, &self.shared.limits) {
             self.follow(effects);
             return;
         }
         let mut rest = Some(run.frames.clone());
         while let Some(frames) = rest {
             let ((version, frame), after) = frames.split_first();
-            self.push_one(run.product, version, frame);
+            self.push_one(&run.subject, version, frame);
             rest = after;
         }
     }
@@ -136,8 +137,8 @@ impl Subscriber for Connection {
     }
 
     /// Wakes the task, which writes the answers, and goes on reading: those of a batch go out with one write.
-    fn applied(&mut self, number: u32, products: usize) {
-        self.on(Event::Applied { number, products });
+    fn applied(&mut self, number: u32, topics: usize) {
+        self.on(Event::Applied { number, topics });
         self.waker.wake_by_ref();
     }
 
@@ -146,11 +147,11 @@ impl Subscriber for Connection {
         self.waker.wake_by_ref();
     }
 
-    fn differ(&mut self, number: u32, products: Vec<ProductId>) {
-        self.on(Event::Differ(number, products));
+    fn differ(&mut self, number: u32, topics: Vec<Topic>) {
+        self.on(Event::Differ(number, topics));
     }
 
-    /// Wakes the task, which pulls the products.
+    /// Wakes the task, which pulls the topics.
     fn listed(&mut self, listed: Listed) {
         self.on(Event::Listed(listed));
         self.waker.wake_by_ref();

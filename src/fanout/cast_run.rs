@@ -1,13 +1,13 @@
-//! The casts of one batch, joined by product: [`CastRuns`].
+//! The casts of one batch, joined by topic: [`CastRuns`].
 //!
-//! Changes of a hot product pile up while a core delivers the ones before. Joined into one buffer they cost each
+//! Changes of a hot topic pile up while a core delivers the ones before. Joined into one buffer they cost each
 //! subscriber one push and one piece of a write, however many they are.
 
 use hashbrown::HashMap;
 use smallvec::{SmallVec, smallvec};
 
 use super::message::{Cast, CastPermit, CastRun, Delivery, History};
-use crate::model::product::ProductId;
+use crate::model::topic::{Subject, Topic};
 use crate::wire::frame::{Frame, FrameRun};
 
 /// The most frames, and about the most bytes, of one run: a reader that takes a part of a run keeps the rest of its
@@ -15,20 +15,20 @@ use crate::wire::frame::{Frame, FrameRun};
 const RUN_FRAMES_MAX: usize = 256;
 const RUN_BYTES_MAX: usize = 64 * 1024;
 
-/// The changes of a batch, by product, in the order in which each product came first.
+/// The changes of a batch, by topic, in the order in which each topic came first.
 #[derive(Debug, Default)]
 pub(super) struct CastRuns {
     open: Vec<OpenRun>,
-    /// The place of the run of each product, if that run takes more.
-    places_by_product: HashMap<ProductId, usize>,
+    /// The place of the run of each topic, if that run takes more.
+    places_by_topic: HashMap<Topic, usize>,
 }
 
-/// The changes of one product, oldest first, with their permits.
+/// The changes of one topic, oldest first, with their permits.
 #[derive(Debug)]
 pub(super) struct OpenRun {
-    pub(super) product: ProductId,
+    pub(super) subject: Subject,
     pub(super) frames: SmallVec<[(u64, Frame); 1]>,
-    /// False if the newest version's frame has the product's id alone.
+    /// False if the newest version's frame has the topic's id alone.
     pub(super) is_whole: bool,
     /// True if the newest version is that of a deletion.
     pub(super) is_deletion: bool,
@@ -39,9 +39,9 @@ pub(super) struct OpenRun {
 
 impl CastRuns {
     pub(super) fn add(&mut self, cast: Cast, permit: CastPermit) {
-        let Cast { product, version, frame, is_whole, is_deletion, .. } = cast;
+        let Cast { subject, version, frame, is_whole, is_deletion, .. } = cast;
         let bytes = frame.len();
-        if let Some(&place) = self.places_by_product.get(&product) {
+        if let Some(&place) = self.places_by_topic.get(&subject.topic()) {
             let run = &mut self.open[place];
             if run.frames.len() < RUN_FRAMES_MAX && run.bytes + bytes <= RUN_BYTES_MAX {
                 run.bytes += bytes;
@@ -53,14 +53,14 @@ impl CastRuns {
                 return;
             }
         }
-        self.places_by_product.insert(product, self.open.len());
+        self.places_by_topic.insert(subject.topic(), self.open.len());
         let (frames, permits) = (smallvec![(version, frame)], smallvec![permit]);
-        self.open.push(OpenRun { product, frames, is_whole, is_deletion, newest: version, bytes, permits });
+        self.open.push(OpenRun { subject, frames, is_whole, is_deletion, newest: version, bytes, permits });
     }
 
     /// Takes out all runs; none is left.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = OpenRun> {
-        self.places_by_product.clear();
+        self.places_by_topic.clear();
         self.open.drain(..)
     }
 }
@@ -68,7 +68,7 @@ impl CastRuns {
 impl OpenRun {
     /// Joins the changes, of which there is at least one; their versions are of this history.
     pub(super) fn join(self, history: History) -> Delivery {
-        let run = CastRun { product: self.product, frames: FrameRun::join(&self.frames) };
+        let run = CastRun { subject: self.subject, frames: FrameRun::join(&self.frames) };
         Delivery { run, history, permits: self.permits }
     }
 }
@@ -82,15 +82,16 @@ mod tests {
     use super::super::Hub;
     use super::super::message::Message;
     use super::*;
+    use crate::model::topic::testing::{self, number};
     use crate::wire::websocket::Opcode;
 
-    /// Returns the hub's casts of these products and payloads, with versions from 1.
+    /// Returns the hub's casts of these topics and payloads, with versions from 1.
     fn casts(changes: &[(u64, &[u8])]) -> Vec<(Cast, CastPermit)> {
-        let (hub, mut inboxes) = Hub::new(1, 1);
-        let cast = |(&(product, payload), version): (&(u64, &[u8]), u64)| {
-            let (product, frame) = (ProductId::new(product).unwrap(), Frame::new(Opcode::Text, payload));
+        let (hub, mut inboxes) = Hub::new(1, 1, testing::tables());
+        let cast = |(&(topic, payload), version): (&(u64, &[u8]), u64)| {
+            let (subject, frame) = (testing::subject(topic), Frame::new(Opcode::Text, payload));
             let (is_whole, is_deletion, committed_at) = (true, false, Instant::now());
-            hub.cast(Cast { product, version, frame, is_whole, is_deletion, committed_at }).now_or_never().unwrap();
+            hub.cast(Cast { subject, version, frame, is_whole, is_deletion, committed_at }).now_or_never().unwrap();
             match inboxes[0].messages.try_recv() {
                 Ok(Message::Cast(cast, permit)) => (cast, permit),
                 other => panic!("{other:?}"),
@@ -107,11 +108,11 @@ mod tests {
         let drained: Vec<Delivery> = runs.drain().map(|run| run.join(History::default())).collect();
         assert!(drained.iter().all(|delivery| delivery.run.frames.frames() == delivery.permits.len()));
         assert_eq!(runs.drain().count(), 0);
-        drained.into_iter().map(|Delivery { run, .. }| (run.product.get(), run.versions().to_vec())).collect()
+        drained.into_iter().map(|Delivery { run, .. }| (number(run.subject.topic()), run.versions().to_vec())).collect()
     }
 
     #[test]
-    fn the_changes_of_each_product_are_joined_in_their_order() {
+    fn the_changes_of_each_topic_are_joined_in_their_order() {
         let changes: [(u64, &[u8]); 5] = [(1, b"a"), (2, b"b"), (1, b"c"), (3, b"d"), (1, b"e")];
         assert_eq!(runs(&changes), [(1, vec![1, 3, 5]), (2, vec![2]), (3, vec![4])]);
         let mut joined = CastRuns::default();
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn a_run_ends_at_its_bounds() {
         let lengths = |changes: &[(u64, &[u8])]| -> Vec<(u64, usize)> {
-            runs(changes).into_iter().map(|(product, versions)| (product, versions.len())).collect()
+            runs(changes).into_iter().map(|(topic, versions)| (topic, versions.len())).collect()
         };
         let small: Vec<(u64, &[u8])> = vec![(1, b"x"); RUN_FRAMES_MAX * 2 + 1];
         assert_eq!(lengths(&small), [(1, RUN_FRAMES_MAX), (1, RUN_FRAMES_MAX), (1, 1)]);

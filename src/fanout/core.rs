@@ -27,9 +27,10 @@ use super::work::WorkQueue;
 use super::{ConnectionId, CoreId, CoreSubscribers, Keys, SlotKey};
 use crate::metrics::CoreMetrics;
 use crate::model::epoch::Epoch;
-use crate::model::product::ProductId;
+use crate::model::table::{TableId, Tables};
+use crate::model::topic::{Subject, Subjects, Topic};
 
-/// The most that a slice of work costs, where one product costs 1: about 50 µs
+/// The most that a slice of work costs, where one topic costs 1: about 50 µs
 /// (`cargo bench --bench timings -- index`).
 const SLICE_COST: usize = 256;
 
@@ -38,29 +39,29 @@ pub const LAST_VALUES_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// The receiver of a core's deliveries. All its methods are called on the core's own thread.
 pub trait Subscriber {
-    /// Takes changes of one product, to be sent at the next flush.
+    /// Takes changes of one topic, to be sent at the next flush.
     fn push(&mut self, run: &CastRun);
     /// Sends the waiting bytes, as far as they can be sent without blocking.
     fn flush(&mut self);
-    /// Takes changes of one product and sends them at once: for those that came alone.
+    /// Takes changes of one topic and sends them at once: for those that came alone.
     fn push_and_flush(&mut self, run: &CastRun) {
         self.push(run);
         self.flush();
     }
-    /// Learns that its command with this number is carried out in all shards, and the number of the products that were
+    /// Learns that its command with this number is carried out in all shards, and the number of the topics that were
     /// new, had been subscribed to, or were counted.
-    fn applied(&mut self, number: u32, products: usize);
+    fn applied(&mut self, number: u32, topics: usize);
     /// Learns that its command with this number is not carried out, since there are more rows than may be kept for those
-    /// who are told of every product.
+    /// who are told of every topic.
     fn refused(&mut self, number: u32) {
         let _ = number;
     }
-    /// Learns products of its command with this number whose newest versions are not those that it knows, or may not be,
+    /// Learns topics of its command with this number whose newest versions are not those that it knows, or may not be,
     /// before the command is applied.
-    fn differ(&mut self, number: u32, products: Vec<ProductId>) {
-        let _ = (number, products);
+    fn differ(&mut self, number: u32, topics: Vec<Topic>) {
+        let _ = (number, topics);
     }
-    /// Learns the newest version that the shards of one core know, before the command that lists all products is applied;
+    /// Learns the newest version that the shards of one core know, before the command that lists all topics is applied;
     /// or a page of the list, of which it is not flushed.
     fn listed(&mut self, listed: Listed) {
         let _ = listed;
@@ -81,26 +82,26 @@ pub trait Subscriber {
 
 /// The reader of the rows that shards do not know. None of its methods waits.
 pub trait Reads: fmt::Debug {
-    /// Has products read for the shards of a core, each under the number that the answer, one for each, is to carry
+    /// Has topics read for the shards of a core, each under the number that the answer, one for each, is to carry
     /// ([`Hub::loaded`]). The read begins after this call.
-    fn wish(&self, core: CoreId, products: Vec<(ProductId, u32)>);
-    /// Has the rows of the store listed for a core ([`Hub::list`]), or not any more. Every listing that the core was
+    fn wish(&self, core: CoreId, topics: Vec<(Subject, u32)>);
+    /// Has the rows of a table listed for a core ([`Hub::list`]), or not any more. Every listing that the core was
     /// promised before is void.
-    fn watch(&self, core: CoreId, watch: Option<Watch>);
+    fn watch(&self, core: CoreId, table: TableId, watch: Option<Watch>);
     /// Learns that a core has taken the rows that it was handed last for its watch with this number: there is room for
     /// others.
-    fn taken(&self, core: CoreId, number: u32);
+    fn taken(&self, core: CoreId, table: TableId, number: u32);
     /// Learns that a row was read whose version is below the one that was known when it was wished for: the history was
     /// replaced.
     fn regressed(&self);
 }
 
-/// A core's wish to know the version of every product that the store has.
+/// A core's wish to know the version of every row that the store has of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watch {
     /// Its number, which the rows carry.
     pub number: u32,
-    /// True if it may be refused, since nobody is promised every product yet.
+    /// True if it may be refused, since nobody is promised every topic yet.
     pub may_refuse: bool,
 }
 
@@ -159,10 +160,10 @@ struct Outgoing {
     pulled: Vec<(SlotKey, Pulled)>,
     listed: Vec<(SlotKey, Listed)>,
     history: History,
-    /// The pulls at hand of products that the core has the shards of.
+    /// The pulls at hand of topics that the core has the shards of.
     pulls: Vec<Pull>,
-    /// The products of the command at hand that the core has the shards of, and the versions that are known of them.
-    products: Vec<ProductId>,
+    /// The topics of the command at hand that the core has the shards of, and the versions that are known of them.
+    topics: Subjects,
     known: Vec<u64>,
 }
 
@@ -186,7 +187,7 @@ impl<S: Subscriber> Core<S> {
     pub fn new(id: CoreId, hub: Hub, metrics: CoreMetrics) -> Self {
         let bytes_max = LAST_VALUES_BYTES_MAX / hub.shards();
         let shards = (0..hub.shards()).filter(|&shard| hub.core_of(shard) == id);
-        let shards = shards.map(|_| Shard::new(bytes_max).counting(hub.rows_kept()));
+        let shards = shards.map(|_| Shard::new(bytes_max, hub.tables().clone()).counting(hub.rows_kept()));
         let outgoing = (0..hub.cores()).map(|_| Outgoing::default()).collect();
         let (hub_cores, everything) = (hub.cores(), Everything::new(hub.rows_kept()));
         Self {
@@ -231,12 +232,18 @@ impl<S: Subscriber> Core<S> {
         self
     }
 
-    /// Refuses to tell further connections of every product while the shards of the process keep more than so many rows for
+    /// Refuses to tell further connections of every topic while the shards of the process keep more than so many rows for
     /// those who are.
     #[must_use]
     pub const fn with_rows_kept(mut self, rows_max: usize) -> Self {
         self.everything.keep(rows_max);
         self
+    }
+
+    /// Returns the tables whose rows are cast.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        self.hub.tables()
     }
 
     /// Adds the connection that `build` makes of its key.
@@ -302,9 +309,10 @@ impl<S: Subscriber> Core<S> {
                 Message::Answers(answers) => answers.into_iter().for_each(|answer| self.answered(&answer)),
                 Message::Gap => self.lose(),
                 Message::Began(term) => self.begin(term),
+                Message::Missed(term, table) => self.miss(term, table),
                 Message::Healed(core, term) => self.healed(core, term),
                 Message::Loaded(rows) => self.rows.extend(rows),
-                Message::Listing(number, listing) => self.everything.take(number, listing),
+                Message::Listing(table, number, listing) => self.everything.take(table, number, listing),
                 Message::Listed(lists) => lists.into_iter().for_each(|(key, listed)| self.listed(key, listed)),
                 Message::Pulled(history, answers) => self.pulled(history, answers),
                 Message::Turn => {}
@@ -337,15 +345,15 @@ impl<S: Subscriber> Core<S> {
     fn deliver_casts(&mut self) {
         let mut casts = std::mem::take(&mut self.casts);
         for mut run in casts.drain() {
-            let product = run.product;
-            let shard = self.hub.shard_of(product);
+            let topic = run.subject.topic();
+            let shard = self.hub.shard_of(topic);
             debug_assert_eq!(self.hub.core_of(shard), self.id);
             let place = self.hub.place_of(shard);
             let shard = &mut self.shards[place];
-            shard.cast(product, &mut run.frames, run.is_whole, &mut self.out);
+            shard.cast(&run.subject, &mut run.frames, run.is_whole, &mut self.out);
             let deleted_at = run.is_deletion.then_some(run.newest);
             if !run.frames.is_empty() {
-                let subscribers = self.everything.audience(shard, product);
+                let subscribers = self.everything.audience(shard, topic);
                 if !subscribers.is_empty() {
                     let (delivery, outgoing) = (run.join(self.health.term.history), &mut self.outgoing);
                     let (delivery, own) = send_to_others(delivery, &subscribers, self.id, &self.hub, outgoing);
@@ -356,7 +364,7 @@ impl<S: Subscriber> Core<S> {
                 }
             }
             if let Some(version) = deleted_at {
-                self.shards[place].deleted(product, version);
+                self.shards[place].deleted(topic, version);
             }
             if !self.out.is_empty() {
                 self.pass_on();

@@ -11,7 +11,8 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use super::CoreId;
 use super::message::{Cast, CastPermit, History, Listing, Loaded, Message, Term};
 use crate::model::epoch::Epoch;
-use crate::model::product::ProductId;
+use crate::model::table::{TableId, Tables};
+use crate::model::topic::Topic;
 
 /// The most changes between ingest and the last core that delivers them, counted in units of [`UNIT_BYTES`]: it bounds
 /// the cores' inboxes at 16 MiB of frames, beside the commands that their connections have under way.
@@ -25,11 +26,12 @@ pub struct Hub(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     inboxes: Vec<UnboundedSender<Message>>,
+    tables: Tables,
     shards: usize,
-    /// Hashes a product to its shard.
+    /// Hashes a topic to its shard.
     shard_hash: SipHasher13,
     cast_units: Arc<Semaphore>,
-    /// The number of rows that all shards keep for those who are told of every product.
+    /// The number of rows that all shards keep for those who are told of every topic.
     rows_kept: Arc<AtomicUsize>,
     /// The last term that was told.
     term: Mutex<Term>,
@@ -49,19 +51,19 @@ pub struct Inbox {
 
 impl Hub {
     /// Returns a hub over this many cores and shards, both at least 1, with the inbox of each core. Nobody outside can tell
-    /// which products share a shard: strangers choose the ids, and would otherwise choose them all of one core.
+    /// which topics share a shard: strangers choose the ids, and would otherwise choose them all of one core.
     ///
     /// The hash is SipHash-1-3 with a key of this process. Faster ones keep the order in which ids stand: a stride found
     /// to stay in one shard would make as many such ids as are wanted.
     #[must_use]
-    pub fn new(cores: u16, shards: usize) -> (Self, Vec<Inbox>) {
+    pub fn new(cores: u16, shards: usize, tables: Tables) -> (Self, Vec<Inbox>) {
         let random = RandomState::new();
-        Self::with_key(cores, shards, [random.hash_one(0), random.hash_one(1)])
+        Self::with_key(cores, shards, tables, [random.hash_one(0), random.hash_one(1)])
     }
 
-    /// Returns the same with products spread over the shards by this key, for tests and counts that are to repeat.
+    /// Returns the same with topics spread over the shards by this key, for tests and counts that are to repeat.
     #[must_use]
-    pub fn with_key(cores: u16, shards: usize, key: [u64; 2]) -> (Self, Vec<Inbox>) {
+    pub fn with_key(cores: u16, shards: usize, tables: Tables, key: [u64; 2]) -> (Self, Vec<Inbox>) {
         assert!(cores > 0 && shards > 0, "there is at least one core and one shard");
         let (inboxes, receivers) = (0..cores)
             .map(|core| {
@@ -78,6 +80,7 @@ impl Hub {
         (
             Self(Arc::new(Inner {
                 inboxes,
+                tables,
                 shards,
                 shard_hash,
                 cast_units,
@@ -90,16 +93,16 @@ impl Hub {
         )
     }
 
-    /// Sends a change to all subscribers of its product; waits while too many changes are under way.
+    /// Sends a change to all subscribers of its topic; waits while too many changes are under way.
     pub async fn cast(&self, cast: Cast) {
         let units = u32::try_from(1 + cast.frame.len() / UNIT_BYTES).unwrap_or(u32::MAX).min(CAST_UNITS_MAX);
         let units = Arc::clone(&self.0.cast_units).acquire_many_owned(units).await;
         let units = units.expect("the semaphore is never closed");
         let permit = CastPermit { committed_at: cast.committed_at, _units: units };
-        self.send(self.core_of(self.shard_of(cast.product)), Message::Cast(cast, permit));
+        self.send(self.core_of(self.shard_of(cast.subject.topic())), Message::Cast(cast, permit));
     }
 
-    /// Says that changes may have been missed: what the shards know of their products may be old, until the next
+    /// Says that changes may have been missed: what the shards know of their topics may be old, until the next
     /// [`Hub::began`] and the loads that follow it.
     pub fn gap(&self) {
         for is_live in &self.0.live_by_core {
@@ -117,6 +120,16 @@ impl Hub {
             term.history = History { number: term.history.number + 1, epoch: Some(epoch) };
         }
         self.send_to_all(|| Message::Began(*term));
+    }
+
+    /// Says that changes of this table may have been missed, and that from here on none is: what has subscribers is read.
+    /// Between [`Hub::gap`] and [`Hub::began`] that is so anyway.
+    pub fn missed(&self, table: TableId) {
+        let mut term = self.0.term.lock().unwrap_or_else(PoisonError::into_inner);
+        if term.number > 0 {
+            term.number += 1;
+            self.send_to_all(|| Message::Missed(*term, table));
+        }
     }
 
     /// Returns whether every change that was missed has been pushed to every subscriber, and none is being missed, as
@@ -151,16 +164,22 @@ impl Hub {
         self.send(core, Message::Loaded(rows));
     }
 
-    /// Hands a core rows of the store, for its watch with this number. To be called once every change that their read saw
+    /// Hands a core rows of a table, for its watch with this number. To be called once every change that their read saw
     /// was cast.
-    pub fn list(&self, core: CoreId, number: u32, listing: Listing) {
-        self.send(core, Message::Listing(number, listing));
+    pub fn list(&self, core: CoreId, table: TableId, number: u32, listing: Listing) {
+        self.send(core, Message::Listing(table, number, listing));
     }
 
-    /// Returns the core that owns a product's shard.
+    /// Returns the tables whose rows are cast.
     #[must_use]
-    pub fn core_of_product(&self, product: ProductId) -> CoreId {
-        self.core_of(self.shard_of(product))
+    pub fn tables(&self) -> &Tables {
+        &self.0.tables
+    }
+
+    /// Returns the core that owns a topic's shard.
+    #[must_use]
+    pub fn core_of_topic(&self, topic: Topic) -> CoreId {
+        self.core_of(self.shard_of(topic))
     }
 
     /// Waits until every change that was cast has been given to its subscribers.
@@ -175,7 +194,7 @@ impl Hub {
         }
     }
 
-    /// Returns the number of rows that all shards keep for those who are told of every product, which they count.
+    /// Returns the number of rows that all shards keep for those who are told of every topic, which they count.
     pub(super) fn rows_kept(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.0.rows_kept)
     }
@@ -192,14 +211,14 @@ impl Hub {
         self.0.shards
     }
 
-    /// Returns the shard that owns a product's subscriptions.
-    pub(super) fn shard_of(&self, product: ProductId) -> usize {
+    /// Returns the shard that owns a topic's subscriptions.
+    pub(super) fn shard_of(&self, topic: Topic) -> usize {
         if self.0.shards == 1 {
             return 0;
         }
         let mut hasher = self.0.shard_hash;
-        hasher.write_u64(product.get());
-        // The upper 32 bits of a product of two such numbers: below the number of shards, without a division.
+        hasher.write_u64(topic.low());
+        // The upper 32 bits of a topic of two such numbers: below the number of shards, without a division.
         let place = (hasher.finish() >> 32) * self.0.shards as u64;
         usize::try_from(place >> 32).expect("fewer than 2^32 shards")
     }
@@ -226,42 +245,42 @@ mod tests {
 
     const SHARDS: usize = 8;
 
-    /// Counts the products of each shard.
-    fn products_by_shard(hub: &Hub, products: impl IntoIterator<Item = ProductId>) -> [usize; SHARDS] {
-        let mut products_by_shard = [0; SHARDS];
-        for product in products {
-            products_by_shard[hub.shard_of(product)] += 1;
+    /// Counts the topics of each shard.
+    fn topics_by_shard(hub: &Hub, topics: impl IntoIterator<Item = Topic>) -> [usize; SHARDS] {
+        let mut topics_by_shard = [0; SHARDS];
+        for topic in topics {
+            topics_by_shard[hub.shard_of(topic)] += 1;
         }
-        products_by_shard
+        topics_by_shard
     }
 
-    fn products() -> impl Iterator<Item = ProductId> {
-        (0..).map(|number| ProductId::new(number).unwrap())
+    fn topics() -> impl Iterator<Item = Topic> {
+        (0..).map(Topic::of_narrow)
     }
 
     #[test]
     fn ids_in_a_row_and_multiples_spread_over_the_shards() {
-        let (hub, _inboxes) = Hub::new(2, SHARDS);
+        let (hub, _inboxes) = Hub::new(2, SHARDS, Tables::new());
         for factor in [1, 2, 8, 1000, 1 << 20, 1 << 32, 1 << 40] {
-            let spread = products_by_shard(&hub, (0..8000).map(|n| ProductId::new(n * factor).unwrap()));
-            assert!(spread.iter().all(|products| (800..1200).contains(products)), "{factor}: {spread:?}");
+            let spread = topics_by_shard(&hub, (0..8000).map(|n| Topic::of_narrow(n * factor)));
+            assert!(spread.iter().all(|topics| (800..1200).contains(topics)), "{factor}: {spread:?}");
         }
     }
 
     #[test]
     fn ids_that_fall_into_one_shard_under_one_key_spread_under_another() {
-        let (known, _inboxes) = Hub::with_key(2, SHARDS, [0, 1]);
-        let chosen: Vec<_> = products().filter(|&product| known.shard_of(product) == 0).take(8000).collect();
-        assert_eq!(products_by_shard(&known, chosen.iter().copied())[0], 8000);
-        for hub in [Hub::with_key(2, SHARDS, [0, 2]).0, Hub::new(2, SHARDS).0] {
-            let spread = products_by_shard(&hub, chosen.iter().copied());
-            assert!(spread.iter().all(|products| (800..1200).contains(products)), "{spread:?}");
+        let (known, _inboxes) = Hub::with_key(2, SHARDS, Tables::new(), [0, 1]);
+        let chosen: Vec<_> = topics().filter(|&topic| known.shard_of(topic) == 0).take(8000).collect();
+        assert_eq!(topics_by_shard(&known, chosen.iter().copied())[0], 8000);
+        for hub in [Hub::with_key(2, SHARDS, Tables::new(), [0, 2]).0, Hub::new(2, SHARDS, Tables::new()).0] {
+            let spread = topics_by_shard(&hub, chosen.iter().copied());
+            assert!(spread.iter().all(|topics| (800..1200).contains(topics)), "{spread:?}");
         }
     }
 
     #[test]
     fn every_process_spreads_them_in_its_own_way() {
-        let shards = |hub: &Hub| -> Vec<usize> { products().take(100).map(|product| hub.shard_of(product)).collect() };
-        assert_ne!(shards(&Hub::new(2, SHARDS).0), shards(&Hub::new(2, SHARDS).0));
+        let shards = |hub: &Hub| -> Vec<usize> { topics().take(100).map(|topic| hub.shard_of(topic)).collect() };
+        assert_ne!(shards(&Hub::new(2, SHARDS, Tables::new()).0), shards(&Hub::new(2, SHARDS, Tables::new()).0));
     }
 }

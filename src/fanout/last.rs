@@ -1,6 +1,6 @@
-//! The last value of one product, and the rules by which it is loaded: [`LastValue`] and [`Loading`], pure data.
+//! The last value of one topic, and the rules by which it is loaded: [`LastValue`] and [`Loading`], pure data.
 //!
-//! The stream of changes is the truth, and a shard remembers what it last said of a product. A reader that wants to
+//! The stream of changes is the truth, and a shard remembers what it last said of a topic. A reader that wants to
 //! know is answered from that, or waits: for the next change, or for a row that is read after its wish and handed over
 //! once all that the read saw has been told.
 
@@ -10,22 +10,22 @@ use super::ConnectionId;
 use super::message::{LoadedRow, Value};
 use crate::wire::frame::Frame;
 
-/// The newest version of a product that was heard or loaded, and its bytes once somebody asked for them.
+/// The newest version of a topic that was heard or loaded, and its bytes once somebody asked for them.
 ///
 /// The version stays where the bytes are forgotten: it is enough for a reader that knows it.
 #[derive(Debug, Default)]
 pub(super) struct LastValue {
     /// The version, 0 for none, and three flags above it.
     version: u64,
-    /// Boxed, so that a product of which nothing is remembered costs a pointer.
+    /// Boxed, so that a topic of which nothing is remembered costs a pointer.
     held: Option<Box<Held>>,
 }
 
-/// Set if the product does not exist.
+/// Set if the topic does not exist.
 const IS_ABSENT: u64 = 1 << 63;
 /// Set with the above if the version is that of the deletion; otherwise the deletion is a later one.
 const IS_DELETION: u64 = 1 << 62;
-/// Set if the product is kept though it may have no subscribers, since somebody is told of every product.
+/// Set if the topic is kept though it may have no subscribers, since somebody is told of every topic.
 const IS_KEPT: u64 = 1 << 61;
 /// The greatest version; one above counts as this one. What readers can hold ends at 2^53 − 1.
 const VERSION_MAX: u64 = IS_KEPT - 1;
@@ -61,12 +61,12 @@ impl LastValue {
         self.version & IS_ABSENT != 0
     }
 
-    /// Returns whether the product is kept though it may have no subscribers.
+    /// Returns whether the topic is kept though it may have no subscribers.
     pub(super) const fn is_kept(&self) -> bool {
         self.version & IS_KEPT != 0
     }
 
-    /// Keeps the product, or does so no more.
+    /// Keeps the topic, or does so no more.
     pub(super) const fn keep(&mut self, is_kept: bool) {
         self.version = self.version & !IS_KEPT | if is_kept { IS_KEPT } else { 0 };
     }
@@ -194,7 +194,7 @@ impl LastValue {
     }
 }
 
-/// A product whose row is to be read: for those who wait, or since changes of it may have been missed.
+/// A topic whose row is to be read: for those who wait, or since changes of it may have been missed.
 ///
 /// The numbers of its wishes grow, and the read for a wish begins after the wish.
 #[derive(Debug)]
@@ -205,7 +205,7 @@ pub(super) struct Loading {
     pub(super) sent: Option<Sent>,
     /// True if it stands in the line of those that are to be wished for.
     pub(super) is_queued: bool,
-    /// True if changes of the product may have been missed.
+    /// True if changes of the topic may have been missed.
     pub(super) heals: bool,
     /// Those who pulled, one for each connection.
     pub(super) waiters: SmallVec<[Waiter; 1]>,
@@ -215,7 +215,7 @@ pub(super) struct Loading {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub(super) number: u32,
-    /// The product's version when it was sent.
+    /// The topic's version when it was sent.
     pub(super) version: u64,
 }
 

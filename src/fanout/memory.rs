@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 
-use crate::model::product::ProductId;
+use crate::model::topic::Topic;
 
 /// The bytes of a value beside its frame: its box, the frame's count of references, its place in the order.
 const HELD_BYTES: usize = 128;
-/// The bytes of a product's entry, which a product without subscribers has for its value alone.
+/// The bytes of a topic's entry, which a topic without subscribers has for its value alone.
 const ENTRY_BYTES: usize = 64;
 /// The most used values that are passed over before one is forgotten all the same.
 pub(super) const SPARED_MAX: usize = 16;
 
-/// The count of the bytes that are held, and who is to be forgotten next: products without subscribers first, then the
+/// The count of the bytes that are held, and who is to be forgotten next: topics without subscribers first, then the
 /// values that were not used since they were last considered.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -26,7 +26,7 @@ pub(super) struct Memory {
 /// Products in the order in which they came, each with a stamp: the place counts while the value has that stamp.
 #[derive(Debug, Default)]
 struct Line {
-    places: VecDeque<(ProductId, u32)>,
+    places: VecDeque<(Topic, u32)>,
     /// The number of places that count.
     counting: usize,
 }
@@ -34,9 +34,9 @@ struct Line {
 /// The value that is considered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Considered {
-    pub(super) product: ProductId,
+    pub(super) topic: Topic,
     pub(super) stamp: u32,
-    /// True if the product had no subscribers when it got this place.
+    /// True if the topic had no subscribers when it got this place.
     pub(super) is_idle: bool,
 }
 
@@ -57,11 +57,11 @@ impl Memory {
         self.bytes > self.bytes_max
     }
 
-    /// Counts a value of a subscribed product that is held from here on; returns the stamp of its place.
-    pub(super) fn held(&mut self, product: ProductId, frame_bytes: usize) -> u32 {
+    /// Counts a value of a subscribed topic that is held from here on; returns the stamp of its place.
+    pub(super) fn held(&mut self, topic: Topic, frame_bytes: usize) -> u32 {
         self.bytes += HELD_BYTES + frame_bytes;
         let stamp = self.stamp();
-        self.subscribed.push(product, stamp);
+        self.subscribed.push(topic, stamp);
         stamp
     }
 
@@ -70,27 +70,27 @@ impl Memory {
         self.bytes = self.bytes - bytes_before + bytes;
     }
 
-    /// Counts a value of a subscribed product that is held no more.
+    /// Counts a value of a subscribed topic that is held no more.
     pub(super) fn let_go(&mut self, frame_bytes: usize) {
         self.bytes -= HELD_BYTES + frame_bytes;
         self.subscribed.counting -= 1;
     }
 
-    /// Counts a value whose product has lost its last subscriber; returns the stamp of its place.
-    pub(super) fn idles(&mut self, product: ProductId) -> u32 {
+    /// Counts a value whose topic has lost its last subscriber; returns the stamp of its place.
+    pub(super) fn idles(&mut self, topic: Topic) -> u32 {
         self.bytes += ENTRY_BYTES;
         self.subscribed.counting -= 1;
         let stamp = self.stamp();
-        self.idle.push(product, stamp);
+        self.idle.push(topic, stamp);
         stamp
     }
 
-    /// Counts a value whose product has a subscriber again; returns the stamp of its place.
-    pub(super) fn returns(&mut self, product: ProductId) -> u32 {
+    /// Counts a value whose topic has a subscriber again; returns the stamp of its place.
+    pub(super) fn returns(&mut self, topic: Topic) -> u32 {
         self.bytes -= ENTRY_BYTES;
         self.idle.counting -= 1;
         let stamp = self.stamp();
-        self.subscribed.push(product, stamp);
+        self.subscribed.push(topic, stamp);
         stamp
     }
 
@@ -103,22 +103,22 @@ impl Memory {
     /// Returns the place that is to be considered next, if there is one. It counts if the value has its stamp.
     pub(super) fn consider(&mut self) -> Option<Considered> {
         let next = |line: &mut Line, is_idle| {
-            let (product, stamp) = line.places.pop_front()?;
-            Some(Considered { product, stamp, is_idle })
+            let (topic, stamp) = line.places.pop_front()?;
+            Some(Considered { topic, stamp, is_idle })
         };
         next(&mut self.idle, true).or_else(|| next(&mut self.subscribed, false))
     }
 
     /// Puts the place of a value that is spared at the end.
-    pub(super) fn spare(&mut self, Considered { product, stamp, .. }: Considered) {
-        self.subscribed.places.push_back((product, stamp));
+    pub(super) fn spare(&mut self, Considered { topic, stamp, .. }: Considered) {
+        self.subscribed.places.push_back((topic, stamp));
     }
 
     /// Removes the places that do not count, if they are most.
-    pub(super) fn tidy(&mut self, mut stamp_of: impl FnMut(ProductId) -> Option<u32>) {
+    pub(super) fn tidy(&mut self, mut stamp_of: impl FnMut(Topic) -> Option<u32>) {
         for line in [&mut self.idle, &mut self.subscribed] {
             if line.is_untidy() {
-                line.places.retain(|&(product, stamp)| stamp_of(product) == Some(stamp));
+                line.places.retain(|&(topic, stamp)| stamp_of(topic) == Some(stamp));
                 line.places.shrink_to(2 * line.places.len());
             }
         }
@@ -147,8 +147,8 @@ impl Memory {
 }
 
 impl Line {
-    fn push(&mut self, product: ProductId, stamp: u32) {
-        self.places.push_back((product, stamp));
+    fn push(&mut self, topic: Topic, stamp: u32) {
+        self.places.push_back((topic, stamp));
         self.counting += 1;
     }
 

@@ -9,31 +9,32 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::index::Closing;
 use super::{ConnectionId, CoreId, Keys, SlotKey};
 use crate::model::epoch::Epoch;
-use crate::model::product::ProductId;
+use crate::model::table::TableId;
+use crate::model::topic::{Subject, Subjects, Topic};
 use crate::wire::frame::{Frame, FrameRun};
 
-/// One change, encoded, for all subscribers of its product.
+/// One change, encoded, for all subscribers of its topic.
 #[derive(Clone, Debug)]
 pub struct Cast {
-    /// The product that changed.
-    pub product: ProductId,
+    /// The row that changed.
+    pub subject: Subject,
     /// The version of the change.
     pub version: u64,
     /// The change as subscribers get it.
     pub frame: Frame,
-    /// False if the frame has the product's id alone, since its row is too large.
+    /// False if the frame has the topic's id alone, since its row is too large.
     pub is_whole: bool,
-    /// True if the product is gone with it.
+    /// True if the topic is gone with it.
     pub is_deletion: bool,
     /// The time at which this process learned that the change is committed.
     pub committed_at: Instant,
 }
 
-/// Changes of one product as subscribers are given them.
+/// Changes of one topic as subscribers are given them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CastRun {
-    /// The product that changed.
-    pub product: ProductId,
+    /// The row that changed.
+    pub subject: Subject,
     /// The frame and the version of each change, oldest first.
     pub frames: FrameRun,
 }
@@ -46,7 +47,7 @@ impl CastRun {
     }
 }
 
-/// The action of a command on each of its products.
+/// The action of a command on each of its topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Subscribe to it.
@@ -55,15 +56,17 @@ pub enum Operation {
     Unsubscribe,
     /// Only count whether it is subscribed to.
     Count,
-    /// Subscribe to every product, those to come too; the command names none. Carried out once the shards know the
+    /// Subscribe to every row of a table, those to come too; the command names none. Carried out once the shards know the
     /// version of each that the store has.
     SubscribeAll {
+        /// The table.
+        table: TableId,
         /// True if [`Subscriber::listed`](super::Subscriber::listed) is to tell first up to which version they are known:
         /// the connection [lists](super::Core::list) them afterwards.
         lists: bool,
     },
-    /// End that, and every other subscription; the command names no product.
-    UnsubscribeAll,
+    /// End that, and every other subscription to rows of this table; the command names no topic.
+    UnsubscribeAll(TableId),
 }
 
 /// A connection's request to the shards.
@@ -71,11 +74,11 @@ pub enum Operation {
 pub struct Command {
     /// Its number: the answer carries it, and no other command of the connection that is under way has it.
     pub number: u32,
-    /// The action on each product.
+    /// The action on each topic.
     pub operation: Operation,
-    /// The products; one that is repeated counts once where it makes a difference.
-    pub products: Vec<ProductId>,
-    /// Of a subscription to products of which versions are known, the version of each; 0: none. The products whose
+    /// The topics; one that is repeated counts once where it makes a difference.
+    pub topics: Subjects,
+    /// Of a subscription to topics of which versions are known, the version of each; 0: none. The topics whose
     /// newest version is another are told before the command is applied
     /// ([`Subscriber::differ`](super::Subscriber::differ)). Empty for every other command.
     pub known: Vec<u64>,
@@ -84,16 +87,16 @@ pub struct Command {
 impl Command {
     /// Returns a command that knows no versions.
     #[must_use]
-    pub const fn new(number: u32, operation: Operation, products: Vec<ProductId>) -> Self {
-        Self { number, operation, products, known: Vec::new() }
+    pub const fn new(number: u32, operation: Operation, topics: Subjects) -> Self {
+        Self { number, operation, topics, known: Vec::new() }
     }
 }
 
-/// A connection's question for the newest state of one product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A connection's question for the newest state of one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pull {
-    /// The product.
-    pub product: ProductId,
+    /// The row.
+    pub subject: Subject,
     /// The version that the reader knows; 0: none.
     pub known: u64,
     /// A number of the connection's choice, which the answer carries.
@@ -103,15 +106,15 @@ pub struct Pull {
 /// The answer to a [`Pull`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pulled {
-    /// The product.
-    pub product: ProductId,
+    /// The row.
+    pub subject: Subject,
     /// The pull's number.
     pub number: u32,
     /// The newest state.
     pub value: Value,
 }
 
-/// The newest state of a product, for a reader that may know a version of it.
+/// The newest state of a topic, for a reader that may know a version of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// The version that the reader knows is the newest.
@@ -123,29 +126,29 @@ pub enum Value {
         /// It, as subscribers get it.
         frame: Frame,
     },
-    /// The product does not exist.
+    /// The row does not exist.
     Absent {
         /// The version of its deletion; 0: not known.
         version: u64,
     },
     /// The reader claims a version that a read after its pull did not reach: what it knows is of another history.
     Unreached,
-    /// The connection is not subscribed to the product, or it pulled it once more before it had the answer.
+    /// The connection is not subscribed to the topic, or it pulled it once more before it had the answer.
     Ended,
 }
 
 /// A row that the loader read for a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The product.
-    pub product: ProductId,
+    /// The topic.
+    pub topic: Topic,
     /// The number with which the shard wished for it.
     pub number: u32,
     /// The result.
     pub row: LoadedRow,
 }
 
-/// The result of reading one product.
+/// The result of reading one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadedRow {
     /// It exists.
@@ -199,16 +202,16 @@ pub(super) struct Delivery {
 /// The work that a core's shards are still to do for a connection.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// A command, from its `next` product on; `changed` is how many products before that were new, ended or counted
+    /// A command, from its `next` topic on; `changed` is how many topics before that were new, ended or counted
     /// here. The versions that it knows are of the history with this number.
     Command { command: Command, next: usize, changed: usize, history: u32 },
     /// Pulls, from the `next` one on; the versions that they know are of the history with this number.
     Pulls { pulls: Vec<Pull>, next: usize, history: u32 },
-    /// A page of the list of all products.
+    /// A page of the list of all topics.
     List(PageWish),
     /// The end of all its subscriptions, from this shard of the core on, of which so many have ended: of a connection that
     /// is gone, or by the command with this number.
-    Close { shard: usize, closing: Closing, ended: usize, command: Option<u32> },
+    Close { shard: usize, closing: Closing, ended: usize, command: Option<(u32, TableId)> },
 }
 
 impl Job {
@@ -220,7 +223,7 @@ impl Job {
         Self::Pulls { pulls, next: 0, history }
     }
 
-    pub(super) fn close(command: Option<u32>) -> Self {
+    pub(super) fn close(command: Option<(u32, TableId)>) -> Self {
         Self::Close { shard: 0, closing: Closing::default(), ended: 0, command }
     }
 }
@@ -236,12 +239,12 @@ pub(super) struct Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused;
 
-/// The result of a command's part: the number of its products that were new, ended or counted.
+/// The result of a command's part: the number of its topics that were new, ended or counted.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) key: SlotKey,
     pub(super) number: u32,
-    pub(super) products: Result<usize, Refused>,
+    pub(super) topics: Result<usize, Refused>,
 }
 
 /// Products of a command whose newest versions are not those that its connection knows.
@@ -250,32 +253,34 @@ pub(super) struct Differing {
     pub(super) key: SlotKey,
     /// The command's.
     pub(super) number: u32,
-    pub(super) products: Vec<ProductId>,
+    pub(super) topics: Vec<Topic>,
 }
 
-/// A place in the list of all products: shard after shard, each by rising ids. The default is its beginning.
+/// A place in the list of all topics: shard after shard, each by rising ids. The default is its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The shard.
     pub shard: usize,
-    /// The product before the place, if it is not the beginning of the shard.
-    pub after: Option<ProductId>,
+    /// The topic before the place, if it is not the beginning of the shard.
+    pub after: Option<Topic>,
 }
 
-/// A connection's question for the next products of the list of all.
+/// A connection's question for the next topics of the list of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageWish {
+    /// The table.
+    pub table: TableId,
     /// The place from which on it has not been told.
     pub from: Place,
     /// A number of the connection's choice, which the answer carries.
     pub number: u32,
 }
 
-/// The word of the shards to a connection that lists all products.
+/// The word of the shards to a connection that lists all topics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listed {
-    /// The greatest version of any product that the shards of one core know; 0: none is known.
-    Newest(u64),
+    /// The greatest version of any row of a table that the shards of one core know; 0: none is known.
+    Newest(TableId, u64),
     /// The answer to a [`PageWish`].
     Page(Page),
 }
@@ -286,7 +291,7 @@ pub struct Page {
     /// The question's number.
     pub number: u32,
     /// Those that may exist, perhaps none.
-    pub products: Vec<ProductId>,
+    pub topics: Subjects,
     /// The place of the next page; `None` if this is the last.
     pub next: Option<Place>,
 }
@@ -295,7 +300,7 @@ pub struct Page {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listing {
     /// Products that exist, each with its version.
-    Rows(Vec<(ProductId, u64)>),
+    Rows(Vec<(Subject, u64)>),
     /// There are no more.
     End,
     /// There are more than may be listed.
@@ -305,11 +310,11 @@ pub enum Listing {
 /// A message in a core's inbox.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// To the core of the product's shard: find the subscribers.
+    /// To the core of the topic's shard: find the subscribers.
     Cast(Cast, CastPermit),
     /// To a core with subscribers: deliver.
     Deliver(Arc<Delivery>, Arc<Keys>),
-    /// To a core with shards of the products, from the connections' core; each connection's orders in their order.
+    /// To a core with shards of the topics, from the connections' core; each connection's orders in their order.
     Orders(Vec<Order>),
     /// To the connections' core, before the answers to their commands.
     Differ(Vec<Differing>),
@@ -319,14 +324,16 @@ pub(super) enum Message {
     Gap,
     /// To all cores: from here on every change comes.
     Began(Term),
+    /// To all cores: changes of this table may have been missed before this term, which goes on with the history before.
+    Missed(Term, TableId),
     /// To all cores: this core has told all that was missed before the term with this number.
     Healed(CoreId, u32),
     /// To the connections' core, from one with shards that are in this history.
     Pulled(History, Vec<(SlotKey, Pulled)>),
     /// To the core that wished for them.
     Loaded(Vec<Loaded>),
-    /// To a core whose connections subscribe to every product: for its watch with this number.
-    Listing(u32, Listing),
+    /// To a core whose connections subscribe to every topic: for its watch with this number.
+    Listing(TableId, u32, Listing),
     /// To the connections' core: before the answer to their command, or for a page that they wished for.
     Listed(Vec<(SlotKey, Listed)>),
     /// To the core itself: some work waits for its next turn.

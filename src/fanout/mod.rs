@@ -1,6 +1,6 @@
-//! The path from one change to the sockets of all subscribers of its product.
+//! The path from one change to the sockets of all subscribers of its topic.
 //!
-//! The [`Hub`] routes a change to the core that owns the product's shard; the shard's [`SubscriptionIndex`] names the
+//! The [`Hub`] routes a change to the core that owns the topic's shard; the shard's [`SubscriptionIndex`] names the
 //! subscribers of each core; every such core gets one message, pushes the frame to its subscribers, and then flushes
 //! each of them once. Nothing here knows sockets, HTTP, JSON or a database: a core delivers to a [`Subscriber`].
 

@@ -1,6 +1,6 @@
-//! One shard: the subscriptions of its slice of the products, and what it knows of them: [`Shard`], pure data.
+//! One shard: the subscriptions of its slice of the topics, and what it knows of them: [`Shard`], pure data.
 //!
-//! A product of which nobody has asked the value costs its subscribers and a version. One that is asked for is loaded,
+//! A topic of which nobody has asked the value costs its subscribers and a version. One that is asked for is loaded,
 //! and remembered as long as there is room: every change takes the place of the one before. The rules by which a value
 //! counts are in [`super::last`]; here are the maps, the numbers of the wishes, and what happens when the source was
 //! away.
@@ -11,16 +11,19 @@ mod loads;
 mod values;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 
-use self::kept::Kept;
+use self::everything::WatchedTable;
 use super::ConnectionId;
-use super::index::{Closing, CoreSubscribers, Ended, SubscriptionIndex, Topic, shrink};
+use super::index::{Closing, CoreSubscribers, Ended, SubscriptionIndex, TopicEntry, shrink};
 use super::last::Loading;
 use super::memory::Memory;
 use super::message::{Pulled, Value};
-use crate::model::product::ProductId;
+use crate::model::table::{TableId, Tables};
+use crate::model::topic::{Subject, Topic};
 use crate::wire::frame::Frame;
 
 /// The wishes of a shard that the loader may have at once: more than it reads in one go. Further ones wait in the shard,
@@ -31,10 +34,11 @@ const WISHES_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Shard {
     index: SubscriptionIndex,
+    tables: Tables,
     /// Empty most of the time: a change looks here only if it is not.
-    loadings: HashMap<ProductId, Loading, DefaultHashBuilder>,
-    /// The products to wish for, in their order.
-    to_wish: VecDeque<ProductId>,
+    loadings: HashMap<Topic, Loading, DefaultHashBuilder>,
+    /// The topics to wish for, in their order.
+    to_wish: VecDeque<Topic>,
     wishes_max: usize,
     /// The number of wishes that the loader has.
     awaited: usize,
@@ -43,24 +47,18 @@ pub(super) struct Shard {
     void_before: u32,
     /// True if changes may be missed.
     is_lost: bool,
-    /// The products of which changes may have been missed, and that are yet to become loadings.
-    to_heal: Vec<ProductId>,
+    /// The topics of which changes may have been missed, and that are yet to become loadings.
+    to_heal: Vec<Topic>,
     /// The number of loadings that heal.
     healing: usize,
     memory: Memory,
-    /// True if somebody is told of every product.
-    is_watched: bool,
-    /// True if the rows that the store has are still coming.
-    is_listing: bool,
-    /// The places among those who wait of connections that are told of every product, and are not subscribed to this
+    /// The places among those who wait of connections that are told of every topic, and are not subscribed to this
     /// one; as in [`Subscription::waiting`](super::index::Subscription).
-    places_of_watchers: HashMap<ConnectionId, HashMap<ProductId, u32>, DefaultHashBuilder>,
-    /// The products that are kept for those who are told of every product; for nobody any more if none is.
-    kept: Kept,
-    /// Those of them that went while rows came, each with the version at which it did.
-    gone: Vec<(ProductId, u64)>,
-    /// The greatest version that was heard or listed for them.
-    newest: u64,
+    places_of_watchers: HashMap<ConnectionId, HashMap<Topic, u32>, DefaultHashBuilder>,
+    /// The tables of which rows are kept for those who are told of every row; empty most of the time.
+    watched: HashMap<TableId, WatchedTable, DefaultHashBuilder>,
+    /// The number of the rows that all shards of the process keep.
+    rows_kept: Arc<AtomicUsize>,
 }
 
 /// The outcome of a subscription.
@@ -75,12 +73,12 @@ pub(super) struct Subscribed {
 /// The results of what a shard did: to be passed on in this order, casts first.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    /// What all subscribers of a product are to be told.
-    pub(super) casts: Vec<(ProductId, u64, Frame)>,
+    /// What all subscribers of a topic are to be told.
+    pub(super) casts: Vec<(Subject, u64, Frame)>,
     /// The answers to pulls.
     pub(super) answers: Vec<(ConnectionId, Pulled)>,
     /// Wishes for the loader, with their numbers.
-    pub(super) wishes: Vec<(ProductId, u32)>,
+    pub(super) wishes: Vec<(Subject, u32)>,
     /// True if a row was below the version that was known.
     pub(super) has_regressed: bool,
     /// Values that were forgotten for want of room.
@@ -94,16 +92,17 @@ impl Output {
         casts.is_empty() && answers.is_empty() && wishes.is_empty() && !*has_regressed && *evicted == 0
     }
 
-    fn answer(&mut self, connection: ConnectionId, product: ProductId, number: u32, value: Value) {
-        self.answers.push((connection, Pulled { product, number, value }));
+    fn answer(&mut self, connection: ConnectionId, subject: Subject, number: u32, value: Value) {
+        self.answers.push((connection, Pulled { subject, number, value }));
     }
 }
 
 impl Shard {
     /// Returns a shard without subscriptions whose source has not begun, and whose values may take this many bytes.
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(super) fn new(bytes_max: usize, tables: Tables) -> Self {
         Self {
             index: SubscriptionIndex::new(),
+            tables,
             loadings: HashMap::default(),
             to_wish: VecDeque::new(),
             wishes_max: WISHES_MAX,
@@ -114,12 +113,9 @@ impl Shard {
             to_heal: Vec::new(),
             healing: 0,
             memory: Memory::new(bytes_max),
-            is_watched: false,
-            is_listing: false,
             places_of_watchers: HashMap::default(),
-            kept: Kept::default(),
-            gone: Vec::new(),
-            newest: 0,
+            watched: HashMap::default(),
+            rows_kept: Arc::default(),
         }
     }
 
@@ -128,84 +124,82 @@ impl Shard {
         self.memory.set_bytes_max(bytes_max);
     }
 
-    /// Subscribes a connection to a product, of which it knows this version (0: none).
-    pub(super) fn subscribe(&mut self, connection: ConnectionId, product: ProductId, known: u64) -> Subscribed {
-        let (is_new, topic) = self.index.subscribe_to(connection, product);
-        let is_same = !self.is_lost && self.to_heal.is_empty() && topic.last.is_same(known);
+    /// Subscribes a connection to a topic, of which it knows this version (0: none).
+    pub(super) fn subscribe(&mut self, connection: ConnectionId, subject: &Subject, known: u64) -> Subscribed {
+        let topic = subject.topic();
+        let (is_new, entry) = self.index.subscribe_to(connection, subject);
+        let is_same = !self.is_lost && self.to_heal.is_empty() && entry.last.is_same(known);
         if is_new {
-            if is_first(topic) && topic.last.is_held() {
-                self.returns(product);
+            if is_first(entry) && entry.last.is_held() {
+                self.returns(topic);
             }
-            if let Some(place) = self.take_place_of_watcher(connection, product) {
-                self.set_place(connection, product, place);
+            if let Some(place) = self.take_place_of_watcher(connection, topic) {
+                self.set_place(connection, topic, place);
             }
         }
-        Subscribed { is_new, is_same: is_same && !self.heals(product) }
+        Subscribed { is_new, is_same: is_same && !self.heals(topic) }
     }
 
-    /// Ends a subscription of a connection, and its pull of the product; returns whether there was one.
-    pub(super) fn unsubscribe(&mut self, connection: ConnectionId, product: ProductId, out: &mut Output) -> bool {
-        let Some(ended) = self.index.end(connection, product) else { return false };
-        if let Some(number) = self.ended(ended) {
-            out.answer(connection, product, number, Value::Ended);
+    /// Ends a subscription of a connection, and its pull of the topic; returns whether there was one.
+    pub(super) fn unsubscribe(&mut self, connection: ConnectionId, topic: Topic, out: &mut Output) -> bool {
+        let Some(ended) = self.index.end(connection, topic) else { return false };
+        if let Some(number) = self.ended(&ended) {
+            out.answer(connection, ended.subject, number, Value::Ended);
         }
         true
     }
 
-    /// Ends up to `max` subscriptions of a connection; see [`SubscriptionIndex::close`]. Its pulls are answered if it has
-    /// not gone.
+    /// Ends up to `max` subscriptions of a connection, to rows of one table or to all; see [`SubscriptionIndex::close`]. Its
+    /// pulls are answered if it has not gone.
     pub(super) fn close(
         &mut self,
         connection: ConnectionId,
+        table: Option<TableId>,
         closing: &mut Closing,
         max: usize,
         out: Option<&mut Output>,
     ) -> usize {
         let mut gone = Vec::new();
-        let ended = self.index.close_with(connection, closing, max, |_, ended| {
+        let ended = self.index.close_with(connection, table, closing, max, |ended| {
             if ended.waiting > 0 || ended.was_last {
                 gone.push(ended);
             }
         });
         let mut out = out;
         for gone in gone {
-            let number = self.ended(gone);
+            let number = self.ended(&gone);
             if let (Some(out), Some(number)) = (&mut out, number) {
-                out.answer(connection, gone.product, number, Value::Ended);
+                out.answer(connection, gone.subject, number, Value::Ended);
             }
         }
         ended
     }
 
-    /// Reads what a subscription to this product changes ([`SubscriptionIndex::fetch`]).
-    pub(super) fn fetch(&self, product: ProductId) -> u64 {
-        self.index.fetch(product)
+    /// Reads what a subscription to this topic changes ([`SubscriptionIndex::fetch`]).
+    pub(super) fn fetch(&self, topic: Topic) -> u64 {
+        self.index.fetch(topic)
     }
 
-    /// Reads the value of a product, in the same way.
-    pub(super) fn fetch_value(&self, product: ProductId) -> u64 {
-        self.index.fetch_value(product)
+    /// Reads the value of a topic, in the same way.
+    pub(super) fn fetch_value(&self, topic: Topic) -> u64 {
+        self.index.fetch_value(topic)
     }
 
-    pub(super) fn contains(&self, connection: ConnectionId, product: ProductId) -> bool {
-        self.index.contains(connection, product)
+    pub(super) fn contains(&self, connection: ConnectionId, topic: Topic) -> bool {
+        self.index.contains(connection, topic)
     }
 
-    pub(super) fn is_subscribed(&self, connection: ConnectionId) -> bool {
-        self.index.is_subscribed(connection)
+    /// Returns the subscribers of a topic, core by core.
+    pub(super) fn subscribers(&self, topic: Topic) -> &[CoreSubscribers] {
+        self.index.subscribers(topic)
     }
 
-    /// Returns the subscribers of a product, core by core.
-    pub(super) fn subscribers(&self, product: ProductId) -> &[CoreSubscribers] {
-        self.index.subscribers(product)
-    }
-
-    /// Returns whether every product that has subscribers is known to be as it is, as far as changes have come.
+    /// Returns whether every topic that has subscribers is known to be as it is, as far as changes have come.
     pub(super) const fn is_healed(&self) -> bool {
         !self.is_lost && self.to_heal.is_empty() && self.healing == 0
     }
 
-    /// Returns whether there are products for [`Shard::heal`].
+    /// Returns whether there are topics for [`Shard::heal`].
     pub(super) const fn has_to_heal(&self) -> bool {
         !self.to_heal.is_empty()
     }
@@ -215,11 +209,13 @@ impl Shard {
         self.memory.bytes()
     }
 
-    /// Panics if what is kept is not what its products say; returns their number.
+    /// Panics if what is kept is not what its topics say; returns their number.
     #[cfg(test)]
     pub(super) fn check(&self) -> usize {
         self.index.check();
-        let kept = self.kept.after(None, usize::MAX);
+        let mut kept: Vec<Topic> =
+            self.watched.values().flat_map(|watched| watched.kept.after(None, usize::MAX)).collect();
+        kept.sort_unstable();
         assert_eq!(kept, self.index.kept());
         kept.len()
     }
@@ -229,45 +225,46 @@ impl Shard {
         &self.index
     }
 
-    /// Returns whether changes of this product may have been missed, and it is being read.
-    fn heals(&self, product: ProductId) -> bool {
-        self.loadings.get(&product).is_some_and(|loading| loading.heals)
+    /// Returns whether changes of this topic may have been missed, and it is being read.
+    fn heals(&self, topic: Topic) -> bool {
+        self.loadings.get(&topic).is_some_and(|loading| loading.heals)
     }
 
     /// Ends what a subscription that has ended leaves; returns the number of the pull that waited.
-    fn ended(&mut self, Ended { product, waiting, was_last }: Ended) -> Option<u32> {
-        let number = (waiting > 0).then(|| self.leave(product, waiting));
+    fn ended(&mut self, &Ended { ref subject, waiting, was_last }: &Ended) -> Option<u32> {
+        let topic = subject.topic();
+        let number = (waiting > 0).then(|| self.leave(topic, waiting));
         if was_last {
-            self.idles(product);
+            self.idles(topic);
         }
         number
     }
 
     /// Takes a waiter out of its list, and records the new place of the one that moves there. Returns its pull's number.
-    fn leave(&mut self, product: ProductId, waiting: u32) -> u32 {
-        let loading = self.loadings.get_mut(&product).expect("a product that is waited for is loading");
+    fn leave(&mut self, topic: Topic, waiting: u32) -> u32 {
+        let loading = self.loadings.get_mut(&topic).expect("a topic that is waited for is loading");
         let place = waiting as usize - 1;
         let left = loading.waiters.swap_remove(place);
         if let Some(moved) = loading.waiters.get(place) {
             let moved = moved.connection;
-            self.set_place(moved, product, waiting);
+            self.set_place(moved, topic, waiting);
         }
-        self.rest(product);
+        self.rest(topic);
         left.number
     }
 
     /// Forgets a loading that nobody needs any more, unless the loader has its wish.
-    fn rest(&mut self, product: ProductId) {
-        if self.loadings.get(&product).is_some_and(|loading| !loading.is_wanted() && loading.sent.is_none()) {
-            self.loadings.remove(&product);
+    fn rest(&mut self, topic: Topic) {
+        if self.loadings.get(&topic).is_some_and(|loading| !loading.is_wanted() && loading.sent.is_none()) {
+            self.loadings.remove(&topic);
             shrink(&mut self.loadings);
         }
     }
 }
 
-/// Returns whether a product has one subscriber.
-fn is_first(topic: &Topic) -> bool {
-    matches!(topic.subscribers(), [only] if only.keys.len() == 1)
+/// Returns whether a topic has one subscriber.
+fn is_first(entry: &TopicEntry) -> bool {
+    matches!(entry.subscribers(), [only] if only.keys.len() == 1)
 }
 
 #[cfg(test)]

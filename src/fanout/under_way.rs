@@ -18,14 +18,14 @@ pub(super) struct UnderWay {
 struct Awaiting {
     number: u32,
     answers: u32,
-    products: Result<usize, Refused>,
+    topics: Result<usize, Refused>,
     /// True if all of it was given to the shards, so that the last answer ends it.
     is_given: bool,
 }
 
 impl Awaiting {
-    fn add(&mut self, products: Result<usize, Refused>) {
-        self.products = self.products.and_then(|before| Ok(before + products?));
+    fn add(&mut self, topics: Result<usize, Refused>) {
+        self.topics = self.topics.and_then(|before| Ok(before + topics?));
     }
 }
 
@@ -36,39 +36,39 @@ impl UnderWay {
         if let Some(command) = commands.iter_mut().find(|command| command.number == number) {
             command.answers += 1;
         } else {
-            commands.push(Awaiting { number, answers: 1, products: Ok(0), is_given: false });
+            commands.push(Awaiting { number, answers: 1, topics: Ok(0), is_given: false });
         }
     }
 
-    /// Records that all of this command was given, and that so many products were changed or counted here. Returns the
-    /// number of all products, if no answer is awaited.
+    /// Records that all of this command was given, and that so many topics were changed or counted here. Returns the
+    /// number of all topics, if no answer is awaited.
     pub(super) fn all_given(
         &mut self,
         key: SlotKey,
         number: u32,
-        products: Result<usize, Refused>,
+        topics: Result<usize, Refused>,
     ) -> Option<Result<usize, Refused>> {
         let is_awaited = |command: &Awaiting| command.number == number;
         let awaited = self.commands_by_connection.get(&key).is_some_and(|commands| commands.iter().any(is_awaited));
         if !awaited {
-            return Some(products);
+            return Some(topics);
         }
         self.advance(key, number, |command| {
             command.is_given = true;
-            command.add(products);
+            command.add(topics);
         })
     }
 
-    /// Records that a part was carried out. Returns the number of all products, if it was the last part.
+    /// Records that a part was carried out. Returns the number of all topics, if it was the last part.
     pub(super) fn answered(
         &mut self,
         key: SlotKey,
         number: u32,
-        products: Result<usize, Refused>,
+        topics: Result<usize, Refused>,
     ) -> Option<Result<usize, Refused>> {
         self.advance(key, number, |command| {
             command.answers -= 1;
-            command.add(products);
+            command.add(topics);
         })
     }
 
@@ -95,12 +95,12 @@ impl UnderWay {
         if !command.is_given || command.answers > 0 {
             return None;
         }
-        let products = commands.swap_remove(place).products;
+        let topics = commands.swap_remove(place).topics;
         if commands.is_empty() {
             self.commands_by_connection.remove(&key);
             shrink(&mut self.commands_by_connection);
         }
-        Some(products)
+        Some(topics)
     }
 }
 

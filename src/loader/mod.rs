@@ -1,9 +1,10 @@
 //! The loader: it reads rows for the shards, many at a time, and hands each answer over at its barrier.
 //!
-//! A shard [wishes](Wishes::wish) for products whose value it does not know. What was read is true only together with
+//! A shard [wishes](Wishes::wish) for topics whose value it does not know. What was read is true only together with
 //! its place in the stream of changes, which the barrier of the read marks: ingest tells the loader that it was
 //! [heard](Loader::heard) after it has handed on all that came before.
 
+mod listings;
 mod plan;
 mod run;
 
@@ -12,15 +13,16 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 pub use self::run::run;
 use crate::fanout::{CoreId, Reads, Watch};
 use crate::model::epoch::Epoch;
-use crate::model::product::ProductId;
+use crate::model::table::TableId;
+use crate::model::topic::Subject;
 
-/// The products that the shards of one core want to know.
+/// The topics that the shards of one core want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
     /// The core that is told.
     pub core: CoreId,
     /// Each with the number of its loading in its shard, which the answer carries.
-    pub products: Vec<(ProductId, u32)>,
+    pub topics: Vec<(Subject, u32)>,
 }
 
 /// What ingest has handed on of the source's word on itself.
@@ -37,12 +39,12 @@ pub enum SourceHeard {
 /// A demand on the loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Demand {
-    /// To read products.
+    /// To read topics.
     Wish(Wish),
-    /// To list the rows of the store for a core, or not any more.
-    Watch(CoreId, Option<Watch>),
+    /// To list the rows of a table for a core, or not any more.
+    Watch(CoreId, TableId, Option<Watch>),
     /// To go on with the listing: a core has taken rows that it was handed for its watch with this number.
-    Taken(CoreId, u32),
+    Taken(CoreId, TableId, u32),
     /// To have the store renew its epoch: a row was below the version that was known.
     Regressed,
     /// To take note of what the source said.
@@ -54,7 +56,7 @@ pub enum Demand {
 pub struct Wishes(UnboundedSender<Demand>);
 
 impl Wishes {
-    /// Asks for products. A loader that has ended answers nobody.
+    /// Asks for topics. A loader that has ended answers nobody.
     pub fn wish(&self, wish: Wish) {
         let _ = self.0.send(Demand::Wish(wish));
     }
@@ -67,16 +69,16 @@ impl Wishes {
 }
 
 impl Reads for Wishes {
-    fn wish(&self, core: CoreId, products: Vec<(ProductId, u32)>) {
-        Self::wish(self, Wish { core, products });
+    fn wish(&self, core: CoreId, topics: Vec<(Subject, u32)>) {
+        Self::wish(self, Wish { core, topics });
     }
 
-    fn watch(&self, core: CoreId, watch: Option<Watch>) {
-        let _ = self.0.send(Demand::Watch(core, watch));
+    fn watch(&self, core: CoreId, table: TableId, watch: Option<Watch>) {
+        let _ = self.0.send(Demand::Watch(core, table, watch));
     }
 
-    fn taken(&self, core: CoreId, number: u32) {
-        let _ = self.0.send(Demand::Taken(core, number));
+    fn taken(&self, core: CoreId, table: TableId, number: u32) {
+        let _ = self.0.send(Demand::Taken(core, table, number));
     }
 
     fn regressed(&self) {
@@ -120,7 +122,7 @@ impl Demands {
 /// Makes the way to a loader, and its other end.
 #[must_use]
 pub fn channel() -> (Loader, Demands) {
-    // Bounded by the products of the shards, each of which waits in one wish for each number of its loading, and by the
+    // Bounded by the topics of the shards, each of which waits in one wish for each number of its loading, and by the
     // barriers, of which one is under way.
     #[allow(clippy::disallowed_methods)]
     let (sender, receiver) = mpsc::unbounded_channel();

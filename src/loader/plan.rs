@@ -5,28 +5,29 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::listings::{Listed, Listings};
 use super::{SourceHeard, Wish};
 use crate::backoff::Backoff;
 use crate::fanout::CoreId;
 use crate::fanout::Watch;
 use crate::model::epoch::Epoch;
-use crate::model::product::ProductId;
+use crate::model::key::Key;
+use crate::model::table::TableId;
+use crate::model::topic::{Subject, Topic};
 use crate::store::{Found, Keys, READ_IDS_MAX, Read};
 
 /// The time for a barrier to be heard once its read is back, while nothing else is heard.
 pub(super) const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The pages of rows that a core may have been handed and not taken yet.
-const PAGES_MAX: u32 = 2;
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
 
-/// Those who wait for a product: their cores, and the numbers of their loadings.
+/// Those who wait for a row: their cores, and the numbers of their loadings.
 type Askers = SmallVec<[(CoreId, u32); 1]>;
 
-/// Products that are read, and who waits for each.
-type Wishes = Vec<(ProductId, Askers)>;
+/// Rows that are read, and who waits for each.
+type Wishes = Vec<(Subject, Askers)>;
 
 /// The answers for one core.
-pub(super) type Answers = Vec<(ProductId, u32, Found)>;
+pub(super) type Answers = Vec<(Topic, u32, Found)>;
 
 /// A read to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +39,10 @@ pub(super) struct Order {
 /// The rows of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sought {
-    /// These products.
-    Products(Vec<ProductId>),
-    /// The ids and the versions of those that follow this one, or of the first.
-    KeysAfter(Option<ProductId>),
+    /// These.
+    Rows(Vec<Subject>),
+    /// The keys and the versions of those of a table that follow this one, or of the first.
+    KeysAfter(TableId, Option<Key>),
 }
 
 /// The result of a read that counts.
@@ -49,17 +50,8 @@ pub(super) enum Sought {
 pub(super) enum Told {
     /// The answers, by core.
     Answers(HashMap<CoreId, Answers>),
-    /// The next ids and versions, for the watches of these cores.
-    Keys { keys: Vec<(ProductId, u64)>, end: Option<ListEnd>, watches: Vec<(CoreId, u32)> },
-}
-
-/// The end of a listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ListEnd {
-    /// All rows were listed.
-    Whole,
-    /// There are more than may be listed.
-    TooMany,
+    /// The next of a listing.
+    Listed(Listed),
 }
 
 /// The wishes that wait, and the one read that is under way.
@@ -68,25 +60,18 @@ pub(super) enum ListEnd {
 /// Otherwise its wishes are read again.
 #[derive(Debug)]
 pub(super) struct Plan {
-    askers_by_product: HashMap<ProductId, Askers>,
-    /// The products that wait, in the order of their first wish.
-    waiting: VecDeque<ProductId>,
+    askers_by_topic: HashMap<Topic, Askers>,
+    /// The topics that wait, in the order of their first wish.
+    waiting: VecDeque<Subject>,
     reading: Option<Reading>,
-    /// The cores whose shards want to know every product, each with the pages that it was handed and has not taken. All of
-    /// them do, or nothing is listed.
-    watches: HashMap<CoreId, (Watch, u32)>,
-    cores: usize,
-    /// The most rows that are listed.
-    rows_max: usize,
-    /// The progress of the listing, until it has ended.
-    listing: Option<Progress>,
-    /// True if it is the turn of the listing to be read for.
-    is_turn_of_listing: bool,
+    listings: Listings,
+    /// True if it is the turn of a listing to be read for.
+    is_turn_of_listings: bool,
     /// The number of the last barrier.
     barrier: u64,
     /// The epoch of the source while it tells every change.
     epoch: Option<Epoch>,
-    /// The most products of the next read: fewer after one whose rows spoilt each other.
+    /// The most topics of the next read: fewer after one whose rows spoilt each other.
     ids_max: usize,
     failures: u32,
     /// The time before which nothing is read, after a failure.
@@ -94,22 +79,31 @@ pub(super) struct Plan {
     failing_since: Option<Instant>,
 }
 
-/// The part of the rows that is listed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Progress {
-    after: Option<ProductId>,
-    rows: usize,
-}
-
 #[derive(Debug)]
 struct Reading {
     barrier: u64,
-    /// Those that wait for its rows; `None` if it is for the listing.
-    wishes: Option<Wishes>,
+    sought: For,
     outcome: Option<Outcome>,
     is_heard: bool,
     /// The time at which the barrier counts as lost, once the rows are there.
     deadline: Option<Instant>,
+}
+
+/// Those for whom a read is made.
+#[derive(Debug)]
+enum For {
+    Wishes(Wishes),
+    /// The listing of a table.
+    Listing(TableId),
+}
+
+impl For {
+    fn wishes(self) -> Wishes {
+        match self {
+            Self::Wishes(wishes) => wishes,
+            Self::Listing(_) => Wishes::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -122,14 +116,11 @@ impl Plan {
     /// Returns a plan for so many cores, of which at most `rows_max` rows are listed.
     pub(super) fn new(cores: usize, rows_max: usize) -> Self {
         Self {
-            askers_by_product: HashMap::new(),
+            askers_by_topic: HashMap::new(),
             waiting: VecDeque::new(),
             reading: None,
-            watches: HashMap::new(),
-            cores,
-            rows_max,
-            listing: None,
-            is_turn_of_listing: false,
+            listings: Listings::new(cores, rows_max),
+            is_turn_of_listings: false,
             barrier: 0,
             epoch: None,
             ids_max: READ_IDS_MAX,
@@ -139,51 +130,24 @@ impl Plan {
         }
     }
 
-    /// Learns that a core wants to know every product, or does not. All are listed anew. Answers true if it made a read
-    /// void.
-    pub(super) fn watch(&mut self, core: CoreId, watch: Option<Watch>) -> bool {
-        match watch {
-            Some(watch) => self.watches.insert(core, (watch, 0)),
-            None => self.watches.remove(&core),
-        };
-        self.list_anew();
-        self.reading.take_if(|reading| reading.wishes.is_none()).is_some()
+    /// Learns that a core wants to know every row of a table, or does not. All are listed anew. Answers true if it made a
+    /// read void.
+    pub(super) fn watch(&mut self, core: CoreId, table: TableId, watch: Option<Watch>) -> bool {
+        self.listings.watch(core, table, watch);
+        self.reading.take_if(|reading| matches!(reading.sought, For::Listing(its) if its == table)).is_some()
     }
 
-    /// Learns that a page is on its way to a core, for its watch with this number.
-    pub(super) fn handed(&mut self, core: CoreId, number: u32) {
-        if let Some(pages) = self.pages_of(core, number) {
-            *pages += 1;
-        }
-    }
-
-    /// Learns that a core has taken a page.
-    pub(super) fn taken(&mut self, core: CoreId, number: u32) {
-        if let Some(pages) = self.pages_of(core, number) {
-            *pages = pages.saturating_sub(1);
-        }
-    }
-
-    /// Returns the pages that a core was handed for a watch and has not taken, unless it watches anew.
-    fn pages_of(&mut self, core: CoreId, number: u32) -> Option<&mut u32> {
-        self.watches.get_mut(&core).filter(|(watch, _)| watch.number == number).map(|(_, pages)| pages)
-    }
-
-    /// Returns the progress of the listing, if every core has room for more of it.
-    fn listing(&self) -> Option<Progress> {
-        self.listing.filter(|_| self.watches.values().all(|&(_, pages)| pages < PAGES_MAX))
-    }
-
-    fn list_anew(&mut self) {
-        self.listing = (self.watches.len() == self.cores).then(Progress::default);
+    /// Returns the listings, to tell them of the pages.
+    pub(super) const fn listings(&mut self) -> &mut Listings {
+        &mut self.listings
     }
 
     /// Takes a wish. Each of its numbers is answered once.
     pub(super) fn wish(&mut self, wish: Wish) {
-        for (product, number) in wish.products {
-            let askers = self.askers_by_product.entry(product).or_default();
+        for (subject, number) in wish.topics {
+            let askers = self.askers_by_topic.entry(subject.topic()).or_default();
             if askers.is_empty() {
-                self.waiting.push_back(product);
+                self.waiting.push_back(subject);
             }
             askers.push((wish.core, number));
         }
@@ -205,7 +169,7 @@ impl Plan {
                 self.not_before = None;
             }
         }
-        self.list_anew();
+        self.listings.begin();
         self.give_up()
     }
 
@@ -219,27 +183,32 @@ impl Plan {
         if self.reading.is_some() || self.epoch.is_none() || self.not_before.is_some_and(|time| now < time) {
             return None;
         }
-        let (what, wishes) = self.next_sought()?;
+        let (what, sought) = self.next_sought()?;
         self.barrier += 1;
         let barrier = self.barrier;
-        self.reading = Some(Reading { barrier, wishes, outcome: None, is_heard: false, deadline: None });
+        self.reading = Some(Reading { barrier, sought, outcome: None, is_heard: false, deadline: None });
         Some(Order { barrier, what })
     }
 
-    /// Returns what is to be read next: the listing and the wishes take turns.
-    fn next_sought(&mut self) -> Option<(Sought, Option<Wishes>)> {
-        self.is_turn_of_listing = !self.is_turn_of_listing;
-        if let Some(listing) = self.listing().filter(|_| self.is_turn_of_listing || self.waiting.is_empty()) {
-            return Some((Sought::KeysAfter(listing.after), None));
+    /// Returns what is to be read next: the listings and the wishes take turns.
+    fn next_sought(&mut self) -> Option<(Sought, For)> {
+        self.is_turn_of_listings = !self.is_turn_of_listings;
+        if (self.is_turn_of_listings || self.waiting.is_empty())
+            && let Some((table, after)) = self.listings.next()
+        {
+            return Some((Sought::KeysAfter(table, after), For::Listing(table)));
         }
         let count = self.ids_max.min(self.waiting.len());
         let wishes: Vec<_> = self
             .waiting
             .drain(..count)
-            .map(|product| (product, self.askers_by_product.remove(&product).unwrap_or_default()))
+            .map(|subject| {
+                let askers = self.askers_by_topic.remove(&subject.topic()).unwrap_or_default();
+                (subject, askers)
+            })
             .collect();
-        let ids: Vec<ProductId> = wishes.iter().map(|(product, _)| *product).collect();
-        (!ids.is_empty()).then_some((Sought::Products(ids), Some(wishes)))
+        let rows: Vec<Subject> = wishes.iter().map(|(subject, _)| subject.clone()).collect();
+        (!rows.is_empty()).then_some((Sought::Rows(rows), For::Wishes(wishes)))
     }
 
     /// Takes the rows of the read.
@@ -285,7 +254,7 @@ impl Plan {
         if let Some(reading) = &self.reading {
             return reading.deadline;
         }
-        let is_wanted = !self.waiting.is_empty() || self.listing().is_some();
+        let is_wanted = !self.waiting.is_empty() || self.listings.is_wanted();
         self.not_before.filter(|_| self.epoch.is_some() && is_wanted)
     }
 
@@ -307,38 +276,26 @@ impl Plan {
     pub(super) fn told(&mut self) -> Option<Told> {
         let reading = self.reading.take_if(|reading| reading.is_heard && reading.outcome.is_some())?;
         (self.failures, self.failing_since, self.not_before) = (0, None, None);
-        match reading.outcome? {
-            Outcome::Rows(read) => Some(Told::Answers(self.answers(read, reading.wishes.unwrap_or_default()))),
-            Outcome::Keys(keys) => self.listed(keys),
+        match (reading.outcome?, reading.sought) {
+            (Outcome::Rows(read), sought) => Some(Told::Answers(self.answers(read, sought.wishes()))),
+            (Outcome::Keys(keys), For::Listing(table)) => self.listings.listed(table, keys).map(Told::Listed),
+            (Outcome::Keys(_), For::Wishes(_)) => unreachable!("rows were read for them"),
         }
-    }
-
-    fn listed(&mut self, Keys { keys, is_last }: Keys) -> Option<Told> {
-        let listing = self.listing.as_mut()?;
-        listing.rows += keys.len();
-        listing.after = keys.last().map(|&(product, _)| product).or(listing.after);
-        // Who was promised every product keeps them, however many they become.
-        let is_too_many = listing.rows > self.rows_max && self.watches.values().all(|(watch, _)| watch.may_refuse);
-        let end = if is_too_many { Some(ListEnd::TooMany) } else { is_last.then_some(ListEnd::Whole) };
-        if end.is_some() {
-            self.listing = None;
-        }
-        let watches = self.watches.iter().map(|(&core, (watch, _))| (core, watch.number)).collect();
-        Some(Told::Keys { keys, end, watches })
     }
 
     /// Returns the answers, by core.
     fn answers(&mut self, read: Read, wishes: Wishes) -> HashMap<CoreId, Answers> {
         let Read { found, left } = read;
         self.ids_max = (2 * self.ids_max).min(READ_IDS_MAX);
-        let mut wishes: HashMap<ProductId, Askers> = wishes.into_iter().collect();
+        let mut wishes: HashMap<Topic, (Subject, Askers)> =
+            wishes.into_iter().map(|(subject, askers)| (subject.topic(), (subject, askers))).collect();
         let mut answers: HashMap<CoreId, Answers> = HashMap::new();
-        for (product, found) in found {
-            for (core, number) in wishes.remove(&product).unwrap_or_default() {
-                answers.entry(core).or_default().push((product, number, found.clone()));
+        for (topic, found) in found {
+            for (core, number) in wishes.remove(&topic).map(|(_, askers)| askers).unwrap_or_default() {
+                answers.entry(core).or_default().push((topic, number, found.clone()));
             }
         }
-        let left = left.into_iter().filter_map(|product| wishes.remove_entry(&product)).collect();
+        let left = left.into_iter().filter_map(|topic| wishes.remove(&topic)).collect();
         self.put_back(left);
         answers
     }
@@ -346,16 +303,16 @@ impl Plan {
     /// Puts the wishes of the read back, and answers true if there was one.
     fn give_up(&mut self) -> bool {
         let Some(reading) = self.reading.take() else { return false };
-        self.put_back(reading.wishes.unwrap_or_default());
+        self.put_back(reading.sought.wishes());
         true
     }
 
     /// Puts wishes back, ahead of those that wait.
     fn put_back(&mut self, wishes: Wishes) {
-        for (product, askers) in wishes.into_iter().rev() {
-            let waiting = self.askers_by_product.entry(product).or_default();
+        for (subject, askers) in wishes.into_iter().rev() {
+            let waiting = self.askers_by_topic.entry(subject.topic()).or_default();
             if waiting.is_empty() {
-                self.waiting.push_front(product);
+                self.waiting.push_front(subject);
             }
             waiting.extend(askers);
         }

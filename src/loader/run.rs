@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
-use super::plan::{Answers, ListEnd, Order, Plan, Sought, Told};
+use super::listings::{ListEnd, Listed};
+use super::plan::{Answers, Order, Plan, Sought, Told};
 use super::{Demand, Demands};
 use crate::fanout::{CoreId, Hub, Listing, Loaded, LoadedRow};
 use crate::metrics::{Load, Metrics};
 use crate::model::epoch::Epoch;
-use crate::model::product::ProductId;
+use crate::model::topic::Subject;
 use crate::store::{Found, Keys, Read, Store, StoreError};
 use crate::wire::frame::Frame;
 
@@ -43,7 +44,7 @@ struct Work {
 }
 
 /// Reads what the shards wish for, and hands it over, until nobody is left to wish for anything. At most `rows_max` rows
-/// are listed for those who want to know every product.
+/// are listed for those who want to know every topic.
 pub async fn run(mut demands: Demands, store: Store, hub: Hub, rows_max: usize, metrics: Arc<Metrics>) {
     let plan = Plan::new(hub.cores(), rows_max);
     let mut work = Work { plan, store, hub, metrics, reading: None, renewing: None, changes: 0 };
@@ -83,8 +84,8 @@ impl Work {
             let store = self.store.clone();
             self.reading = Some(Box::pin(async move {
                 match what {
-                    Sought::Products(ids) => store.load(ids, barrier).await.map(Outcome::Rows),
-                    Sought::KeysAfter(after) => store.keys(after, barrier).await.map(Outcome::Keys),
+                    Sought::Rows(rows) => store.load(rows, barrier).await.map(Outcome::Rows),
+                    Sought::KeysAfter(table, after) => store.keys(table, after, barrier).await.map(Outcome::Keys),
                 }
             }));
         }
@@ -93,10 +94,10 @@ impl Work {
     fn take(&mut self, demand: Demand) {
         match demand {
             Demand::Wish(wish) => self.plan.wish(wish),
-            Demand::Taken(core, number) => self.plan.taken(core, number),
+            Demand::Taken(core, table, number) => self.plan.listings().taken(core, table, number),
             Demand::Regressed => self.renew(None),
-            Demand::Watch(core, watch) => {
-                let is_void = self.plan.watch(core, watch);
+            Demand::Watch(core, table, watch) => {
+                let is_void = self.plan.watch(core, table, watch);
                 self.forget_reading(is_void);
             }
             Demand::Heard(heard) => {
@@ -193,25 +194,26 @@ impl Work {
                     self.hub.loaded(core, loaded(answers));
                 }
             }
-            Told::Keys { keys, end, watches } => self.list(keys, end, &watches),
+            Told::Listed(listed) => self.list(listed),
         }
     }
 
     /// Hands each core the rows of its shards.
-    fn list(&mut self, keys: Vec<(ProductId, u64)>, end: Option<ListEnd>, watches: &[(CoreId, u32)]) {
-        let mut keys_by_core: HashMap<CoreId, Vec<(ProductId, u64)>> = HashMap::new();
-        for (product, version) in keys {
-            keys_by_core.entry(self.hub.core_of_product(product)).or_default().push((product, version));
+    fn list(&mut self, Listed { table, keys, end, watches }: Listed) {
+        let mut keys_by_core: HashMap<CoreId, Vec<(Subject, u64)>> = HashMap::new();
+        for (subject, version) in keys {
+            let core = self.hub.core_of_topic(subject.topic());
+            keys_by_core.entry(core).or_default().push((subject, version));
         }
-        for &(core, number) in watches {
+        for (core, number) in watches {
             if let Some(keys) = keys_by_core.remove(&core) {
-                self.plan.handed(core, number);
-                self.hub.list(core, number, Listing::Rows(keys));
+                self.plan.listings().handed(core, table, number);
+                self.hub.list(core, table, number, Listing::Rows(keys));
             }
             match end {
                 None => {}
-                Some(ListEnd::Whole) => self.hub.list(core, number, Listing::End),
-                Some(ListEnd::TooMany) => self.hub.list(core, number, Listing::TooMany),
+                Some(ListEnd::Whole) => self.hub.list(core, table, number, Listing::End),
+                Some(ListEnd::TooMany) => self.hub.list(core, table, number, Listing::TooMany),
             }
         }
     }
@@ -220,9 +222,9 @@ impl Work {
 /// Returns the answers as shards take them. A row that several wished for is encoded once.
 fn loaded(answers: Answers) -> Vec<Loaded> {
     let mut rows: Vec<Loaded> = Vec::with_capacity(answers.len());
-    for (product, number, found) in answers {
+    for (topic, number, found) in answers {
         let row = match (found, rows.last()) {
-            (_, Some(last)) if last.product == product => last.row.clone(),
+            (_, Some(last)) if last.topic == topic => last.row.clone(),
             (Found::Present(row), _) => {
                 let frame = Frame::of_snapshot(row.version, &row.product);
                 LoadedRow::Present { version: row.version, frame }
@@ -230,7 +232,7 @@ fn loaded(answers: Answers) -> Vec<Loaded> {
             (Found::Absent { version }, _) => LoadedRow::Absent { version },
             (Found::Unreadable, _) => LoadedRow::Unreadable,
         };
-        rows.push(Loaded { product, number, row });
+        rows.push(Loaded { topic, number, row });
     }
     rows
 }

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
+use crate::model::key::Key;
 use crate::model::product::{Product, ProductId};
+use crate::model::table::{Table, TableId};
 
 /// The kind of change to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,14 +91,37 @@ pub fn write_snapshot_json(version: u64, product: &Product, buffer: &mut Vec<u8>
     write_json("SNAPSHOT", version, product, buffer);
 }
 
+/// Appends the JSON message of a row of which only the key is told: `{"action":"UPDATE","version":42,"table":"orders","key":17}`,
+/// of a product `{"action":"UPDATE","version":42,"product":{"productId":1}}`.
+pub fn write_key_alone(action: &str, version: u64, table: &Table, key: &Key, buffer: &mut Vec<u8>) {
+    write_head(action, version, buffer);
+    if table.id == TableId::PRODUCTS {
+        buffer.extend_from_slice(b"\"product\":{\"productId\":");
+        key.write_json(buffer);
+        buffer.push(b'}');
+    } else {
+        buffer.extend_from_slice(b"\"table\":");
+        table.write_name(buffer);
+        buffer.extend_from_slice(b",\"key\":");
+        key.write_json(buffer);
+    }
+    buffer.push(b'}');
+}
+
 fn write_json(action: &str, version: u64, product: &Product, buffer: &mut Vec<u8>) {
+    write_head(action, version, buffer);
+    buffer.extend_from_slice(b"\"product\":");
+    serde_json::to_writer(&mut *buffer, product).expect("a product has string keys, and a Vec takes all");
+    buffer.push(b'}');
+}
+
+/// Appends `{"action":"UPDATE","version":42,`.
+fn write_head(action: &str, version: u64, buffer: &mut Vec<u8>) {
     buffer.extend_from_slice(b"{\"action\":\"");
     buffer.extend_from_slice(action.as_bytes());
     buffer.extend_from_slice(b"\",\"version\":");
     buffer.extend_from_slice(version.to_string().as_bytes());
-    buffer.extend_from_slice(b",\"product\":");
-    serde_json::to_writer(&mut *buffer, product).expect("a product has string keys, and a Vec takes all");
-    buffer.push(b'}');
+    buffer.push(b',');
 }
 
 #[cfg(test)]

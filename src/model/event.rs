@@ -2,6 +2,7 @@
 
 use crate::model::change::Change;
 use crate::model::epoch::Epoch;
+use crate::model::table::TableId;
 
 /// One thing that a source tells. The order of events counts: an event says something of all that came before it and of
 /// all that comes after it.
@@ -15,6 +16,8 @@ pub enum SourceEvent {
     Began(Epoch),
     /// From here back, changes may have been missed, and until the next [`SourceEvent::Began`] others may be.
     Gap,
+    /// From here back, changes of this table may have been missed; from here on, none is, as before.
+    Missed(TableId),
     /// The mark that the read with this number put into the stream: all that the read saw has been told before it.
     Barrier(u64),
 }

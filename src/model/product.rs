@@ -5,6 +5,10 @@ use std::fmt;
 use serde::de::{Deserializer, Error as _, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
+use super::key::Key;
+use super::table::TableId;
+use super::topic::{Subject, Topic};
+
 /// The key of a product: an integer from 0 to 2^53 − 1, so that a JavaScript number holds it exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -18,6 +22,34 @@ impl ProductId {
     #[must_use]
     pub const fn new(number: u64) -> Option<Self> {
         if number <= Self::MAX.0 { Some(Self(number)) } else { None }
+    }
+
+    /// Returns the topic of the product with this id.
+    #[must_use]
+    pub const fn topic(self) -> Topic {
+        // Products have the first place among the tables, and their topics are their ids.
+        Topic::of_narrow(self.0)
+    }
+
+    /// Returns the product with this id as a subject.
+    #[must_use]
+    pub const fn subject(self) -> Subject {
+        Subject::Narrow(self.0)
+    }
+
+    /// Returns the id of the product with this topic; `None` for a row of another table.
+    #[must_use]
+    pub fn of_topic(topic: Topic) -> Option<Self> {
+        topic.narrow().filter(|_| topic.table() == TableId::PRODUCTS).and_then(Self::new)
+    }
+
+    /// Returns the id that a key is.
+    #[must_use]
+    pub fn of_key(key: &Key) -> Option<Self> {
+        match key {
+            Key::Integer(integer) => u64::try_from(*integer).ok().and_then(Self::new),
+            Key::Uuid(_) | Key::Text(_) => None,
+        }
     }
 
     /// Returns the id as a number.

@@ -1,6 +1,9 @@
 //! What the fan-out routes by: [`Topic`], one row of one table.
 
+use std::cmp::Reverse;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
@@ -15,7 +18,7 @@ use super::table::TableId;
 /// Two keys of a table with the same hash would be one row to whoever subscribes. They need not be feared: the hash is
 /// SipHash-2-4 with 128 bits and a key of this process, which nobody outside knows and nothing that is sent reveals, so
 /// that none can be chosen to collide; and among 10^9 keys of a table, the chance that any two do is below 10^-17.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Topic {
     /// 0 if it is narrow.
     high: u64,
@@ -74,6 +77,13 @@ impl Topic {
     }
 }
 
+/// Its lower half spreads topics as well as both.
+impl Hash for Topic {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.low);
+    }
+}
+
 /// Its table, and its key or hash.
 impl fmt::Debug for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,6 +91,186 @@ impl fmt::Debug for Topic {
             Some(integer) => write!(f, "{}/{integer}", self.table().get()),
             None => write!(f, "{}/#{:x}{:016x}", self.table().get(), self.high & ((1 << HASH_BITS) - 1), self.low),
         }
+    }
+}
+
+/// A topic, with the key of its row where the topic does not give it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A narrow topic, by its half.
+    Narrow(u64),
+    /// A wide one.
+    Wide(Arc<WideRow>),
+}
+
+/// A wide topic and the key of its row.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WideRow {
+    /// The topic.
+    pub topic: Topic,
+    /// The key.
+    pub key: Key,
+}
+
+const _: () = assert!(size_of::<Subject>() == 16);
+
+impl Subject {
+    /// Returns the subject of a topic that is narrow, or whose row is this one.
+    ///
+    /// # Panics
+    /// If the topic is wide and stands alone.
+    #[must_use]
+    pub fn new(topic: Topic, row: Option<&Arc<WideRow>>) -> Self {
+        match (topic.narrow(), row) {
+            (Some(low), _) => Self::Narrow(low),
+            (None, Some(row)) => Self::Wide(Arc::clone(row)),
+            (None, None) => panic!("a wide topic stands with its row's key"),
+        }
+    }
+
+    /// Returns its topic.
+    #[must_use]
+    pub fn topic(&self) -> Topic {
+        match self {
+            Self::Narrow(low) => Topic::of_narrow(*low),
+            Self::Wide(row) => row.topic,
+        }
+    }
+
+    /// Returns the row of a wide one.
+    #[must_use]
+    pub const fn wide(&self) -> Option<&Arc<WideRow>> {
+        match self {
+            Self::Narrow(_) => None,
+            Self::Wide(row) => Some(row),
+        }
+    }
+
+    /// Returns the key of its row.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Narrow(low) => {
+                let integer = Topic::of_narrow(*low).integer();
+                Key::Integer(integer.expect("a narrow topic has an integer"))
+            }
+            Self::Wide(row) => row.key.clone(),
+        }
+    }
+}
+
+/// Subjects in a row. Narrow ones take no room for keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subjects {
+    topics: Vec<Topic>,
+    /// The rows of the first of them, as far as there was a wide one; `None` beside a narrow one.
+    rows: Vec<Option<Arc<WideRow>>>,
+}
+
+impl Subjects {
+    /// Adds one.
+    pub fn push(&mut self, subject: Subject) {
+        let topic = subject.topic();
+        if let Subject::Wide(row) = subject {
+            self.rows.resize(self.topics.len(), None);
+            self.rows.push(Some(row));
+        }
+        self.topics.push(topic);
+    }
+
+    /// Returns their topics.
+    #[must_use]
+    pub fn topics(&self) -> &[Topic] {
+        &self.topics
+    }
+
+    /// Returns the one at this place.
+    #[must_use]
+    pub fn get(&self, place: usize) -> Subject {
+        Subject::new(self.topics[place], self.rows.get(place).and_then(Option::as_ref))
+    }
+
+    /// Returns all of them.
+    #[must_use]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Subject> {
+        (0..self.topics.len()).map(|place| self.get(place))
+    }
+
+    /// Returns their number.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Returns whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
+    /// Returns each once, in falling order, with the row of each wide one, none if all are narrow, and the greatest of its versions,
+    /// none if none were given.
+    #[must_use]
+    pub fn falling(self, versions: Vec<u64>) -> (Vec<Topic>, Vec<Option<Arc<WideRow>>>, Vec<u64>) {
+        let Self { mut topics, mut rows } = self;
+        if rows.is_empty() && versions.is_empty() {
+            topics.sort_unstable_by(|one, other| other.cmp(one));
+            topics.dedup();
+            return (topics, rows, versions);
+        }
+        if rows.is_empty() {
+            let mut pairs: Vec<(Topic, u64)> = topics.into_iter().zip(versions).collect();
+            pairs.sort_unstable_by(|one, other| other.cmp(one));
+            pairs.dedup_by_key(|(topic, _)| *topic);
+            let (topics, versions) = pairs.into_iter().unzip();
+            return (topics, rows, versions);
+        }
+        rows.resize(topics.len(), None);
+        let mut places: Vec<usize> = (0..topics.len()).collect();
+        let version = |place: usize| versions.get(place).copied().unwrap_or(0);
+        places.sort_unstable_by_key(|&place| Reverse((topics[place], version(place))));
+        places.dedup_by_key(|place| topics[*place]);
+        let versions = if versions.is_empty() { versions } else { places.iter().map(|&it| versions[it]).collect() };
+        let rows = places.iter().map(|&place| rows[place].take()).collect();
+        (places.into_iter().map(|place| topics[place]).collect(), rows, versions)
+    }
+
+    /// Returns each once, with the greatest of its versions, none if none were given.
+    #[must_use]
+    pub fn once_each(self, versions: Vec<u64>) -> (Self, Vec<u64>) {
+        let (mut topics, mut rows, mut versions) = self.falling(versions);
+        topics.reverse();
+        rows.reverse();
+        versions.reverse();
+        (Self { topics, rows }, versions)
+    }
+
+    /// Returns whether all of them are narrow.
+    #[must_use]
+    pub const fn are_narrow(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+impl Extend<Subject> for Subjects {
+    fn extend<I: IntoIterator<Item = Subject>>(&mut self, subjects: I) {
+        subjects.into_iter().for_each(|subject| self.push(subject));
+    }
+}
+
+impl FromIterator<Subject> for Subjects {
+    fn from_iter<I: IntoIterator<Item = Subject>>(subjects: I) -> Self {
+        let mut all = Self::default();
+        subjects.into_iter().for_each(|subject| all.push(subject));
+        all
+    }
+}
+
+/// Of narrow topics.
+impl From<Vec<Topic>> for Subjects {
+    fn from(topics: Vec<Topic>) -> Self {
+        debug_assert!(topics.iter().all(|topic| topic.narrow().is_some()), "a wide topic stands with its key");
+        Self { topics, rows: Vec::new() }
     }
 }
 
@@ -98,7 +288,6 @@ impl TopicHash {
     /// Returns the topic of a table's row.
     #[must_use]
     pub fn topic(&self, table: TableId, key: &Key) -> Topic {
-        use std::hash::Hasher;
         let narrow = match key {
             Key::Integer(integer) => Topic::of_integer(table, *integer),
             Key::Uuid(_) | Key::Text(_) => None,
@@ -129,10 +318,16 @@ impl TopicHash {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
     use uuid::Uuid;
 
+    use super::testing::subject;
     use super::*;
 
     fn tables() -> impl Strategy<Value = TableId> {
@@ -165,7 +360,66 @@ mod tests {
         assert_eq!(of([1, 2]), of([1, 2]));
     }
 
+    /// Subjects, narrow ones alone perhaps, with versions or without.
+    fn listed() -> impl Strategy<Value = (Vec<Subject>, Vec<u64>)> {
+        let wide = prop::collection::vec((0..12_u64, 0..5_u64), 0..16);
+        let narrow = prop::collection::vec(((0..6_u64).prop_map(|number| 2 * number), 0..5_u64), 0..16);
+        (prop_oneof![2 => wide, 1 => narrow], any::<bool>()).prop_map(|(listed, has_versions)| {
+            let (numbers, versions): (Vec<u64>, Vec<u64>) = listed.into_iter().unzip();
+            (numbers.into_iter().map(subject).collect(), if has_versions { versions } else { Vec::new() })
+        })
+    }
+
+    /// The same, each once, in rising order, with the greatest of its versions, 0 where none were given.
+    fn once_each(subjects: &[Subject], versions: &[u64]) -> Vec<(Subject, u64)> {
+        let mut each: BTreeMap<Topic, (Subject, u64)> = BTreeMap::new();
+        for (place, subject) in subjects.iter().enumerate() {
+            let (_, newest) = each.entry(subject.topic()).or_insert_with(|| (subject.clone(), 0));
+            *newest = versions.get(place).copied().unwrap_or(0).max(*newest);
+        }
+        each.into_values().collect()
+    }
+
+    /// Each with its version, 0 where there are none; there is one for each or none at all.
+    fn with_versions(subjects: impl ExactSizeIterator<Item = Subject>, versions: &[u64]) -> Vec<(Subject, u64)> {
+        assert!(versions.is_empty() || versions.len() == subjects.len());
+        subjects.enumerate().map(|(place, it)| (it, versions.get(place).copied().unwrap_or(0))).collect()
+    }
+
     proptest! {
+        #[test]
+        fn subjects_are_those_that_were_added((added, _) in listed(), (more, _) in listed()) {
+            let mut subjects: Subjects = added.iter().cloned().collect();
+            subjects.extend(more.clone());
+            let all = [added, more].concat();
+            prop_assert_eq!(subjects.iter().collect::<Vec<_>>(), all.clone());
+            prop_assert_eq!(subjects.topics(), all.iter().map(Subject::topic).collect::<Vec<_>>());
+            prop_assert_eq!((subjects.len(), subjects.is_empty()), (all.len(), all.is_empty()));
+            prop_assert_eq!(subjects.are_narrow(), all.iter().all(|subject| subject.wide().is_none()));
+        }
+
+        #[test]
+        fn subjects_are_left_each_once_with_the_newest_of_its_versions((added, versions) in listed()) {
+            let expected = once_each(&added, &versions);
+            let subjects: Subjects = added.iter().cloned().collect();
+            let is_narrow = subjects.are_narrow();
+
+            let (once, kept) = subjects.clone().once_each(versions.clone());
+            prop_assert_eq!(kept.is_empty(), versions.is_empty());
+            prop_assert_eq!(with_versions(once.iter(), &kept), expected.clone());
+
+            let (topics, rows, kept) = subjects.falling(versions.clone());
+            prop_assert_eq!(rows.is_empty(), is_narrow);
+            prop_assert!(is_narrow || rows.len() == topics.len());
+            prop_assert_eq!(kept.is_empty(), versions.is_empty());
+            let row = |place: usize| rows.get(place).and_then(Option::as_ref);
+            prop_assert!(topics.iter().enumerate().all(|(place, it)| it.narrow().is_none() || row(place).is_none()));
+            let falling = topics.iter().enumerate().map(|(place, &topic)| Subject::new(topic, row(place)));
+            let falling: Vec<Subject> = falling.collect();
+            let expected: Vec<_> = expected.into_iter().rev().collect();
+            prop_assert_eq!(with_versions(falling.into_iter(), &kept), expected);
+        }
+
         #[test]
         fn rows_are_told_apart(one in (tables(), keys()), other in (tables(), keys())) {
             let hash = TopicHash::with_key([7, 8]);

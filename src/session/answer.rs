@@ -11,14 +11,14 @@
 //! {"reconnect":{"afterMs":850}}
 //! ```
 
-use std::fmt::Write as _;
-
 use serde_json::json;
 
 use super::command::ReplyId;
 use super::refusal::Refusal;
 use crate::model::epoch::Epoch;
-use crate::model::product::ProductId;
+use crate::model::key::Key;
+use crate::model::table::{TableId, Tables};
+use crate::model::topic::Subject;
 use crate::wire::frame::Frame;
 use crate::wire::websocket::Opcode;
 
@@ -55,22 +55,14 @@ pub fn epoch(epoch: Epoch) -> Frame {
     text(&format!(r#"{{"epoch":"{epoch}"}}"#))
 }
 
-/// Returns the message that these products do not exist, with the version up to which that is known of each; 0 if it is
-/// not known.
+/// Returns the message that these rows, of one table, do not exist, with the version up to which that is known of each; 0
+/// if it is not known.
 #[must_use]
-pub fn absent(products: &[(ProductId, u64)]) -> Frame {
-    let mut json = String::with_capacity(32 + 16 * products.len());
-    let mut list = |head: &str, numbers: &mut dyn Iterator<Item = u64>| {
-        json.push_str(head);
-        for (place, number) in numbers.enumerate() {
-            let comma = if place == 0 { "" } else { "," };
-            write!(json, "{comma}{number}").expect("a string takes all");
-        }
-    };
-    list(r#"{"absent":["#, &mut products.iter().map(|(product, _)| product.get()));
-    list(r#"],"versions":["#, &mut products.iter().map(|&(_, version)| version));
-    json.push_str("]}");
-    text(&json)
+pub fn absent(rows: &[(Subject, u64)], tables: &Tables) -> Frame {
+    let table = rows.first().map_or(TableId::PRODUCTS, |(subject, _)| subject.topic().table());
+    let keys: Vec<(Key, u64)> = rows.iter().map(|(subject, version)| (subject.key(), *version)).collect();
+    let keys: Vec<(&Key, u64)> = keys.iter().map(|(key, version)| (key, *version)).collect();
+    Frame::of_absences(&tables.get(table), &keys)
 }
 
 /// Returns the message that what the reader shows may be old, or that all that was missed has been sent.
@@ -103,6 +95,7 @@ impl ReplyId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::product::ProductId;
     use crate::session::refusal::Why;
 
     fn json(frame: &Frame) -> String {
@@ -131,8 +124,8 @@ mod tests {
         );
         assert_eq!(json(&skipped(12)), r#"{"skipped":12}"#);
         assert_eq!(json(&epoch("k3".parse().unwrap())), r#"{"epoch":"k3"}"#);
-        let gone = [(ProductId::new(3).unwrap(), 12), (ProductId::MAX, 0)];
-        assert_eq!(json(&absent(&gone)), r#"{"absent":[3,9007199254740991],"versions":[12,0]}"#);
+        let gone = [(ProductId::new(3).unwrap().subject(), 12), (ProductId::MAX.subject(), 0)];
+        assert_eq!(json(&absent(&gone, &Tables::new())), r#"{"absent":[3,9007199254740991],"versions":[12,0]}"#);
         assert_eq!(json(&live(false)), r#"{"live":false}"#);
         assert_eq!(json(&reconnect(850)), r#"{"reconnect":{"afterMs":850}}"#);
     }

@@ -5,7 +5,10 @@
 //! {"command":"subscribe","productIDs":[1,2,3],"snapshot":true}
 //! {"command":"subscribe","productIDs":[1,2,3],"versions":[42,0,7],"epoch":"k3x…"}
 //! {"command":"subscribe","productIDs":"*","snapshot":true,"epoch":"k3x…","newest":412}
+//! {"command":"subscribe","table":"orders","keys":[17,"a-9"],"snapshot":true}
 //! ```
+
+use std::sync::Arc;
 
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
@@ -13,7 +16,10 @@ use super::refusal::{Refusal, Why};
 use crate::auth::Grant;
 use crate::fanout::Operation;
 use crate::model::epoch::Epoch;
+use crate::model::key::BadKey;
 use crate::model::product::ProductId;
+use crate::model::table::{Table, TableId, Tables};
+use crate::model::topic::{Subject, Subjects};
 
 /// A client's request.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,26 +28,22 @@ pub struct Command {
     pub reply: Option<ReplyId>,
     /// Subscribe or unsubscribe.
     pub operation: Operation,
-    /// The products, as listed, repetitions included.
-    pub products: Vec<ProductId>,
+    /// The rows, as listed, repetitions included.
+    pub topics: Subjects,
     /// The states of its products that it asks for first, if any.
     pub states: Option<States>,
 }
 
 impl Command {
-    /// Leaves each product once, with the greatest of its versions.
+    /// Leaves each row once, with the greatest of its versions.
     pub fn drop_repetitions(&mut self) {
-        let products = std::mem::take(&mut self.products);
-        if let Some(States::Since { versions, .. }) = &mut self.states {
-            let mut pairs: Vec<_> = products.into_iter().zip(versions.drain(..)).collect();
-            pairs.sort_unstable_by(|(one, known), (other, known_too)| one.cmp(other).then(known_too.cmp(known)));
-            pairs.dedup_by_key(|(product, _)| *product);
-            (self.products, *versions) = pairs.into_iter().unzip();
-        } else {
-            self.products = products;
-            self.products.sort_unstable();
-            self.products.dedup();
-        }
+        let topics = std::mem::take(&mut self.topics);
+        let none = &mut Vec::new();
+        let versions = match &mut self.states {
+            Some(States::Since { versions, .. }) => versions,
+            _ => none,
+        };
+        (self.topics, *versions) = topics.once_each(std::mem::take(versions));
     }
 }
 
@@ -84,28 +86,31 @@ const FORBIDDEN_NAMED_MAX: usize = 10;
 
 /// Takes the products that `grant` does not let its bearer read, with their versions, out of a command that subscribes;
 /// returns `None` if there are none.
-pub fn withhold(command: &mut Command, grant: &Grant) -> Option<Why> {
+pub fn withhold(command: &mut Command, grant: &Grant, tables: &Tables) -> Option<Why> {
     if command.operation != Operation::Subscribe {
         return None;
     }
+    // A command is on one table.
+    let table = tables.get(command.topics.topics().first()?.table());
+    let may_read = |subject: &Subject| grant.may_read_row(&table, &subject.key());
     if let Some(States::Since { versions, .. }) = &mut command.states {
-        let mut is_readable = command.products.iter().map(|&id| grant.may_read(id));
+        let mut is_readable = command.topics.iter().map(|subject| may_read(&subject));
         versions.retain(|_| is_readable.next().unwrap_or(false));
     }
-    let (readable, mut forbidden) = command.products.drain(..).partition(|&id| grant.may_read(id));
-    command.products = readable;
-    forbidden.sort_unstable();
-    forbidden.dedup();
+    let (readable, forbidden): (Subjects, Subjects) = command.topics.iter().partition(may_read);
+    command.topics = readable;
+    let (forbidden, _) = forbidden.once_each(Vec::new());
     let more = forbidden.len().saturating_sub(FORBIDDEN_NAMED_MAX);
-    forbidden.truncate(FORBIDDEN_NAMED_MAX);
-    (!forbidden.is_empty()).then_some(Why::Forbidden { products: forbidden, more })
+    let named = forbidden.iter().take(FORBIDDEN_NAMED_MAX).map(|subject| subject.key()).collect::<Vec<_>>();
+    (!named.is_empty()).then_some(Why::Forbidden { keys: named, more })
 }
 
-/// Reads one text message, which it uses as working space. `buffers` are reused from message to message.
+/// Reads one text message, which it uses as working space, on rows of these tables. `buffers` are reused from message to
+/// message.
 ///
 /// # Errors
 /// The refusal to send to the sender; the connection stays.
-pub fn parse(text: &mut [u8], buffers: &mut Buffers) -> Result<Command, Refusal> {
+pub fn parse(text: &mut [u8], buffers: &mut Buffers, tables: &Tables) -> Result<Command, Refusal> {
     let unread = Refusal { reply: None, why: Why::NotAnObject };
     // The tape of an array of 131,000 numbers, which is no command, would keep the core for 3 ms.
     let is_white = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
@@ -124,24 +129,70 @@ pub fn parse(text: &mut [u8], buffers: &mut Buffers) -> Result<Command, Refusal>
         Some(Node::String("unsubscribe")) => Operation::Unsubscribe,
         _ => return Err(refuse(Why::UnknownCommand)),
     };
-    let nodes = match fields.products.ok_or_else(|| refuse(Why::NoProducts))? {
-        Products::Everything => return fields.everything(operation, reply.clone()).map_err(refuse),
-        Products::Listed(nodes) => nodes,
+    let (table, listed) = fields.rows(tables).map_err(refuse)?;
+    let nodes = match listed {
+        Listed::Everything => return fields.everything(table, operation, reply.clone()).map_err(refuse),
+        Listed::Rows(nodes) => nodes,
+        Listed::Other => return Err(refuse(Why::NoKeys)),
     };
-    let products = nodes.iter().enumerate().map(|(place, node)| product_id(node).ok_or(Why::BadProduct(place)));
-    let products = products.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+    let topics = match table {
+        Its::Products => products(nodes),
+        Its::Other(table) => rows(nodes, &table, tables),
+    };
+    let topics = topics.map_err(refuse)?;
     let states = match operation {
-        Operation::Subscribe => fields.states(products.len()).map_err(refuse)?,
+        Operation::Subscribe => fields.states(topics.len()).map_err(refuse)?,
         _ => None,
     };
-    Ok(Command { reply, operation, products, states })
+    Ok(Command { reply, operation, topics, states })
 }
 
-/// The value of `productIDs`.
+/// The table that a command is on.
+enum Its {
+    /// That of products, by `productIDs`.
+    Products,
+    /// One that is named.
+    Other(Arc<Table>),
+}
+
+/// The value of `productIDs` or `keys`.
 #[derive(Clone, Copy)]
-enum Products<'t, 'i> {
-    Listed(&'t [Node<'i>]),
+enum Listed<'t, 'i> {
+    Rows(&'t [Node<'i>]),
     Everything,
+    /// It means nothing.
+    Other,
+}
+
+impl<'t, 'i> Listed<'t, 'i> {
+    fn of(value: &Node<'i>, elements: &'t [Node<'i>]) -> Self {
+        match value {
+            Node::Array { .. } => Self::Rows(elements),
+            Node::String("*") => Self::Everything,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Reads the elements of `productIDs`.
+fn products(nodes: &[Node<'_>]) -> Result<Subjects, Why> {
+    let id = |(place, node)| product_id(node).map(ProductId::topic).ok_or(Why::BadProduct(place));
+    nodes.iter().enumerate().map(id).collect::<Result<Vec<_>, _>>().map(Subjects::from)
+}
+
+/// Reads the elements of `keys`.
+fn rows(nodes: &[Node<'_>], table: &Table, tables: &Tables) -> Result<Subjects, Why> {
+    let subject = |(place, node): (usize, &Node<'_>)| {
+        let key = match *node {
+            Node::String(text) => table.keys.of_text(text),
+            Node::Static(StaticNode::I64(number)) => table.keys.of_number(number),
+            // Beyond the greatest of i64, which is beyond what is exact.
+            Node::Static(StaticNode::U64(number)) => table.keys.of_number(i64::try_from(number).unwrap_or(i64::MAX)),
+            _ => Err(BadKey::NoKey),
+        };
+        key.map(|key| tables.subject(table.id, key)).map_err(|why| Why::BadKey(place, why))
+    };
+    nodes.iter().enumerate().map(subject).collect()
 }
 
 /// The members of a message that mean something. Others are ignored, so that a newer client can talk to an older
@@ -150,8 +201,10 @@ enum Products<'t, 'i> {
 struct Fields<'t, 'i> {
     command: Option<&'t Node<'i>>,
     id: Option<&'t Node<'i>>,
-    /// `productIDs`, if it means something.
-    products: Option<Products<'t, 'i>>,
+    /// `productIDs`.
+    products: Option<Listed<'t, 'i>>,
+    table: Option<&'t Node<'i>>,
+    keys: Option<Listed<'t, 'i>>,
     snapshot: Option<&'t Node<'i>>,
     /// `versions`, and its elements if it is an array.
     versions: Option<(&'t Node<'i>, &'t [Node<'i>])>,
@@ -174,13 +227,9 @@ impl<'t, 'i> Fields<'t, 'i> {
             match *name {
                 "command" => fields.command = Some(value),
                 "id" => fields.id = Some(value),
-                "productIDs" => {
-                    fields.products = match value {
-                        Node::Array { .. } => Some(Products::Listed(elements)),
-                        Node::String("*") => Some(Products::Everything),
-                        _ => None,
-                    };
-                }
+                "productIDs" => fields.products = Some(Listed::of(value, elements)),
+                "table" => fields.table = Some(value),
+                "keys" => fields.keys = Some(Listed::of(value, elements)),
                 "snapshot" => fields.snapshot = Some(value),
                 "versions" => fields.versions = Some((value, elements)),
                 "epoch" => fields.epoch = Some(value),
@@ -192,10 +241,30 @@ impl<'t, 'i> Fields<'t, 'i> {
         Ok(fields)
     }
 
-    /// Returns the command that is for every product.
-    fn everything(&self, operation: Operation, reply: Option<ReplyId>) -> Result<Command, Why> {
+    /// Returns the rows that are meant: `productIDs`, or the `keys` of a `table`.
+    fn rows(&self, tables: &Tables) -> Result<(Its, Listed<'t, 'i>), Why> {
+        let name = match (self.table, self.keys, self.products) {
+            (None, None, Some(listed @ (Listed::Rows(_) | Listed::Everything))) => return Ok((Its::Products, listed)),
+            (None, None, _) => return Err(Why::NoProducts),
+            (Some(Node::String(name)), _, None) => name,
+            (Some(Node::String(_)), _, Some(_)) => return Err(Why::TwoTables),
+            _ => return Err(Why::NoTable),
+        };
+        let table = tables.find(name).ok_or_else(|| Why::unknown_table(name))?;
+        let listed = self.keys.filter(|keys| !matches!(keys, Listed::Other)).ok_or(Why::NoKeys)?;
+        let its = if table.id == TableId::PRODUCTS { Its::Products } else { Its::Other(table) };
+        Ok((its, listed))
+    }
+
+    /// Returns the command that is for every row of a table.
+    fn everything(&self, table: Its, operation: Operation, reply: Option<ReplyId>) -> Result<Command, Why> {
+        let table = match table {
+            Its::Products => TableId::PRODUCTS,
+            Its::Other(table) => table.id,
+        };
         if operation == Operation::Unsubscribe {
-            return Ok(Command { reply, operation: Operation::UnsubscribeAll, products: Vec::new(), states: None });
+            let operation = Operation::UnsubscribeAll(table);
+            return Ok(Command { reply, operation, topics: Subjects::default(), states: None });
         }
         let (lists, epoch) = (self.is_snapshot()?, self.epoch()?);
         if self.versions.is_some() {
@@ -206,7 +275,7 @@ impl<'t, 'i> Fields<'t, 'i> {
             Some(node) => integer(node).filter(|newest| ProductId::new(*newest).is_some()).ok_or(Why::BadNewest)?,
         };
         let states = lists.then_some(States::Everything { newest, epoch });
-        Ok(Command { reply, operation: Operation::SubscribeAll { lists }, products: Vec::new(), states })
+        Ok(Command { reply, operation: Operation::SubscribeAll { table, lists }, topics: Subjects::default(), states })
     }
 
     fn is_snapshot(&self) -> Result<bool, Why> {
@@ -269,17 +338,19 @@ fn integer(node: &Node<'_>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::key::Key;
 
     fn parse_text(text: &str) -> Result<Command, Refusal> {
-        parse(&mut text.as_bytes().to_vec(), &mut Buffers::default())
+        parse(&mut text.as_bytes().to_vec(), &mut Buffers::default(), &Tables::new())
     }
 
-    fn ids(numbers: &[u64]) -> Vec<ProductId> {
-        numbers.iter().map(|&number| ProductId::new(number).unwrap()).collect()
+    fn id(number: u64) -> ProductId {
+        ProductId::new(number).unwrap()
     }
 
     fn command(products: &[u64], states: Option<States>) -> Command {
-        Command { reply: None, operation: Operation::Subscribe, products: ids(products), states }
+        let topics = products.iter().map(|&number| id(number).subject()).collect();
+        Command { reply: None, operation: Operation::Subscribe, topics, states }
     }
 
     #[test]
@@ -331,10 +402,13 @@ mod tests {
 
     #[test]
     fn a_product_that_is_withheld_takes_its_version_with_it() {
-        let grant = Grant::to_read(ids(&[2])[0], ids(&[4])[0]);
+        let grant = Grant::to_read(2, 4);
         let since = |versions: &[u64]| Some(States::Since { versions: versions.to_vec(), epoch: None });
         let mut asked = command(&[1, 2, 9, 4], since(&[10, 20, 90, 40]));
-        assert_eq!(withhold(&mut asked, &grant), Some(Why::Forbidden { products: ids(&[1, 9]), more: 0 }));
+        assert_eq!(
+            withhold(&mut asked, &grant, &Tables::new()),
+            Some(Why::Forbidden { keys: vec![Key::Integer(1), Key::Integer(9)], more: 0 })
+        );
         assert_eq!(asked, command(&[2, 4], since(&[20, 40])));
     }
 
@@ -354,7 +428,7 @@ mod tests {
             Ok(Command {
                 reply: Some(ReplyId::Signed(-3)),
                 operation: Operation::Unsubscribe,
-                products: vec![],
+                topics: Subjects::default(),
                 states: None
             })
         );

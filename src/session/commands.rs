@@ -6,7 +6,7 @@
 //! A command that asks for states is done once the shards have carried it out and its states are answered.
 //!
 //! A subscription that may exceed the limit waits until everything before it is done, since only then is the number of
-//! the reader's subscriptions known. If it may exceed it even then, the shards first count which of its products are
+//! the reader's subscriptions known. If it may exceed it even then, the shards first count which of its topics are
 //! subscribed to already.
 
 use std::collections::VecDeque;
@@ -16,11 +16,12 @@ use super::command::{Command, ReplyId, States};
 use super::refusal::{Refusal, Why};
 use super::stale::Part;
 use crate::fanout::{self, Operation};
+use crate::model::table::TableId;
 use crate::wire::frame::Frame;
 
 /// The most commands in progress; a peer that sends more is not read.
 pub const COMMANDS_MAX: usize = 16;
-/// The most product ids of commands in progress before a further one is read: it bounds their memory, not their size.
+/// The most topic ids of commands in progress before a further one is read: it bounds their memory, not their size.
 pub const COMMANDS_IDS_MAX: usize = 16 * 1024;
 
 /// The commands in progress, in the order in which they came.
@@ -29,7 +30,7 @@ pub struct Commands {
     entries: VecDeque<Entry>,
     /// The number of the first of them.
     first: u32,
-    /// The number of product ids that they hold.
+    /// The number of topic ids that they hold.
     ids: usize,
 }
 
@@ -38,12 +39,12 @@ pub struct Commands {
 enum Entry {
     /// To be given to the shards.
     Waiting(Waiting),
-    /// With the shards, which count its products.
+    /// With the shards, which count its topics.
     Counting(Waiting),
     /// With the shards, which carry it out.
     Applying { operation: Operation, ids: usize, answer: Answer },
-    /// Carried out: so many products are new, or were ended.
-    Applied { operation: Operation, products: usize, answer: Answer },
+    /// Carried out: so many topics are new, or were ended.
+    Applied { operation: Operation, topics: usize, answer: Answer },
     /// Not for the shards.
     Refused(Frame),
 }
@@ -63,8 +64,8 @@ struct Answer {
     withheld: Option<Why>,
     /// The part of what is stale that is to be answered before.
     after: Option<Part>,
-    /// True if the shards list the products whose states it asks for.
-    lists: bool,
+    /// The table whose rows the shards list, if it asks for the states of all.
+    lists: Option<TableId>,
 }
 
 /// A command for the shards, with the states that it asks for.
@@ -100,7 +101,7 @@ impl Commands {
 
     /// Adds a command, with the part of it that was withheld.
     pub fn push(&mut self, command: Command, withheld: Option<Why>) {
-        self.ids += command.products.len();
+        self.ids += command.topics.len();
         self.entries.push_back(Entry::Waiting(Waiting { command, withheld, fits: false }));
     }
 
@@ -124,7 +125,7 @@ impl Commands {
         }
         let may_exceed = !waiting.fits
             && waiting.command.operation == Operation::Subscribe
-            && most + waiting.command.products.len() > limit;
+            && most + waiting.command.topics.len() > limit;
         if may_exceed && place > 0 {
             return None;
         }
@@ -134,23 +135,26 @@ impl Commands {
 
     fn count(&mut self, number: u32) -> Next {
         let Some(Entry::Waiting(mut waiting)) = self.entries.pop_front() else { unreachable!("it was looked at") };
-        let listed = waiting.command.products.len();
+        let listed = waiting.command.topics.len();
         waiting.command.drop_repetitions();
-        let products = waiting.command.products.clone();
-        self.ids -= listed - products.len();
+        let topics = waiting.command.topics.clone();
+        self.ids -= listed - topics.len();
         self.entries.push_front(Entry::Counting(waiting));
-        Next { command: fanout::Command::new(number, Operation::Count, products), states: None }
+        Next { command: fanout::Command::new(number, Operation::Count, topics), states: None }
     }
 
     fn apply(&mut self, place: usize, number: u32) -> Next {
         let Entry::Waiting(waiting) = &mut self.entries[place] else { unreachable!("it was looked at") };
         let command = &mut waiting.command;
-        let (operation, products, states) =
-            (command.operation, std::mem::take(&mut command.products), command.states.take());
-        let lists = matches!(operation, Operation::SubscribeAll { lists: true });
+        let (operation, topics, states) =
+            (command.operation, std::mem::take(&mut command.topics), command.states.take());
+        let lists = match operation {
+            Operation::SubscribeAll { table, lists: true } => Some(table),
+            _ => None,
+        };
         let answer = Answer { reply: command.reply.take(), withheld: waiting.withheld.take(), after: None, lists };
-        self.entries[place] = Entry::Applying { operation, ids: products.len(), answer };
-        Next { command: fanout::Command::new(number, operation, products), states }
+        self.entries[place] = Entry::Applying { operation, ids: topics.len(), answer };
+        Next { command: fanout::Command::new(number, operation, topics), states }
     }
 
     /// Has the answer to a command, which was just given, wait for a part of what is stale.
@@ -161,11 +165,24 @@ impl Commands {
         }
     }
 
-    /// Returns whether the shards list the products whose states a command asks for.
+    /// Returns the table whose rows the shards list for a command that asks for the states of all.
     #[must_use]
-    pub fn lists(&self, number: u32) -> bool {
+    pub fn lists(&self, number: u32) -> Option<TableId> {
         let place = number.wrapping_sub(self.first) as usize;
-        matches!(self.entries.get(place), Some(Entry::Applying { answer, .. }) if answer.lists)
+        match self.entries.get(place) {
+            Some(Entry::Applying { answer, .. }) => answer.lists,
+            _ => None,
+        }
+    }
+
+    /// Returns the table to all rows of which a command subscribes.
+    #[must_use]
+    pub fn joins(&self, number: u32) -> Option<TableId> {
+        let place = number.wrapping_sub(self.first) as usize;
+        match self.entries.get(place) {
+            Some(Entry::Applying { operation: Operation::SubscribeAll { table, .. }, .. }) => Some(*table),
+            _ => None,
+        }
     }
 
     /// Learns that the shards have refused a command, with the reason.
@@ -186,9 +203,9 @@ impl Commands {
         self.entries.iter().any(|entry| matches!(entry, Entry::Waiting(its) | Entry::Counting(its) if asks(its)))
     }
 
-    /// Learns that all shards have done their part of a command, and the number of products that were new, ended, or
+    /// Learns that all shards have done their part of a command, and the number of topics that were new, ended, or
     /// counted.
-    pub fn applied(&mut self, number: u32, products: usize, subscriptions: usize, limit: usize) -> Counted {
+    pub fn applied(&mut self, number: u32, topics: usize, subscriptions: usize, limit: usize) -> Counted {
         let place = number.wrapping_sub(self.first) as usize;
         let Some(entry) = self.entries.get_mut(place) else { return Counted::GoesOn };
         match entry {
@@ -196,20 +213,20 @@ impl Commands {
                 self.ids -= *ids;
                 let (reply, withheld) = (answer.reply.take(), answer.withheld.take());
                 let answer = Answer { reply, withheld, ..*answer };
-                *entry = Entry::Applied { operation: *operation, products, answer };
+                *entry = Entry::Applied { operation: *operation, topics, answer };
             }
             Entry::Counting(waiting) => {
-                let wanted = subscriptions + waiting.command.products.len() - products;
+                let wanted = subscriptions + waiting.command.topics.len() - topics;
                 if wanted > limit {
-                    self.ids -= waiting.command.products.len();
+                    self.ids -= waiting.command.topics.len();
                     let refusal =
                         Refusal { reply: waiting.command.reply.take(), why: Why::TooManySubscriptions { limit } };
                     *entry = Entry::Refused(answer::refused(&refusal));
                     return Counted::TooMany;
                 }
-                let products = std::mem::take(&mut waiting.command.products);
+                let topics = std::mem::take(&mut waiting.command.topics);
                 let (reply, states) = (waiting.command.reply.take(), waiting.command.states.take());
-                let command = Command { reply, operation: Operation::Subscribe, products, states };
+                let command = Command { reply, operation: Operation::Subscribe, topics, states };
                 *entry = Entry::Waiting(Waiting { command, withheld: waiting.withheld.take(), fits: true });
             }
             Entry::Waiting(_) | Entry::Applied { .. } | Entry::Refused(_) => {}
@@ -229,10 +246,10 @@ impl Commands {
         }
         self.first = self.first.wrapping_add(1);
         match self.entries.pop_front()? {
-            Entry::Applied { operation, products, answer } => {
+            Entry::Applied { operation, topics, answer } => {
                 match operation {
-                    Operation::Subscribe | Operation::SubscribeAll { .. } => *subscriptions += products,
-                    Operation::Unsubscribe | Operation::UnsubscribeAll => *subscriptions -= products,
+                    Operation::Subscribe | Operation::SubscribeAll { .. } => *subscriptions += topics,
+                    Operation::Unsubscribe | Operation::UnsubscribeAll(_) => *subscriptions -= topics,
                     Operation::Count => {}
                 }
                 Some(answer.frame(*subscriptions))
@@ -248,9 +265,7 @@ impl Entry {
     fn subscriptions_max(&self) -> usize {
         match self {
             Self::Applying { operation: Operation::Subscribe, ids, .. } => *ids,
-            Self::Applied { operation: Operation::Subscribe | Operation::SubscribeAll { .. }, products, .. } => {
-                *products
-            }
+            Self::Applied { operation: Operation::Subscribe | Operation::SubscribeAll { .. }, topics, .. } => *topics,
             Self::Applying { operation: Operation::SubscribeAll { .. }, .. } => 1,
             _ => 0,
         }

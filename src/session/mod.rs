@@ -2,7 +2,7 @@
 //! shards and its core, and whose outputs are bytes to write, commands for the shards, and an end.
 //!
 //! Its parts: the [`command`]s that a reader sends, the reasons for a [`refusal`], the [`commands`] that are in progress
-//! and what the server says in [`answer`]; its [`queue`], the [`values`] that it is still to get and the set of products
+//! and what the server says in [`answer`]; its [`queue`], the [`values`] that it is still to get and the set of topics
 //! that are [`stale`]; its [`heartbeat`], its [`allowance`], and the reasons for its [`close`].
 //!
 //! Once the close frame is in the queue, nothing is put behind it: not a change, not a reply, not a pong.
@@ -35,7 +35,8 @@ use crate::auth::Grant;
 use crate::fanout::{self, Listed, Operation, Pulled};
 use crate::metrics::Limit;
 use crate::model::epoch::Epoch;
-use crate::model::product::ProductId;
+use crate::model::table::Tables;
+use crate::model::topic::{Subject, Topic};
 use crate::wire::frame::{Frame, FrameRun};
 use crate::wire::websocket::{CodecError, Opcode};
 
@@ -47,7 +48,7 @@ pub const ANSWERS_WAITING_MAX: usize = 16;
 pub struct SessionLimits {
     /// The bounds of its send queue, and the slow-consumer policy.
     pub queue: SendQueueLimits,
-    /// The most products that it may subscribe to.
+    /// The most topics that it may subscribe to.
     pub subscriptions_max: usize,
     /// The longest message that its client may send, in bytes.
     pub message_bytes_max: usize,
@@ -66,6 +67,8 @@ pub struct Given<'a> {
     pub now: Second,
     /// The session's bounds.
     pub limits: &'a SessionLimits,
+    /// The tables whose rows are cast.
+    pub tables: &'a Tables,
 }
 
 /// An event in the life of a session.
@@ -90,25 +93,25 @@ pub enum Event<'a> {
     Binary,
     /// The peer broke the protocol or a limit; its later bytes cannot be read.
     Broken(CodecError),
-    /// All shards have done their part of this command: so many products were new, ended, or counted.
+    /// All shards have done their part of this command: so many topics were new, ended, or counted.
     Applied {
         /// The number with which the command was given.
         number: u32,
         /// Products that were new, ended, or counted.
-        products: usize,
+        topics: usize,
     },
     /// The shards have refused this command: there are more rows than a reader may subscribe to as a whole.
     Refused {
         /// The number with which the command was given.
         number: u32,
     },
-    /// These products of the command with this number have other newest versions than the reader knows, or may have,
+    /// These topics of the command with this number have other newest versions than the reader knows, or may have,
     /// before the command is applied.
-    Differ(u32, Vec<ProductId>),
-    /// The shards tell the newest version that they know, before a command that lists all products is applied; or a page of
+    Differ(u32, Vec<Topic>),
+    /// The shards tell the newest version that they know, before a command that lists all topics is applied; or a page of
     /// the list.
     Listed(Listed),
-    /// A shard tells the newest state of a product, which was asked for.
+    /// A shard tells the newest state of a topic, which was asked for.
     Pulled(Pulled),
     /// All versions from here on are of this epoch.
     Epoch(Epoch),
@@ -182,7 +185,7 @@ pub struct Session {
     allowance: Allowance,
     /// Boxed because few readers have commands in progress.
     commands: Option<Box<Commands>>,
-    /// Boxed because it is for those who ask for states or for every product, and for slow readers.
+    /// Boxed because it is for those who ask for states or for every topic, and for slow readers.
     values: Option<Box<Values>>,
     /// The grant of the reader's token; without a token, everything is granted.
     grant: Option<Rc<Grant>>,
@@ -232,7 +235,7 @@ impl Session {
         match event {
             Event::Heard { units, at } => self.hear(units, at, given, &mut effects),
             Event::Released => self.is_held = false,
-            Event::Command(command) => self.begin_command(command),
+            Event::Command(command) => self.begin_command(command, given),
             Event::Ping(payload) => self.answer(Frame::new(Opcode::Pong, payload)),
             Event::PeerClosed(code) => self.peer_closed(code, given, &mut effects),
             Event::Binary => self.close(CloseReason::Binary, given, &mut effects),
@@ -240,10 +243,10 @@ impl Session {
                 effects.refused = (error == CodecError::MessageTooBig).then_some(Limit::MessageBytes);
                 self.close(error.into(), given, &mut effects);
             }
-            Event::Applied { number, products } => self.applied(number, products, given, &mut effects),
+            Event::Applied { number, topics } => self.applied(number, topics, given, &mut effects),
             Event::Refused { number } => self.everything_refused(number, given, &mut effects),
             Event::Listed(listed) => self.listed(listed, given, &mut effects),
-            Event::Differ(number, products) => self.differ(number, products),
+            Event::Differ(number, topics) => self.differ(number, topics),
             Event::Pulled(answer) => self.pulled(answer, given, &mut effects),
             Event::Epoch(epoch) => self.epoch_began(epoch, given, &mut effects),
             Event::Live(is_live) => self.live(is_live, given, &mut effects),
@@ -260,31 +263,31 @@ impl Session {
         effects
     }
 
-    /// Adds changes of one product if they have room without the policy; returns whether nothing more is to be done
+    /// Adds changes of one topic if they have room without the policy; returns whether nothing more is to be done
     /// with them. This and [`Session::taken`] are the hot path, and return less than [`Effects`].
-    pub fn push(&mut self, product: ProductId, run: &FrameRun, limits: &SessionLimits) -> bool {
+    pub fn push(&mut self, subject: &Subject, run: &FrameRun, limits: &SessionLimits) -> bool {
         self.phase != Phase::Open
-            || self.values.is_some() && !self.may_get(product)
-            || (self.values.is_none() || self.queues(product, limits))
-                && self.queue.push_run(product, run, &limits.queue)
+            || self.values.is_some() && !self.may_get(subject)
+            || (self.values.is_none() || self.queues(subject.topic(), limits))
+                && self.queue.push_run(subject, run, &limits.queue)
     }
 
     /// Adds a change that found no room even after the socket was written to: frames give way by the policy.
-    pub fn push_by_policy(&mut self, product: ProductId, version: u64, frame: Frame, given: &Given<'_>) -> Effects {
+    pub fn push_by_policy(&mut self, subject: &Subject, version: u64, frame: Frame, given: &Given<'_>) -> Effects {
         let mut effects = Effects::default();
         if self.phase != Phase::Open {
             return effects;
         }
         let run = FrameRun::one(version, frame);
-        if let Some(effects) = self.give_way(product, &run, given.limits) {
+        if let Some(effects) = self.give_way(subject, &run, given.limits) {
             return effects;
         }
         self.say_absent();
-        match self.queue.push(product, version, run.split_first().0.1, &given.limits.queue) {
+        match self.queue.push(subject, version, run.split_first().0.1, &given.limits.queue) {
             Pushed::Queued => {}
             Pushed::Skipped(frames) => effects.skipped = frames,
             Pushed::Full if given.limits.queue.policy == SlowConsumerPolicy::Conflate => {
-                self.conflate(product, version, &mut effects);
+                self.conflate(subject, version, given, &mut effects);
             }
             Pushed::Full => self.close(CloseReason::SlowConsumer, given, &mut effects),
         }
@@ -333,10 +336,10 @@ impl Session {
             return Some((command, effects));
         }
         match command.operation {
-            Operation::Unsubscribe => self.unfollow(&command.products, given, &mut effects),
-            Operation::UnsubscribeAll => self.unfollow_all(given, &mut effects),
-            Operation::SubscribeAll { .. } => self.follow_all(),
-            Operation::Subscribe => self.renew(&command.products),
+            Operation::Unsubscribe => self.unfollow(command.topics.topics(), given, &mut effects),
+            Operation::UnsubscribeAll(table) => self.unfollow_all(table, given, &mut effects),
+            Operation::SubscribeAll { table, .. } => self.follow_all(table, given),
+            Operation::Subscribe => self.renew(command.topics.topics()),
             Operation::Count => {}
         }
         let is_subscription = matches!(command.operation, Operation::Subscribe | Operation::SubscribeAll { .. });
@@ -344,10 +347,12 @@ impl Session {
             self.tell_lost();
         }
         if let (Some(states), Some(epoch)) = (states, standing.epoch) {
-            if let States::Everything { newest, epoch: its } = states {
-                self.ask_everything(newest, its, epoch);
+            if let (Operation::SubscribeAll { table, .. }, States::Everything { newest, epoch: its }) =
+                (command.operation, &states)
+            {
+                self.ask_everything(table, *newest, *its, epoch, given);
             } else {
-                let part = self.ask(&mut command, states, epoch);
+                let part = self.ask(&mut command, states, epoch, given);
                 self.commands.as_mut()?.awaits(command.number, part);
             }
         }
@@ -422,13 +427,14 @@ impl Session {
         }
     }
 
-    fn begin_command(&mut self, command: Result<Command, Refusal>) {
+    fn begin_command(&mut self, command: Result<Command, Refusal>, given: &Given<'_>) {
         if self.phase != Phase::Open {
             return;
         }
         match command {
             Ok(mut command) => {
-                let withheld = self.grant.as_deref().and_then(|grant| command::withhold(&mut command, grant));
+                let withheld = self.grant.as_deref();
+                let withheld = withheld.and_then(|grant| command::withhold(&mut command, grant, given.tables));
                 self.commands.get_or_insert_default().push(command, withheld);
             }
             Err(refusal) => match &mut self.commands {
@@ -438,16 +444,16 @@ impl Session {
         }
     }
 
-    fn applied(&mut self, number: u32, products: usize, given: &Given<'_>, effects: &mut Effects) {
+    fn applied(&mut self, number: u32, topics: usize, given: &Given<'_>, effects: &mut Effects) {
         let limit = given.limits.subscriptions_max;
-        if self.commands.as_ref().is_some_and(|commands| commands.lists(number)) {
-            self.list_all(number);
+        if let Some(table) = self.commands.as_ref().and_then(|commands| commands.lists(number)) {
+            self.list_all(table, number);
         }
         if let Some(values) = &mut self.values {
             values.stale.compared(number);
         }
         let Some(commands) = &mut self.commands else { return };
-        if commands.applied(number, products, self.subscriptions as usize, limit) == Counted::TooMany {
+        if commands.applied(number, topics, self.subscriptions as usize, limit) == Counted::TooMany {
             effects.refused = Some(Limit::Subscriptions);
         }
         self.settle_values(given, effects);
@@ -456,9 +462,12 @@ impl Session {
     fn everything_refused(&mut self, number: u32, given: &Given<'_>, effects: &mut Effects) {
         effects.refused = Some(Limit::WildcardRows);
         if let Some(commands) = &mut self.commands {
+            let table = commands.joins(number);
             commands.refused(number, Why::TooManyRows);
+            if let Some(table) = table {
+                self.unfollow_everything(table);
+            }
         }
-        self.unfollow_everything();
         self.answer_done(given, effects);
     }
 

@@ -3,7 +3,7 @@
 //! Two lanes wait behind a frame of which the socket took only a part. Control frames (pongs, close, and replies to those
 //! who ask for changes alone) go first. Everything else goes in one order: changes, which are bounded here, in frames
 //! and in bytes, and of which the [`SlowConsumerPolicy`] chooses those that give way; and what never gives way, states
-//! of products and words about them. The code that pushes those bounds them: states are pulled as there is room, and a
+//! of topics and words about them. The code that pushes those bounds them: states are pulled as there is room, and a
 //! peer that does not take its answers is not read.
 
 use std::collections::VecDeque;
@@ -11,14 +11,14 @@ use std::io::IoSlice;
 
 use clap::ValueEnum;
 
-use crate::model::product::ProductId;
+use crate::model::topic::Subject;
 use crate::wire::frame::{Frame, FrameRun};
 
 /// The choice of the frames that give way when a [`SendQueue`] is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SlowConsumerPolicy {
-    /// All changes that wait give way; of each product the newest state follows as the socket drains.
-    #[value(help = "The newest state of each product comes as the reader drains, older changes are skipped")]
+    /// All changes that wait give way; of each topic the newest state follows as the socket drains.
+    #[value(help = "The newest state of each row comes as the reader drains, older changes are skipped")]
     Conflate,
     /// The oldest frame gives way.
     #[value(help = "The oldest change that waits is dropped")]
@@ -95,11 +95,11 @@ struct Waiting {
     kind: Kind,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Changes of one product.
-    Changes(ProductId),
-    /// The state of a product, which was asked for.
+    /// Changes of one topic.
+    Changes(Subject),
+    /// The state of a topic, which was asked for.
     State,
     Word(Word),
 }
@@ -118,10 +118,10 @@ impl SendQueue {
     }
 
     /// Adds a change; under [`SlowConsumerPolicy::Drop`] the oldest give way to it if there is no room.
-    pub fn push(&mut self, product: ProductId, version: u64, frame: Frame, limits: &SendQueueLimits) -> Pushed {
+    pub fn push(&mut self, subject: &Subject, version: u64, frame: Frame, limits: &SendQueueLimits) -> Pushed {
         let run = FrameRun::one(version, frame);
         if self.has_room_for(1, run.len(), limits) {
-            self.push_back(Kind::Changes(product), run);
+            self.push_back(Kind::Changes(subject.clone()), run);
             return Pushed::Queued;
         }
         if limits.policy != SlowConsumerPolicy::Drop {
@@ -129,7 +129,7 @@ impl SendQueue {
         }
         let mut skipped = self.make_room(run.len(), limits);
         if self.has_room_for(1, run.len(), limits) {
-            self.push_back(Kind::Changes(product), run);
+            self.push_back(Kind::Changes(subject.clone()), run);
         } else {
             skipped += 1;
         }
@@ -137,11 +137,11 @@ impl SendQueue {
         Pushed::Skipped(skipped)
     }
 
-    /// Adds changes of one product at once, if they have room without the policy; returns whether they had.
-    pub fn push_run(&mut self, product: ProductId, run: &FrameRun, limits: &SendQueueLimits) -> bool {
+    /// Adds changes of one topic at once, if they have room without the policy; returns whether they had.
+    pub fn push_run(&mut self, subject: &Subject, run: &FrameRun, limits: &SendQueueLimits) -> bool {
         let has_room = self.has_room_for(run.frames(), run.len(), limits);
         if has_room {
-            self.push_back(Kind::Changes(product), run.clone());
+            self.push_back(Kind::Changes(subject.clone()), run.clone());
         }
         has_room
     }
@@ -152,7 +152,7 @@ impl SendQueue {
         self.has_room_for(1, bytes, limits)
     }
 
-    /// Adds the state of a product at this version, which never gives way.
+    /// Adds the state of a topic at this version, which never gives way.
     pub fn push_state(&mut self, version: u64, frame: Frame) {
         self.push_back(Kind::State, FrameRun::one(version, frame));
     }
@@ -163,14 +163,16 @@ impl SendQueue {
     }
 
     /// Takes all changes that wait whole, oldest first, which give way; what is told of them is the caller's.
-    pub fn take_changes(&mut self) -> Vec<(ProductId, FrameRun)> {
+    pub fn take_changes(&mut self) -> Vec<(Subject, FrameRun)> {
         let mut changes = Vec::new();
         for Waiting { run, kind } in std::mem::take(&mut self.ordered) {
-            if let Kind::Changes(product) = kind {
-                self.count_out(kind, &run);
-                changes.push((product, run));
-            } else {
-                self.ordered.push_back(Waiting { run, kind });
+            match kind {
+                Kind::Changes(subject) => {
+                    self.bytes -= run.len();
+                    self.frames -= frames(&run);
+                    changes.push((subject, run));
+                }
+                kind => self.ordered.push_back(Waiting { run, kind }),
             }
         }
         changes
@@ -191,7 +193,7 @@ impl SendQueue {
         self.control.push_back(frame);
     }
 
-    /// Returns the waiting bytes, if exactly one run waits: one frame, or several changes of one product in a row, and
+    /// Returns the waiting bytes, if exactly one run waits: one frame, or several changes of one topic in a row, and
     /// nothing else.
     #[must_use]
     pub fn only(&self) -> Option<&[u8]> {
@@ -312,17 +314,17 @@ impl SendQueue {
     }
 
     fn push_back(&mut self, kind: Kind, run: FrameRun) {
-        self.count_in(kind, &run);
+        self.count_in(&kind, &run);
         self.ordered.push_back(Waiting { run, kind });
     }
 
     /// Takes the frame at this place, which may be the first of several.
     fn remove_frame(&mut self, place: usize) -> Option<Frame> {
         let Waiting { run, kind } = self.ordered.remove(place)?;
-        self.count_out(kind, &run);
+        self.count_out(&kind, &run);
         let ((_, frame), rest) = run.split_first();
         if let Some(run) = rest {
-            self.count_in(kind, &run);
+            self.count_in(&kind, &run);
             self.ordered.insert(place, Waiting { run, kind });
         }
         Some(frame)
@@ -330,18 +332,18 @@ impl SendQueue {
 
     fn pop_front(&mut self) {
         if let Some(Waiting { run, kind }) = self.ordered.pop_front() {
-            self.count_out(kind, &run);
+            self.count_out(&kind, &run);
         }
     }
 
-    fn count_in(&mut self, kind: Kind, run: &FrameRun) {
+    fn count_in(&mut self, kind: &Kind, run: &FrameRun) {
         self.bytes += run.len();
         let (frames, answers) = counts(kind, run);
         self.frames += frames;
         self.answers += answers;
     }
 
-    fn count_out(&mut self, kind: Kind, run: &FrameRun) {
+    fn count_out(&mut self, kind: &Kind, run: &FrameRun) {
         self.bytes -= run.len();
         let (frames, answers) = counts(kind, run);
         self.frames -= frames;
@@ -360,11 +362,15 @@ impl SendQueue {
 }
 
 /// Returns the number of changes and states in a run, and of answers.
-fn counts(kind: Kind, run: &FrameRun) -> (u32, u32) {
+fn counts(kind: &Kind, run: &FrameRun) -> (u32, u32) {
     match kind {
-        Kind::Changes(_) | Kind::State => (u32::try_from(run.frames()).expect("a run has fewer than 2^32 frames"), 0),
-        Kind::Word(word) => (0, u32::from(word == Word::Answer)),
+        Kind::Changes(_) | Kind::State => (frames(run), 0),
+        Kind::Word(word) => (0, u32::from(*word == Word::Answer)),
     }
+}
+
+fn frames(run: &FrameRun) -> u32 {
+    u32::try_from(run.frames()).expect("a run has fewer than 2^32 frames")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::command::ReplyId;
+use crate::model::key::{BadKey, Key};
 use crate::model::product::ProductId;
 
 /// A command that cannot be carried out, with the answer to its sender.
@@ -25,6 +26,16 @@ pub enum Why {
     NoProducts,
     /// The element of `productIDs` at this place is no product id.
     BadProduct(usize),
+    /// `table` is no string, or is missing beside `keys`.
+    NoTable,
+    /// `table` stands beside `productIDs`.
+    TwoTables,
+    /// There is no table of this name, of which so much is said.
+    UnknownTable(Box<str>),
+    /// `keys` is missing, and neither an array nor "*".
+    NoKeys,
+    /// The element of `keys` at this place is no key of the table.
+    BadKey(usize, BadKey),
     /// `id` is neither a number nor a string.
     BadId,
     /// `snapshot` is neither true nor false.
@@ -44,21 +55,33 @@ pub enum Why {
         /// The most that it may have.
         limit: usize,
     },
-    /// The token does not let its bearer read these; the command's other products are subscribed to.
+    /// The token does not let its bearer read these; the command's other rows are subscribed to.
     Forbidden {
         /// The first of them.
-        products: Vec<ProductId>,
+        keys: Vec<Key>,
         /// The number of the others.
         more: usize,
     },
 }
 
+/// The most characters of a name that a refusal repeats.
+const NAME_CHARACTERS_MAX: usize = 80;
+
 impl Why {
+    /// Returns the reason that there is no table of this name.
+    #[must_use]
+    pub fn unknown_table(name: &str) -> Self {
+        Self::UnknownTable(name.chars().take(NAME_CHARACTERS_MAX).collect::<String>().into())
+    }
+
     pub(super) const fn code(&self) -> &'static str {
         match self {
             Self::NotAnObject => "not_json",
             Self::UnknownCommand => "unknown_command",
             Self::NoProducts | Self::BadProduct(_) => "bad_product_ids",
+            Self::NoTable | Self::TwoTables => "bad_table",
+            Self::UnknownTable(_) => "unknown_table",
+            Self::NoKeys | Self::BadKey(..) => "bad_keys",
             Self::BadId => "bad_id",
             Self::BadSnapshot => "bad_snapshot",
             Self::BadVersions | Self::BadVersion(_) => "bad_versions",
@@ -82,6 +105,11 @@ impl fmt::Display for Why {
             Self::BadProduct(place) => {
                 write!(f, "productIDs[{place}] is not an integer from 0 to {}", ProductId::MAX)
             }
+            Self::NoTable => f.write_str("table is the name of the table whose keys these are"),
+            Self::TwoTables => f.write_str("name either products by productIDs, or the keys of a table"),
+            Self::UnknownTable(name) => write!(f, "there is no table {name}"),
+            Self::NoKeys => f.write_str(r#"keys is an array of keys of the table, or "*""#),
+            Self::BadKey(place, why) => write!(f, "keys[{place}]: {why}"),
             Self::BadId => f.write_str("id is a number or a string"),
             Self::BadSnapshot => f.write_str("snapshot is true or false"),
             Self::BadVersions => f.write_str(
@@ -98,10 +126,10 @@ impl fmt::Display for Why {
             Self::TooManySubscriptions { limit } => {
                 write!(f, "a connection subscribes to at most {limit} products; nothing was subscribed")
             }
-            Self::Forbidden { products, more } => {
+            Self::Forbidden { keys, more } => {
                 f.write_str("the token does not let you read ")?;
-                for (place, product) in products.iter().enumerate() {
-                    write!(f, "{}{product}", if place == 0 { "" } else { ", " })?;
+                for (place, key) in keys.iter().enumerate() {
+                    write!(f, "{}{key}", if place == 0 { "" } else { ", " })?;
                 }
                 if *more > 0 {
                     write!(f, " and {more} more")?;

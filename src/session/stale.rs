@@ -1,9 +1,9 @@
-//! The products whose newest state a reader is still to get, because their changes gave way or because it asked:
+//! The topics whose newest state a reader is still to get, because their changes gave way or because it asked:
 //! [`StaleSet`], pure data.
 //!
-//! A product leaves it once a pull of it is answered. Products whose changes gave way are pulled first in first out,
+//! A topic leaves it once a pull of it is answered. Products whose changes gave way are pulled first in first out,
 //! so that a hot one starves nobody; those of a command stay in a list (8 bytes each, and 8 for a version that the
-//! reader knows) until they are pulled or change. The two take turns. Where a command asks for all products, their list
+//! reader knows) until they are pulled or change. The two take turns. Where a command asks for all topics, their list
 //! comes in pages, each when the one before is nearly pulled.
 //!
 //! A [`Part`] is all that was added up to some moment: a reply, or `{"live":true}`, waits until its part is answered.
@@ -11,36 +11,38 @@
 mod pages;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use self::pages::Pages;
 use crate::fanout::Pull;
-use crate::model::product::ProductId;
+use crate::model::table::TableId;
+use crate::model::topic::{Subject, Subjects, Topic, WideRow};
 
-/// The places of products that are gone which the order may keep beside those of the others.
+/// The places of topics that are gone which the order may keep beside those of the others.
 const GONE_PLACES_MAX: usize = 32;
 
-/// The products that are to be pulled, and those whose pulls are under way.
+/// The topics that are to be pulled, and those whose pulls are under way.
 #[derive(Debug, Default)]
 pub struct StaleSet {
-    /// The products whose changes gave way, and those that are pulled.
-    stale_by_product: HashMap<ProductId, Stale>,
-    /// The places of those that wait among them, in their order. A place counts if the product has its number.
-    waiting: VecDeque<(ProductId, u32)>,
-    /// The products that wait in lists, in their order.
+    /// The topics whose changes gave way, and those that are pulled.
+    stale_by_topic: HashMap<Topic, Stale>,
+    /// The places of those that wait among them, in their order. A place counts if the topic has its number.
+    waiting: VecDeque<(Topic, u32)>,
+    /// The topics that wait in lists, in their order.
     lists: VecDeque<List>,
     listed: usize,
     /// The number of those in lists that are held.
     held: usize,
-    /// The lists of all products that are to come.
+    /// The lists of all topics that are to come.
     pages: Pages,
     is_turn_of_lists: bool,
     pulled: usize,
     /// The number of the next place or pull.
     next_number: u32,
-    /// The number of products of each part that are not answered, the last part being open.
+    /// The number of topics of each part that are not answered, the last part being open.
     parts: VecDeque<u32>,
     first_part: Part,
 }
@@ -49,12 +51,12 @@ pub struct StaleSet {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Part(u32);
 
-/// The content of an answer, as far as it decides whether the product is still stale.
+/// The content of an answer, as far as it decides whether the topic is still stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// The version that the reader knows is the newest.
     Same,
-    /// The product's state at this version; 0 if that is not known.
+    /// The topic's state at this version; 0 if that is not known.
     State(u64),
     /// It is not subscribed to.
     Ended,
@@ -63,19 +65,21 @@ pub enum Told {
 /// The meaning of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answered {
-    /// It ends the product's staleness.
+    /// It ends the topic's staleness.
     Fresh,
     /// The same, and a change that gave way never comes.
     Lost,
-    /// Something else is wanted: the product waits again, and the answer is not for the reader.
+    /// Something else is wanted: the topic waits again, and the answer is not for the reader.
     Again,
     /// It belongs to no pull that is under way.
     Void,
 }
 
-/// One product.
-#[derive(Clone, Copy, Debug)]
+/// One topic.
+#[derive(Clone, Debug)]
 struct Stale {
+    /// The row of a wide topic.
+    row: Option<Arc<WideRow>>,
     /// The version that the reader knows.
     known: u64,
     /// The newest version that gave way; 0 if none did.
@@ -91,16 +95,18 @@ struct Stale {
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<(ProductId, Stale)>() <= 40, "what a stale product takes beside its place");
+const _: () = assert!(size_of::<(Topic, Stale)>() <= 56, "what a stale topic takes beside its place");
 
-/// The products of one command that are not pulled yet; never none.
+/// The topics of one command that are not pulled yet; never none.
 #[derive(Debug)]
 struct List {
-    /// By falling ids, so that the next is last.
-    products: Vec<ProductId>,
-    /// The versions that the reader knows, one for each product; empty if it knows none.
+    /// In falling order, so that the next is last.
+    topics: Vec<Topic>,
+    /// The row of each wide one; empty if all are narrow.
+    rows: Vec<Option<Arc<WideRow>>>,
+    /// The versions that the reader knows, one for each topic; empty if it knows none.
     versions: Vec<u64>,
-    /// A bit for each product that left before its turn, 64 to a number; empty if none did.
+    /// A bit for each topic that left before its turn, 64 to a number; empty if none did.
     left: Vec<u64>,
     part: Part,
     /// Nothing of it is pulled while this is there.
@@ -112,18 +118,18 @@ struct List {
 struct Held {
     /// The command's number.
     number: u32,
-    /// The products with another version, as far as they were told.
-    differing: Vec<ProductId>,
+    /// The topics with another version, as far as they were told.
+    differing: Vec<Topic>,
 }
 
 impl StaleSet {
     /// Returns whether nothing is stale.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.stale_by_product.is_empty() && self.listed == 0 && self.pages.is_empty()
+        self.stale_by_topic.is_empty() && self.listed == 0 && self.pages.is_empty()
     }
 
-    /// Returns the number of products that wait in lists.
+    /// Returns the number of topics that wait in lists.
     #[must_use]
     pub const fn listed(&self) -> usize {
         self.listed
@@ -135,76 +141,77 @@ impl StaleSet {
         self.pulled
     }
 
-    /// Returns whether a product is to be pulled.
+    /// Returns whether a topic is to be pulled.
     #[must_use]
     pub fn has_waiting(&self) -> bool {
-        self.stale_by_product.len() > self.pulled || self.listed > self.held
+        self.stale_by_topic.len() > self.pulled || self.listed > self.held
     }
 
-    /// Returns whether changes of this product are to be noted with [`StaleSet::gave_way`], since a pull brings the
+    /// Returns whether changes of this topic are to be noted with [`StaleSet::gave_way`], since a pull brings the
     /// newest of them.
     #[must_use]
-    pub fn contains(&self, product: ProductId) -> bool {
-        self.stale_by_product.contains_key(&product) || self.lists.iter().any(|list| list.place_of(product).is_some())
+    pub fn contains(&self, topic: Topic) -> bool {
+        self.stale_by_topic.contains_key(&topic) || self.lists.iter().any(|list| list.place_of(topic).is_some())
     }
 
-    /// Notes that changes of a product gave way, the last of which has this version. Returns the number of those that
+    /// Notes that changes of a topic gave way, the last of which has this version. Returns the number of those that
     /// never come, earlier ones among them: all but the newest.
-    pub fn gave_way(&mut self, product: ProductId, changes: u64, version: u64) -> u64 {
-        if let Some(stale) = self.stale_by_product.get_mut(&product) {
+    pub fn gave_way(&mut self, subject: &Subject, changes: u64, version: u64) -> u64 {
+        let topic = subject.topic();
+        if let Some(stale) = self.stale_by_topic.get_mut(&topic) {
             let lost = changes - 1 + u64::from(stale.newest > 0);
             stale.newest = stale.newest.max(version);
             return lost;
         }
-        let listed = self.take_listed(product).unwrap_or_else(|| {
+        let listed = self.take_listed(topic).unwrap_or_else(|| {
             let part = self.open_part();
-            *self.products_of(part) += 1;
-            Listed { known: 0, is_asked: false, part }
+            *self.topics_of(part) += 1;
+            Listed { row: subject.wide().cloned(), known: 0, is_asked: false, part }
         });
         let number = take_number(&mut self.next_number);
-        let Listed { known, is_asked, part } = listed;
-        self.stale_by_product.insert(
-            product,
-            Stale { known, newest: version, number, part, is_pulled: false, is_asked, is_renewed: false },
+        let Listed { row, known, is_asked, part } = listed;
+        self.stale_by_topic.insert(
+            topic,
+            Stale { row, known, newest: version, number, part, is_pulled: false, is_asked, is_renewed: false },
         );
-        self.waiting.push_back((product, number));
+        self.waiting.push_back((topic, number));
         changes - 1
     }
 
-    /// Adds the products that a command asked for, with the version that the reader knows of each, 0 for none; without
+    /// Adds the topics that a command asked for, with the version that the reader knows of each, 0 for none; without
     /// `versions` it knows none. Ends a part with them.
-    pub fn list(&mut self, products: Vec<ProductId>, versions: Vec<u64>) -> Part {
+    pub fn list(&mut self, topics: Subjects, versions: Vec<u64>) -> Part {
         let part = self.open_part();
-        self.add_list(products, versions, part);
+        self.add_list(topics, versions, part);
         self.end_part()
     }
 
     /// Does the same, and holds the list until the shards have said which of the versions are not the newest: of a
     /// command with this number.
-    pub fn list_held(&mut self, products: Vec<ProductId>, versions: Vec<u64>, number: u32) -> Part {
+    pub fn list_held(&mut self, topics: Subjects, versions: Vec<u64>, number: u32) -> Part {
         let before = self.lists.len();
-        let part = self.list(products, versions);
+        let part = self.list(topics, versions);
         if self.lists.len() > before
             && let Some(list) = self.lists.back_mut()
         {
             list.held = Some(Box::new(Held { number, differing: Vec::new() }));
-            self.held += list.products.len();
+            self.held += list.topics.len();
         }
         part
     }
 
-    /// Learns products of a command whose newest versions are not those that its list has, or may not be.
-    pub fn differ(&mut self, number: u32, products: Vec<ProductId>) {
+    /// Learns topics of a command whose newest versions are not those that its list has, or may not be.
+    pub fn differ(&mut self, number: u32, topics: Vec<Topic>) {
         if let Some(held) = self.lists.iter_mut().filter_map(|list| list.held.as_mut()).find(|it| it.number == number) {
             if held.differing.is_empty() {
-                held.differing = products;
+                held.differing = topics;
             } else {
-                held.differing.extend(products);
+                held.differing.extend(topics);
             }
         }
     }
 
-    /// Lets the list of a command go that was held: the products that did not differ are answered by that, unless their
+    /// Lets the list of a command go that was held: the topics that did not differ are answered by that, unless their
     /// versions mean nothing any more.
     pub fn compared(&mut self, number: u32) {
         let is_its = |list: &List| list.held.as_ref().is_some_and(|held| held.number == number);
@@ -232,7 +239,7 @@ impl StaleSet {
     /// Ends the part that is open, and returns it.
     pub fn end_part(&mut self) -> Part {
         let part = self.open_part();
-        if *self.products_of(part) == 0 {
+        if *self.topics_of(part) == 0 {
             return Part(part.0.wrapping_sub(1));
         }
         self.parts.push_back(0);
@@ -245,7 +252,7 @@ impl StaleSet {
         part.is_before(self.first_part)
     }
 
-    /// Takes the product whose turn it is to be pulled, if any waits.
+    /// Takes the topic whose turn it is to be pulled, if any waits.
     pub fn next_pull(&mut self) -> Option<Pull> {
         self.is_turn_of_lists = !self.is_turn_of_lists;
         if self.is_turn_of_lists {
@@ -256,8 +263,8 @@ impl StaleSet {
     }
 
     /// Learns the answer to the pull with this number.
-    pub fn answered(&mut self, product: ProductId, number: u32, told: Told) -> Answered {
-        let Entry::Occupied(mut occupied) = self.stale_by_product.entry(product) else { return Answered::Void };
+    pub fn answered(&mut self, topic: Topic, number: u32, told: Told) -> Answered {
+        let Entry::Occupied(mut occupied) = self.stale_by_topic.entry(topic) else { return Answered::Void };
         let stale = occupied.get_mut();
         if !stale.is_pulled || stale.number != number {
             return Answered::Void;
@@ -273,7 +280,7 @@ impl StaleSet {
                 // A claim that was looked at needs no second look: the state is wanted.
                 stale.known = 0;
             }
-            self.wait_again(product);
+            self.wait_again(topic);
             return Answered::Again;
         }
         let (part, is_lost) = (stale.part, told == Told::Ended && stale.newest > 0);
@@ -283,88 +290,109 @@ impl StaleSet {
         if is_lost { Answered::Lost } else { Answered::Fresh }
     }
 
-    /// Lets a product whose answer found no room wait again, behind all others; returns whether it was pulled with this
+    /// Lets a topic whose answer found no room wait again, behind all others; returns whether it was pulled with this
     /// number.
-    pub fn put_back(&mut self, product: ProductId, number: u32) -> bool {
-        let is_pulled = self.is_pulled(product, number);
+    pub fn put_back(&mut self, topic: Topic, number: u32) -> bool {
+        let is_pulled = self.is_pulled(topic, number);
         if is_pulled {
             self.pulled -= 1;
-            self.wait_again(product);
+            self.wait_again(topic);
         }
         is_pulled
     }
 
-    /// Returns whether the pull of a product with this number is under way.
+    /// Returns whether the pull of a topic with this number is under way.
     #[must_use]
-    pub fn is_pulled(&self, product: ProductId, number: u32) -> bool {
+    pub fn is_pulled(&self, topic: Topic, number: u32) -> bool {
         let is_pulled = |stale: &Stale| stale.is_pulled && stale.number == number;
-        self.stale_by_product.get(&product).is_some_and(is_pulled)
+        self.stale_by_topic.get(&topic).is_some_and(is_pulled)
     }
 
-    /// Learns that products are subscribed to from here on. Where changes of an earlier subscription gave way, a pull may be
+    /// Learns that topics are subscribed to from here on. Where changes of an earlier subscription gave way, a pull may be
     /// under way that comes before this one, and is answered by its absence.
-    pub fn renew(&mut self, products: &[ProductId]) {
+    pub fn renew(&mut self, topics: &[Topic]) {
         if self.pulled == 0 {
             return;
         }
-        for product in products {
-            if let Some(stale) = self.stale_by_product.get_mut(product) {
+        for topic in topics {
+            if let Some(stale) = self.stale_by_topic.get_mut(topic) {
                 stale.is_renewed = stale.is_pulled;
             }
         }
     }
 
-    /// Forgets a product that is not subscribed to; returns whether a change that gave way never comes.
-    pub fn remove(&mut self, product: ProductId) -> bool {
-        if let Some(listed) = self.take_listed(product) {
+    /// Forgets a topic that is not subscribed to; returns whether a change that gave way never comes.
+    pub fn remove(&mut self, topic: Topic) -> bool {
+        if let Some(listed) = self.take_listed(topic) {
             self.leave_part(listed.part);
             self.give_memory_back();
         }
-        let Some(stale) = self.stale_by_product.remove(&product) else { return false };
+        let Some(stale) = self.stale_by_topic.remove(&topic) else { return false };
         self.pulled -= usize::from(stale.is_pulled);
         self.leave_part(stale.part);
-        if self.waiting.len() > 2 * self.stale_by_product.len() + GONE_PLACES_MAX {
-            let stale_by_product = &self.stale_by_product;
-            self.waiting.retain(|(product, number)| {
-                stale_by_product.get(product).is_some_and(|stale| !stale.is_pulled && stale.number == *number)
+        if self.waiting.len() > 2 * self.stale_by_topic.len() + GONE_PLACES_MAX {
+            let stale_by_topic = &self.stale_by_topic;
+            self.waiting.retain(|(topic, number)| {
+                stale_by_topic.get(topic).is_some_and(|stale| !stale.is_pulled && stale.number == *number)
             });
         }
         self.give_memory_back();
         stale.newest > 0
     }
 
-    /// Forgets everything, and so answers all parts. Returns the number of changes that gave way and never come.
-    pub fn clear(&mut self) -> u64 {
-        let lost = self.stale_by_product.values().filter(|stale| stale.newest > 0).count() as u64;
-        self.end_part();
-        let parts = u32::try_from(self.parts.len()).expect("fewer than 2^32 parts are not answered");
-        *self = Self {
-            next_number: self.next_number,
-            first_part: Part(self.first_part.0.wrapping_add(parts)),
-            ..Self::default()
-        };
-        lost
+    /// Forgets all rows of a table. Returns the number of changes that gave way and never come.
+    pub fn clear(&mut self, table: TableId) -> u64 {
+        self.end_pages(table);
+        let (mut given_up, mut parts) = (0, Vec::new());
+        self.stale_by_topic.retain(|topic, stale| {
+            let stays = topic.table() != table;
+            if !stays {
+                given_up += u64::from(stale.newest > 0);
+                self.pulled -= usize::from(stale.is_pulled);
+                parts.push(stale.part);
+            }
+            stays
+        });
+        for place in (0..self.lists.len()).rev() {
+            let list = &mut self.lists[place];
+            let (part, is_held, gone) = (list.part, list.held.is_some(), list.leave_table(table));
+            self.listed -= gone;
+            self.held -= if is_held { gone } else { 0 };
+            parts.resize(parts.len() + gone, part);
+            if !is_held && list.have_all_left() {
+                self.lists.remove(place);
+            }
+        }
+        for part in parts {
+            self.leave_part(part);
+        }
+        let stale_by_topic = &self.stale_by_topic;
+        self.waiting.retain(|(topic, _)| stale_by_topic.contains_key(topic));
+        self.is_turn_of_lists &= !self.is_empty();
+        self.give_memory_back();
+        given_up
     }
 
-    /// Forgets all claims of the reader, since one of them was never true: the states of these products, and of those
+    /// Forgets all claims of the reader, since one of them was never true: the states of these topics, and of those
     /// whose are still to come, are asked for in the oldest part that is not answered. What waits for any part waits for
-    /// them; the answers under way are void. Lists of all products begin again.
-    pub fn doubt(&mut self, mut products: Vec<ProductId>) {
+    /// them; the answers under way are void. Lists of all topics begin again.
+    pub fn doubt(&mut self, mut topics: Subjects) {
         self.open_part();
         let lists = std::mem::take(&mut self.lists);
         (self.listed, self.held) = (0, 0);
         for list in &lists {
-            let left = (0..list.products.len()).filter(|&place| !list.has_left(place));
-            products.extend(left.map(|place| list.products[place]));
+            let left = (0..list.topics.len()).filter(|&place| !list.has_left(place));
+            left.for_each(|place| topics.push(list.subject(place)));
         }
-        let asked = self.stale_by_product.iter().filter(|(_, stale)| stale.newest == 0);
-        products.extend(asked.map(|(product, _)| product));
-        self.add_list(products, Vec::new(), self.first_part);
+        for (&topic, stale) in self.stale_by_topic.iter().filter(|(_, stale)| stale.newest == 0) {
+            topics.push(Subject::new(topic, stale.row.as_ref()));
+        }
+        self.add_list(topics, Vec::new(), self.first_part);
         for list in lists {
-            (0..list.products.len()).filter(|&place| !list.has_left(place)).for_each(|_| self.leave_part(list.part));
+            (0..list.topics.len()).filter(|&place| !list.has_left(place)).for_each(|_| self.leave_part(list.part));
         }
         let mut left = Vec::new();
-        self.stale_by_product.retain(|_, stale| {
+        self.stale_by_topic.retain(|_, stale| {
             (stale.known, stale.is_asked) = (0, false);
             let gave_way = stale.newest > 0;
             left.extend((!gave_way).then_some((stale.part, stale.is_pulled)));
@@ -383,7 +411,7 @@ impl StaleSet {
     /// changes that gave way and never come.
     pub fn begin_anew(&mut self) -> u64 {
         let mut lost = 0;
-        for stale in self.stale_by_product.values_mut() {
+        for stale in self.stale_by_topic.values_mut() {
             lost += u64::from(std::mem::take(&mut stale.newest) > 0);
             stale.known = 0;
         }
@@ -392,22 +420,23 @@ impl StaleSet {
         lost
     }
 
-    fn add_list(&mut self, products: Vec<ProductId>, versions: Vec<u64>, part: Part) {
-        let list = List::new(products, versions, part);
-        if list.products.is_empty() {
+    fn add_list(&mut self, topics: Subjects, versions: Vec<u64>, part: Part) {
+        let list = List::new(topics, versions, part);
+        if list.topics.is_empty() {
             return;
         }
-        *self.products_of(part) += u32::try_from(list.products.len()).expect("a command has fewer than 2^32 products");
-        self.listed += list.products.len();
+        *self.topics_of(part) += u32::try_from(list.topics.len()).expect("a command has fewer than 2^32 topics");
+        self.listed += list.topics.len();
         self.lists.push_back(list);
     }
 
-    /// Takes a product out of all lists; it counts for the oldest of their parts then.
-    fn take_listed(&mut self, product: ProductId) -> Option<Listed> {
+    /// Takes a topic out of all lists; it counts for the oldest of their parts then.
+    fn take_listed(&mut self, topic: Topic) -> Option<Listed> {
         let mut taken: Option<Listed> = None;
         for place in 0..self.lists.len() {
             let list = &mut self.lists[place];
-            let Some((known, part)) = list.take(product).map(|known| (known, list.part)) else { continue };
+            let Some((row, known)) = list.take(topic) else { continue };
+            let part = list.part;
             self.listed -= 1;
             self.held -= usize::from(self.lists[place].held.is_some());
             if let Some(other) = &mut taken {
@@ -416,21 +445,22 @@ impl StaleSet {
                 let newer = if part.is_before(other.part) { std::mem::replace(&mut other.part, part) } else { part };
                 self.leave_part(newer);
             } else {
-                taken = Some(Listed { known, is_asked: known == 0, part });
+                taken = Some(Listed { row, known, is_asked: known == 0, part });
             }
         }
         taken
     }
 
     fn pull_waiting(&mut self) -> Option<Pull> {
-        while let Some((product, number)) = self.waiting.pop_front() {
-            if let Some(stale) = self.stale_by_product.get_mut(&product)
+        while let Some((topic, number)) = self.waiting.pop_front() {
+            if let Some(stale) = self.stale_by_topic.get_mut(&topic)
                 && !stale.is_pulled
                 && stale.number == number
             {
                 stale.is_pulled = true;
                 self.pulled += 1;
-                return Some(Pull { product, known: stale.known, number });
+                let subject = Subject::new(topic, stale.row.as_ref());
+                return Some(Pull { subject, known: stale.known, number });
             }
         }
         None
@@ -441,12 +471,12 @@ impl StaleSet {
             let list = &mut self.lists[place];
             let part = list.part;
             let next = list.pop();
-            if list.products.is_empty() {
+            if list.topics.is_empty() {
                 self.lists.remove(place);
             }
-            let Some((product, known)) = next else { continue };
+            let Some((subject, known)) = next else { continue };
             self.listed -= 1;
-            let wanted = self.pull_at_once(product, known, part);
+            let wanted = self.pull_at_once(subject, known, part);
             if wanted.is_some() {
                 return wanted;
             }
@@ -454,10 +484,10 @@ impl StaleSet {
         None
     }
 
-    /// Pulls a product from a list, unless a pull of it is under way whose answer serves as well.
-    fn pull_at_once(&mut self, product: ProductId, known: u64, part: Part) -> Option<Pull> {
+    /// Pulls a topic from a list, unless a pull of it is under way whose answer serves as well.
+    fn pull_at_once(&mut self, subject: Subject, known: u64, part: Part) -> Option<Pull> {
         let is_asked = known == 0;
-        match self.stale_by_product.entry(product) {
+        match self.stale_by_topic.entry(subject.topic()) {
             Entry::Occupied(mut occupied) => {
                 let stale = occupied.get_mut();
                 let serves = stale.is_pulled && known <= stale.known;
@@ -472,37 +502,39 @@ impl StaleSet {
                     stale.number = take_number(&mut self.next_number);
                     stale.is_renewed = false;
                 }
-                let wanted = Pull { product, known: stale.known, number: stale.number };
+                let wanted = Pull { subject, known: stale.known, number: stale.number };
                 // It is in one part, and was counted in two.
                 self.leave_part(if after == before { part } else { before });
                 (!serves).then_some(wanted)
             }
             Entry::Vacant(vacant) => {
                 let number = take_number(&mut self.next_number);
-                vacant.insert(Stale { known, newest: 0, number, part, is_pulled: true, is_asked, is_renewed: false });
+                let row = subject.wide().cloned();
+                let stale = Stale { row, known, newest: 0, number, part, is_pulled: true, is_asked, is_renewed: false };
+                vacant.insert(stale);
                 self.pulled += 1;
-                Some(Pull { product, known, number })
+                Some(Pull { subject, known, number })
             }
         }
     }
 
-    /// Gives a product a new place, behind all others.
-    fn wait_again(&mut self, product: ProductId) {
+    /// Gives a topic a new place, behind all others.
+    fn wait_again(&mut self, topic: Topic) {
         let number = take_number(&mut self.next_number);
-        let stale = self.stale_by_product.get_mut(&product).expect("only what is stale waits again");
+        let stale = self.stale_by_topic.get_mut(&topic).expect("only what is stale waits again");
         (stale.is_pulled, stale.is_renewed, stale.number) = (false, false, number);
-        self.waiting.push_back((product, number));
+        self.waiting.push_back((topic, number));
     }
 
-    /// Lets all products whose pulls are under way wait again, in the order of their pulls.
+    /// Lets all topics whose pulls are under way wait again, in the order of their pulls.
     fn pull_again(&mut self) {
         let age = |stale: &Stale| self.next_number.wrapping_sub(stale.number);
-        let mut pulled: Vec<(u32, ProductId)> = (self.stale_by_product.iter())
+        let mut pulled: Vec<(u32, Topic)> = (self.stale_by_topic.iter())
             .filter(|(_, stale)| stale.is_pulled)
-            .map(|(&product, stale)| (age(stale), product))
+            .map(|(&topic, stale)| (age(stale), topic))
             .collect();
         pulled.sort_unstable();
-        pulled.into_iter().rev().for_each(|(_, product)| self.wait_again(product));
+        pulled.into_iter().rev().for_each(|(_, topic)| self.wait_again(topic));
         self.pulled = 0;
     }
 
@@ -514,7 +546,7 @@ impl StaleSet {
         Part(self.first_part.0.wrapping_add(parts))
     }
 
-    fn products_of(&mut self, part: Part) -> &mut u32 {
+    fn topics_of(&mut self, part: Part) -> &mut u32 {
         &mut self.parts[part.0.wrapping_sub(self.first_part.0) as usize]
     }
 
@@ -522,8 +554,8 @@ impl StaleSet {
         self.leave_part_by(part, 1);
     }
 
-    fn leave_part_by(&mut self, part: Part, products: usize) {
-        *self.products_of(part) -= u32::try_from(products).expect("a part has fewer than 2^32 products");
+    fn leave_part_by(&mut self, part: Part, topics: usize) {
+        *self.topics_of(part) -= u32::try_from(topics).expect("a part has fewer than 2^32 topics");
         while self.parts.len() > 1 && self.parts[0] == 0 {
             self.parts.pop_front();
             self.first_part.0 = self.first_part.0.wrapping_add(1);
@@ -532,69 +564,93 @@ impl StaleSet {
 
     fn give_memory_back(&mut self) {
         if self.is_empty() {
-            self.stale_by_product = HashMap::new();
+            self.stale_by_topic = HashMap::new();
             self.waiting = VecDeque::new();
             self.lists = VecDeque::new();
         }
     }
 }
 
-/// A product that was taken out of the lists before its turn.
+/// A topic that was taken out of the lists before its turn.
 #[derive(Debug)]
 struct Listed {
+    row: Option<Arc<WideRow>>,
     known: u64,
     is_asked: bool,
     part: Part,
 }
 
 impl List {
-    /// Returns the list of these products, each once, with the greatest of its versions.
-    fn new(mut products: Vec<ProductId>, mut versions: Vec<u64>, part: Part) -> Self {
-        if versions.is_empty() {
-            products.sort_unstable_by(|one, other| other.cmp(one));
-            products.dedup();
-        } else {
-            let mut pairs: Vec<(ProductId, u64)> = products.into_iter().zip(versions).collect();
-            pairs.sort_unstable_by(|one, other| other.cmp(one));
-            pairs.dedup_by_key(|(product, _)| *product);
-            (products, versions) = pairs.into_iter().unzip();
-        }
-        Self { products, versions, left: Vec::new(), part, held: None }
+    /// Returns the list of these topics, each once, with the greatest of its versions.
+    fn new(subjects: Subjects, versions: Vec<u64>, part: Part) -> Self {
+        let (topics, rows, versions) = subjects.falling(versions);
+        Self { topics, rows, versions, left: Vec::new(), part, held: None }
     }
 
-    /// Returns the number of products that have not left.
+    fn subject(&self, place: usize) -> Subject {
+        Subject::new(self.topics[place], self.rows.get(place).and_then(Option::as_ref))
+    }
+
+    /// Returns the number of topics that have not left, of a list of which none was pulled.
     fn len(&self) -> usize {
-        self.products.len() - self.left.iter().map(|bits| bits.count_ones() as usize).sum::<usize>()
+        self.topics.len() - self.left.iter().map(|bits| bits.count_ones() as usize).sum::<usize>()
     }
 
-    /// Keeps these products, as far as they have not left.
-    fn keep(&mut self, mut kept: Vec<ProductId>) {
+    /// Keeps these topics, as far as they have not left.
+    fn keep(&mut self, mut kept: Vec<Topic>) {
         kept.sort_unstable_by(|one, other| other.cmp(one));
         kept.dedup();
-        kept.retain(|&product| self.place_of(product).is_some());
-        let version = |product: &ProductId| self.versions[self.place_of(*product).expect("it was found")];
-        self.versions = kept.iter().map(version).collect();
-        (self.products, self.left) = (kept, Vec::new());
+        kept.retain(|&topic| self.place_of(topic).is_some());
+        let places = kept.iter().map(|&topic| self.place_of(topic).expect("it was found"));
+        let places: Vec<usize> = places.collect();
+        self.versions = places.iter().map(|&place| self.versions[place]).collect();
+        if !self.rows.is_empty() {
+            self.rows = places.iter().map(|&place| self.rows[place].clone()).collect();
+        }
+        (self.topics, self.left) = (kept, Vec::new());
     }
 
-    /// Takes the last product with the version that is known of it, unless it has left before.
-    fn pop(&mut self) -> Option<(ProductId, u64)> {
-        let (product, known) = (self.products.pop()?, self.versions.pop().unwrap_or(0));
-        (!self.has_left(self.products.len())).then_some((product, known))
+    /// Takes the last topic with the version that is known of it, unless it has left before.
+    fn pop(&mut self) -> Option<(Subject, u64)> {
+        let topic = self.topics.pop()?;
+        let subject = Subject::new(topic, self.rows.pop().flatten().as_ref());
+        let known = self.versions.pop().unwrap_or(0);
+        (!self.has_left(self.topics.len())).then_some((subject, known))
     }
 
-    /// Takes a product before its turn; returns the version that is known of it.
-    fn take(&mut self, product: ProductId) -> Option<u64> {
-        let place = self.place_of(product)?;
+    /// Takes a topic before its turn; returns its row if it is wide, and the version that is known of it.
+    fn take(&mut self, topic: Topic) -> Option<(Option<Arc<WideRow>>, u64)> {
+        let place = self.place_of(topic)?;
+        self.leave(place);
+        let row = self.rows.get(place).cloned().flatten();
+        Some((row, self.versions.get(place).copied().unwrap_or(0)))
+    }
+
+    /// Lets all topics of a table leave; returns the number of those that had not.
+    fn leave_table(&mut self, table: TableId) -> usize {
+        let mut gone = 0;
+        for place in 0..self.topics.len() {
+            if self.topics[place].table() == table && !self.has_left(place) {
+                self.leave(place);
+                gone += 1;
+            }
+        }
+        gone
+    }
+
+    fn leave(&mut self, place: usize) {
         if self.left.is_empty() {
-            self.left = vec![0; self.products.len().div_ceil(64)];
+            self.left = vec![0; self.topics.len().div_ceil(64)];
         }
         self.left[place / 64] |= 1 << (place % 64);
-        Some(self.versions.get(place).copied().unwrap_or(0))
     }
 
-    fn place_of(&self, product: ProductId) -> Option<usize> {
-        let place = self.products.binary_search_by(|listed| product.cmp(listed)).ok()?;
+    fn have_all_left(&self) -> bool {
+        (0..self.topics.len()).all(|place| self.has_left(place))
+    }
+
+    fn place_of(&self, topic: Topic) -> Option<usize> {
+        let place = self.topics.binary_search_by(|listed| topic.cmp(listed)).ok()?;
         (!self.has_left(place)).then_some(place)
     }
 

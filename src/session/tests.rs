@@ -7,19 +7,20 @@ mod world;
 use proptest::prelude::*;
 
 use self::reader::{check_taken, frames};
-use self::world::{Cause, Claim, PRODUCTS, World};
+use self::world::{Cause, Claim, TOPICS, World};
 use super::commands::COMMANDS_IDS_MAX;
 use super::queue::SlowConsumerPolicy;
 use super::*;
+use crate::model::topic::testing::subject;
 use crate::session::command::{Command, ReplyId};
 
 const SUBSCRIPTIONS_MAX: usize = 12;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// So many changes of one product at once.
+    /// So many changes of one topic at once.
     Change {
-        product: u64,
+        topic: u64,
         padding: usize,
         frames: usize,
         is_gone: bool,
@@ -27,11 +28,11 @@ enum Step {
     Flush,
     Command {
         subscribe: bool,
-        products: Vec<u64>,
+        topics: Vec<u64>,
     },
     /// A subscription that asks for states.
     Ask {
-        products: Vec<(u64, Claim)>,
+        topics: Vec<(u64, Claim)>,
         is_snapshot: bool,
         is_right_epoch: bool,
     },
@@ -47,7 +48,7 @@ enum Step {
     Applied(prop::sample::Index),
     /// A shard answers a pull, and tells the version of a deletion, if it knows that.
     Answer(prop::sample::Index, bool),
-    /// A shard answers the question for a page of the list of all products.
+    /// A shard answers the question for a page of the list of all topics.
     Page(prop::sample::Index),
     /// The shards do not look at what they are given, or do so again.
     Late(bool),
@@ -71,7 +72,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Claim::Unreached),
     ];
     let newest = claim.clone();
-    let claims = prop::collection::vec((0..PRODUCTS + 3, claim), 0..6);
+    let claims = prop::collection::vec((0..TOPICS + 3, claim), 0..6);
     let closes = prop_oneof![
         Just(Cause::Restart),
         Just(Cause::Peer),
@@ -79,13 +80,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Cause::Binary),
         Just(Cause::TokenExpired),
     ];
-    let change = (0..PRODUCTS, 0..300_usize, 1..6_usize, prop::bool::weighted(0.2));
+    let change = (0..TOPICS, 0..300_usize, 1..6_usize, prop::bool::weighted(0.2));
     let step = prop_oneof![
-        30 => change.prop_map(|(product, padding, frames, is_gone)| Step::Change { product, padding, frames, is_gone }),
+        30 => change.prop_map(|(topic, padding, frames, is_gone)| Step::Change { topic, padding, frames, is_gone }),
         15 => Just(Step::Flush),
-        12 => (any::<bool>(), ids).prop_map(|(subscribe, products)| Step::Command { subscribe, products }),
-        10 => (claims, any::<bool>(), prop::bool::weighted(0.9)).prop_map(|(products, is_snapshot, is_right_epoch)| {
-            Step::Ask { products, is_snapshot, is_right_epoch }
+        12 => (any::<bool>(), ids).prop_map(|(subscribe, topics)| Step::Command { subscribe, topics }),
+        10 => (claims, any::<bool>(), prop::bool::weighted(0.9)).prop_map(|(topics, is_snapshot, is_right_epoch)| {
+            Step::Ask { topics, is_snapshot, is_right_epoch }
         }),
         3 => (any::<bool>(), newest).prop_map(|(lists, newest)| Step::AskForAll { lists, newest }),
         2 => Just(Step::EndAll),
@@ -161,8 +162,8 @@ proptest! {
 #[test]
 fn memory_of_commands_is_bounded_by_their_ids() {
     let mut world = World::new(SlowConsumerPolicy::Drop, 0);
-    let products: Vec<ProductId> = (0..COMMANDS_IDS_MAX as u64).filter_map(ProductId::new).collect();
-    let command = Command { reply: None, operation: Operation::Unsubscribe, products, states: None };
+    let topics = (0..COMMANDS_IDS_MAX as u64).map(subject).collect();
+    let command = Command { reply: None, operation: Operation::Unsubscribe, topics, states: None };
     world.on(Event::Command(Ok(command)));
     assert!(!world.session.reads());
     world.tell_applied(0);
@@ -172,9 +173,9 @@ fn memory_of_commands_is_bounded_by_their_ids() {
 #[test]
 fn a_second_close_of_the_peer_takes_no_answer_away() {
     let mut world = World::new(SlowConsumerPolicy::Drop, 0);
-    let products = ProductId::new(1).into_iter().collect();
+    let topics = [subject(1)].into_iter().collect();
     let command =
-        Command { reply: Some(ReplyId::Unsigned(7)), operation: Operation::Unsubscribe, products, states: None };
+        Command { reply: Some(ReplyId::Unsigned(7)), operation: Operation::Unsubscribe, topics, states: None };
     world.on(Event::Command(Ok(command)));
     world.on(Event::PeerClosed(None));
     world.on(Event::PeerClosed(None));
@@ -189,7 +190,7 @@ fn a_burst_that_overflows_a_queue_closes_it_and_nothing_of_it_follows() {
     let mut world = World::new(SlowConsumerPolicy::Disconnect, 0);
     world.room = 10;
     for _ in 0..3 {
-        world.step(Step::Change { product: 1, padding: 50, frames: 20, is_gone: false });
+        world.step(Step::Change { topic: 1, padding: 50, frames: 20, is_gone: false });
     }
     assert!(world.session.is_closing());
     world.settle();

@@ -1,8 +1,11 @@
-//! The states of products that a reader is still to get, since it asked for them or is too slow for their changes:
+//! The states of topics that a reader is still to get, since it asked for them or is too slow for their changes:
 //! `Values`, and what a session does about them.
 //!
 //! States are pulled from the shards as the socket drains, some at a time, so that a reader of very many costs the list
 //! of them and not a queue. They fill half of the send queue at most: changes have the other half.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::answer;
 use super::command::States;
@@ -11,14 +14,15 @@ use super::stale::{Answered, Part, StaleSet, Told};
 use super::{Effects, Given, Phase, Session, SessionLimits};
 use crate::fanout::{self, Listed, Operation, PageWish, Pull, Pulled, Value};
 use crate::model::epoch::Epoch;
-use crate::model::product::ProductId;
+use crate::model::table::{TableId, Tables};
+use crate::model::topic::{Subject, Subjects, Topic, WideRow};
 use crate::wire::frame::{Frame, FrameRun};
 
-/// The most products that one message says to be absent.
+/// The most topics that one message says to be absent.
 const ABSENT_MAX: usize = 512;
 /// The bytes of a state, as long as none has come.
 const STATE_BYTES: usize = 256;
-/// The most products that are added to those asked for, or taken from them, one by one.
+/// The most topics that are added to those asked for, or taken from them, one by one.
 const ONE_BY_ONE_MAX: usize = 8;
 
 /// The standing of the shards towards the source of changes.
@@ -36,10 +40,13 @@ pub(super) struct Values {
     pub(super) stale: StaleSet,
     /// The epoch that the reader was told; `None` if it never asked for states.
     epoch: Option<Epoch>,
-    /// The products whose states it asked for, without repetitions, in the order of their ids.
-    asked: Vec<ProductId>,
-    /// The products that it is to be told to be absent, with versions.
-    absent: Vec<(ProductId, u64)>,
+    /// The topics whose states it asked for, without repetitions, in the order of their ids.
+    asked: Vec<Topic>,
+    /// The rows of the wide ones among them.
+    rows_asked: HashMap<Topic, Arc<WideRow>>,
+    /// The rows that it is to be told to be absent, of one table, with versions.
+    absent: Vec<(Subject, u64)>,
+    tables: Tables,
     /// The part after which it is told that the source is back.
     live_after: Option<Part>,
     /// The bytes of a state, on the average of those that came last.
@@ -47,21 +54,29 @@ pub(super) struct Values {
     /// The pulls whose answers have not come, those of subscriptions that ended among them: their numbers are not to be
     /// given again.
     awaited: usize,
-    /// The newest version that it claims to know of any product, until that is looked at; 0: none.
-    newest_claimed: u64,
-    /// The newest of those that the shards know, as far as they have said.
-    newest_heard: u64,
-    /// True if it asked to be told of every product.
-    is_everything: bool,
-    /// True if it asked for their states too.
-    is_everything_asked: bool,
+    /// The tables of which it asked to be told every row.
+    everything: Vec<Everything>,
     /// True if it ever did, and its grant withholds some: each change is to be looked at.
     is_filtered: bool,
 }
 
+/// A table of which a reader is told every row.
+#[derive(Debug)]
+struct Everything {
+    table: TableId,
+    /// True if it asked for their states too.
+    is_asked: bool,
+    /// The newest version that it claims to know of any row, until that is looked at; 0: none.
+    newest_claimed: u64,
+    /// The newest of those that the shards know, as far as they have said.
+    newest_heard: u64,
+}
+
 impl Values {
-    fn new() -> Box<Self> {
+    fn new(tables: &Tables) -> Box<Self> {
         Box::new(Self {
+            tables: tables.clone(),
+            rows_asked: HashMap::new(),
             stale: StaleSet::default(),
             epoch: None,
             asked: Vec::new(),
@@ -69,10 +84,7 @@ impl Values {
             live_after: None,
             state_bytes: STATE_BYTES,
             awaited: 0,
-            newest_claimed: 0,
-            newest_heard: 0,
-            is_everything: false,
-            is_everything_asked: false,
+            everything: Vec::new(),
             is_filtered: false,
         })
     }
@@ -82,38 +94,59 @@ impl Values {
         self.stale.is_empty() && self.absent.is_empty() && self.live_after.is_none() && !self.is_filtered
     }
 
-    fn forget_everything(&mut self) {
-        (self.is_everything, self.is_everything_asked, self.newest_claimed) = (false, false, 0);
+    fn is_everything(&self, table: TableId) -> bool {
+        self.everything.iter().any(|its| its.table == table)
     }
 
-    fn follow(&mut self, products: &[ProductId]) {
-        if products.len() <= ONE_BY_ONE_MAX {
-            for product in products {
-                if let Err(place) = self.asked.binary_search(product) {
-                    self.asked.insert(place, *product);
+    fn everything(&mut self, table: TableId) -> Option<&mut Everything> {
+        self.everything.iter_mut().find(|its| its.table == table)
+    }
+
+    fn forget_everything(&mut self, table: TableId) {
+        self.everything.retain(|its| its.table != table);
+    }
+
+    fn follow(&mut self, subjects: &Subjects) {
+        let topics = subjects.topics();
+        if !subjects.are_narrow() {
+            let wide = subjects.iter().filter_map(|subject| Some((subject.topic(), Arc::clone(subject.wide()?))));
+            self.rows_asked.extend(wide);
+        }
+        if topics.len() <= ONE_BY_ONE_MAX {
+            for topic in topics {
+                if let Err(place) = self.asked.binary_search(topic) {
+                    self.asked.insert(place, *topic);
                 }
             }
             return;
         }
-        self.asked.reserve_exact(products.len());
-        self.asked.extend_from_slice(products);
+        self.asked.reserve_exact(topics.len());
+        self.asked.extend_from_slice(topics);
         // Joins what is in order already.
         self.asked.sort();
         self.asked.dedup();
     }
 
-    fn unfollow(&mut self, products: &[ProductId]) {
-        if products.len() <= ONE_BY_ONE_MAX {
-            for product in products {
-                if let Ok(place) = self.asked.binary_search(product) {
+    fn unfollow(&mut self, topics: &[Topic]) {
+        if !self.rows_asked.is_empty() {
+            for topic in topics {
+                self.rows_asked.remove(topic);
+            }
+            if self.rows_asked.is_empty() {
+                self.rows_asked = HashMap::new();
+            }
+        }
+        if topics.len() <= ONE_BY_ONE_MAX {
+            for topic in topics {
+                if let Ok(place) = self.asked.binary_search(topic) {
                     self.asked.remove(place);
                 }
             }
             return;
         }
-        let mut ended = products.to_vec();
+        let mut ended = topics.to_vec();
         ended.sort_unstable();
-        self.asked.retain(|product| ended.binary_search(product).is_err());
+        self.asked.retain(|topic| ended.binary_search(topic).is_err());
         self.asked.shrink_to_fit();
     }
 }
@@ -151,7 +184,7 @@ impl Session {
         wants && self.phase == Phase::Open && !self.is_blocked
     }
 
-    /// Returns the page of the list of all products to ask the shards for. Ask whenever [`Session::next_pulls`] is asked.
+    /// Returns the page of the list of all topics to ask the shards for. Ask whenever [`Session::next_pulls`] is asked.
     pub fn next_page(&mut self) -> Option<PageWish> {
         if self.wants_page() { self.values.as_mut()?.stale.next_page() } else { None }
     }
@@ -170,26 +203,26 @@ impl Session {
 
     /// Notes changes that are not queued, since a state that will be pulled has them, or something newer. Returns `None`
     /// if they are to be queued.
-    pub fn give_way(&mut self, product: ProductId, run: &FrameRun, limits: &SessionLimits) -> Option<Effects> {
+    pub fn give_way(&mut self, subject: &Subject, run: &FrameRun, limits: &SessionLimits) -> Option<Effects> {
         let values = self.values.as_mut().filter(|_| self.phase == Phase::Open)?;
         let is_conflating = limits.queue.policy == SlowConsumerPolicy::Conflate && !values.stale.is_empty();
-        if !is_conflating && !values.stale.contains(product) {
+        if !is_conflating && !values.stale.contains(subject.topic()) {
             return None;
         }
-        let skipped = values.stale.gave_way(product, run.frames() as u64, newest(run));
+        let skipped = values.stale.gave_way(subject, run.frames() as u64, newest(run));
         self.queue.skip(skipped);
         Some(Effects { skipped, ..Effects::default() })
     }
 
-    /// Returns whether changes of this product are to be queued.
-    pub(super) fn queues(&mut self, product: ProductId, limits: &SessionLimits) -> bool {
+    /// Returns whether changes of this topic are to be queued.
+    pub(super) fn queues(&mut self, topic: Topic, limits: &SessionLimits) -> bool {
         let Some(values) = &self.values else { return true };
         if values.stale.is_empty() {
             self.say_absent();
             return true;
         }
         let is_conflating = limits.queue.policy == SlowConsumerPolicy::Conflate;
-        let is_queued = !is_conflating && !values.stale.contains(product);
+        let is_queued = !is_conflating && !values.stale.contains(topic);
         if is_queued {
             self.say_absent();
         }
@@ -202,13 +235,13 @@ impl Session {
     }
 
     /// Lets all changes that wait give way, and this one: their newest are pulled as the socket drains.
-    pub(super) fn conflate(&mut self, product: ProductId, version: u64, effects: &mut Effects) {
+    pub(super) fn conflate(&mut self, subject: &Subject, version: u64, given: &Given<'_>, effects: &mut Effects) {
         let is_live_taken = self.queue.take_live();
-        let values = self.values.get_or_insert_with(Values::new);
-        for (product, run) in self.queue.take_changes() {
-            effects.skipped += values.stale.gave_way(product, run.frames() as u64, newest(&run));
+        let values = self.values.get_or_insert_with(|| Values::new(given.tables));
+        for (waiting, run) in self.queue.take_changes() {
+            effects.skipped += values.stale.gave_way(&waiting, run.frames() as u64, newest(&run));
         }
-        effects.skipped += values.stale.gave_way(product, 1, version);
+        effects.skipped += values.stale.gave_way(subject, 1, version);
         self.queue.skip(effects.skipped);
         if is_live_taken {
             // What was missed is among what gave way.
@@ -217,52 +250,73 @@ impl Session {
         }
     }
 
-    /// Begins to ask for states of the products of a command that is given to the shards; adds the versions that are
+    /// Begins to ask for states of the topics of a command that is given to the shards; adds the versions that are
     /// known to it.
-    pub(super) fn ask(&mut self, command: &mut fanout::Command, states: States, epoch: Epoch) -> Part {
-        let values = self.values.get_or_insert_with(Values::new);
+    pub(super) fn ask(
+        &mut self,
+        command: &mut fanout::Command,
+        states: States,
+        epoch: Epoch,
+        given: &Given<'_>,
+    ) -> Part {
+        let values = self.values.get_or_insert_with(|| Values::new(given.tables));
         let told = values.epoch.unwrap_or(epoch);
         if values.epoch.is_none() {
             values.epoch = Some(told);
             self.say(Word::Other, answer::epoch(told));
         }
         let values = self.values.as_mut().expect("it is there");
-        values.follow(&command.products);
+        values.follow(&command.topics);
         match states {
             States::Since { versions, epoch } if epoch == Some(told) => {
                 command.known.clone_from(&versions);
-                values.stale.list_held(command.products.clone(), versions, command.number)
+                values.stale.list_held(command.topics.clone(), versions, command.number)
             }
             // Versions of another epoch mean nothing.
             States::Since { .. } | States::All | States::Everything { .. } => {
-                values.stale.list(command.products.clone(), Vec::new())
+                values.stale.list(command.topics.clone(), Vec::new())
             }
         }
     }
 
-    /// Learns products of a command of which the reader does not know the newest version.
-    pub(super) fn differ(&mut self, number: u32, products: Vec<ProductId>) {
+    /// Learns topics of a command of which the reader does not know the newest version.
+    pub(super) fn differ(&mut self, number: u32, topics: Vec<Topic>) {
         if let Some(values) = &mut self.values {
-            values.stale.differ(number, products);
+            values.stale.differ(number, topics);
         }
     }
 
-    /// Begins to ask for the states of all products, which are listed once the shards have carried the command out.
-    pub(super) fn ask_everything(&mut self, newest: u64, its: Option<Epoch>, epoch: Epoch) {
-        self.ask(&mut fanout::Command::new(0, Operation::Subscribe, Vec::new()), States::All, epoch);
+    /// Begins to ask for the states of all topics, which are listed once the shards have carried the command out.
+    pub(super) fn ask_everything(
+        &mut self,
+        table: TableId,
+        newest: u64,
+        its: Option<Epoch>,
+        epoch: Epoch,
+        given: &Given<'_>,
+    ) {
+        let mut nothing = fanout::Command::new(0, Operation::Subscribe, Subjects::default());
+        self.ask(&mut nothing, States::All, epoch, given);
         if let Some(values) = &mut self.values {
             let newest = if its == values.epoch { newest } else { 0 };
-            values.newest_claimed = values.newest_claimed.max(newest);
-            values.is_everything_asked = true;
+            if let Some(its) = values.everything(table) {
+                (its.is_asked, its.newest_claimed) = (true, its.newest_claimed.max(newest));
+            }
         }
     }
 
-    /// Takes the shards' word on the list of all products.
+    /// Takes the shards' word on the list of all topics.
     pub(super) fn listed(&mut self, listed: Listed, given: &Given<'_>, effects: &mut Effects) {
         match (listed, &mut self.values) {
-            (Listed::Newest(newest), Some(values)) => values.newest_heard = values.newest_heard.max(newest),
+            (Listed::Newest(table, newest), Some(values)) => {
+                if let Some(its) = values.everything(table) {
+                    its.newest_heard = its.newest_heard.max(newest);
+                }
+            }
             (Listed::Page(mut page), Some(_)) => {
-                page.products.retain(|&product| self.may_get(product));
+                if self.is_filtered() {
+                    page.topics = page.topics.iter().filter(|subject| self.may_get(subject)).collect();
+                }
                 if let Some(values) = &mut self.values {
                     values.stale.page(page);
                 }
@@ -272,12 +326,13 @@ impl Session {
         }
     }
 
-    /// Asks for the states of all products, for a command that the shards have carried out.
-    pub(super) fn list_all(&mut self, number: u32) {
-        let Some(values) = self.values.as_mut().filter(|values| values.is_everything_asked) else { return };
-        let (claimed, part) = (std::mem::take(&mut values.newest_claimed), values.stale.list_all());
+    /// Asks for the states of all topics, for a command that the shards have carried out.
+    pub(super) fn list_all(&mut self, table: TableId, number: u32) {
+        let Some(values) = &mut self.values else { return };
+        let Some(its) = values.everything(table).filter(|its| its.is_asked) else { return };
         // A version that none reaches is of another history: the reader begins anew.
-        let is_false = claimed > values.newest_heard;
+        let is_false = std::mem::take(&mut its.newest_claimed) > its.newest_heard;
+        let part = values.stale.list_all(table);
         if let Some(commands) = &mut self.commands {
             commands.awaits(number, part);
         }
@@ -286,55 +341,65 @@ impl Session {
         }
     }
 
-    /// Learns that it is not told of every product, since the shards refuse to.
-    pub(super) fn unfollow_everything(&mut self) {
+    /// Learns that it is not told of every topic, since the shards refuse to.
+    pub(super) fn unfollow_everything(&mut self, table: TableId) {
         if let Some(values) = &mut self.values {
-            values.forget_everything();
-            values.stale.end_pages();
+            values.forget_everything(table);
+            values.stale.end_pages(table);
         }
     }
 
-    /// Begins to be told of every product.
-    pub(super) fn follow_all(&mut self) {
-        let values = self.values.get_or_insert_with(Values::new);
-        values.is_everything = true;
+    /// Begins to be told of every topic.
+    pub(super) fn follow_all(&mut self, table: TableId, given: &Given<'_>) {
+        let values = self.values.get_or_insert_with(|| Values::new(given.tables));
+        if !values.is_everything(table) {
+            values.everything.push(Everything { table, is_asked: false, newest_claimed: 0, newest_heard: 0 });
+        }
         values.is_filtered |= self.grant.is_some();
     }
 
-    /// Returns whether the reader's token lets it read a product.
-    pub(super) fn may_get(&self, product: ProductId) -> bool {
-        let is_filtered = self.values.as_ref().is_some_and(|values| values.is_filtered);
-        !is_filtered || self.grant().is_none_or(|grant| grant.may_read(product))
+    /// Returns whether the reader's token lets it read a topic.
+    pub(super) fn may_get(&self, subject: &Subject) -> bool {
+        let Some(values) = self.values.as_ref().filter(|values| values.is_filtered) else { return true };
+        let table = values.tables.get(subject.topic().table());
+        self.grant().is_none_or(|grant| grant.may_read_row(&table, &subject.key()))
+    }
+
+    fn is_filtered(&self) -> bool {
+        self.values.as_ref().is_some_and(|values| values.is_filtered)
     }
 
     /// Forgets all states, since every subscription ends.
-    pub(super) fn unfollow_all(&mut self, given: &Given<'_>, effects: &mut Effects) {
+    pub(super) fn unfollow_all(&mut self, table: TableId, given: &Given<'_>, effects: &mut Effects) {
         let Some(values) = &mut self.values else { return };
-        values.asked = Vec::new();
-        values.forget_everything();
-        let lost = values.stale.clear();
+        values.asked.retain(|topic| topic.table() != table);
+        values.asked.shrink_to_fit();
+        values.rows_asked.retain(|topic, _| topic.table() != table);
+        values.rows_asked.shrink_to_fit();
+        values.forget_everything(table);
+        let lost = values.stale.clear(table);
         effects.skipped += lost;
         self.queue.skip(lost);
         self.settle_values(given, effects);
     }
 
-    /// Learns that products are subscribed to, again perhaps.
-    pub(super) fn renew(&mut self, products: &[ProductId]) {
+    /// Learns that topics are subscribed to, again perhaps.
+    pub(super) fn renew(&mut self, topics: &[Topic]) {
         if let Some(values) = &mut self.values {
-            values.stale.renew(products);
+            values.stale.renew(topics);
         }
     }
 
-    /// Forgets states of products that are not subscribed to any more.
-    pub(super) fn unfollow(&mut self, products: &[ProductId], given: &Given<'_>, effects: &mut Effects) {
+    /// Forgets states of topics that are not subscribed to any more.
+    pub(super) fn unfollow(&mut self, topics: &[Topic], given: &Given<'_>, effects: &mut Effects) {
         let Some(values) = &mut self.values else { return };
-        values.unfollow(products);
-        if values.is_everything {
+        values.unfollow(topics);
+        if topics.first().is_some_and(|topic| values.is_everything(topic.table())) {
             // They are subscribed to all the same, or the end of all is on its way.
             return;
         }
         if !values.stale.is_empty() {
-            let lost = products.iter().filter(|product| values.stale.remove(**product)).count() as u64;
+            let lost = topics.iter().filter(|topic| values.stale.remove(**topic)).count() as u64;
             effects.skipped += lost;
             self.queue.skip(lost);
             self.settle_values(given, effects);
@@ -344,28 +409,32 @@ impl Session {
     pub(super) fn pulled(&mut self, answer: Pulled, given: &Given<'_>, effects: &mut Effects) {
         let Some(values) = self.values.as_mut().filter(|_| self.phase == Phase::Open) else { return };
         values.awaited = values.awaited.saturating_sub(1);
-        let Pulled { product, number, value } = answer;
+        let Pulled { subject, number, value } = answer;
+        let topic = subject.topic();
         match value {
             Value::Same => {
-                values.stale.answered(product, number, Told::Same);
+                values.stale.answered(topic, number, Told::Same);
             }
-            Value::Present { version, frame } => self.present((product, number), version, frame, given),
+            Value::Present { version, frame } => self.present((topic, number), version, frame, given),
             Value::Absent { version } => {
-                if values.stale.answered(product, number, Told::State(version)) == Answered::Fresh {
-                    values.absent.push((product, version));
-                    if values.absent.len() >= ABSENT_MAX {
+                if values.stale.answered(topic, number, Told::State(version)) == Answered::Fresh {
+                    let is_of_other = values.absent.last().is_some_and(|(it, _)| it.topic().table() != topic.table());
+                    if is_of_other || values.absent.len() >= ABSENT_MAX {
                         self.say_absent();
+                    }
+                    if let Some(values) = &mut self.values {
+                        values.absent.push((subject, version));
                     }
                 }
             }
-            Value::Unreached if values.stale.is_pulled(product, number) => self.begin_own_epoch(),
+            Value::Unreached if values.stale.is_pulled(topic, number) => self.begin_own_epoch(),
             Value::Unreached => {}
             // Its own subscription has ended, and that to everything goes on.
-            Value::Ended if values.is_everything => {
-                values.stale.put_back(product, number);
+            Value::Ended if values.is_everything(topic.table()) => {
+                values.stale.put_back(topic, number);
             }
             Value::Ended => {
-                if values.stale.answered(product, number, Told::Ended) == Answered::Lost {
+                if values.stale.answered(topic, number, Told::Ended) == Answered::Lost {
                     effects.skipped += 1;
                     self.queue.skip(1);
                 }
@@ -374,13 +443,13 @@ impl Session {
         self.settle_values(given, effects);
     }
 
-    fn present(&mut self, (product, number): (ProductId, u32), version: u64, frame: Frame, given: &Given<'_>) {
+    fn present(&mut self, (topic, number): (Topic, u32), version: u64, frame: Frame, given: &Given<'_>) {
         self.say_absent();
         let Some(values) = &mut self.values else { return };
         values.state_bytes = (3 * values.state_bytes + frame.len()) / 4 + 1;
         if !self.queue.has_room_for_state(frame.len(), &given.limits.queue) {
-            values.stale.put_back(product, number);
-        } else if values.stale.answered(product, number, Told::State(version)) == Answered::Fresh {
+            values.stale.put_back(topic, number);
+        } else if values.stale.answered(topic, number, Told::State(version)) == Answered::Fresh {
             self.queue.push_state(version, frame);
         }
     }
@@ -392,10 +461,11 @@ impl Session {
         self.say(Word::Other, answer::epoch(epoch));
         if let Some(values) = &mut self.values {
             values.epoch = Some(epoch);
-            let products = values.asked.clone();
-            values.stale.doubt(products);
-            if values.is_everything_asked {
-                values.stale.list_all_again();
+            let subject = |&topic: &Topic| Subject::new(topic, values.rows_asked.get(&topic));
+            let asked = values.asked.iter().map(subject).collect();
+            values.stale.doubt(asked);
+            for its in values.everything.iter().filter(|its| its.is_asked) {
+                values.stale.list_all_again(its.table);
             }
         }
     }
@@ -410,7 +480,9 @@ impl Session {
         let mut lost: u64 = self.queue.take_changes().iter().map(|(_, run)| run.frames() as u64).sum();
         if let Some(values) = &mut self.values {
             lost += values.stale.begin_anew();
-            (values.newest_claimed, values.newest_heard) = (0, 0);
+            for its in &mut values.everything {
+                (its.newest_claimed, its.newest_heard) = (0, 0);
+            }
             values.epoch = told.map(|_| epoch);
         }
         if told.is_some() {
@@ -468,7 +540,7 @@ impl Session {
             self.tell_live();
         }
         if self.values.as_ref().is_some_and(|values| {
-            values.is_at_rest() && !values.is_everything && values.awaited == 0 && values.epoch.is_none()
+            values.is_at_rest() && values.everything.is_empty() && values.awaited == 0 && values.epoch.is_none()
         }) {
             self.values = None;
         }
@@ -480,12 +552,27 @@ impl Session {
         self.queue.push_word(word, frame);
     }
 
-    /// Queues the word that products are absent, if any are.
+    /// Queues the word that topics are absent, if any are.
     pub(super) fn say_absent(&mut self) {
         if let Some(values) = &mut self.values
             && !values.absent.is_empty()
         {
-            self.queue.push_word(Word::Other, answer::absent(&std::mem::take(&mut values.absent)));
+            let absent = std::mem::take(&mut values.absent);
+            self.queue.push_word(Word::Other, answer::absent(&absent, &values.tables));
+        }
+    }
+}
+
+#[cfg(test)]
+impl Session {
+    /// Panics if the rows of what was asked for are not those of its wide topics.
+    pub(super) fn check_asked(&self) {
+        let Some(values) = &self.values else { return };
+        let wide = values.asked.iter().filter(|topic| topic.narrow().is_none());
+        assert_eq!(wide.count(), values.rows_asked.len());
+        assert!(values.asked.is_sorted_by(|one, other| one < other));
+        for topic in &values.asked {
+            assert_eq!(Subject::new(*topic, values.rows_asked.get(topic)).topic(), *topic);
         }
     }
 }

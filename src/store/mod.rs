@@ -16,7 +16,10 @@ use self::postgres::PostgresStore;
 pub use self::precondition::{Precondition, Versions};
 pub use self::read::{Found, Keys, READ_BYTES_MAX, READ_IDS_MAX, Read};
 use crate::model::epoch::Epoch;
+use crate::model::key::Key;
 use crate::model::product::{Product, ProductId, ProductPatch};
+use crate::model::table::TableId;
+use crate::model::topic::Subject;
 
 /// A product with the version of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,33 +199,33 @@ impl Store {
         }
     }
 
-    /// Reads these products, at most [`READ_IDS_MAX`] of them, as they are at one moment, and puts the mark with this
+    /// Reads these rows, at most [`READ_IDS_MAX`] of them, as they are at one moment, and puts the mark with this
     /// number into the source's stream: all that the read saw has been told before it, and what is told after it may be
     /// newer.
     ///
     /// # Errors
     /// See [`StoreError`]; a mark that comes all the same means nothing.
-    pub async fn load(&self, ids: Vec<ProductId>, barrier: u64) -> Result<Read, StoreError> {
+    pub async fn load(&self, rows: Vec<Subject>, barrier: u64) -> Result<Read, StoreError> {
         match self {
-            Self::Embedded(store) => store.load(ids, barrier).await,
+            Self::Embedded(store) => store.load(rows, barrier).await,
             Self::Postgres(store, control) => {
                 let store = store.clone();
-                on_control(control, async move { store.load(&ids, barrier).await }).await
+                on_control(control, async move { store.load(&rows, barrier).await }).await
             }
         }
     }
 
-    /// Reads the ids and versions of the rows that follow `after`, or of the first, at most [`READ_IDS_MAX`] of them, and
+    /// Reads the keys and versions of the rows of a table that follow `after`, or of the first, at most [`READ_IDS_MAX`] of them, and
     /// puts the mark with this number into the source's stream as [`Store::load`] does.
     ///
     /// # Errors
     /// See [`StoreError`]; a mark that comes all the same means nothing.
-    pub async fn keys(&self, after: Option<ProductId>, barrier: u64) -> Result<Keys, StoreError> {
+    pub async fn keys(&self, table: TableId, after: Option<Key>, barrier: u64) -> Result<Keys, StoreError> {
         match self {
-            Self::Embedded(store) => store.keys(after, barrier).await,
+            Self::Embedded(store) => store.keys(table, after, barrier).await,
             Self::Postgres(store, control) => {
                 let store = store.clone();
-                on_control(control, async move { store.keys(after, barrier).await }).await
+                on_control(control, async move { store.keys(table, after, barrier).await }).await
             }
         }
     }

@@ -1,9 +1,9 @@
 //! The rows that a load reads: [`Read`].
 
 use super::Versioned;
-use crate::model::product::ProductId;
+use crate::model::topic::{Subject, Topic};
 
-/// The most products of one read.
+/// The most rows of one read.
 pub const READ_IDS_MAX: usize = 10_000;
 /// The most bytes of text of one read, beside its first row.
 pub const READ_BYTES_MAX: usize = 16 << 20;
@@ -12,26 +12,26 @@ pub const READ_BYTES_MAX: usize = 16 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
     /// By rising ids, all at one moment.
-    pub keys: Vec<(ProductId, u64)>,
+    pub keys: Vec<(Subject, u64)>,
     /// True if no row follows them.
     pub is_last: bool,
 }
 
-/// The outcome of a read of some products.
+/// The outcome of a read of some rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Read {
-    /// The products that were read, all at one moment.
-    pub found: Vec<(ProductId, Found)>,
-    /// The products that are left for another read. All of them where a row among them spoilt the reading of the others.
-    pub left: Vec<ProductId>,
+    /// The rows that were read, all at one moment.
+    pub found: Vec<(Topic, Found)>,
+    /// The rows that are left for another read. All of them where a row among them spoilt the reading of the others.
+    pub left: Vec<Topic>,
 }
 
-/// A product as a read found it.
+/// A row as a read found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// The row.
     Present(Versioned),
-    /// There is no such product.
+    /// There is no such row.
     Absent {
         /// The version up to which that is known; 0 where it is not.
         version: u64,

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::websocket::Opcode;
-use crate::model::change::{Change, write_snapshot_json};
-use crate::model::product::{Product, ProductId};
+use crate::model::change::{Change, write_key_alone, write_snapshot_json};
+use crate::model::key::Key;
+use crate::model::product::Product;
+use crate::model::table::{Table, TableId};
 
 /// FIN, one bit of the first byte: this frame ends its message.
 const FIN: u8 = 0x80;
@@ -40,17 +42,42 @@ impl Frame {
         Self::build(Opcode::Text, USUAL_JSON_BYTES, |buffer| write_snapshot_json(version, product, buffer))
     }
 
-    /// Returns the text frame that says that a product does not exist, and the version of its deletion; 0: not known.
+    /// Returns the text frame that says that a row does not exist, and the version of its deletion; 0: not known.
     #[must_use]
-    pub fn of_absence(product: ProductId, version: u64) -> Self {
-        Self::new(Opcode::Text, format!(r#"{{"absent":[{product}],"versions":[{version}]}}"#).as_bytes())
+    pub fn of_absence(table: &Table, key: &Key, version: u64) -> Self {
+        Self::of_absences(table, &[(key, version)])
     }
 
-    /// Returns the text frame of a row that cannot be read: its id alone, like that of a change that is too large.
+    /// Returns the text frame that says that these rows of a table do not exist, with the version up to which that is
+    /// known of each; 0 if it is not known.
     #[must_use]
-    pub fn of_unreadable(product: ProductId, version: u64) -> Self {
-        let json = format!(r#"{{"action":"SNAPSHOT","version":{version},"product":{{"productId":{product}}}}}"#);
-        Self::new(Opcode::Text, json.as_bytes())
+    pub fn of_absences(table: &Table, rows: &[(&Key, u64)]) -> Self {
+        Self::build(Opcode::Text, 32 + 24 * rows.len(), |json| {
+            let mut head: &[u8] = br#"{"absent":["#;
+            for (key, _) in rows {
+                json.extend_from_slice(head);
+                key.write_json(json);
+                head = b",";
+            }
+            head = br#"],"versions":["#;
+            for (_, version) in rows {
+                json.extend_from_slice(head);
+                json.extend_from_slice(version.to_string().as_bytes());
+                head = b",";
+            }
+            json.push(b']');
+            if table.id != TableId::PRODUCTS {
+                json.extend_from_slice(br#","table":"#);
+                table.write_name(json);
+            }
+            json.push(b'}');
+        })
+    }
+
+    /// Returns the text frame of a row that cannot be read: its key alone, like that of a change that is too large.
+    #[must_use]
+    pub fn of_unreadable(table: &Table, key: &Key, version: u64) -> Self {
+        Self::build(Opcode::Text, 96, |json| write_key_alone("SNAPSHOT", version, table, key, json))
     }
 
     /// Writes the payload behind room for the longest header, then the header right before it: no second copy.
@@ -202,6 +229,8 @@ fn frame_bytes(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
     use crate::model::change::Action;
+    use crate::model::product::{Product, ProductId};
+    use crate::model::table::{PRODUCTS, Tables};
 
     #[test]
     fn the_header_is_the_shortest_that_holds_the_length() {
@@ -244,10 +273,13 @@ mod tests {
 
     #[test]
     fn what_is_absent_and_what_cannot_be_read_are_told_by_their_ids() {
-        let product = ProductId::new(7).unwrap();
-        assert_eq!(Frame::of_absence(product, 12), Frame::new(Opcode::Text, br#"{"absent":[7],"versions":[12]}"#));
+        let (products, key) = (Tables::new().find(PRODUCTS).unwrap(), Key::Integer(7));
+        assert_eq!(
+            Frame::of_absence(&products, &key, 12),
+            Frame::new(Opcode::Text, br#"{"absent":[7],"versions":[12]}"#)
+        );
         let unreadable = br#"{"action":"SNAPSHOT","version":3,"product":{"productId":7}}"#;
-        assert_eq!(Frame::of_unreadable(product, 3), Frame::new(Opcode::Text, unreadable));
+        assert_eq!(Frame::of_unreadable(&products, &key, 3), Frame::new(Opcode::Text, unreadable));
     }
 
     #[test]

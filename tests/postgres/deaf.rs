@@ -77,7 +77,7 @@ async fn a_row_that_a_policy_hides_from_the_triggers_owner_is_told() {
     // A server whose reads a policy would thin out has errors, and no absences.
     let hidden =
         rowcast::store::postgres::PostgresStore::new(&PostgresConfig::parse(&database.url_as("subject")).unwrap());
-    hidden.load(&[super::id(1)], 1).await.unwrap_err();
+    hidden.load(&[super::id(1).subject()], 1).await.unwrap_err();
 }
 
 #[tokio::test]

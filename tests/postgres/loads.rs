@@ -1,7 +1,8 @@
 //! Reads for the shards, and their barriers.
 
 use rowcast::model::event::SourceEvent;
-use rowcast::model::product::{Product, ProductId};
+use rowcast::model::product::Product;
+use rowcast::model::topic::{Subject, Topic};
 use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::migrate;
@@ -15,8 +16,12 @@ const READS: u64 = 200;
 
 /// Reads these products with the store of the listener, whose barriers it hears.
 async fn load(changes: &Changes, ids: &[u64], barrier: u64) -> Read {
-    let ids: Vec<ProductId> = ids.iter().copied().map(id).collect();
-    changes.store.load(&ids, barrier).await.unwrap()
+    let rows: Vec<Subject> = ids.iter().map(|&number| id(number).subject()).collect();
+    changes.store.load(&rows, barrier).await.unwrap()
+}
+
+fn topic(number: u64) -> Topic {
+    id(number).topic()
 }
 
 #[tokio::test]
@@ -29,9 +34,9 @@ async fn a_read_has_rows_and_absences_and_its_barrier_comes_after_all_that_it_sa
     let read = load(&changes, &[3, 1, 2], 77).await;
     let row = Versioned { product: macbook(1), version: inserted };
     let expected = [
-        (id(3), Found::Absent { version: 0 }),
-        (id(1), Found::Present(row)),
-        (id(2), Found::Absent { version: deleted }),
+        (topic(3), Found::Absent { version: 0 }),
+        (topic(1), Found::Present(row)),
+        (topic(2), Found::Absent { version: deleted }),
     ];
     assert_eq!(read, Read { found: expected.into(), left: Vec::new() });
     for _ in 0..3 {
@@ -44,7 +49,7 @@ async fn a_read_has_rows_and_absences_and_its_barrier_comes_after_all_that_it_sa
 #[tokio::test]
 async fn the_barrier_of_another_server_is_not_heard() {
     let Fixture { database, config, mut changes, .. } = Fixture::new().await;
-    PostgresStore::new(&config).load(&[id(1)], 5).await.unwrap();
+    PostgresStore::new(&config).load(&[id(1).subject()], 5).await.unwrap();
     changes.none_before_now(&database.connect().await).await;
 }
 
@@ -83,8 +88,8 @@ async fn rows_above_the_bytes_of_a_read_are_left_and_a_larger_one_is_read_alone(
         client.batch_execute(&insert_sql(number).replace("'Apple'", text)).await.unwrap();
     }
     let read = load(&changes, &[1, 2, 3, 4], 1).await;
-    let found: Vec<u64> = read.found.iter().map(|(id, _)| id.get()).collect();
-    assert_eq!((found, &read.left[..]), (vec![1, 4], &[id(2), id(3)][..]));
+    let found: Vec<Topic> = read.found.iter().map(|(topic, _)| *topic).collect();
+    assert_eq!((found, read.left), (vec![topic(1), topic(4)], vec![topic(2), topic(3)]));
     let read = load(&changes, &[3], 2).await;
     assert!(matches!(&read.found[..], [(_, Found::Present(_))]), "a row above the bytes");
 }
@@ -110,11 +115,15 @@ async fn a_row_that_is_not_text_costs_the_others_nothing_and_ends_no_listener() 
     }
     assert_eq!(told, [(1, true), (2, false), (3, true)]);
     let read = load(&changes, &[1, 2, 3], 1).await;
-    assert_eq!(read, Read { found: Vec::new(), left: vec![id(1), id(2), id(3)] }, "smaller reads find the row");
-    assert_eq!(load(&changes, &[2], 2).await.found, [(id(2), Found::Unreadable)]);
+    assert_eq!(
+        read,
+        Read { found: Vec::new(), left: vec![topic(1), topic(2), topic(3)] },
+        "smaller reads find the row"
+    );
+    assert_eq!(load(&changes, &[2], 2).await.found, [(topic(2), Found::Unreadable)]);
     let read = load(&changes, &[1, 3], 3).await;
     let product = Product { manufacturer: "é".into(), ..macbook(3) };
     let version = stored_version(&client, 3).await;
-    assert_eq!(read.found[1], (id(3), Found::Present(Versioned { product, version })));
+    assert_eq!(read.found[1], (topic(3), Found::Present(Versioned { product, version })));
     assert!(matches!(read.found[0].1, Found::Present(_)));
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rowcast::connection::Connections;
 use rowcast::fanout::{Core, Hub};
 use rowcast::metrics::Metrics;
+use rowcast::model::table::Tables;
 use rowcast::session::SessionLimits;
 use rowcast::session::queue::{SendQueueLimits, SlowConsumerPolicy};
 use rowcast::transport::admission::{Bound, CoreLoad};
@@ -24,7 +25,7 @@ fn with_connection<F: Future<Output = ()> + 'static>(test: impl FnOnce(TcpStream
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (peer, accepted) =
             tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), async { listener.accept().await });
-        let (hub, mut inboxes) = Hub::new(1, 1);
+        let (hub, mut inboxes) = Hub::new(1, 1, Tables::new());
         let metrics = Arc::new(Metrics::new());
         let core_metrics = metrics.core(0, "drop");
         let core = Rc::new(RefCell::new(Core::new(inboxes.remove(0).core, hub, core_metrics.clone())));

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use rowcast::fanout::{self, CastRun, Command, Core, Hub, Inbox, Operation, Subscriber};
 use rowcast::metrics::Metrics;
-use rowcast::model::product::ProductId;
+use rowcast::model::table::Tables;
+use rowcast::model::topic::Subject;
 use rowcast::session::queue::SendQueue;
 use rowcast::wire::frame::Frame;
 use tokio::runtime::{Builder, LocalOptions};
@@ -20,10 +21,10 @@ use tokio::sync::oneshot;
 use crate::fixtures::cast;
 use crate::fixtures::crowd::{LIMITS, send_all};
 
-/// Subscribers of one product, spread over the cores.
+/// Subscribers of one row, spread over the cores.
 pub(super) struct Fleet {
     hub: Hub,
-    product: ProductId,
+    subject: Subject,
     subscribers: u64,
     cores: Vec<CoreThread>,
 }
@@ -41,15 +42,15 @@ struct CoreThread {
 struct Counter(AtomicU64);
 
 impl Fleet {
-    pub(super) fn new(cores: u16, subscribers: u64, product: ProductId) -> Self {
-        let (hub, inboxes) = Hub::new(cores, usize::from(cores));
+    pub(super) fn new(cores: u16, subscribers: u64, subject: &Subject) -> Self {
+        let (hub, inboxes) = Hub::new(cores, usize::from(cores), Tables::new());
         let each = subscribers / u64::from(cores);
         let (subscribed, all_subscribed) = mpsc::channel();
-        let start = |inbox| CoreThread::start(inbox, hub.clone(), each, product, subscribed.clone());
+        let start = |inbox| CoreThread::start(inbox, hub.clone(), each, subject.clone(), subscribed.clone());
         let threads = inboxes.into_iter().map(start).collect();
         // Their commands need each other's shards, so all start before any is waited for.
         assert_eq!(all_subscribed.iter().take(usize::from(cores)).count(), usize::from(cores));
-        Self { hub, product, subscribers: each * u64::from(cores), cores: threads }
+        Self { hub, subject: subject.clone(), subscribers: each * u64::from(cores), cores: threads }
     }
 
     /// Casts this frame so many times in a row, and returns when every subscriber has taken all of it.
@@ -58,7 +59,7 @@ impl Fleet {
         let runtime = Builder::new_current_thread().build().expect("a runtime is built");
         runtime.block_on(async {
             for _ in 0..times {
-                self.hub.cast(cast(self.product, frame)).await;
+                self.hub.cast(cast(&self.subject, frame)).await;
             }
             self.hub.settled().await;
         });
@@ -75,7 +76,7 @@ impl Fleet {
 }
 
 impl CoreThread {
-    fn start(inbox: Inbox, hub: Hub, subscribers: u64, product: ProductId, subscribed: mpsc::Sender<()>) -> Self {
+    fn start(inbox: Inbox, hub: Hub, subscribers: u64, subject: Subject, subscribed: mpsc::Sender<()>) -> Self {
         let bytes_taken = Arc::<Counter>::default();
         let (stop, stopped) = oneshot::channel::<()>();
         let counter = Arc::clone(&bytes_taken);
@@ -97,7 +98,8 @@ impl CoreThread {
                     };
                     let mut core = core.borrow_mut();
                     let key = core.insert_with(|_| taker);
-                    core.command(key, Command::new(0, Operation::Subscribe, vec![product]));
+                    let topics = std::iter::once(subject.clone()).collect();
+                    core.command(key, Command::new(0, Operation::Subscribe, topics));
                     awaited.push(done);
                 }
                 for done in awaited {
@@ -122,9 +124,9 @@ struct Taker {
 impl Subscriber for Taker {
     fn push(&mut self, run: &CastRun) {
         // Another core's runs pile up while this one delivers; a connection makes room in the same way.
-        if !self.queue.push_run(run.product, &run.frames, &LIMITS) {
+        if !self.queue.push_run(&run.subject, &run.frames, &LIMITS) {
             self.flush();
-            assert!(self.queue.push_run(run.product, &run.frames, &LIMITS), "a queue that is flushed has room");
+            assert!(self.queue.push_run(&run.subject, &run.frames, &LIMITS), "a queue that is flushed has room");
         }
     }
 

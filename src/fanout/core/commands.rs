@@ -1,8 +1,8 @@
 //! The work of a core's shards for connections: their commands and their ends.
 //!
-//! Everything that costs per product is cut into slices. A [`Core::work`] call does one; a small job that has nothing
+//! Everything that costs per topic is cut into slices. A [`Core::work`] call does one; a small job that has nothing
 //! of its connection before it is done at once, as far as the turn's budget goes. The core of the connection hands a
-//! command's products out slice by slice, those of its own shards to itself and the others to their cores, so that a
+//! command's topics out slice by slice, those of its own shards to itself and the others to their cores, so that a
 //! part is never larger than a slice, and all parts of a connection reach a shard in the order of its commands.
 
 use smallvec::SmallVec;
@@ -13,11 +13,12 @@ use super::super::shard::{Shard, Subscribed};
 use super::super::{ConnectionId, CoreId, Hub, SlotKey};
 use super::everything::PAGE_COST;
 use super::{Core, Outgoing, Subscriber};
-use crate::model::product::ProductId;
+use crate::model::table::TableId;
+use crate::model::topic::{Subjects, Topic};
 
-/// The cost of a job beside its products: so many products of a command take as long.
+/// The cost of a job beside its topics: so many topics of a command take as long.
 pub(super) const JOB_COST: usize = 4;
-const _: () = assert!(super::SLICE_COST > JOB_COST, "each slice has room for a product");
+const _: () = assert!(super::SLICE_COST > JOB_COST, "each slice has room for a topic");
 
 impl<S: Subscriber> Core<S> {
     /// Makes the shards carry out a connection's command, after all that it gave before. [`Subscriber::applied`] tells
@@ -64,7 +65,7 @@ impl<S: Subscriber> Core<S> {
     pub(super) fn take_up(&mut self, Order { connection, job }: Order) {
         let is_next = match &job {
             Job::Command { command, .. } => {
-                !self.work.has(connection) && JOB_COST + command.products.len() <= self.at_once_cost
+                !self.work.has(connection) && JOB_COST + command.topics.len() <= self.at_once_cost
             }
             Job::Pulls { pulls, .. } => !self.work.has(connection) && JOB_COST + pulls.len() <= self.at_once_cost,
             Job::List(_) => !self.work.has(connection) && PAGE_COST <= self.at_once_cost,
@@ -103,8 +104,8 @@ impl<S: Subscriber> Core<S> {
 
     /// Learns that a part of a command is carried out.
     pub(super) fn answered(&mut self, answer: &Answer) {
-        if let Some(products) = self.under_way.answered(answer.key, answer.number, answer.products) {
-            self.applied(answer.key, answer.number, products);
+        if let Some(topics) = self.under_way.answered(answer.key, answer.number, answer.topics) {
+            self.applied(answer.key, answer.number, topics);
         }
     }
 
@@ -153,21 +154,22 @@ impl<S: Subscriber> Core<S> {
         history: u32,
         cost: &mut usize,
     ) -> Option<Job> {
-        let end = command.products.len().min(next.saturating_add(*cost));
+        let end = command.topics.len().min(next.saturating_add(*cost));
         match command.operation {
-            Operation::SubscribeAll { lists } => {
-                self.join_everything(connection, command.number, lists);
+            Operation::SubscribeAll { table, lists } => {
+                self.join_everything(table, connection, command.number, lists);
                 return None;
             }
-            Operation::UnsubscribeAll => {
+            Operation::UnsubscribeAll(table) => {
                 self.give_to_all_others(connection, &command);
-                return self.carry_on_close(connection, Default::default(), 0, Some(command.number), cost);
+                let command = Some((command.number, table));
+                return self.carry_on_close(connection, Default::default(), 0, command, cost);
             }
             Operation::Subscribe | Operation::Unsubscribe | Operation::Count => {}
         }
         *cost -= end - next;
         let changed = changed + self.hand_out(connection, &command, history, next..end);
-        if end < command.products.len() {
+        if end < command.topics.len() {
             return Some(Job::Command { command, next: end, changed, history });
         }
         self.part_done(connection, command.number, Ok(changed));
@@ -175,20 +177,20 @@ impl<S: Subscriber> Core<S> {
     }
 
     /// Learns that this core has done its part of a command.
-    pub(super) fn part_done(&mut self, connection: ConnectionId, number: u32, products: Result<usize, Refused>) {
+    pub(super) fn part_done(&mut self, connection: ConnectionId, number: u32, topics: Result<usize, Refused>) {
         if connection.core == self.id {
-            if let Some(products) = self.under_way.all_given(connection.key, number, products) {
-                self.applied(connection.key, number, products);
+            if let Some(topics) = self.under_way.all_given(connection.key, number, topics) {
+                self.applied(connection.key, number, topics);
             }
         } else {
-            let answer = Answer { key: connection.key, number, products };
+            let answer = Answer { key: connection.key, number, topics };
             self.outgoing[usize::from(connection.core.0)].answers.push(answer);
             self.ask_for_turn();
         }
     }
 
-    /// Carries a part of a command out in this core's shards, and gives other cores the products of their shards;
-    /// returns the number of products that it changed or counted here.
+    /// Carries a part of a command out in this core's shards, and gives other cores the topics of their shards;
+    /// returns the number of topics that it changed or counted here.
     fn hand_out(
         &mut self,
         connection: ConnectionId,
@@ -201,13 +203,13 @@ impl<S: Subscriber> Core<S> {
         let has_versions = !command.known.is_empty();
         let are_versions_known = has_versions && history == self.health.term.history.number;
         let places = part.clone().step_by(FETCHED_AT_ONCE);
-        for (products, first) in command.products[part].chunks(FETCHED_AT_ONCE).zip(places) {
-            let shards = self.fetched(products.iter().copied(), Shard::fetch);
-            for ((&product, shard), place) in products.iter().zip(shards).zip(first..) {
+        for (topics, first) in command.topics.topics()[part].chunks(FETCHED_AT_ONCE).zip(places) {
+            let shards = self.fetched(topics.iter().copied(), Shard::fetch);
+            for ((&topic, shard), place) in topics.iter().zip(shards).zip(first..) {
                 let core = self.hub.core_of(shard);
                 if core != self.id {
                     let outgoing = &mut self.outgoing[usize::from(core.0)];
-                    outgoing.products.push(product);
+                    outgoing.topics.push(command.topics.get(place));
                     outgoing.known.extend(command.known.get(place));
                     is_for_others = true;
                     continue;
@@ -216,15 +218,16 @@ impl<S: Subscriber> Core<S> {
                 changed += usize::from(match command.operation {
                     Operation::Subscribe => {
                         let known = if are_versions_known { command.known[place] } else { 0 };
-                        let Subscribed { is_new, is_same } = shard.subscribe(connection, product, known);
+                        let Subscribed { is_new, is_same } =
+                            shard.subscribe(connection, &command.topics.get(place), known);
                         if has_versions && !is_same {
-                            differing.push(product);
+                            differing.push(topic);
                         }
                         is_new
                     }
-                    Operation::Unsubscribe => shard.unsubscribe(connection, product, &mut self.out),
-                    Operation::Count => shard.contains(connection, product),
-                    Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => unreachable!("they name no product"),
+                    Operation::Unsubscribe => shard.unsubscribe(connection, topic, &mut self.out),
+                    Operation::Count => shard.contains(connection, topic),
+                    Operation::SubscribeAll { .. } | Operation::UnsubscribeAll(_) => unreachable!("they name no topic"),
                 });
             }
         }
@@ -234,7 +237,7 @@ impl<S: Subscriber> Core<S> {
         match command.operation {
             Operation::Subscribe => self.metrics.subscriptions.inc_by(signed(changed)),
             Operation::Unsubscribe => self.metrics.subscriptions.dec_by(signed(changed)),
-            Operation::Count | Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => 0,
+            Operation::Count | Operation::SubscribeAll { .. } | Operation::UnsubscribeAll(_) => 0,
         };
         if is_for_others {
             self.give_to_others(connection, command, history);
@@ -245,29 +248,29 @@ impl<S: Subscriber> Core<S> {
         changed
     }
 
-    /// Returns the shards of up to [`FETCHED_AT_ONCE`] products, and has the processor fetch what those of this core have of
+    /// Returns the shards of up to [`FETCHED_AT_ONCE`] topics, and has the processor fetch what those of this core have of
     /// them.
     pub(super) fn fetched(
         &self,
-        products: impl Iterator<Item = ProductId>,
-        fetch: fn(&Shard, ProductId) -> u64,
+        topics: impl Iterator<Item = Topic>,
+        fetch: fn(&Shard, Topic) -> u64,
     ) -> SmallVec<[usize; FETCHED_AT_ONCE]> {
         let mut fetched = 0;
-        let shard_of = |product| {
-            let shard = self.hub.shard_of(product);
+        let shard_of = |topic| {
+            let shard = self.hub.shard_of(topic);
             if self.hub.core_of(shard) == self.id {
-                fetched ^= fetch(&self.shards[self.hub.place_of(shard)], product);
+                fetched ^= fetch(&self.shards[self.hub.place_of(shard)], topic);
             }
             shard
         };
-        let shards = products.map(shard_of).collect();
+        let shards = topics.map(shard_of).collect();
         std::hint::black_box(fetched);
         shards
     }
 
-    /// Tells a connection, or its core, the products whose newest versions it does not know.
-    fn tell_differing(&mut self, connection: ConnectionId, number: u32, products: Vec<ProductId>) {
-        let differing = Differing { key: connection.key, number, products };
+    /// Tells a connection, or its core, the topics whose newest versions it does not know.
+    fn tell_differing(&mut self, connection: ConnectionId, number: u32, topics: Vec<Topic>) {
+        let differing = Differing { key: connection.key, number, topics };
         if connection.core == self.id {
             self.differ(differing);
         } else {
@@ -276,17 +279,17 @@ impl<S: Subscriber> Core<S> {
         }
     }
 
-    pub(super) fn differ(&mut self, Differing { key, number, products }: Differing) {
+    pub(super) fn differ(&mut self, Differing { key, number, topics }: Differing) {
         if let Some(seat) = self.seats.get_mut(key) {
-            seat.subscriber.differ(number, products);
+            seat.subscriber.differ(number, topics);
         }
     }
 
     fn give_to_others(&mut self, connection: ConnectionId, command: &Command, history: u32) {
         for outgoing in &mut self.outgoing {
-            if !outgoing.products.is_empty() {
-                let (products, known) = (std::mem::take(&mut outgoing.products), std::mem::take(&mut outgoing.known));
-                let part = Command { products, known, ..*command };
+            if !outgoing.topics.is_empty() {
+                let (topics, known) = (std::mem::take(&mut outgoing.topics), std::mem::take(&mut outgoing.known));
+                let part = Command { topics, known, ..*command };
                 outgoing.orders.push(Order { connection, job: Job::command(part, history) });
                 self.under_way.part_given(connection.key, command.number);
             }
@@ -302,7 +305,7 @@ impl<S: Subscriber> Core<S> {
         }
         let own = usize::from(self.id.0);
         for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|&(core, _)| core != own) {
-            let part = Command::new(command.number, command.operation, Vec::new());
+            let part = Command::new(command.number, command.operation, Subjects::default());
             outgoing.orders.push(Order { connection, job: Job::command(part, self.told.number) });
             self.under_way.part_given(connection.key, command.number);
         }
@@ -315,35 +318,36 @@ impl<S: Subscriber> Core<S> {
         connection: ConnectionId,
         (mut shard, mut closing): (usize, Closing),
         mut ended: usize,
-        command: Option<u32>,
+        command: Option<(u32, TableId)>,
         cost: &mut usize,
     ) -> Option<Job> {
-        ended += self.leave_everything(connection);
+        let table = command.map(|(_, table)| table);
+        ended += self.leave_everything(table, connection);
         while let Some(index) = self.shards.get_mut(shard) {
             let out = command.is_some().then_some(&mut self.out);
-            let gone = index.close(connection, &mut closing, *cost, out);
-            let is_subscribed = index.is_subscribed(connection);
+            let gone = index.close(connection, table, &mut closing, *cost, out);
+            let is_done = closing.is_done();
             if !self.out.is_empty() {
                 self.pass_on();
             }
             *cost -= gone;
             ended += gone;
             self.metrics.subscriptions.dec_by(signed(gone));
-            if is_subscribed {
+            if !is_done {
                 return Some(Job::Close { shard, closing, ended, command });
             }
             (shard, closing) = (shard + 1, Closing::default());
         }
-        if let Some(number) = command {
+        if let Some((number, _)) = command {
             self.part_done(connection, number, Ok(ended));
         }
         None
     }
 
-    fn applied(&mut self, key: SlotKey, number: u32, products: Result<usize, Refused>) {
+    fn applied(&mut self, key: SlotKey, number: u32, topics: Result<usize, Refused>) {
         if let Some(seat) = self.seats.get_mut(key) {
-            match products {
-                Ok(products) => seat.subscriber.applied(number, products),
+            match topics {
+                Ok(topics) => seat.subscriber.applied(number, topics),
                 Err(Refused) => seat.subscriber.refused(number),
             }
         }

@@ -1,7 +1,7 @@
 //! Several cores in one thread, whose messages are delivered in any order that their inboxes allow, against a set of
 //! pairs and the rows of a store.
 
-mod every_product;
+mod every_topic;
 mod history;
 mod recorder;
 mod world;
@@ -15,16 +15,16 @@ use super::super::Operation;
 use super::*;
 
 const CORES: u16 = 3;
-const PRODUCTS: u64 = 6;
+const TOPICS: u64 = 6;
 
 proptest! {
     #[test]
     fn everybody_gets_the_changes_of_what_they_subscribed_to(
         steps in steps(),
         shards in 1usize..8,
-        products_in_a_slice in 1usize..6,
+        topics_in_a_slice in 1usize..6,
     ) {
-        live(&steps, shards, products_in_a_slice);
+        live(&steps, shards, topics_in_a_slice);
     }
 }
 
@@ -34,16 +34,16 @@ fn readers_are_told_that_the_source_is_back_once_every_core_has_healed() {
     let mut world = World::new(8);
     world.begin(false);
     let connection = world.open(0);
-    world.command(connection, 0, Operation::Subscribe, &(0..PRODUCTS).collect::<Vec<u64>>());
+    world.command(connection, 0, Operation::Subscribe, &(0..TOPICS).collect::<Vec<u64>>());
     world.settle();
-    for number in 0..PRODUCTS {
+    for number in 0..TOPICS {
         world.cast(number);
     }
     world.settle();
     world.lose();
     world.settle();
     assert!(!world.recorder(connection).is_live);
-    (0..PRODUCTS).for_each(|number| world.commit(number));
+    (0..TOPICS).for_each(|number| world.commit(number));
     world.begin(false);
     while world.process(0, usize::MAX) | world.work(0) | world.read() {
         world.hand_over();
@@ -84,7 +84,7 @@ fn a_burst_is_flushed_once() {
     world.process(0, 3);
     world.process(0, 3);
     let [first, second, third] = versions;
-    assert_eq!(world.recorder(connection).flushed, [first, third, second], "what is of one product comes together");
+    assert_eq!(world.recorder(connection).flushed, [first, third, second], "what is of one topic comes together");
 }
 
 #[test]
@@ -111,21 +111,21 @@ fn it_is_known_how_many_frames_went_out_with_each_flush() {
 fn a_large_command_and_a_large_close_leave_a_turn_to_others_after_each_slice() {
     let mut world = World::new(1);
     let (large, small) = (world.open(0), world.open(0));
-    let products: Vec<u64> = (0..SLICE_COST as u64 * 10).collect();
-    world.command(large, 0, Operation::Subscribe, &products);
+    let topics: Vec<u64> = (0..SLICE_COST as u64 * 10).collect();
+    world.command(large, 0, Operation::Subscribe, &topics);
     world.work(0);
-    let done = world.cores[0].shards[0].index().products_len();
-    assert!((1..=SLICE_COST).contains(&done), "{done} products in one slice");
+    let done = world.cores[0].shards[0].index().topics_len();
+    assert!((1..=SLICE_COST).contains(&done), "{done} topics in one slice");
     world.command(small, 0, Operation::Subscribe, &[1]);
     world.command(small, 1, Operation::Subscribe, &[2]);
     assert_eq!(world.recorder(small).applied, [(0, 1), (1, 1)], "little is done at once");
     world.settle();
-    assert_eq!(world.recorder(large).applied, [(0, products.len())]);
+    assert_eq!(world.recorder(large).applied, [(0, topics.len())]);
     world.core(0).remove(large.key);
-    let left = world.cores[0].shards[0].index().products_len();
-    assert!((products.len() - SLICE_COST..products.len()).contains(&left), "{left} products after one slice");
+    let left = world.cores[0].shards[0].index().topics_len();
+    assert!((topics.len() - SLICE_COST..topics.len()).contains(&left), "{left} topics after one slice");
     world.settle();
-    assert_eq!(world.cores[0].shards[0].index().products_len(), 2);
+    assert_eq!(world.cores[0].shards[0].index().topics_len(), 2);
 }
 
 #[test]

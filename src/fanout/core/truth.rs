@@ -11,6 +11,7 @@ use super::super::shard::Shard;
 use super::super::{ConnectionId, CoreId, SlotKey};
 use super::{Core, Subscriber, send_to_others};
 use crate::model::epoch::Epoch;
+use crate::model::table::TableId;
 use crate::wire::frame::FrameRun;
 
 /// The cost of telling a connection something, with a system call that writes it.
@@ -40,7 +41,7 @@ impl Health {
 }
 
 impl<S: Subscriber> Core<S> {
-    /// Asks for the newest state of products that a connection is subscribed to, after all that it gave before.
+    /// Asks for the newest state of topics that a connection is subscribed to, after all that it gave before.
     /// [`Subscriber::pulled`] tells of each once: perhaps before this returns.
     pub fn pull(&mut self, key: SlotKey, pulls: Vec<Pull>) {
         if self.seats.contains_key(key) && !pulls.is_empty() {
@@ -62,7 +63,7 @@ impl<S: Subscriber> Core<S> {
         self.told.epoch
     }
 
-    /// Answers pulls of this core's products from the `next` one on, as far as `cost` allows, and gives other cores
+    /// Answers pulls of this core's topics from the `next` one on, as far as `cost` allows, and gives other cores
     /// those of theirs; returns the unfinished part of the job.
     pub(super) fn carry_on_pulls(
         &mut self,
@@ -74,19 +75,19 @@ impl<S: Subscriber> Core<S> {
     ) -> Option<Job> {
         let end = pulls.len().min(next.saturating_add(*cost));
         *cost -= end - next;
-        let is_watcher = self.everything.contains(connection);
         let (mut is_for_others, own_history) = (false, self.health.term.history.number);
         for pulls in pulls[next..end].chunks(FETCHED_AT_ONCE) {
-            let shards = self.fetched(pulls.iter().map(|pull| pull.product), Shard::fetch_value);
-            for (&pull, shard) in pulls.iter().zip(shards) {
+            let shards = self.fetched(pulls.iter().map(|pull| pull.subject.topic()), Shard::fetch_value);
+            for (pull, shard) in pulls.iter().zip(shards) {
                 let core = self.hub.core_of(shard);
                 if core == self.id {
                     // A version of another history means nothing.
                     let known = if history == own_history { pull.known } else { 0 };
+                    let is_watcher = self.everything.contains(pull.subject.topic().table(), connection);
                     let shard = &mut self.shards[self.hub.place_of(shard)];
-                    shard.pull(connection, Pull { known, ..pull }, is_watcher, &mut self.out);
+                    shard.pull(connection, Pull { known, ..pull.clone() }, is_watcher, &mut self.out);
                 } else {
-                    self.outgoing[usize::from(core.0)].pulls.push(pull);
+                    self.outgoing[usize::from(core.0)].pulls.push(pull.clone());
                     is_for_others = true;
                 }
             }
@@ -107,11 +108,12 @@ impl<S: Subscriber> Core<S> {
     /// Passes on what the shards put out: to all subscribers, to those who pulled, and to the loader.
     pub(super) fn pass_on(&mut self) {
         let mut out = std::mem::take(&mut self.out);
-        for (product, version, frame) in out.casts.drain(..) {
-            let run = CastRun { product, frames: FrameRun::one(version, frame) };
+        for (subject, version, frame) in out.casts.drain(..) {
+            let topic = subject.topic();
+            let run = CastRun { subject, frames: FrameRun::one(version, frame) };
             let delivery = Delivery { run, history: self.health.term.history, permits: SmallVec::new() };
-            let shard = &self.shards[self.hub.place_of(self.hub.shard_of(product))];
-            let subscribers = self.everything.audience(shard, product);
+            let shard = &self.shards[self.hub.place_of(self.hub.shard_of(topic))];
+            let subscribers = self.everything.audience(shard, topic);
             let (delivery, own) = send_to_others(delivery, &subscribers, self.id, &self.hub, &mut self.outgoing);
             drop(subscribers);
             if let Some(keys) = own {
@@ -171,7 +173,7 @@ impl<S: Subscriber> Core<S> {
     /// Repeats a pull whose answer is of an older history than the connection was told.
     fn pull_again(&mut self, key: SlotKey, answer: &Pulled) {
         if self.seats.contains_key(key) {
-            let pull = Pull { product: answer.product, known: 0, number: answer.number };
+            let pull = Pull { subject: answer.subject.clone(), known: 0, number: answer.number };
             self.work.push(self.connection(key), Job::pulls(vec![pull], self.told.number));
             self.ask_for_turn();
         }
@@ -214,12 +216,25 @@ impl<S: Subscriber> Core<S> {
         self.update_live();
     }
 
+    /// Learns that changes of one table may have been missed. While all may be, the next beginning heals it too.
+    pub(super) fn miss(&mut self, term: Term, table: TableId) {
+        self.health.term.number = term.number;
+        if self.health.is_lost {
+            return;
+        }
+        self.send_waiting();
+        self.set_live(false);
+        self.shards.iter_mut().for_each(|shard| shard.miss(table));
+        self.everything.miss(table);
+        self.list_table_again(table);
+    }
+
     /// Gives the shards a slice of the rows that were read for them. A row that waits is only older than what was cast
     /// meanwhile.
     pub(super) fn take_rows(&mut self, cost: &mut usize) {
         let taken = self.rows.len().min((*cost / ROW_COST).max(1));
         for row in self.rows.drain(..taken) {
-            let place = self.hub.place_of(self.hub.shard_of(row.product));
+            let place = self.hub.place_of(self.hub.shard_of(row.topic));
             self.shards[place].loaded(row, &mut self.out);
         }
         if taken > 0 {
@@ -253,7 +268,7 @@ impl<S: Subscriber> Core<S> {
         self.healed(core, term);
     }
 
-    /// Has a slice of the products whose changes may have been missed read.
+    /// Has a slice of the topics whose changes may have been missed read.
     pub(super) fn heal(&mut self, cost: &mut usize) {
         for shard in 0..self.shards.len() {
             if self.shards[shard].has_to_heal() {

@@ -7,89 +7,91 @@ use super::super::last::{LastValue, Loading, Waiter};
 use super::super::memory::SPARED_MAX;
 use super::super::message::{Pull, Value};
 use super::{Output, Shard};
-use crate::model::product::ProductId;
+use crate::model::topic::{Subject, Topic};
 use crate::wire::frame::Frame;
 
 impl Shard {
-    /// Takes changes of one product, oldest first, and removes those whose versions are not above the last, or that nobody
+    /// Takes changes of one topic, oldest first, and removes those whose versions are not above the last, or that nobody
     /// is told of. The subscribers are to be told of the others before the answers that this makes.
     ///
-    /// `is_whole` says of the newest whether it is more than the product's id.
+    /// `is_whole` says of the newest whether it is more than the topic's id.
     pub(in super::super) fn cast(
         &mut self,
-        product: ProductId,
+        subject: &Subject,
         frames: &mut SmallVec<[(u64, Frame); 1]>,
         is_whole: bool,
         out: &mut Output,
     ) {
-        if self.is_watched {
-            self.heard(product, frames.last().map_or(0, |&(version, _)| version));
+        let topic = subject.topic();
+        if !self.watched.is_empty() {
+            self.heard(subject, frames.last().map_or(0, |&(version, _)| version));
         }
-        let Some(topic) = self.index.topic(product) else {
+        let Some(entry) = self.index.entry_of(topic) else {
             frames.clear();
             return;
         };
-        let mut newest = topic.last.version();
+        let mut newest = entry.last.version();
         frames.retain(|&mut (version, _)| {
             let is_newer = version > newest;
             newest = newest.max(version);
             is_newer
         });
         let Some((version, frame)) = frames.last() else { return };
-        let is_asked = topic.last.is_remembered() || !self.loadings.is_empty();
+        let is_asked = entry.last.is_remembered() || !self.loadings.is_empty();
         if !is_asked {
-            topic.last.cast(*version, None);
+            entry.last.cast(*version, None);
             return;
         }
-        self.cast_to_asked(product, *version, frame, is_whole, out);
+        self.cast_to_asked(topic, *version, frame, is_whole, out);
     }
 
-    /// Takes the newest change of a product that somebody may have asked for.
-    fn cast_to_asked(&mut self, product: ProductId, version: u64, frame: &Frame, is_whole: bool, out: &mut Output) {
-        let is_waited_for = self.loadings.get(&product).is_some_and(|loading| !loading.waiters.is_empty());
-        self.change(product, |last| {
+    /// Takes the newest change of a topic that somebody may have asked for.
+    fn cast_to_asked(&mut self, topic: Topic, version: u64, frame: &Frame, is_whole: bool, out: &mut Output) {
+        let is_waited_for = self.loadings.get(&topic).is_some_and(|loading| !loading.waiters.is_empty());
+        self.change(topic, |last| {
             let is_remembered = is_whole && (last.is_remembered() || is_waited_for);
             last.cast(version, is_remembered.then(|| frame.clone()));
         });
         // While changes may be missed, one that comes is not known to be the newest.
-        if !self.is_lost && self.loadings.contains_key(&product) {
-            self.healed(product);
-            self.answer_waiters(product, out, Waiter::told);
-            self.rest(product);
+        if !self.is_lost && self.loadings.contains_key(&topic) {
+            self.healed(topic);
+            self.answer_waiters(topic, out, Waiter::told);
+            self.rest(topic);
         }
         self.make_room(out);
     }
 
-    /// Answers a pull, at once or later; `is_watcher` says whether the connection is told of every product.
+    /// Answers a pull, at once or later; `is_watcher` says whether the connection is told of every topic.
     pub(in super::super) fn pull(&mut self, connection: ConnectionId, pull: Pull, is_watcher: bool, out: &mut Output) {
-        let Pull { product, known, number } = pull;
-        let waiting = match self.index.subscription(connection, product) {
-            Some(subscription) => std::mem::take(&mut subscription.waiting),
+        let Pull { ref subject, known, number } = pull;
+        let topic = subject.topic();
+        let waiting = match self.index.waiting(connection, topic) {
+            Some(waiting) => std::mem::take(waiting),
             None if is_watcher => {
-                self.keep(product);
-                self.take_place_of_watcher(connection, product).unwrap_or(0)
+                self.keep(subject);
+                self.take_place_of_watcher(connection, topic).unwrap_or(0)
             }
             None => {
-                out.answer(connection, product, number, Value::Ended);
+                out.answer(connection, pull.subject, number, Value::Ended);
                 return;
             }
         };
         if waiting > 0 {
-            out.answer(connection, product, self.leave(product, waiting), Value::Ended);
+            out.answer(connection, subject.clone(), self.leave(topic, waiting), Value::Ended);
         }
-        if !self.is_lost && self.to_heal.is_empty() && !self.heals(product) {
-            let topic = self.index.topic(product).expect("a product that is told has an entry");
-            if let Some(value) = topic.last.answer(known) {
-                out.answer(connection, product, number, value);
+        if !self.is_lost && self.to_heal.is_empty() && !self.heals(topic) {
+            let entry = self.index.entry_of(topic).expect("a topic that is told has an entry");
+            if let Some(value) = entry.last.answer(known) {
+                out.answer(connection, pull.subject, number, value);
                 return;
             }
         }
-        self.wait(connection, pull);
+        self.wait(connection, topic, known, number);
         self.wish(out);
     }
 
-    fn wait(&mut self, connection: ConnectionId, Pull { product, known, number }: Pull) {
-        let loading = self.loadings.entry(product).or_insert_with(|| Loading::new(self.next_number));
+    fn wait(&mut self, connection: ConnectionId, topic: Topic, known: u64, number: u32) {
+        let loading = self.loadings.entry(topic).or_insert_with(|| Loading::new(self.next_number));
         if !loading.is_wanted() {
             loading.since = self.next_number;
         }
@@ -97,55 +99,56 @@ impl Shard {
         let needs = if known > 0 { self.next_number } else { loading.since };
         loading.waiters.push(Waiter { connection, number, known, needs });
         let waiting = u32::try_from(loading.waiters.len()).expect("fewer than 2^32 connections");
-        self.set_place(connection, product, waiting);
-        self.want(product);
+        self.set_place(connection, topic, waiting);
+        self.want(topic);
     }
 
-    /// Gives those who wait for a product the answers that `answer` has for them.
+    /// Gives those who wait for a topic the answers that `answer` has for them.
     pub(super) fn answer_waiters(
         &mut self,
-        product: ProductId,
+        topic: Topic,
         out: &mut Output,
         answer: impl Fn(&Waiter, &mut LastValue) -> Option<Value>,
     ) {
-        let Some(loading) = self.loadings.get_mut(&product) else { return };
+        let Some(loading) = self.loadings.get_mut(&topic) else { return };
         if loading.waiters.is_empty() {
             return;
         }
+        let subject = self.index.subject(topic);
         let (waiters, mut left) = (std::mem::take(&mut loading.waiters), SmallVec::new());
         for waiter in waiters {
-            let topic = self.index.topic(product).expect("what is waited for has an entry");
-            let value = answer(&waiter, &mut topic.last);
+            let entry = self.index.entry_of(topic).expect("what is waited for has an entry");
+            let value = answer(&waiter, &mut entry.last);
             let place = if let Some(value) = value {
-                out.answer(waiter.connection, product, waiter.number, value);
+                out.answer(waiter.connection, subject.clone(), waiter.number, value);
                 0
             } else {
                 left.push(waiter);
                 u32::try_from(left.len()).expect("fewer than 2^32 connections")
             };
-            self.set_place(waiter.connection, product, place);
+            self.set_place(waiter.connection, topic, place);
         }
-        if let Some(loading) = self.loadings.get_mut(&product) {
+        if let Some(loading) = self.loadings.get_mut(&topic) {
             loading.waiters = left;
         }
     }
 
-    /// Changes a product's value, and counts its bytes.
-    pub(super) fn change<R>(&mut self, product: ProductId, change: impl FnOnce(&mut LastValue) -> R) -> R {
-        let topic = self.index.topic(product).expect("a value is that of an entry");
-        let is_idle = !topic.is_wanted();
-        let before = topic.last.is_held().then(|| topic.last.held_bytes());
-        let result = change(&mut topic.last);
-        let after = topic.last.is_held().then(|| topic.last.held_bytes());
+    /// Changes a topic's value, and counts its bytes.
+    pub(super) fn change<R>(&mut self, topic: Topic, change: impl FnOnce(&mut LastValue) -> R) -> R {
+        let entry = self.index.entry_of(topic).expect("a value is that of an entry");
+        let is_idle = !entry.is_wanted();
+        let before = entry.last.is_held().then(|| entry.last.held_bytes());
+        let result = change(&mut entry.last);
+        let after = entry.last.is_held().then(|| entry.last.held_bytes());
         match (before, after) {
             (Some(before), Some(after)) => self.memory.replaced(before, after),
             (None, Some(after)) => {
-                let stamp = self.memory.held(product, after);
-                topic.last.held().expect("it is held").stamp = stamp;
+                let stamp = self.memory.held(topic, after);
+                entry.last.held().expect("it is held").stamp = stamp;
             }
             (Some(before), None) if is_idle => {
                 self.memory.forgotten(before);
-                self.index.forget(product);
+                self.index.forget(topic);
             }
             (Some(before), None) => self.memory.let_go(before),
             (None, None) => {}
@@ -156,30 +159,30 @@ impl Shard {
         result
     }
 
-    /// Counts a product whose value was held for nobody, and that has a subscriber again.
-    pub(super) fn returns(&mut self, product: ProductId) {
-        let topic = self.index.topic(product).expect("it was subscribed to");
-        if !topic.last.is_kept()
-            && let Some(held) = topic.last.held()
+    /// Counts a topic whose value was held for nobody, and that has a subscriber again.
+    pub(super) fn returns(&mut self, topic: Topic) {
+        let entry = self.index.entry_of(topic).expect("it was subscribed to");
+        if !entry.last.is_kept()
+            && let Some(held) = entry.last.held()
         {
-            held.stamp = self.memory.returns(product);
+            held.stamp = self.memory.returns(topic);
             if self.memory.is_untidy() {
                 self.tidy();
             }
         }
     }
 
-    /// Counts a product that has lost its last subscriber.
-    pub(super) fn idles(&mut self, product: ProductId) {
-        let may_have_missed = self.heals(product);
-        self.healed(product);
-        self.rest(product);
-        let Some(topic) = self.index.topic(product) else { return };
-        if let Some(held) = topic.last.held() {
-            held.stamp = self.memory.idles(product);
+    /// Counts a topic that has lost its last subscriber.
+    pub(super) fn idles(&mut self, topic: Topic) {
+        let may_have_missed = self.heals(topic);
+        self.healed(topic);
+        self.rest(topic);
+        let Some(entry) = self.index.entry_of(topic) else { return };
+        if let Some(held) = entry.last.held() {
+            held.stamp = self.memory.idles(topic);
             if may_have_missed {
                 // Nobody waits for the read that would find what was missed.
-                self.change(product, LastValue::let_go);
+                self.change(topic, LastValue::let_go);
             } else if self.memory.is_untidy() {
                 self.tidy();
             }
@@ -192,8 +195,8 @@ impl Shard {
         while self.memory.is_over()
             && let Some(considered) = self.memory.consider()
         {
-            let Some(topic) = self.index.topic(considered.product) else { continue };
-            let Some(held) = topic.last.held() else { continue };
+            let Some(entry) = self.index.entry_of(considered.topic) else { continue };
+            let Some(held) = entry.last.held() else { continue };
             if held.stamp != considered.stamp {
                 continue;
             }
@@ -204,11 +207,11 @@ impl Shard {
                 continue;
             }
             out.evicted += 1;
-            let frame_bytes = topic.last.held_bytes();
-            topic.last.let_go();
+            let frame_bytes = entry.last.held_bytes();
+            entry.last.let_go();
             if considered.is_idle {
                 self.memory.forgotten(frame_bytes);
-                self.index.forget(considered.product);
+                self.index.forget(considered.topic);
             } else {
                 self.memory.let_go(frame_bytes);
             }
@@ -217,6 +220,6 @@ impl Shard {
 
     pub(super) fn tidy(&mut self) {
         let index = &mut self.index;
-        self.memory.tidy(|product| index.topic(product)?.last.held().map(|held| held.stamp));
+        self.memory.tidy(|topic| index.entry_of(topic)?.last.held().map(|held| held.stamp));
     }
 }

@@ -2,31 +2,29 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::super::listings::ListEnd;
 use super::*;
+use crate::model::topic::testing::{TABLE, number, subject, topic};
 
-fn id(number: u64) -> ProductId {
-    ProductId::new(number).unwrap()
-}
-
-fn wish(core: u16, products: &[(u64, u32)]) -> Wish {
-    Wish { core: CoreId(core), products: products.iter().map(|&(product, number)| (id(product), number)).collect() }
+fn wish(core: u16, topics: &[(u64, u32)]) -> Wish {
+    Wish { core: CoreId(core), topics: topics.iter().map(|&(topic, number)| (subject(topic), number)).collect() }
 }
 
 fn epoch(number: u64) -> Epoch {
     Epoch::new(number).unwrap()
 }
 
-fn absent(ids: &[ProductId]) -> Read {
+fn absent(ids: &[Topic]) -> Read {
     let found = ids.iter().map(|&id| (id, Found::Absent { version: 0 })).collect();
     Read { found, left: Vec::new() }
 }
 
 impl Order {
-    /// The products of a read that is not for the listing.
-    fn ids(&self) -> Vec<ProductId> {
+    /// The topics of a read that is not for the listing.
+    fn ids(&self) -> Vec<Topic> {
         match &self.what {
-            Sought::Products(ids) => ids.clone(),
-            Sought::KeysAfter(_) => panic!("{self:?}"),
+            Sought::Rows(subjects) => subjects.iter().map(Subject::topic).collect(),
+            Sought::KeysAfter(..) => panic!("{self:?}"),
         }
     }
 }
@@ -36,7 +34,7 @@ impl Plan {
     fn answered(&mut self) -> Option<HashMap<CoreId, Answers>> {
         self.told().map(|told| match told {
             Told::Answers(answers) => answers,
-            Told::Keys { .. } => panic!("{told:?}"),
+            Told::Listed(_) => panic!("{told:?}"),
         })
     }
 }
@@ -55,7 +53,7 @@ fn wishes_of_all_cores_are_joined_and_each_is_answered() {
     plan.wish(wish(1, &[(2, 12), (3, 13)]));
     plan.wish(wish(0, &[(1, 14)]));
     let order = plan.start(now).unwrap();
-    assert_eq!(order.ids(), [id(1), id(2), id(3)]);
+    assert_eq!(order.ids(), [topic(1), topic(2), topic(3)]);
     plan.wish(wish(0, &[(1, 15)]));
     assert_eq!(plan.start(now), None, "one read at a time");
     plan.read(absent(&order.ids()), now);
@@ -64,11 +62,11 @@ fn wishes_of_all_cores_are_joined_and_each_is_answered() {
     assert!(plan.answered().is_none(), "that is another's barrier");
     plan.heard(SourceHeard::Barrier(order.barrier));
     let answers = plan.answered().unwrap();
-    let numbers = |core| answers[&CoreId(core)].iter().map(|(product, number, _)| (product.get(), *number)).collect();
+    let numbers = |core| answers[&CoreId(core)].iter().map(|(topic, of_wish, _)| (number(*topic), *of_wish)).collect();
     let (zero, one): (Vec<_>, Vec<_>) = (numbers(0), numbers(1));
     assert_eq!((zero, one), (vec![(1, 10), (1, 14), (2, 11)], vec![(2, 12), (3, 13)]));
     let next = plan.start(now).unwrap();
-    assert_eq!(next.ids(), [id(1)], "a wish that came after the read had begun is not answered by it");
+    assert_eq!(next.ids(), [topic(1)], "a wish that came after the read had begun is not answered by it");
     assert_ne!(next.barrier, order.barrier);
 }
 
@@ -90,7 +88,7 @@ fn nothing_is_read_while_changes_may_be_missed_and_a_read_over_a_gap_is_void() {
         assert!(plan.answered().is_none(), "{again}");
     }
     let order = plan.start(now).unwrap();
-    assert_eq!(order.ids(), [id(1), id(2)], "in their order");
+    assert_eq!(order.ids(), [topic(1), topic(2)], "in their order");
 }
 
 #[test]
@@ -100,16 +98,16 @@ fn what_found_no_room_goes_to_the_next_read() {
     let order = plan.start(now).unwrap();
     plan.wish(wish(0, &[(4, 4)]));
     plan.heard(SourceHeard::Barrier(order.barrier));
-    plan.read(Read { left: vec![id(2), id(3)], ..absent(&[id(1)]) }, now);
+    plan.read(Read { left: vec![topic(2), topic(3)], ..absent(&[topic(1)]) }, now);
     assert_eq!(plan.answered().unwrap()[&CoreId(0)].len(), 1);
-    assert_eq!(plan.start(now).unwrap().ids(), [id(2), id(3), id(4)]);
+    assert_eq!(plan.start(now).unwrap().ids(), [topic(2), topic(3), topic(4)]);
 }
 
 #[test]
-fn a_read_has_so_many_products() {
+fn a_read_has_so_many_topics() {
     let (mut plan, now) = begun();
-    let products: Vec<(u64, u32)> = (0..=READ_IDS_MAX as u64).map(|number| (number, 1)).collect();
-    plan.wish(wish(0, &products));
+    let topics: Vec<(u64, u32)> = (0..=READ_IDS_MAX as u64).map(|number| (number, 1)).collect();
+    plan.wish(wish(0, &topics));
     assert_eq!(plan.start(now).unwrap().ids().len(), READ_IDS_MAX);
 }
 
@@ -117,16 +115,16 @@ fn a_read_has_so_many_products() {
 fn a_row_that_spoils_reads_is_found_by_halves() {
     const SPOILT: u64 = 700;
     let (mut plan, now) = begun();
-    let products: Vec<(u64, u32)> = (0..1000).map(|number| (number, 1)).collect();
-    plan.wish(wish(0, &products));
+    let topics: Vec<(u64, u32)> = (0..1000).map(|number| (number, 1)).collect();
+    plan.wish(wish(0, &topics));
     let (mut answered, mut reads) = (Vec::new(), 0);
     while let Some(order) = plan.start(now) {
         reads += 1;
         plan.heard(SourceHeard::Barrier(order.barrier));
         plan.read(
             match &order.ids()[..] {
-                [one] if one.get() == SPOILT => Read { found: vec![(*one, Found::Unreadable)], left: Vec::new() },
-                ids if ids.contains(&id(SPOILT)) => Read { found: Vec::new(), left: ids.to_vec() },
+                [one] if *one == topic(SPOILT) => Read { found: vec![(*one, Found::Unreadable)], left: Vec::new() },
+                ids if ids.contains(&topic(SPOILT)) => Read { found: Vec::new(), left: ids.to_vec() },
                 ids => absent(ids),
             },
             now,
@@ -135,7 +133,7 @@ fn a_row_that_spoils_reads_is_found_by_halves() {
     }
     assert_eq!(answered.len(), 1000);
     let spoilt: Vec<_> = answered.iter().filter(|answer| answer.2 == Found::Unreadable).collect();
-    assert_eq!(spoilt, [&(id(SPOILT), 1, Found::Unreadable)]);
+    assert_eq!(spoilt, [&(topic(SPOILT), 1, Found::Unreadable)]);
     assert!(reads < 100, "{reads}");
 }
 
@@ -189,7 +187,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..3_u16, prop::collection::vec(0..12_u64, 1..6)).prop_map(|(core, products)| Step::Wish(core, products)),
+        4 => (0..3_u16, prop::collection::vec(0..12_u64, 1..6)).prop_map(|(core, topics)| Step::Wish(core, topics)),
         3 => Just(Step::Start),
         3 => (0..4_usize).prop_map(|left| Step::Read { left }),
         1 => Just(Step::Fail),
@@ -205,10 +203,10 @@ proptest! {
     #[test]
     fn every_wish_is_answered_once_by_a_read_that_counts(steps in prop::collection::vec(step(), 0..80)) {
         let (mut plan, mut now) = (Plan::new(2, 25_000), Instant::now());
-        // By core, product and number: how many reads had begun when it was wished for.
+        // By core, topic and number: how many reads had begun when it was wished for.
         let mut due: BTreeMap<(u16, u64, u32), u64> = BTreeMap::new();
         let (mut numbers, mut session) = (0, 0);
-        // The read under way: its barrier, its products, the session in which it began.
+        // The read under way: its barrier, its topics, the session in which it began.
         let mut reading: Option<(Order, u64)> = None;
         let mut begun = 0;
         let ending = [Step::Began(1), Step::Start, Step::Read { left: 0 }, Step::Barrier];
@@ -216,14 +214,14 @@ proptest! {
         for step in steps.into_iter().chain(ending) {
             now += BACKOFF.max;
             match step {
-                Step::Wish(core, mut products) => {
-                    products.dedup();
-                    let products: Vec<(u64, u32)> = products.into_iter().map(|product| {
+                Step::Wish(core, mut topics) => {
+                    topics.dedup();
+                    let topics: Vec<(u64, u32)> = topics.into_iter().map(|topic| {
                         numbers += 1;
-                        due.insert((core, product, numbers), begun);
-                        (product, numbers)
+                        due.insert((core, topic, numbers), begun);
+                        (topic, numbers)
                     }).collect();
-                    plan.wish(wish(core, &products));
+                    plan.wish(wish(core, &topics));
                 }
                 Step::Start => if let Some(order) = plan.start(now) {
                     begun = order.barrier;
@@ -244,8 +242,8 @@ proptest! {
             for (core, answers) in plan.answered().into_iter().flatten() {
                 let (order, of) = reading.as_ref().expect("there was a read");
                 prop_assert_eq!(*of, session, "a void read was handed over");
-                for (product, number, _) in answers {
-                    let wished = due.remove(&(core.0, product.get(), number));
+                for (topic, of_wish, _) in answers {
+                    let wished = due.remove(&(core.0, number(topic), of_wish));
                     prop_assert!(wished.is_some_and(|begun| begun < order.barrier), "answered twice, or too early");
                 }
             }
@@ -259,18 +257,18 @@ const fn watch(number: u32, may_refuse: bool) -> Watch {
 }
 
 fn keys(ids: std::ops::Range<u64>, is_last: bool) -> Keys {
-    Keys { keys: ids.map(|number| (id(number), number + 1)).collect(), is_last }
+    Keys { keys: ids.map(|number| (subject(number), number + 1)).collect(), is_last }
 }
 
 /// Has the next read, which is to be of the listing, come and its barrier heard.
 fn list(plan: &mut Plan, after: Option<u64>, keys: Keys, now: Instant) -> Option<ListEnd> {
     let order = plan.start(now).unwrap();
-    assert_eq!(order.what, Sought::KeysAfter(after.and_then(ProductId::new)));
+    assert_eq!(order.what, Sought::KeysAfter(TABLE, after.map(|number| subject(number).key())));
     plan.read_keys(keys.clone(), now);
     assert_eq!(plan.told(), None, "its barrier is not heard");
     plan.heard(SourceHeard::Barrier(order.barrier));
     match plan.told() {
-        Some(Told::Keys { keys: told, end, watches }) => {
+        Some(Told::Listed(Listed { table: TABLE, keys: told, end, watches })) => {
             assert_eq!((told, watches.len()), (keys.keys, 2));
             end
         }
@@ -281,30 +279,30 @@ fn list(plan: &mut Plan, after: Option<u64>, keys: Keys, now: Instant) -> Option
 #[test]
 fn rows_are_listed_page_by_page_once_all_cores_watch_and_anew_after_a_gap() {
     let (mut plan, now) = begun();
-    assert!(!plan.watch(CoreId(0), Some(watch(1, true))));
+    assert!(!plan.watch(CoreId(0), TABLE, Some(watch(1, true))));
     assert_eq!(plan.start(now), None, "the other core would not take them");
-    assert!(!plan.watch(CoreId(1), Some(watch(1, true))));
+    assert!(!plan.watch(CoreId(1), TABLE, Some(watch(1, true))));
     assert_eq!(list(&mut plan, None, keys(0..10_000, false), now), None);
     let order = plan.start(now).unwrap();
-    assert_eq!(order.what, Sought::KeysAfter(Some(id(9_999))));
+    assert_eq!(order.what, Sought::KeysAfter(TABLE, Some(subject(9_999).key())));
     assert!(plan.heard(SourceHeard::Gap), "the page is void");
     assert_eq!(plan.start(now), None);
     plan.heard(SourceHeard::Began(epoch(1)));
     assert_eq!(list(&mut plan, None, keys(0..10_000, false), now), None);
     assert_eq!(list(&mut plan, Some(9_999), keys(10_000..10_001, true), now), Some(ListEnd::Whole));
     assert_eq!(plan.start(now), None, "it has ended");
-    plan.watch(CoreId(0), None);
-    assert!(!plan.watch(CoreId(0), Some(watch(2, false))));
+    plan.watch(CoreId(0), TABLE, None);
+    assert!(!plan.watch(CoreId(0), TABLE, Some(watch(2, false))));
     assert_eq!(list(&mut plan, None, keys(0..0, true), now), Some(ListEnd::Whole), "a core that came back lists anew");
 }
 
 #[test]
 fn a_page_for_a_core_that_has_asked_anew_is_void() {
     let (mut plan, now) = begun();
-    plan.watch(CoreId(0), Some(watch(1, true)));
-    plan.watch(CoreId(1), Some(watch(1, true)));
+    plan.watch(CoreId(0), TABLE, Some(watch(1, true)));
+    plan.watch(CoreId(1), TABLE, Some(watch(1, true)));
     let order = plan.start(now).unwrap();
-    assert!(plan.watch(CoreId(1), Some(watch(2, true))));
+    assert!(plan.watch(CoreId(1), TABLE, Some(watch(2, true))));
     plan.heard(SourceHeard::Barrier(order.barrier));
     assert_eq!(plan.told(), None);
     assert_eq!(list(&mut plan, None, keys(0..3, true), now), Some(ListEnd::Whole));
@@ -313,15 +311,15 @@ fn a_page_for_a_core_that_has_asked_anew_is_void() {
 #[test]
 fn the_listing_and_the_wishes_take_turns() {
     let (mut plan, now) = begun();
-    plan.watch(CoreId(0), Some(watch(1, true)));
-    plan.watch(CoreId(1), Some(watch(1, true)));
+    plan.watch(CoreId(0), TABLE, Some(watch(1, true)));
+    plan.watch(CoreId(1), TABLE, Some(watch(1, true)));
     plan.wish(wish(0, &[(1, 1)]));
     let mut wishes_read = 0;
     for _ in 0..2 {
         let order = plan.start(now).unwrap();
-        if let Sought::Products(ids) = &order.what {
+        if let Sought::Rows(_) = &order.what {
             wishes_read += 1;
-            plan.read(absent(ids), now);
+            plan.read(absent(&order.ids()), now);
         } else {
             plan.read_keys(keys(0..2, false), now);
         }
@@ -335,8 +333,8 @@ fn the_listing_and_the_wishes_take_turns() {
 fn more_rows_than_may_be_listed_are_refused_to_who_was_promised_nothing() {
     for (may_refuse, end) in [(true, Some(ListEnd::TooMany)), (false, None)] {
         let (mut plan, now) = begun();
-        plan.watch(CoreId(0), Some(watch(1, true)));
-        plan.watch(CoreId(1), Some(watch(1, may_refuse)));
+        plan.watch(CoreId(0), TABLE, Some(watch(1, true)));
+        plan.watch(CoreId(1), TABLE, Some(watch(1, may_refuse)));
         assert_eq!(list(&mut plan, None, keys(0..25_000, false), now), None);
         assert_eq!(list(&mut plan, Some(24_999), keys(25_000..25_001, false), now), end);
     }
@@ -345,14 +343,14 @@ fn more_rows_than_may_be_listed_are_refused_to_who_was_promised_nothing() {
 #[test]
 fn rows_are_listed_no_faster_than_every_core_takes_them() {
     let (mut plan, now) = begun();
-    plan.watch(CoreId(0), Some(watch(1, true)));
-    plan.watch(CoreId(1), Some(watch(1, true)));
+    plan.watch(CoreId(0), TABLE, Some(watch(1, true)));
+    plan.watch(CoreId(1), TABLE, Some(watch(1, true)));
     for page in 0..2_u64 {
         list(&mut plan, (page * 10).checked_sub(1), keys(page * 10..page * 10 + 10, false), now);
-        plan.handed(CoreId(1), 1);
+        plan.listings().handed(CoreId(1), TABLE, 1);
     }
-    plan.taken(CoreId(0), 1);
-    plan.taken(CoreId(1), 7);
+    plan.listings().taken(CoreId(0), TABLE, 1);
+    plan.listings().taken(CoreId(1), TABLE, 7);
     assert_eq!((plan.start(now), plan.deadline()), (None, None), "one core has two pages");
     plan.wish(wish(0, &[(1, 1)]));
     let order = plan.start(now).expect("wishes do not wait for that");
@@ -360,11 +358,11 @@ fn rows_are_listed_no_faster_than_every_core_takes_them() {
     plan.heard(SourceHeard::Barrier(order.barrier));
     assert!(plan.answered().is_some());
     assert_eq!(plan.start(now), None);
-    plan.taken(CoreId(1), 1);
+    plan.listings().taken(CoreId(1), TABLE, 1);
     list(&mut plan, Some(19), keys(20..30, false), now);
-    plan.handed(CoreId(1), 1);
+    plan.listings().handed(CoreId(1), TABLE, 1);
     assert_eq!(plan.start(now), None);
-    plan.watch(CoreId(1), Some(watch(2, true)));
-    plan.taken(CoreId(1), 1);
+    plan.watch(CoreId(1), TABLE, Some(watch(2, true)));
+    plan.listings().taken(CoreId(1), TABLE, 1);
     list(&mut plan, None, keys(0..10, true), now);
 }

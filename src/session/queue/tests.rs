@@ -1,12 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::topic::testing::subject;
 use crate::wire::websocket::Opcode;
 
-/// A frame whose payload tells its product and its version.
-fn change(product: u64, version: u64, padding: usize) -> (ProductId, Frame) {
-    let text = format!("{product}:{version}:{}", "x".repeat(padding));
-    (ProductId::new(product).unwrap(), Frame::new(Opcode::Text, text.as_bytes()))
+/// A frame whose payload tells its topic and its version.
+fn change(topic: u64, version: u64, padding: usize) -> (Subject, Frame) {
+    let text = format!("{topic}:{version}:{}", "x".repeat(padding));
+    (subject(topic), Frame::new(Opcode::Text, text.as_bytes()))
 }
 
 /// A queue with the same policy, which looks at everything each time.
@@ -36,7 +37,7 @@ impl Model {
         kept.map(|(_, frame)| frame.clone()).collect()
     }
 
-    fn push(&mut self, product: ProductId, frame: Frame) -> bool {
+    fn push(&mut self, subject: Subject, frame: Frame) -> bool {
         while !self.fits(&frame) {
             if self.limits.policy != SlowConsumerPolicy::Drop {
                 return false;
@@ -48,16 +49,16 @@ impl Model {
                 None => return true,
             };
         }
-        self.waiting.push((Kind::Changes(product), frame));
+        self.waiting.push((Kind::Changes(subject), frame));
         true
     }
 
     /// The changes that give way, all of them.
-    fn take_changes(&mut self) -> Vec<(ProductId, Frame)> {
+    fn take_changes(&mut self) -> Vec<(Subject, Frame)> {
         let mut taken = Vec::new();
         self.waiting.retain(|(kind, frame)| {
-            let Kind::Changes(product) = kind else { return true };
-            taken.push((*product, frame.clone()));
+            let Kind::Changes(subject) = kind else { return true };
+            taken.push((subject.clone(), frame.clone()));
             false
         });
         taken
@@ -66,9 +67,9 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// So many changes of one product at once.
+    /// So many changes of one topic at once.
     Push {
-        product: u64,
+        topic: u64,
         padding: usize,
         frames: usize,
     },
@@ -84,9 +85,9 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let words = prop_oneof![Just(Word::Answer), Just(Word::Live), Just(Word::Other)];
     let step = prop_oneof![
-        12 => (0u64..6, 0usize..40).prop_map(|(product, padding)| Step::Push { product, padding, frames: 1 }),
+        12 => (0u64..6, 0usize..40).prop_map(|(topic, padding)| Step::Push { topic, padding, frames: 1 }),
         6 => (0u64..6, 0usize..40, 2usize..6)
-            .prop_map(|(product, padding, frames)| Step::Push { product, padding, frames }),
+            .prop_map(|(topic, padding, frames)| Step::Push { topic, padding, frames }),
         3 => (0usize..40).prop_map(Step::State),
         2 => words.prop_map(Step::Word),
         2 => Just(Step::Control),
@@ -148,12 +149,12 @@ impl Pair {
     fn step(&mut self, step: &Step, number: u64) {
         let limits = self.model.limits;
         match *step {
-            Step::Push { product, padding, frames } => {
+            Step::Push { topic, padding, frames } => {
                 let frames: Vec<(u64, Frame)> = (0..frames as u64)
                     .map(|n| number * 10 + n)
-                    .map(|version| (version, change(product, version, padding).1))
+                    .map(|version| (version, change(topic, version, padding).1))
                     .collect();
-                self.push(ProductId::new(product).unwrap(), frames);
+                self.push(&subject(topic), frames);
             }
             Step::State(padding) => {
                 let frame = change(9, number, padding).1;
@@ -176,8 +177,9 @@ impl Pair {
             }
             Step::TakeChanges => {
                 let kept = self.model.kept();
-                let apart =
-                    |(product, run): (ProductId, FrameRun)| frames(run).into_iter().map(move |one| (product, one));
+                let apart = |(subject, run): (Subject, FrameRun)| {
+                    frames(run).into_iter().map(move |one| (subject.clone(), one))
+                };
                 let taken: Vec<_> = self.queue.take_changes().into_iter().flat_map(apart).collect();
                 assert_eq!(taken, self.model.take_changes());
                 assert_eq!(self.model.kept(), kept);
@@ -194,18 +196,18 @@ impl Pair {
         }
     }
 
-    fn push(&mut self, product: ProductId, frames: Vec<(u64, Frame)>) {
+    fn push(&mut self, subject: &Subject, frames: Vec<(u64, Frame)>) {
         let limits = self.model.limits;
-        if self.queue.push_run(product, &FrameRun::join(&frames), &limits) {
+        if self.queue.push_run(subject, &FrameRun::join(&frames), &limits) {
             let before = self.model.skipped;
-            assert!(frames.into_iter().all(|(_, frame)| self.model.push(product, frame)));
+            assert!(frames.into_iter().all(|(_, frame)| self.model.push(subject.clone(), frame)));
             assert_eq!(self.model.skipped, before);
             return;
         }
         for (version, frame) in frames {
             let before = self.model.skipped;
-            let pushed = self.queue.push(product, version, frame.clone(), &limits);
-            let expected = match (self.model.push(product, frame), self.model.skipped - before) {
+            let pushed = self.queue.push(subject, version, frame.clone(), &limits);
+            let expected = match (self.model.push(subject.clone(), frame), self.model.skipped - before) {
                 (false, _) => Pushed::Full,
                 (true, 0) => Pushed::Queued,
                 (true, skipped) => Pushed::Skipped(skipped),
@@ -281,8 +283,8 @@ fn filled(policy: SlowConsumerPolicy) -> (SendQueue, Vec<Pushed>) {
     let limits = SendQueueLimits { frames_max: 3, bytes_max: 1000, policy };
     let mut queue = SendQueue::new();
     let pushed = [(1, 1), (2, 2), (1, 3), (3, 4), (1, 5), (4, 6)]
-        .map(|(product, version)| (change(product, version, 0), version))
-        .map(|((product, frame), version)| queue.push(product, version, frame, &limits));
+        .map(|(topic, version)| (change(topic, version, 0), version))
+        .map(|((subject, frame), version)| queue.push(&subject, version, frame, &limits));
     (queue, pushed.to_vec())
 }
 
@@ -308,11 +310,11 @@ fn words_and_states_stay_where_they_are_when_changes_give_way() {
     let limits = SendQueueLimits { frames_max: 4, bytes_max: 1000, policy: SlowConsumerPolicy::Drop };
     let mut queue = SendQueue::new();
     let word = |text: &str| Frame::new(Opcode::Text, text.as_bytes());
-    queue.push(change(1, 1, 0).0, 1, change(1, 1, 0).1, &limits);
+    queue.push(&change(1, 1, 0).0, 1, change(1, 1, 0).1, &limits);
     queue.push_word(Word::Answer, word("answer"));
     queue.push_state(2, change(2, 2, 0).1);
     for version in 3..6 {
-        queue.push(change(3, version, 0).0, version, change(3, version, 0).1, &limits);
+        queue.push(&change(3, version, 0).0, version, change(3, version, 0).1, &limits);
     }
     queue.push_word(Word::Live, word("live"));
     assert_eq!(waiting(&mut queue), ["answer", "2:2:", "3:3:", "3:4:", "3:5:", "live"]);
@@ -324,7 +326,7 @@ fn a_change_gives_way_itself_where_nothing_else_can() {
     let limits = SendQueueLimits { frames_max: 1, bytes_max: 1000, policy: SlowConsumerPolicy::Drop };
     let mut queue = SendQueue::new();
     queue.push_state(1, change(1, 1, 0).1);
-    assert_eq!(queue.push(change(2, 2, 0).0, 2, change(2, 2, 0).1, &limits), Pushed::Skipped(1));
+    assert_eq!(queue.push(&change(2, 2, 0).0, 2, change(2, 2, 0).1, &limits), Pushed::Skipped(1));
     assert_eq!(waiting(&mut queue), ["1:1:"]);
 }
 
@@ -333,8 +335,8 @@ fn a_drained_queue_holds_no_memory_of_its_burst() {
     let limits = SendQueueLimits { frames_max: 100, bytes_max: 10_000, policy: SlowConsumerPolicy::Drop };
     let mut queue = SendQueue::new();
     for version in 0..200 {
-        let (product, frame) = change(version % 150, version, 0);
-        queue.push(product, version, frame, &limits);
+        let (subject, frame) = change(version % 150, version, 0);
+        queue.push(&subject, version, frame, &limits);
     }
     send(&mut queue, usize::MAX);
     assert!(queue.is_empty() && queue.ordered.capacity() <= CAPACITY_KEPT);
@@ -344,8 +346,8 @@ fn a_drained_queue_holds_no_memory_of_its_burst() {
 fn a_frame_above_the_byte_bound_is_sent_alone() {
     let limits = SendQueueLimits { frames_max: 10, bytes_max: 50, policy: SlowConsumerPolicy::Drop };
     let mut queue = SendQueue::new();
-    let (product, large) = change(1, 1, 60);
-    assert_eq!(queue.push(product, 1, large.clone(), &limits), Pushed::Queued);
-    assert_eq!(queue.push(product, 2, large, &limits), Pushed::Skipped(1));
+    let (subject, large) = change(1, 1, 60);
+    assert_eq!(queue.push(&subject, 1, large.clone(), &limits), Pushed::Queued);
+    assert_eq!(queue.push(&subject, 2, large, &limits), Pushed::Skipped(1));
     assert_eq!((queue.len(), queue.take_skipped()), (1, 1));
 }

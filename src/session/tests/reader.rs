@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::world::{Done, PRODUCTS, UNREACHED, World};
+use super::world::{Done, TOPICS, UNREACHED, World};
 use crate::model::epoch::Epoch;
+use crate::model::topic::testing::number_of_json;
 use crate::session::close::CloseReason;
 use crate::session::queue::SlowConsumerPolicy;
 
@@ -41,9 +42,9 @@ fn number(text: &str, name: &str) -> Option<u64> {
 /// The content of a message.
 #[derive(Debug)]
 enum Told {
-    /// A row: the product and its version.
+    /// A row: the topic and its version.
     Row(u64, u64),
-    /// Products that are absent, with versions.
+    /// Topics that are absent, with versions.
     Absent(Vec<(u64, u64)>),
     Epoch(Epoch),
     Live(bool),
@@ -53,15 +54,15 @@ enum Told {
 
 fn told(text: &str) -> Told {
     let json: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-    let numbers = |name: &str| -> Vec<u64> {
-        json[name].as_array().into_iter().flatten().filter_map(serde_json::Value::as_u64).collect()
-    };
     if let Some(version) = json["v"].as_u64().or(json["s"].as_u64()) {
         Told::Row(json["p"].as_u64().unwrap(), version)
     } else if json["absent"].is_array() {
-        let (products, versions) = (numbers("absent"), numbers("versions"));
-        assert_eq!(products.len(), versions.len());
-        Told::Absent(products.into_iter().zip(versions).collect())
+        let keys = json["absent"].as_array().unwrap().iter();
+        let topics: Vec<u64> = keys.map(|key| number_of_json(json["table"].as_str(), key)).collect();
+        let versions = json["versions"].as_array().unwrap().iter().filter_map(serde_json::Value::as_u64);
+        let versions: Vec<u64> = versions.collect();
+        assert_eq!(topics.len(), versions.len());
+        Told::Absent(topics.into_iter().zip(versions).collect())
     } else if let Some(epoch) = json["epoch"].as_str() {
         Told::Epoch(epoch.parse().unwrap())
     } else if let Some(is_live) = json["live"].as_bool() {
@@ -79,13 +80,13 @@ pub(super) fn told_epoch(taken: &[u8]) -> Option<Epoch> {
     frames(taken).0.iter().filter_map(epoch).next_back()
 }
 
-/// The version of each product that the reader was told last, in the epoch that it was told.
+/// The version of each topic that the reader was told last, in the epoch that it was told.
 pub(super) fn told_versions(taken: &[u8]) -> BTreeMap<u64, u64> {
     let mut versions = BTreeMap::new();
     for frame in frames(taken).0 {
         match told(&frame.text) {
-            Told::Row(product, version) => drop(versions.insert(product, version)),
-            Told::Absent(products) => versions.extend(products),
+            Told::Row(topic, version) => drop(versions.insert(topic, version)),
+            Told::Absent(topics) => versions.extend(topics),
             Told::Epoch(_) => versions.clear(),
             Told::Live(_) | Told::Reply(_) | Told::Other => {}
         }
@@ -93,10 +94,10 @@ pub(super) fn told_versions(taken: &[u8]) -> BTreeMap<u64, u64> {
     versions
 }
 
-/// A command that asked for states, whose reply has not come: the products of which nothing came since.
+/// A command that asked for states, whose reply has not come: the topics of which nothing came since.
 struct Asked {
     number: usize,
-    products: Vec<u64>,
+    topics: Vec<u64>,
     missing: Vec<u64>,
 }
 
@@ -104,52 +105,52 @@ struct Asked {
 #[derive(Default)]
 struct Reader {
     epoch: Option<Epoch>,
-    /// The version of each product that it holds or claims to; the greatest number for one that is absent at an unknown
+    /// The version of each topic that it holds or claims to; the greatest number for one that is absent at an unknown
     /// version.
     versions: BTreeMap<u64, u64>,
-    /// The greatest version of each product that came in this epoch.
+    /// The greatest version of each topic that came in this epoch.
     came: BTreeMap<u64, u64>,
     asked: Vec<Asked>,
-    /// The commands that asked for everything, with the products that were named since.
+    /// The commands that asked for everything, with the topics that were named since.
     asked_for_all: Vec<(usize, BTreeSet<u64>)>,
     /// The versions that it was owed when the source came back last.
     owed_when_live: BTreeMap<u64, u64>,
     is_lost: bool,
-    /// The products whose states it asked for, as long as it is subscribed to them.
+    /// The topics whose states it asked for, as long as it is subscribed to them.
     asking: BTreeSet<u64>,
     /// True if the history was replaced before it knew of epochs: versions of both are mixed then.
     is_mixed: bool,
-    /// Rows, and products that are absent.
+    /// Rows, and topics that are absent.
     states: u64,
 }
 
 impl Reader {
     fn learn(&mut self, done: &Done) {
         match done {
-            Done::Asked { number, products, missing } => {
+            Done::Asked { number, topics, missing } => {
                 // Versions of another epoch than the reader was told are no claim.
-                for &(product, version) in products {
-                    let held = self.versions.entry(product).or_default();
+                for &(topic, version) in topics {
+                    let held = self.versions.entry(topic).or_default();
                     // Who says that it knows none takes its claim back.
                     *held = version.unwrap_or(0).max(if *held == UNREACHED { 0 } else { *held });
                 }
                 // They come with the reply.
-                self.owed_when_live.retain(|id, _| products.iter().all(|(product, _)| product != id));
-                self.asking.extend(products.iter().map(|&(product, _)| product));
-                let products = products.iter().map(|&(product, _)| product).collect();
-                self.asked.push(Asked { number: *number, products, missing: missing.clone() });
+                self.owed_when_live.retain(|id, _| topics.iter().all(|(topic, _)| topic != id));
+                self.asking.extend(topics.iter().map(|&(topic, _)| topic));
+                let topics = topics.iter().map(|&(topic, _)| topic).collect();
+                self.asked.push(Asked { number: *number, topics, missing: missing.clone() });
             }
             Done::AskedForAll(number) => self.asked_for_all.push((*number, BTreeSet::new())),
             // In an epoch of its own it is told no more of them than of others that it never claimed anything of.
-            Done::Unasked(products) => {
-                self.asking.retain(|product| !products.contains(product));
-                self.versions.retain(|product, version| *version != UNREACHED || !products.contains(product));
+            Done::Unasked(topics) => {
+                self.asking.retain(|topic| !topics.contains(topic));
+                self.versions.retain(|topic, version| *version != UNREACHED || !topics.contains(topic));
             }
-            Done::Ended(products) => {
-                self.asking.retain(|product| !products.contains(product));
-                self.versions.retain(|product, version| *version != UNREACHED || !products.contains(product));
-                self.asked.iter_mut().for_each(|asked| asked.missing.retain(|id| !products.contains(id)));
-                self.owed_when_live.retain(|id, _| !products.contains(id));
+            Done::Ended(topics) => {
+                self.asking.retain(|topic| !topics.contains(topic));
+                self.versions.retain(|topic, version| *version != UNREACHED || !topics.contains(topic));
+                self.asked.iter_mut().for_each(|asked| asked.missing.retain(|id| !topics.contains(id)));
+                self.owed_when_live.retain(|id, _| !topics.contains(id));
             }
             Done::NewEpoch => {
                 self.asked.iter_mut().for_each(|asked| asked.missing.clear());
@@ -158,27 +159,27 @@ impl Reader {
             }
             Done::Live(owed) => {
                 // What a command asks for that waits still comes with its reply.
-                let is_asked = |product: &u64| {
-                    !self.asked_for_all.is_empty() || self.asked.iter().any(|asked| asked.products.contains(product))
+                let is_asked = |topic: &u64| {
+                    !self.asked_for_all.is_empty() || self.asked.iter().any(|asked| asked.topics.contains(topic))
                 };
-                self.owed_when_live = owed.clone().into_iter().filter(|(product, _)| !is_asked(product)).collect();
+                self.owed_when_live = owed.clone().into_iter().filter(|(topic, _)| !is_asked(topic)).collect();
             }
         }
     }
 
     fn take(&mut self, told: Told, is_everything_owed: bool) {
         match told {
-            Told::Row(product, version) => {
-                let before = self.came.insert(product, version).unwrap_or(0);
-                assert!(version >= before || self.epoch.is_none(), "{product} goes from {before} back to {version}");
-                self.hold(product, version);
+            Told::Row(topic, version) => {
+                let before = self.came.insert(topic, version).unwrap_or(0);
+                assert!(version >= before || self.epoch.is_none(), "{topic} goes from {before} back to {version}");
+                self.hold(topic, version);
             }
-            Told::Absent(products) => {
-                for (product, version) in products {
-                    let before = self.came.get(&product).copied().unwrap_or(0);
-                    assert!(version == 0 || version >= before || self.epoch.is_none(), "{product} is old when absent");
+            Told::Absent(topics) => {
+                for (topic, version) in topics {
+                    let before = self.came.get(&topic).copied().unwrap_or(0);
+                    assert!(version == 0 || version >= before || self.epoch.is_none(), "{topic} is old when absent");
                     // At an unknown version it counts for the newest.
-                    self.hold(product, if version == 0 { u64::MAX } else { version });
+                    self.hold(topic, if version == 0 { u64::MAX } else { version });
                 }
             }
             Told::Epoch(epoch) => {
@@ -188,7 +189,7 @@ impl Reader {
                 }
                 // In an epoch of its own, rows that it never claimed anything of are still right.
                 let is_own = epoch.get() > OWN_EPOCH_MIN;
-                self.versions.retain(|product, _| is_own && !self.asking.contains(product));
+                self.versions.retain(|topic, _| is_own && !self.asking.contains(topic));
                 self.came.clear();
                 // What was missing was asked for in another history.
                 self.asked.iter_mut().for_each(|asked| asked.missing.clear());
@@ -197,18 +198,18 @@ impl Reader {
             Told::Live(is_live) => {
                 assert_eq!(is_live, self.is_lost, "it is told each once");
                 self.is_lost = !is_live;
-                for (product, version) in
+                for (topic, version) in
                     self.owed_when_live.iter().filter(|_| is_live && is_everything_owed && !self.is_mixed)
                 {
-                    let held = self.versions.get(product).copied().unwrap_or(0);
-                    assert!(held >= *version, "{product} is at {held} and not at {version} when all is live");
+                    let held = self.versions.get(topic).copied().unwrap_or(0);
+                    assert!(held >= *version, "{topic} is at {held} and not at {version} when all is live");
                 }
             }
             Told::Reply(number) => {
                 if let Some(place) = self.asked_for_all.iter().position(|(asked, _)| *asked == number) {
                     let (_, named) = self.asked_for_all.swap_remove(place);
                     // What was not named is gone.
-                    self.versions.extend((0..PRODUCTS).filter(|id| !named.contains(id)).map(|id| (id, u64::MAX)));
+                    self.versions.extend((0..TOPICS).filter(|id| !named.contains(id)).map(|id| (id, u64::MAX)));
                 }
                 if let Some(place) = self.asked.iter().position(|asked| asked.number == number) {
                     let asked = self.asked.swap_remove(place);
@@ -219,14 +220,14 @@ impl Reader {
         }
     }
 
-    fn hold(&mut self, product: u64, version: u64) {
+    fn hold(&mut self, topic: u64, version: u64) {
         self.states += 1;
         for (_, named) in &mut self.asked_for_all {
-            named.insert(product);
+            named.insert(topic);
         }
-        let held = self.versions.entry(product).or_default();
+        let held = self.versions.entry(topic).or_default();
         *held = if *held == u64::MAX { version } else { version.max(*held) };
-        self.asked.iter_mut().for_each(|asked| asked.missing.retain(|id| *id != product));
+        self.asked.iter_mut().for_each(|asked| asked.missing.retain(|id| *id != topic));
     }
 }
 
@@ -297,9 +298,9 @@ fn check_end(world: &World, frames: &[Taken], reader: &Reader) {
         assert!(reader.epoch.is_some(), "the epoch is told");
     }
     let is_everything_owed = world.limits.queue.policy == SlowConsumerPolicy::Conflate && !reader.is_mixed;
-    for product in world.owed.iter().filter(|_| is_everything_owed) {
-        let Some(row) = world.rows.get(product) else { continue };
-        let held = reader.versions.get(product).copied().unwrap_or(0);
-        assert!(held == row.version || row.is_gone && held == u64::MAX, "{product}: {held} instead of {row:?}");
+    for topic in world.owed.iter().filter(|_| is_everything_owed) {
+        let Some(row) = world.rows.get(topic) else { continue };
+        let held = reader.versions.get(topic).copied().unwrap_or(0);
+        assert!(held == row.version || row.is_gone && held == u64::MAX, "{topic}: {held} instead of {row:?}");
     }
 }

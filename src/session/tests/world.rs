@@ -9,16 +9,19 @@ use super::super::commands::COMMANDS_MAX;
 use super::super::*;
 use super::{SUBSCRIPTIONS_MAX, Step};
 use crate::fanout::{Listed, Operation, Page, PageWish, Place, Pull, Value};
+use crate::model::key::SAFE_INTEGER_MAX;
+use crate::model::table::Tables;
+use crate::model::topic::testing::{TABLE, number, subject, tables, topic};
 use crate::session::command::{Command, ReplyId, States};
 use crate::session::queue::SlowConsumerPolicy;
 
 /// The largest frame of a change, and the largest of everything else.
 const FRAME_BYTES_MAX: usize = 400;
 const ANSWER_BYTES_MAX: usize = 300;
-/// A version that no product reaches.
-pub(super) const UNREACHED: u64 = ProductId::MAX.get();
-/// The products that change; the reader subscribes to them at the beginning.
-pub(super) const PRODUCTS: u64 = 5;
+/// A version that no topic reaches.
+pub(super) const UNREACHED: u64 = SAFE_INTEGER_MAX.cast_unsigned();
+/// The topics that change; the reader subscribes to them at the beginning.
+pub(super) const TOPICS: u64 = 5;
 /// The ids that are ever asked for.
 const IDS: u64 = 20;
 
@@ -41,7 +44,7 @@ pub(super) enum Claim {
     Unreached,
 }
 
-/// The state of a product in the store.
+/// The state of a topic in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) version: u64,
@@ -51,9 +54,9 @@ pub(super) struct Row {
 /// An event that the reader's messages are checked against.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// A command asked for the states of products, or for what differs from versions of the right epoch; something is to
+    /// A command asked for the states of topics, or for what differs from versions of the right epoch; something is to
     /// come of those that are missing.
-    Asked { number: usize, products: Vec<(u64, Option<u64>)>, missing: Vec<u64> },
+    Asked { number: usize, topics: Vec<(u64, Option<u64>)>, missing: Vec<u64> },
     /// A command asked for everything.
     AskedForAll(usize),
     /// Subscriptions ended.
@@ -71,6 +74,7 @@ pub(super) enum Done {
 pub(super) struct World {
     pub(super) session: Session,
     pub(super) limits: SessionLimits,
+    tables: Tables,
     pub(super) now: Second,
     look_at: BTreeSet<Second>,
     /// Room in the socket, and the bytes that it has taken.
@@ -80,23 +84,23 @@ pub(super) struct World {
     orders: VecDeque<Order>,
     /// True while they look at nothing.
     is_late: bool,
-    /// The commands that the shards have carried out, each with its number of products, and whether they list all: they do so
+    /// The commands that the shards have carried out, each with its number of topics, and whether they list all: they do so
     /// in the order in which they get them, and tell in any order.
     with_shards: Vec<WithShards>,
     /// The pulls that they have not answered.
     pulls: Vec<Pulling>,
-    /// Of each command that ends subscriptions and is not carried out: the products that later ones ask for.
-    asked_again: VecDeque<BTreeSet<u64>>,
-    /// The pages of the list of all products that are not answered, those that mean nothing any more among them.
+    /// The commands of the reader that end subscriptions and are not carried out, in their order.
+    ending: VecDeque<Ending>,
+    /// The pages of the list of all topics that are not answered, those that mean nothing any more among them.
     pub(super) pages: Vec<PageWish>,
-    pub(super) subscribed: BTreeSet<ProductId>,
+    pub(super) subscribed: BTreeSet<Topic>,
     /// True if it is subscribed to everything, and if it has asked to be.
     is_everything: bool,
     has_asked_for_all: bool,
     pub(super) epoch: Epoch,
     pub(super) is_live: bool,
     pub(super) rows: BTreeMap<u64, Row>,
-    /// The products of which the reader is owed the newest state.
+    /// The topics of which the reader is owed the newest state.
     pub(super) owed: BTreeSet<u64>,
     /// The events, with the number of bytes that the socket had taken by then.
     pub(super) log: Vec<(usize, Done)>,
@@ -104,7 +108,7 @@ pub(super) struct World {
     pub(super) answers: Vec<String>,
     asked: BTreeSet<u64>,
     pub(super) has_asked: bool,
-    /// The products whose states it ever asked for.
+    /// The topics whose states it ever asked for.
     ever_asked: BTreeSet<u64>,
     /// True if a command asked for states, even one that is refused. A close behind such a command is answered at once.
     pub(super) has_wanted_states: bool,
@@ -123,6 +127,14 @@ pub(super) struct World {
     pub(super) is_cut: bool,
 }
 
+/// A command that ends subscriptions.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    pub(super) topics: BTreeSet<u64>,
+    /// The topics that later commands ask for.
+    pub(super) asked_again: BTreeSet<u64>,
+}
+
 impl World {
     pub(super) fn new(policy: SlowConsumerPolicy, units_per_second_max: u32) -> Self {
         let queue = SendQueueLimits { frames_max: 6, bytes_max: 1000, policy };
@@ -136,6 +148,7 @@ impl World {
         let mut world = Self {
             session: Session::new(0, None),
             limits,
+            tables: tables(),
             now: 0,
             look_at: BTreeSet::new(),
             room: 500,
@@ -144,7 +157,7 @@ impl World {
             is_late: false,
             with_shards: Vec::new(),
             pulls: Vec::new(),
-            asked_again: VecDeque::new(),
+            ending: VecDeque::new(),
             pages: Vec::new(),
             subscribed: BTreeSet::new(),
             is_everything: false,
@@ -171,14 +184,14 @@ impl World {
             is_cut: false,
         };
         world.on(Event::Looked(None));
-        world.command(Operation::Subscribe, (0..PRODUCTS).collect(), None);
+        world.command(Operation::Subscribe, (0..TOPICS).collect(), None);
         world.tell_applied(0);
         world.flush();
         world
     }
 
     pub(super) fn on(&mut self, event: Event<'_>) {
-        let given = Given { now: self.now, limits: &self.limits };
+        let given = Given { now: self.now, limits: &self.limits, tables: &self.tables };
         let effects = self.session.on(event, &given);
         self.follow(effects);
     }
@@ -199,7 +212,7 @@ impl World {
 
     fn give_work(&mut self) {
         loop {
-            let given = Given { now: self.now, limits: &self.limits };
+            let given = Given { now: self.now, limits: &self.limits, tables: &self.tables };
             let standing = Standing { epoch: Some(self.epoch), is_live: self.is_live };
             if let Some((command, effects)) = self.session.next_command(standing, &given) {
                 self.skipped += effects.skipped;
@@ -216,7 +229,7 @@ impl World {
             for pull in pulls {
                 let with_orders = self.orders.iter().filter_map(Order::pull);
                 let mut others = self.pulls.iter().map(|pulling| &pulling.pull).chain(with_orders);
-                assert!(others.all(|other| (other.product, other.number) != (pull.product, pull.number)));
+                assert!(others.all(|other| (&other.subject, other.number) != (&pull.subject, pull.number)));
                 self.orders.push_back(Order::Pull(pull));
             }
             self.look_at_orders();
@@ -255,27 +268,34 @@ impl World {
         self.version
     }
 
-    /// Changes a product so many times, and deletes it with the last if it is to be gone.
-    fn change(&mut self, product: u64, padding: usize, frames: usize, is_gone: bool) {
+    /// Changes a topic so many times, and deletes it with the last if it is to be gone.
+    fn change(&mut self, topic: u64, padding: usize, frames: usize, is_gone: bool) {
         let frames: Vec<(u64, Frame)> = (0..frames)
             .map(|_| {
                 let version = self.next_version();
-                (version, row_frame("v", product, version, padding))
+                (version, row_frame("v", topic, version, padding))
             })
             .collect();
-        self.rows.insert(product, Row { version: self.version, is_gone });
-        self.push(product, &frames);
+        self.rows.insert(topic, Row { version: self.version, is_gone });
+        self.push(topic, &frames);
     }
 
-    fn push(&mut self, product: u64, frames: &[(u64, Frame)]) {
-        let id = ProductId::new(product).unwrap();
-        if !self.subscribed.contains(&id) && !self.is_everything {
+    /// Returns whether the reader has ended its subscription to a topic: what comes until the command is carried out, it is
+    /// not owed.
+    fn is_unwanted(&self, topic: u64) -> bool {
+        let is_ended = |it: &Ending| it.topics.contains(&topic) && !it.asked_again.contains(&topic);
+        !self.is_everything && self.ending.iter().any(is_ended)
+    }
+
+    fn push(&mut self, topic: u64, frames: &[(u64, Frame)]) {
+        let subject = subject(topic);
+        if !self.subscribed.contains(&subject.topic()) && !self.is_everything {
             return;
         }
         self.pushed += frames.len() as u64;
-        let is_ending = self.orders.iter().any(|order| order.ends(product));
+        let is_ending = self.orders.iter().any(|order| order.ends(topic)) || self.is_unwanted(topic);
         if self.limits.queue.policy == SlowConsumerPolicy::Conflate && !is_ending {
-            self.owed.insert(product);
+            self.owed.insert(topic);
         }
         let run = FrameRun::join(frames);
         if self.session.is_clear() && frames.len() == 1 && self.room >= run.len() {
@@ -284,24 +304,24 @@ impl World {
             self.taken.extend_from_slice(&run);
             return;
         }
-        if self.session.push(id, &run, &self.limits) {
+        if self.session.push(&subject, &run, &self.limits) {
             return;
         }
-        if let Some(effects) = self.session.give_way(id, &run, &self.limits) {
+        if let Some(effects) = self.session.give_way(&subject, &run, &self.limits) {
             return self.follow(effects);
         }
         for (version, frame) in frames {
-            if self.session.push(id, &FrameRun::one(*version, frame.clone()), &self.limits) {
+            if self.session.push(&subject, &FrameRun::one(*version, frame.clone()), &self.limits) {
                 continue;
             }
             self.flush();
-            let given = Given { now: self.now, limits: &self.limits };
-            let effects = self.session.push_by_policy(id, *version, frame.clone(), &given);
+            let given = Given { now: self.now, limits: &self.limits, tables: &self.tables };
+            let effects = self.session.push_by_policy(&subject, *version, frame.clone(), &given);
             self.follow(effects);
         }
     }
 
-    /// The history is replaced: every product has another version, and is pushed as after a load.
+    /// The history is replaced: every topic has another version, and is pushed as after a load.
     fn begin_epoch(&mut self, answers_others: bool) {
         self.epoch = Epoch::new(self.epoch.get() + 1).unwrap();
         (self.version, self.has_new_epoch) = (0, true);
@@ -318,11 +338,11 @@ impl World {
             }
         }
         self.on(Event::Epoch(self.epoch));
-        let rows: Vec<(u64, Row)> = self.rows.iter().map(|(&product, &row)| (product, row)).collect();
-        for (product, row) in rows {
+        let rows: Vec<(u64, Row)> = self.rows.iter().map(|(&topic, &row)| (topic, row)).collect();
+        for (topic, row) in rows {
             let version = self.next_version();
-            self.rows.insert(product, Row { version, ..row });
-            self.push(product, &[(version, row_frame("v", product, version, 10))]);
+            self.rows.insert(topic, Row { version, ..row });
+            self.push(topic, &[(version, row_frame("v", topic, version, 10))]);
         }
     }
 
@@ -332,8 +352,8 @@ impl World {
         }
         self.is_live = is_live;
         if is_live {
-            let version = |product: &u64| (*product, self.rows.get(product).map_or(0, |row| row.version));
-            let owed = self.owed.iter().map(version).collect();
+            let version = |topic: &u64| (*topic, self.rows.get(topic).map_or(0, |row| row.version));
+            let owed = self.owed.iter().filter(|topic| !self.is_unwanted(**topic)).map(version).collect();
             self.log.push((self.taken.len(), Done::Live(owed)));
         }
         self.on(Event::Live(is_live));
@@ -349,15 +369,15 @@ impl World {
 
     pub(super) fn step(&mut self, step: Step) {
         match step {
-            Step::Change { product, padding, frames, is_gone } => self.change(product, padding, frames, is_gone),
+            Step::Change { topic, padding, frames, is_gone } => self.change(topic, padding, frames, is_gone),
             Step::Flush => self.flush(),
-            Step::Command { subscribe, products } => {
+            Step::Command { subscribe, topics } => {
                 let operation = if subscribe { Operation::Subscribe } else { Operation::Unsubscribe };
-                self.command(operation, products, None);
+                self.command(operation, topics, None);
             }
-            Step::Ask { products, is_snapshot, is_right_epoch } => self.ask(products, is_snapshot, is_right_epoch),
+            Step::Ask { topics, is_snapshot, is_right_epoch } => self.ask(topics, is_snapshot, is_right_epoch),
             Step::AskForAll { lists, newest } => self.ask_for_all(lists, newest),
-            Step::EndAll => self.command(Operation::UnsubscribeAll, Vec::new(), None),
+            Step::EndAll => self.command(Operation::UnsubscribeAll(TABLE), Vec::new(), None),
             Step::NoCommand => {
                 if self.hear() {
                     if !self.session.is_closing() {
@@ -420,18 +440,18 @@ impl World {
         }
     }
 
-    fn ask(&mut self, products: Vec<(u64, Claim)>, is_snapshot: bool, is_right_epoch: bool) {
+    fn ask(&mut self, topics: Vec<(u64, Claim)>, is_snapshot: bool, is_right_epoch: bool) {
         if is_snapshot {
-            let products = products.into_iter().map(|(product, _)| product).collect();
-            return self.command(Operation::Subscribe, products, Some(States::All));
+            let topics = topics.into_iter().map(|(topic, _)| topic).collect();
+            return self.command(Operation::Subscribe, topics, Some(States::All));
         }
         let told = super::reader::told_versions(&self.taken);
-        let versions = products.iter().map(|(product, claim)| {
-            // What it knows from elsewhere it claims when it asks first: words of the product may be on their way later.
-            let newest = if self.ever_asked.contains(product) {
-                told.get(product).copied().unwrap_or(0)
+        let versions = topics.iter().map(|(topic, claim)| {
+            // What it knows from elsewhere it claims when it asks first: words of the topic may be on their way later.
+            let newest = if self.ever_asked.contains(topic) {
+                told.get(topic).copied().unwrap_or(0)
             } else {
-                self.rows.get(product).map_or(0, |row| row.version)
+                self.rows.get(topic).map_or(0, |row| row.version)
             };
             match claim {
                 Claim::None => 0,
@@ -442,7 +462,7 @@ impl World {
         });
         let epoch = is_right_epoch.then(|| super::reader::told_epoch(&self.taken)).flatten();
         let states = States::Since { versions: versions.collect(), epoch };
-        self.command(Operation::Subscribe, products.into_iter().map(|(product, _)| product).collect(), Some(states));
+        self.command(Operation::Subscribe, topics.into_iter().map(|(topic, _)| topic).collect(), Some(states));
     }
 
     fn ask_for_all(&mut self, lists: bool, newest: Claim) {
@@ -457,7 +477,7 @@ impl World {
         self.has_new_epoch |= lists && newest > 0;
         let epoch = super::reader::told_epoch(&self.taken);
         let states = lists.then_some(States::Everything { newest, epoch });
-        self.command(Operation::SubscribeAll { lists }, Vec::new(), states);
+        self.command(Operation::SubscribeAll { table: TABLE, lists }, Vec::new(), states);
     }
 
     pub(super) fn command(&mut self, operation: Operation, numbers: Vec<u64>, states: Option<States>) {
@@ -465,21 +485,26 @@ impl World {
             return;
         }
         let number = self.answers.len();
-        let products: Vec<ProductId> = numbers.iter().copied().filter_map(ProductId::new).collect();
+        let topics = numbers.iter().copied().map(subject).collect();
         // What comes behind a close is ignored.
         if !self.session.is_closing() && self.session.ended().is_none() {
             let is_accepted = self.expect_answer(operation, &numbers, number);
             self.has_wanted_states |= states.is_some();
-            if matches!(operation, Operation::Unsubscribe | Operation::UnsubscribeAll) {
-                self.asked_again.push_back(BTreeSet::new());
+            if matches!(operation, Operation::Unsubscribe | Operation::UnsubscribeAll(_)) {
+                let topics = if operation == Operation::Unsubscribe {
+                    numbers.iter().copied().collect()
+                } else {
+                    (0..IDS).collect()
+                };
+                self.ending.push_back(Ending { topics, asked_again: BTreeSet::new() });
             }
-            if operation == Operation::UnsubscribeAll {
+            if matches!(operation, Operation::UnsubscribeAll(_)) {
                 self.log.push((self.taken.len(), Done::Ended((0..IDS).collect())));
             } else if let Some(States::Everything { .. }) = states {
                 self.has_asked = true;
                 self.ever_asked.extend(0..IDS);
-                self.owed.extend(0..PRODUCTS);
-                self.asked_again.iter_mut().for_each(|again| again.extend(0..IDS));
+                self.owed.extend(0..TOPICS);
+                self.ending.iter_mut().for_each(|ending| ending.asked_again.extend(0..IDS));
                 self.log.push((self.taken.len(), Done::AskedForAll(number)));
             } else if operation == Operation::Unsubscribe {
                 let done = if self.has_asked_for_all { Done::Unasked(numbers) } else { Done::Ended(numbers) };
@@ -488,40 +513,39 @@ impl World {
                 self.has_asked = true;
                 self.ever_asked.extend(&numbers);
                 self.owed.extend(&numbers);
-                self.asked_again.iter_mut().for_each(|again| again.extend(&numbers));
+                self.ending.iter_mut().for_each(|ending| ending.asked_again.extend(&numbers));
                 let versions = match states {
                     States::Since { versions, epoch: Some(_) } => versions.iter().copied().map(Some).collect(),
                     _ => vec![None; numbers.len()],
                 };
-                let products: Vec<(u64, Option<u64>)> = numbers.into_iter().zip(versions).collect();
-                let missing = self.missing(&products);
-                self.log.push((self.taken.len(), Done::Asked { number, products, missing }));
+                let topics: Vec<(u64, Option<u64>)> = numbers.into_iter().zip(versions).collect();
+                let missing = self.missing(&topics);
+                self.log.push((self.taken.len(), Done::Asked { number, topics, missing }));
             }
         }
         let reply = Some(ReplyId::Unsigned(number as u64));
-        self.on(Event::Command(Ok(Command { reply, operation, products, states })));
+        self.on(Event::Command(Ok(Command { reply, operation, topics, states })));
     }
 
-    /// The products of which the reader does not claim to know the newest version.
-    fn missing(&self, products: &[(u64, Option<u64>)]) -> Vec<u64> {
-        let claim =
-            |product| products.iter().filter(|(id, _)| *id == product).map(|(_, claim)| claim.unwrap_or(0)).max();
-        let newest = |product| self.rows.get(&product).map_or(0, |row| row.version);
-        let is_missing = |&product: &u64| claim(product) < Some(newest(product).max(1));
-        products.iter().map(|&(product, _)| product).filter(is_missing).collect()
+    /// The topics of which the reader does not claim to know the newest version.
+    fn missing(&self, topics: &[(u64, Option<u64>)]) -> Vec<u64> {
+        let claim = |topic| topics.iter().filter(|(id, _)| *id == topic).map(|(_, claim)| claim.unwrap_or(0)).max();
+        let newest = |topic| self.rows.get(&topic).map_or(0, |row| row.version);
+        let is_missing = |&topic: &u64| claim(topic) < Some(newest(topic).max(1));
+        topics.iter().map(|&(topic, _)| topic).filter(is_missing).collect()
     }
 
     /// Notes the answer to the reader's command, if commands are carried out one after the other; returns whether it is
     /// accepted.
-    fn expect_answer(&mut self, operation: Operation, products: &[u64], number: usize) -> bool {
-        let wanted: BTreeSet<u64> = self.asked.iter().chain(products).copied().collect();
+    fn expect_answer(&mut self, operation: Operation, topics: &[u64], number: usize) -> bool {
+        let wanted: BTreeSet<u64> = self.asked.iter().chain(topics).copied().collect();
         let all = usize::from(self.has_asked_for_all);
         let is_refused = operation == Operation::Subscribe && wanted.len() + all > SUBSCRIPTIONS_MAX;
         if operation == Operation::Subscribe && !is_refused {
             self.asked = wanted;
         } else if operation == Operation::Unsubscribe {
-            self.asked.retain(|id| !products.contains(id));
-        } else if operation == Operation::UnsubscribeAll {
+            self.asked.retain(|id| !topics.contains(id));
+        } else if matches!(operation, Operation::UnsubscribeAll(_)) {
             self.asked.clear();
             self.has_asked_for_all = false;
         } else if matches!(operation, Operation::SubscribeAll { .. }) {
@@ -576,11 +600,12 @@ impl World {
         let ended = self.session.ended();
         assert!(self.ended.is_none() || ended == self.ended, "it ends once");
         self.ended = ended;
+        self.session.check_asked();
     }
 }
 
-/// The frame of a product's row; its first member is `v` in a change and `s` in the answer to a pull.
-fn row_frame(kind: &str, product: u64, version: u64, padding: usize) -> Frame {
-    let text = format!(r#"{{"{kind}":{version},"p":{product},"x":"{}"}}"#, "x".repeat(padding));
+/// The frame of a topic's row; its first member is `v` in a change and `s` in the answer to a pull.
+fn row_frame(kind: &str, topic: u64, version: u64, padding: usize) -> Frame {
+    let text = format!(r#"{{"{kind}":{version},"p":{topic},"x":"{}"}}"#, "x".repeat(padding));
     Frame::new(Opcode::Text, text.as_bytes())
 }

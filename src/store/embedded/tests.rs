@@ -444,11 +444,11 @@ async fn a_load_has_what_was_told_before_its_barrier_and_nothing_else() {
     store.insert(product(1, "a"), any()).await.unwrap();
     store.insert(product(2, "b"), any()).await.unwrap();
     store.delete(id(2), any()).await.unwrap();
-    let read = store.load(vec![id(2), id(1), id(9)], 5).await.unwrap();
+    let read = store.load([2, 1, 9].map(|number| id(number).subject()).into(), 5).await.unwrap();
     store.put(product(1, "c"), any()).await.unwrap();
     let row = Versioned { product: product(1, "a"), version: 1 };
-    let found =
-        [(id(2), Found::Absent { version: 3 }), (id(1), Found::Present(row)), (id(9), Found::Absent { version: 3 })];
+    let found = [(2, Found::Absent { version: 3 }), (1, Found::Present(row)), (9, Found::Absent { version: 3 })];
+    let found = found.map(|(number, found)| (id(number).topic(), found));
     assert_eq!(read, Read { found: found.into(), left: Vec::new() });
     stop(store, writer).await;
     let mut order = Vec::new();
@@ -476,7 +476,7 @@ async fn a_load_under_writes_agrees_with_the_order_of_the_stream() {
     let loading = tokio::spawn(async move {
         let mut versions = Vec::new();
         for barrier in 0..100 {
-            let read = for_loads.load(vec![id(1)], barrier).await.unwrap();
+            let read = for_loads.load(vec![id(1).subject()], barrier).await.unwrap();
             versions.push(match &read.found[..] {
                 [(_, Found::Present(row))] => row.version,
                 _ => 0,

@@ -11,7 +11,10 @@ use tokio_postgres::types::{FromSql, Type};
 
 use super::failure::Failure;
 use super::{ANSWER_TIMEOUT, Arguments, PostgresStore, column, key, number};
+use crate::model::key::Key;
 use crate::model::product::{Product, ProductId};
+use crate::model::table::TableId;
+use crate::model::topic::Subject;
 use crate::store::{Found, Keys, READ_BYTES_MAX, READ_IDS_MAX, Read, StoreError, Versioned};
 
 /// The rows by their ids, as far as the texts of those before them leave room, and the tombstones. A row that finds no
@@ -30,16 +33,16 @@ const KEYS: &str = "SELECT product_id, version FROM products WHERE product_id > 
 const MARK: &str = "SELECT pg_notify(channel, $1) FROM rowcast_stream";
 
 impl PostgresStore {
-    /// Reads these products and marks the stream: `barrier`, this server's name, and the number. Rows that the database
+    /// Reads these rows and marks the stream: `barrier`, this server's name, and the number. Rows that the database
     /// cannot send spoil the whole read: then all is left, for smaller reads.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn load(&self, ids: &[ProductId], barrier: u64) -> Result<Read, StoreError> {
-        match self.read_and_mark(ids, barrier).await {
-            Err(failure) if failure.is_of_data() => Ok(match ids {
-                [id] => Read { found: vec![(*id, Found::Unreadable)], left: Vec::new() },
-                _ => Read { found: Vec::new(), left: ids.to_vec() },
+    pub async fn load(&self, rows: &[Subject], barrier: u64) -> Result<Read, StoreError> {
+        match self.read_and_mark(rows, barrier).await {
+            Err(failure) if failure.is_of_data() => Ok(match rows {
+                [row] => Read { found: vec![(row.topic(), Found::Unreadable)], left: Vec::new() },
+                _ => Read { found: Vec::new(), left: rows.iter().map(Subject::topic).collect() },
             }),
             outcome => self.told(outcome),
         }
@@ -49,24 +52,28 @@ impl PostgresStore {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn keys(&self, after: Option<ProductId>, barrier: u64) -> Result<Keys, StoreError> {
-        let after = after.map_or(-1, key);
+    pub async fn keys(&self, table: TableId, after: Option<Key>, barrier: u64) -> Result<Keys, StoreError> {
+        debug_assert_eq!(table, TableId::PRODUCTS, "only products are stored");
+        let after = after.as_ref().and_then(ProductId::of_key).map_or(-1, key);
         let limit = i64::try_from(READ_IDS_MAX).unwrap_or(i64::MAX);
         let outcome = self.query_and_mark(KEYS, &[&after, &limit], barrier).await;
         self.told(outcome.and_then(|rows| {
             let keys = rows.iter().map(|row| {
                 let id = number(row, "product_id")?;
-                Ok((ProductId::new(id).ok_or(Failure::Key(id))?, number(row, "version")?))
+                let id = ProductId::new(id).ok_or(Failure::Key(id))?;
+                Ok((id.subject(), number(row, "version")?))
             });
             let keys = keys.collect::<Result<Vec<_>, Failure>>()?;
             Ok(Keys { is_last: keys.len() < READ_IDS_MAX, keys })
         }))
     }
 
-    async fn read_and_mark(&self, ids: &[ProductId], barrier: u64) -> Result<Read, Failure> {
+    async fn read_and_mark(&self, rows: &[Subject], barrier: u64) -> Result<Read, Failure> {
+        let id = |row: &Subject| ProductId::of_topic(row.topic()).expect("only products are read");
+        let ids: Vec<ProductId> = rows.iter().map(id).collect();
         let keys: Vec<i64> = ids.iter().copied().map(key).collect();
         let bytes_max = i64::try_from(READ_BYTES_MAX).unwrap_or(i64::MAX);
-        read(ids, &self.query_and_mark(LOAD, &[&keys, &bytes_max], barrier).await?)
+        read(&ids, &self.query_and_mark(LOAD, &[&keys, &bytes_max], barrier).await?)
     }
 
     /// Sends both statements at once. The second is a transaction of its own, which follows the first.
@@ -115,10 +122,10 @@ fn read(ids: &[ProductId], rows: &[Row]) -> Result<Read, Failure> {
     let mut read = Read::default();
     for &id in ids {
         match rows_by_id.get(&id.get()) {
-            None => read.found.push((id, Found::Absent { version: 0 })),
-            Some((true, row)) => read.found.push((id, Found::Absent { version: number(row, "version")? })),
-            Some((false, row)) if column(row, "is_read")? => read.found.push((id, found(id, row)?)),
-            Some((false, _)) => read.left.push(id),
+            None => read.found.push((id.topic(), Found::Absent { version: 0 })),
+            Some((true, row)) => read.found.push((id.topic(), Found::Absent { version: number(row, "version")? })),
+            Some((false, row)) if column(row, "is_read")? => read.found.push((id.topic(), found(id, row)?)),
+            Some((false, _)) => read.left.push(id.topic()),
         }
     }
     Ok(read)

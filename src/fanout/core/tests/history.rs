@@ -1,5 +1,6 @@
 //! A history of steps in any order, and what each connection is owed after them, by a set of pairs: [`live`].
 
+use crate::model::topic::testing::TABLE;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
@@ -8,7 +9,7 @@ use proptest::prelude::*;
 use super::super::super::Operation;
 use super::super::*;
 use super::world::World;
-use super::{CORES, PRODUCTS};
+use super::{CORES, TOPICS};
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -26,7 +27,7 @@ pub(super) enum Step {
     Begin(bool),
     Read,
     HandOver,
-    /// The connections go on with their lists of all products.
+    /// The connections go on with their lists of all topics.
     AskForPages,
     PullListed,
     Process(u16, usize),
@@ -36,23 +37,23 @@ pub(super) enum Step {
 
 pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     use Operation::{Count, Subscribe, SubscribeAll, Unsubscribe, UnsubscribeAll};
-    let products = proptest::collection::vec(0..PRODUCTS, 0..8);
-    let pulled = proptest::collection::vec(0..PRODUCTS, 1..4);
+    let topics = proptest::collection::vec(0..TOPICS, 0..8);
+    let pulled = proptest::collection::vec(0..TOPICS, 1..4);
     let operation = prop_oneof![
         4 => Just(Subscribe),
         3 => Just(Unsubscribe),
         1 => Just(Count),
-        1 => any::<bool>().prop_map(|lists| SubscribeAll { lists }),
-        1 => Just(UnsubscribeAll),
+        1 => any::<bool>().prop_map(|lists| SubscribeAll { table: TABLE, lists }),
+        1 => Just(UnsubscribeAll(TABLE)),
     ];
     let step = prop_oneof![
         2 => (0..CORES).prop_map(Step::Open),
-        7 => (any::<usize>(), operation, products.clone())
+        7 => (any::<usize>(), operation, topics.clone())
             .prop_map(|(place, operation, ids)| Step::Command(place, operation, ids)),
-        3 => (any::<usize>(), products).prop_map(|(place, ids)| Step::Resume(place, ids)),
+        3 => (any::<usize>(), topics).prop_map(|(place, ids)| Step::Resume(place, ids)),
         1 => any::<usize>().prop_map(Step::Close),
-        6 => (0..PRODUCTS).prop_map(Step::Cast),
-        1 => (0..PRODUCTS).prop_map(Step::Delete),
+        6 => (0..TOPICS).prop_map(Step::Cast),
+        1 => (0..TOPICS).prop_map(Step::Delete),
         4 => (any::<usize>(), pulled, any::<bool>()).prop_map(|(place, ids, resumes)| Step::Pull(place, ids, resumes)),
         1 => Just(Step::Lose),
         2 => (0..4u8).prop_map(|of_four| Step::Begin(of_four == 0)),
@@ -77,12 +78,12 @@ struct Known {
     applied: Vec<(u32, usize)>,
     /// The versions that it must get because it was subscribed while they were cast and everything was settled.
     due: Vec<(u64, u64)>,
-    /// The products whose subscription it ever ended: what it shows of them may be from before.
+    /// The topics whose subscription it ever ended: what it shows of them may be from before.
     ended: BTreeSet<u64>,
-    /// The products that it subscribed to with versions, and shows as they are from then on.
+    /// The topics that it subscribed to with versions, and shows as they are from then on.
     resumed: BTreeSet<u64>,
     pulls: u32,
-    /// Whether it is subscribed to every product, and has asked for all of them.
+    /// Whether it is subscribed to every topic, and has asked for all of them.
     everything: Option<bool>,
 }
 
@@ -94,57 +95,57 @@ impl Known {
     }
 
     /// Gives a command; whether all of it is done at once.
-    fn command(&mut self, world: &mut World, operation: Operation, products: &[u64]) -> bool {
+    fn command(&mut self, world: &mut World, operation: Operation, topics: &[u64]) -> bool {
         let number = u32::try_from(self.applied.len()).unwrap();
-        let products = match operation {
-            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => &[],
-            _ => products,
+        let topics = match operation {
+            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll(_) => &[],
+            _ => topics,
         };
         let all = match operation {
-            Operation::SubscribeAll { lists } => {
+            Operation::SubscribeAll { table: TABLE, lists } => {
                 let was = self.everything.replace(lists || self.everything == Some(true));
                 usize::from(was.is_none())
             }
-            Operation::UnsubscribeAll => {
-                self.ended.extend(0..PRODUCTS);
+            Operation::UnsubscribeAll(_) => {
+                self.ended.extend(0..TOPICS);
                 self.resumed.clear();
                 usize::from(self.everything.take().is_some()) + std::mem::take(&mut self.subscribed).len()
             }
             _ => 0,
         };
-        let changed = products.iter().filter(|&&product| match operation {
-            Operation::Subscribe => self.subscribed.insert(product),
-            Operation::Unsubscribe => self.subscribed.remove(&product),
-            Operation::Count => self.subscribed.contains(&product),
-            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll => unreachable!("they name none"),
+        let changed = topics.iter().filter(|&&topic| match operation {
+            Operation::Subscribe => self.subscribed.insert(topic),
+            Operation::Unsubscribe => self.subscribed.remove(&topic),
+            Operation::Count => self.subscribed.contains(&topic),
+            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll(_) => unreachable!("they name none"),
         });
         self.applied.push((number, all + changed.count()));
         // Changes that were cast before and are still under way may come or not.
         self.due.clear();
         if operation == Operation::Unsubscribe && self.everything.is_none() {
-            self.ended.extend(products);
-            self.resumed.retain(|product| !products.contains(product));
+            self.ended.extend(topics);
+            self.resumed.retain(|topic| !topics.contains(topic));
         }
         let recorder = world.recorder(self.connection);
         recorder.is_everything = self.everything.is_some();
         match operation {
-            Operation::SubscribeAll { lists: true } => drop(recorder.lists.insert(number)),
-            Operation::UnsubscribeAll => (recorder.pages, recorder.page) = (Vec::new(), None),
+            Operation::SubscribeAll { table: TABLE, lists: true } => drop(recorder.lists.insert(number)),
+            Operation::UnsubscribeAll(_) => (recorder.pages, recorder.page) = (Vec::new(), None),
             _ => {}
         }
-        world.command(self.connection, number, operation, products);
+        world.command(self.connection, number, operation, topics);
         world.recorder(self.connection).applied.len() == self.applied.len()
     }
 
     /// Subscribes with versions: from then on it shows what is there. Returns whether all of it is done at once.
-    fn resume(&mut self, world: &mut World, products: &[u64]) -> bool {
+    fn resume(&mut self, world: &mut World, topics: &[u64]) -> bool {
         let number = u32::try_from(self.applied.len()).unwrap();
-        let changed = products.iter().filter(|&&product| self.subscribed.insert(product)).count();
+        let changed = topics.iter().filter(|&&topic| self.subscribed.insert(topic)).count();
         self.applied.push((number, changed));
         self.due.clear();
-        self.ended.retain(|product| !products.contains(product));
-        self.resumed.extend(products);
-        world.resume(self.connection, number, products);
+        self.ended.retain(|topic| !topics.contains(topic));
+        self.resumed.extend(topics);
+        world.resume(self.connection, number, topics);
         world.recorder(self.connection).applied.len() == self.applied.len()
     }
 
@@ -187,7 +188,7 @@ impl Known {
         let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
         for &(number, version) in &recorder.flushed {
             let before = newest.insert(number, version);
-            // Who comes back to a product may be healed of what it was told before.
+            // Who comes back to a topic may be healed of what it was told before.
             assert!(before.is_none_or(|before| before < version || is_healed && before == version));
         }
         for due in self.due.drain(..) {
@@ -209,8 +210,8 @@ fn check_all(known: &mut [Known], world: &mut World) {
 }
 
 /// Lives through these steps.
-pub(super) fn live(steps: &[Step], shards: usize, products_in_a_slice: usize) {
-    let mut world = World::with_slices(shards, commands::JOB_COST + products_in_a_slice);
+pub(super) fn live(steps: &[Step], shards: usize, topics_in_a_slice: usize) {
+    let mut world = World::with_slices(shards, commands::JOB_COST + topics_in_a_slice);
     let mut known: Vec<Known> = Vec::new();
     let mut settled = true;
     for step in steps {
@@ -220,11 +221,11 @@ pub(super) fn live(steps: &[Step], shards: usize, products_in_a_slice: usize) {
                 known.push(Known::new(connection));
             }
             Step::Command(..) | Step::Resume(..) | Step::Close(_) | Step::Pull(..) if known.is_empty() => {}
-            Step::Pull(number, products, resumes) => {
+            Step::Pull(number, topics, resumes) => {
                 let place = number % known.len();
                 let Known { connection, pulls, .. } = &mut known[place];
-                world.pull(*connection, *pulls, &products, resumes);
-                *pulls += u32::try_from(products.len()).unwrap();
+                world.pull(*connection, *pulls, &topics, resumes);
+                *pulls += u32::try_from(topics.len()).unwrap();
             }
             Step::Lose => {
                 world.lose();
@@ -242,13 +243,13 @@ pub(super) fn live(steps: &[Step], shards: usize, products_in_a_slice: usize) {
             Step::HandOver => world.hand_over(),
             Step::AskForPages => drop(world.ask_for_pages()),
             Step::PullListed => drop(world.pull_listed()),
-            Step::Command(number, operation, products) => {
+            Step::Command(number, operation, topics) => {
                 let place = number % known.len();
-                settled &= known[place].command(&mut world, operation, &products);
+                settled &= known[place].command(&mut world, operation, &topics);
             }
-            Step::Resume(number, products) => {
+            Step::Resume(number, topics) => {
                 let place = number % known.len();
-                settled &= known[place].resume(&mut world, &products);
+                settled &= known[place].resume(&mut world, &topics);
             }
             Step::Close(number) => {
                 let Known { connection, .. } = known.swap_remove(number % known.len());
@@ -259,7 +260,7 @@ pub(super) fn live(steps: &[Step], shards: usize, products_in_a_slice: usize) {
             Step::Delete(number) => {
                 world.delete(number);
                 for known in &mut known {
-                    known.due.retain(|(product, _)| *product != number);
+                    known.due.retain(|(topic, _)| *topic != number);
                 }
             }
             Step::Cast(number) if world.epoch > 0 && !world.is_begun => world.commit(number),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::super::{Page, Place, Value};
 use super::super::everything::PAGE_MAX;
 use super::super::*;
+use crate::model::topic::testing::{number, tables};
 use crate::wire::frame::Frame;
 
 /// The bytes of a frame that are its version; the first one is its epoch.
@@ -23,51 +24,56 @@ pub(super) struct Recorder {
     pub(super) is_told: bool,
     pub(super) epoch: Option<Epoch>,
     pub(super) is_live: bool,
-    /// The newest version of each product that it was told in this epoch; 0: that it does not exist.
+    /// The newest version of each topic that it was told in this epoch; 0: that it does not exist.
     pub(super) shown: BTreeMap<u64, u64>,
     /// The pulls without an answer, by number.
     pub(super) pulls: BTreeMap<u32, u64>,
-    /// The commands that list all products.
+    /// The commands that list all topics.
     pub(super) lists: BTreeSet<u32>,
     /// The pages that are to be asked for, and the number of the one that was.
     pub(super) pages: Vec<Place>,
     pub(super) page: Option<u32>,
     pub(super) asked_pages: u32,
-    /// The products that the shards listed and that are to be pulled.
-    pub(super) listed: Vec<ProductId>,
+    /// The topics that the shards listed and that are to be pulled.
+    pub(super) listed: Vec<Topic>,
     pub(super) listed_pulls: u32,
-    /// True if it asked to be told of every product.
+    /// True if it asked to be told of every topic.
     pub(super) is_everything: bool,
 }
 
 impl Recorder {
     /// Takes a version, which is to be of the epoch that it was told.
-    fn take(&mut self, product: u64, content: [u8; 8]) {
+    fn take(&mut self, topic: u64, content: [u8; 8]) {
         let (epoch, version) = (content[0], u64::from_be_bytes(content) & VERSION);
         assert_eq!(u64::from(epoch), self.epoch.map_or(0, Epoch::get), "a version of another epoch");
         let is_deletion = u64::from_be_bytes(content) & DELETION != 0;
-        let before = self.shown.insert(product, if is_deletion { 0 } else { version });
+        let before = self.shown.insert(topic, if is_deletion { 0 } else { version });
         assert!(before.is_none_or(|before| before <= version), "{version} after {before:?}");
     }
+}
+
+/// The frame that says that a row does not exist.
+fn of_absence(subject: &Subject) -> Frame {
+    Frame::of_absence(&tables().get(subject.topic().table()), &subject.key(), 0)
 }
 
 impl Subscriber for Recorder {
     fn push(&mut self, run: &CastRun) {
         self.is_told = true;
-        let product = run.product.get();
-        let is_pulling = self.pulls.values().any(|&pulled| pulled == product);
-        if *run.frames == *Frame::of_absence(run.product, 0) {
+        let topic = number(run.subject.topic());
+        let is_pulling = self.pulls.values().any(|&pulled| pulled == topic);
+        if *run.frames == *of_absence(&run.subject) {
             if !is_pulling {
-                self.shown.insert(product, 0);
+                self.shown.insert(topic, 0);
             }
             return;
         }
         for (frame, &version) in run.frames.chunks_exact(10).zip(run.versions()) {
             let content: [u8; 8] = frame[2..].try_into().unwrap();
             assert_eq!(u64::from_be_bytes(content) & VERSION, version, "each frame comes with its version");
-            self.waiting.push((product, version));
+            self.waiting.push((topic, version));
             if !is_pulling {
-                self.take(product, content);
+                self.take(topic, content);
             }
         }
     }
@@ -77,8 +83,8 @@ impl Subscriber for Recorder {
         self.flushed.append(&mut self.waiting);
     }
 
-    fn applied(&mut self, number: u32, products: usize) {
-        self.applied.push((number, products));
+    fn applied(&mut self, number: u32, topics: usize) {
+        self.applied.push((number, topics));
         if self.lists.contains(&number) && self.is_everything {
             self.pages.push(Place::default());
         }
@@ -88,34 +94,34 @@ impl Subscriber for Recorder {
         self.refused.push(number);
     }
 
-    fn differ(&mut self, number: u32, products: Vec<ProductId>) {
+    fn differ(&mut self, number: u32, topics: Vec<Topic>) {
         assert!(self.applied.iter().all(|(applied, _)| *applied != number), "before its command is applied");
-        self.listed.extend(products);
+        self.listed.extend(topics);
     }
 
     fn listed(&mut self, listed: Listed) {
-        let Listed::Page(Page { number, products, next }) = listed else { return };
-        assert!(products.len() <= PAGE_MAX && products.is_sorted());
+        let Listed::Page(Page { number, topics, next }) = listed else { return };
+        assert!(topics.len() <= PAGE_MAX && topics.topics().is_sorted());
         if self.page.take_if(|page| *page == number).is_some() {
-            self.listed.extend(products);
+            self.listed.extend_from_slice(topics.topics());
             self.pages.extend(next);
         }
     }
 
     fn pulled(&mut self, answer: Pulled) {
         self.is_told = true;
-        let product = answer.product.get();
-        assert_eq!(self.pulls.remove(&answer.number), Some(product), "one answer for each pull");
-        if self.pulls.values().any(|&pulled| pulled == product) {
+        let topic = number(answer.subject.topic());
+        assert_eq!(self.pulls.remove(&answer.number), Some(topic), "one answer for each pull");
+        if self.pulls.values().any(|&pulled| pulled == topic) {
             return;
         }
         match answer.value {
-            Value::Same => assert!(self.shown.contains_key(&product)),
-            Value::Present { frame, .. } => self.take(product, frame[2..].try_into().unwrap()),
-            Value::Absent { .. } => drop(self.shown.insert(product, 0)),
+            Value::Same => assert!(self.shown.contains_key(&topic)),
+            Value::Present { frame, .. } => self.take(topic, frame[2..].try_into().unwrap()),
+            Value::Absent { .. } => drop(self.shown.insert(topic, 0)),
             Value::Unreached => panic!("nobody claims what never was"),
             // The subscription to this one has ended, and that to all goes on.
-            Value::Ended if self.is_everything => self.listed.push(answer.product),
+            Value::Ended if self.is_everything => self.listed.push(answer.subject.topic()),
             Value::Ended => {}
         }
     }

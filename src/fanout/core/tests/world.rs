@@ -9,9 +9,10 @@ use super::super::super::hub::Inbox;
 use super::super::super::{Cast, Command, Listing, LoadedRow, Operation, PageWish};
 use super::super::*;
 use super::recorder::{DELETION, Recorder};
-use super::{CORES, PRODUCTS};
+use super::{CORES, TOPICS};
 use crate::loader::{self, Demand, Demands, Wish};
 use crate::metrics::Metrics;
+use crate::model::topic::testing::{TABLE, number as number_of, subject, tables, topic};
 use crate::wire::frame::Frame;
 use crate::wire::websocket::Opcode;
 
@@ -34,7 +35,7 @@ pub(super) struct World {
     list_from: u64,
     /// The pages that a core was handed for a watch and has not taken.
     untaken: BTreeMap<(CoreId, u32), u32>,
-    /// The version of each product that exists.
+    /// The version of each topic that exists.
     pub(super) rows: BTreeMap<u64, u64>,
     version: u64,
     pub(super) epoch: u8,
@@ -49,7 +50,7 @@ impl World {
 
     /// Cores that do so much in a slice.
     pub(super) fn with_slices(shards: usize, slice_cost: usize) -> Self {
-        let (hub, inboxes) = Hub::with_key(CORES, shards, [shards as u64, slice_cost as u64]);
+        let (hub, inboxes) = Hub::with_key(CORES, shards, tables(), [shards as u64, slice_cost as u64]);
         let metrics = Metrics::new();
         let (loader, demands) = loader::channel();
         let core = |inbox: &Inbox| {
@@ -92,7 +93,7 @@ impl World {
         self.core(connection.core.0).get_mut(connection.key).expect("it is open")
     }
 
-    /// Commits the next version of a product.
+    /// Commits the next version of a topic.
     pub(super) fn commit(&mut self, number: u64) {
         self.version += 1;
         self.rows.insert(number, self.version);
@@ -102,14 +103,14 @@ impl World {
         Frame::new(Opcode::Binary, &(u64::from(self.epoch) << 56 | version).to_be_bytes())
     }
 
-    /// Commits the next version of a product and casts it.
+    /// Commits the next version of a topic and casts it.
     pub(super) fn cast(&mut self, number: u64) -> u64 {
         self.commit(number);
         self.tell(number, false);
         self.version
     }
 
-    /// Deletes a product, and casts that if changes come.
+    /// Deletes a topic, and casts that if changes come.
     pub(super) fn delete(&mut self, number: u64) {
         if self.rows.remove(&number).is_some() {
             self.version += 1;
@@ -127,7 +128,7 @@ impl World {
     fn tell(&self, number: u64, is_deletion: bool) {
         let frame = self.frame(self.version | if is_deletion { DELETION } else { 0 });
         let cast = Cast {
-            product: product(number),
+            subject: subject(number),
             version: self.version,
             frame,
             is_whole: true,
@@ -149,8 +150,8 @@ impl World {
         if is_new_epoch || self.epoch == 0 {
             self.epoch += 1;
             self.version = 0;
-            let products: Vec<u64> = self.rows.keys().copied().collect();
-            products.into_iter().rev().for_each(|number| self.commit(number));
+            let topics: Vec<u64> = self.rows.keys().copied().collect();
+            topics.into_iter().rev().for_each(|number| self.commit(number));
         } else if self.is_begun {
             return;
         }
@@ -164,14 +165,14 @@ impl World {
         while let Some(demand) = self.demands.try_next() {
             match demand {
                 Demand::Wish(wish) => self.wishes.push(wish),
-                Demand::Watch(core, watch) => {
+                Demand::Watch(core, _, watch) => {
                     (self.is_listing, self.list_from) = (true, 0);
                     match watch {
                         Some(watch) => self.watches.insert(core, watch),
                         None => self.watches.remove(&core),
                     };
                 }
-                Demand::Taken(core, number) => *self.untaken.get_mut(&(core, number)).unwrap() -= 1,
+                Demand::Taken(core, _, number) => *self.untaken.get_mut(&(core, number)).unwrap() -= 1,
                 other => panic!("{other:?}"),
             }
         }
@@ -179,15 +180,16 @@ impl World {
         if !self.is_begun || self.wishes.is_empty() {
             return has_listed;
         }
-        for Wish { core, products } in std::mem::take(&mut self.wishes) {
-            let row = |(product, number): (ProductId, u32)| {
-                let row = match self.rows.get(&product.get()) {
+        for Wish { core, topics } in std::mem::take(&mut self.wishes) {
+            let row = |(subject, number): (Subject, u32)| {
+                let topic = subject.topic();
+                let row = match self.rows.get(&number_of(topic)) {
                     Some(&version) => LoadedRow::Present { version, frame: self.frame(version) },
                     None => LoadedRow::Absent { version: 0 },
                 };
-                Loaded { product, number, row }
+                Loaded { topic, number, row }
             };
-            self.loaded.push((core, products.into_iter().map(row).collect()));
+            self.loaded.push((core, topics.into_iter().map(row).collect()));
         }
         true
     }
@@ -198,12 +200,12 @@ impl World {
             return false;
         }
         let rows = self.rows.range(self.list_from..).take(2);
-        let rows: Vec<(ProductId, u64)> = rows.map(|(&number, &version)| (product(number), version)).collect();
+        let rows: Vec<(Subject, u64)> = rows.map(|(&number, &version)| (subject(number), version)).collect();
         self.is_listing = !rows.is_empty();
-        self.list_from = rows.last().map_or(0, |(last, _)| last.get() + 1);
+        self.list_from = rows.last().map_or(0, |(last, _)| number_of(last.topic()) + 1);
         for (&core, &Watch { number, .. }) in &self.watches {
-            let is_its = |(product, _): &&(ProductId, u64)| self.hub.core_of_product(*product) == core;
-            self.listings.push((core, number, Listing::Rows(rows.iter().filter(is_its).copied().collect())));
+            let is_its = |(subject, _): &&(Subject, u64)| self.hub.core_of_topic(subject.topic()) == core;
+            self.listings.push((core, number, Listing::Rows(rows.iter().filter(is_its).cloned().collect())));
             if rows.is_empty() {
                 self.listings.push((core, number, Listing::End));
             }
@@ -211,7 +213,7 @@ impl World {
         true
     }
 
-    /// Has every connection ask for the next page of its list of all products, if it has the one before.
+    /// Has every connection ask for the next page of its list of all topics, if it has the one before.
     pub(super) fn ask_for_pages(&mut self) -> bool {
         let mut any = false;
         for core in &mut self.cores {
@@ -224,7 +226,7 @@ impl World {
                     recorder.asked_pages += 1;
                     let number = recorder.asked_pages;
                     recorder.page = Some(number);
-                    core.list(key, PageWish { from, number });
+                    core.list(key, PageWish { table: TABLE, from, number });
                     any = true;
                 }
             }
@@ -238,15 +240,15 @@ impl World {
         for core in &mut self.cores {
             let id = core.id;
             for (key, recorder) in core.iter_mut().filter(|(_, recorder)| !recorder.listed.is_empty()) {
-                let products: Vec<u64> = recorder.listed.drain(..).map(ProductId::get).collect();
+                let topics: Vec<u64> = recorder.listed.drain(..).map(number_of).collect();
                 let number = LISTED_PULLS + recorder.listed_pulls;
-                recorder.listed_pulls += u32::try_from(products.len()).unwrap();
-                pulls.push((ConnectionId { core: id, key }, number, products));
+                recorder.listed_pulls += u32::try_from(topics.len()).unwrap();
+                pulls.push((ConnectionId { core: id, key }, number, topics));
             }
         }
         let any = !pulls.is_empty();
-        for (connection, number, products) in pulls {
-            self.pull(connection, number, &products, false);
+        for (connection, number, topics) in pulls {
+            self.pull(connection, number, &topics, false);
         }
         any
     }
@@ -255,22 +257,22 @@ impl World {
     pub(super) fn hand_over(&mut self) {
         for (core, number, listing) in std::mem::take(&mut self.listings) {
             *self.untaken.entry((core, number)).or_default() += u32::from(matches!(listing, Listing::Rows(_)));
-            self.hub.list(core, number, listing);
+            self.hub.list(core, TABLE, number, listing);
         }
         for (core, rows) in std::mem::take(&mut self.loaded) {
             self.hub.loaded(core, rows);
         }
     }
 
-    /// Pulls products, with what the connection knows of them or without.
-    pub(super) fn pull(&mut self, connection: ConnectionId, number: u32, products: &[u64], resumes: bool) {
+    /// Pulls topics, with what the connection knows of them or without.
+    pub(super) fn pull(&mut self, connection: ConnectionId, number: u32, topics: &[u64], resumes: bool) {
         let recorder = self.recorder(connection);
-        let numbers = (number..).zip(products);
+        let numbers = (number..).zip(topics);
         let pulls: Vec<Pull> = numbers
             .map(|(number, &id)| {
                 recorder.pulls.insert(number, id);
                 let known = if resumes { recorder.shown.get(&id).copied().unwrap_or_default() } else { 0 };
-                Pull { product: product(id), known, number }
+                Pull { subject: subject(id), known, number }
             })
             .collect();
         self.core(connection.core.0).pull(connection.key, pulls);
@@ -318,27 +320,27 @@ impl World {
     }
 
     /// Subscribes with the versions that the connection shows.
-    pub(super) fn resume(&mut self, connection: ConnectionId, number: u32, products: &[u64]) {
+    pub(super) fn resume(&mut self, connection: ConnectionId, number: u32, topics: &[u64]) {
         let shown = &self.recorder(connection).shown;
-        let known = products.iter().map(|number| shown.get(number).copied().unwrap_or(0)).collect();
-        let products = products.iter().map(|&number| product(number)).collect();
-        let command = Command { known, ..Command::new(number, Operation::Subscribe, products) };
+        let known = topics.iter().map(|number| shown.get(number).copied().unwrap_or(0)).collect();
+        let topics = topics.iter().copied().map(subject).collect();
+        let command = Command { known, ..Command::new(number, Operation::Subscribe, topics) };
         self.core(connection.core.0).command(connection.key, command);
     }
 
     /// Gives a command.
-    pub(super) fn command(&mut self, connection: ConnectionId, number: u32, operation: Operation, products: &[u64]) {
-        let products = products.iter().map(|&number| product(number)).collect();
-        self.core(connection.core.0).command(connection.key, Command::new(number, operation, products));
+    pub(super) fn command(&mut self, connection: ConnectionId, number: u32, operation: Operation, topics: &[u64]) {
+        let topics = topics.iter().copied().map(subject).collect();
+        self.core(connection.core.0).command(connection.key, Command::new(number, operation, topics));
     }
 
-    /// The products to which a connection is subscribed, as the shards have them.
+    /// The topics to which a connection is subscribed, as the shards have them.
     pub(super) fn subscribed(&self, connection: ConnectionId) -> BTreeSet<u64> {
         let is_in_a_shard = |&number: &u64| {
             let mut shards = self.cores.iter().flat_map(|core| &core.shards);
-            shards.any(|shard| shard.contains(connection, product(number)))
+            shards.any(|shard| shard.contains(connection, topic(number)))
         };
-        (0..PRODUCTS).filter(is_in_a_shard).collect()
+        (0..TOPICS).filter(is_in_a_shard).collect()
     }
 
     pub(super) fn assert_empty(&self) {
@@ -350,13 +352,9 @@ impl World {
                 assert_eq!(shard.index().connections_len(), 0);
                 assert_eq!(self.hub.rows_kept().load(Ordering::Relaxed), 0, "nothing is kept for nobody");
                 if self.epoch == 0 {
-                    assert_eq!(shard.index().products_len(), 0, "nothing was asked for");
+                    assert_eq!(shard.index().topics_len(), 0, "nothing was asked for");
                 }
             }
         }
     }
-}
-
-pub(super) fn product(number: u64) -> ProductId {
-    ProductId::new(number).unwrap()
 }

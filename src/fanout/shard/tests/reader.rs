@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use super::super::super::message::Value;
 use super::world::Content;
 
-/// What a reader shows of a product.
+/// What a reader shows of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shown {
-    /// The newest version that it was told; of a product that is gone, the one that it was gone at.
+    /// The newest version that it was told; of a topic that is gone, the one that it was gone at.
     pub(super) version: u64,
     pub(super) exists: bool,
 }
 
-/// The newest version of a product that came.
+/// The newest version of a topic that came.
 #[derive(Clone, Copy, Debug)]
 struct Came {
     version: u64,
@@ -30,13 +30,13 @@ pub(super) struct Reader {
     /// The epoch of the versions that it knows.
     pub(super) epoch: u32,
     pub(super) shown: BTreeMap<u64, Shown>,
-    /// The products that it is subscribed to, each with the number of commits before.
+    /// The topics that it is subscribed to, each with the number of commits before.
     pub(super) subscribed: BTreeMap<u64, usize>,
-    /// The pulls without an answer: the product's, with the version that it claimed.
+    /// The pulls without an answer: the topic's, with the version that it claimed.
     pub(super) pulls: BTreeMap<u32, (u64, u64)>,
-    /// The last pull of each product, while it has no answer.
+    /// The last pull of each topic, while it has no answer.
     pub(super) pulling: BTreeMap<u64, u32>,
-    /// The newest version of each product that came on this connection, in this epoch.
+    /// The newest version of each topic that came on this connection, in this epoch.
     came: BTreeMap<u64, Came>,
     next_number: u32,
     /// True if it claimed a version that never was.
@@ -70,13 +70,13 @@ impl Reader {
         self.turn_to(epoch);
     }
 
-    /// Ends a subscription: it shows the product no more, and may be told of it anew when it comes back.
-    pub(super) fn unsubscribe(&mut self, product: u64) -> bool {
-        self.shown.remove(&product);
-        if let Some(came) = self.came.get_mut(&product) {
+    /// Ends a subscription: it shows the topic no more, and may be told of it anew when it comes back.
+    pub(super) fn unsubscribe(&mut self, topic: u64) -> bool {
+        self.shown.remove(&topic);
+        if let Some(came) = self.came.get_mut(&topic) {
             came.is_again = true;
         }
-        self.subscribed.remove(&product).is_some()
+        self.subscribed.remove(&topic).is_some()
     }
 
     /// Learns of another epoch: the versions that it knows mean nothing.
@@ -95,43 +95,43 @@ impl Reader {
     }
 
     /// Notes a pull; returns its number.
-    pub(super) fn pull(&mut self, product: u64, claimed: u64) -> u32 {
+    pub(super) fn pull(&mut self, topic: u64, claimed: u64) -> u32 {
         self.next_number += 1;
-        self.pulls.insert(self.next_number, (product, claimed));
-        self.pulling.insert(product, self.next_number);
+        self.pulls.insert(self.next_number, (topic, claimed));
+        self.pulling.insert(topic, self.next_number);
         self.next_number
     }
 
     /// Takes a change that was cast.
-    pub(super) fn cast(&mut self, product: u64, content: Content) {
-        assert!(self.subscribed.contains_key(&product), "a change of what it is not subscribed to");
-        if !self.pulling.contains_key(&product) {
-            self.take(product, content, false);
+    pub(super) fn cast(&mut self, topic: u64, content: Content) {
+        assert!(self.subscribed.contains_key(&topic), "a change of what it is not subscribed to");
+        if !self.pulling.contains_key(&topic) {
+            self.take(topic, content, false);
         }
     }
 
     /// Takes the answer to a pull.
-    pub(super) fn answered(&mut self, product: u64, number: u32, value: &Value) {
+    pub(super) fn answered(&mut self, topic: u64, number: u32, value: &Value) {
         let (pulled, claimed) = self.pulls.remove(&number).expect("one answer for each pull");
-        assert_eq!(pulled, product);
-        let is_last = self.pulling.get(&product) == Some(&number);
+        assert_eq!(pulled, topic);
+        let is_last = self.pulling.get(&topic) == Some(&number);
         if !is_last {
             return;
         }
-        self.pulling.remove(&product);
+        self.pulling.remove(&topic);
         match *value {
-            Value::Ended => assert!(!self.subscribed.contains_key(&product), "it is subscribed"),
+            Value::Ended => assert!(!self.subscribed.contains_key(&topic), "it is subscribed"),
             Value::Same => assert!(claimed > 0, "nothing is the same as nothing"),
             Value::Present { version, ref frame } => {
                 assert!(version > claimed, "{version} for who knows {claimed}");
-                let content = Content::read(frame);
+                let content = Content::read(topic, frame);
                 assert_eq!(content.version(), version);
                 assert!(content.is_whole(), "an answer has the whole row");
-                self.take(product, content, true);
+                self.take(topic, content, true);
             }
             Value::Absent { version } => {
                 assert!(version == 0 || version > claimed, "absent since {version} for who knows {claimed}");
-                self.take(product, Content::Absent { version }, true);
+                self.take(topic, Content::Absent { version }, true);
             }
             Value::Unreached => {
                 assert!(self.has_forged || self.is_in_doubt, "{claimed} was a version");
@@ -140,11 +140,11 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, product: u64, content: Content, is_asked: bool) {
+    fn take(&mut self, topic: u64, content: Content, is_asked: bool) {
         let version = content.version();
-        let shown = self.shown.entry(product).or_insert(Shown { version: 0, exists: false });
+        let shown = self.shown.entry(topic).or_insert(Shown { version: 0, exists: false });
         if version > 0 {
-            let before = self.came.insert(product, Came { version, is_again: false });
+            let before = self.came.insert(topic, Came { version, is_again: false });
             let is_newer = before.is_none_or(|before| {
                 before.version < version || (is_asked || before.is_again) && before.version == version
             });

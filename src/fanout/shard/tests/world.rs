@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use super::super::super::message::{Loaded, LoadedRow, Pull, Pulled, Value};
 use super::reader::Reader;
 use super::*;
+use crate::model::topic::testing::number_of_json;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     Commit {
-        product: u64,
+        topic: u64,
         exists: bool,
         is_whole: bool,
     },
@@ -73,19 +74,22 @@ impl Content {
         matches!(self, Self::Change { is_whole: true, .. })
     }
 
-    /// Returns the frame of a change.
-    fn write(version: u64, exists: bool, is_whole: bool) -> Frame {
-        frame(format!("{version} {exists} {is_whole}").as_bytes())
+    /// Returns the frame of a change of a topic.
+    fn write(topic: u64, version: u64, exists: bool, is_whole: bool) -> Frame {
+        frame(format!("{topic} {version} {exists} {is_whole}").as_bytes())
     }
 
-    pub(super) fn read(frame: &[u8]) -> Self {
+    /// Reads what a frame says, which is to be of this topic.
+    pub(super) fn read(topic: u64, frame: &[u8]) -> Self {
         let text = str::from_utf8(&frame[2..]).unwrap();
-        if let Some(rest) = text.strip_prefix(r#"{"absent":["#) {
-            let version = rest.split(['[', ']']).nth(2).unwrap();
-            return Self::Absent { version: version.parse().unwrap() };
+        if text.starts_with('{') {
+            let json: serde_json::Value = serde_json::from_str(text).unwrap();
+            assert_eq!(number_of_json(json["table"].as_str(), &json["absent"][0]), topic, "{text}");
+            return Self::Absent { version: json["versions"][0].as_u64().unwrap() };
         }
         let words: Vec<&str> = text.split(' ').collect();
-        let [version, exists, is_whole] = words[..] else { panic!("{text}") };
+        let [of, version, exists, is_whole] = words[..] else { panic!("{text}") };
+        assert_eq!(of.parse(), Ok(topic), "{text}");
         let (version, exists) = (version.parse().unwrap(), exists.parse().unwrap());
         Self::Change { version, exists, is_whole: is_whole.parse().unwrap() }
     }
@@ -93,13 +97,13 @@ impl Content {
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    Change { product: u64, version: u64, exists: bool, is_whole: bool },
+    Change { topic: u64, version: u64, exists: bool, is_whole: bool },
     Gap,
     Began(u32),
     Barrier(u32),
 }
 
-/// A row, or what is left of it: of a product that is gone, the version of its deletion, 0 where nothing is left.
+/// A row, or what is left of it: of a topic that is gone, the version of its deletion, 0 where nothing is left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Row {
     version: u64,
@@ -129,12 +133,12 @@ struct Server {
     stream: VecDeque<Event>,
     /// True if the loader has heard that every change comes.
     hears: bool,
-    wishes: VecDeque<(ProductId, u32)>,
+    wishes: VecDeque<(Subject, u32)>,
     reading: Option<Reading>,
     /// Answers on their way to the shard.
     answers: VecDeque<Loaded>,
     epoch: u32,
-    /// The newest version of each product that the shard was told in this epoch.
+    /// The newest version of each topic that the shard was told in this epoch.
     told: BTreeMap<u64, u64>,
     /// The rows at each beginning that is in the stream.
     beginnings: VecDeque<BTreeMap<u64, Row>>,
@@ -151,7 +155,7 @@ pub(super) struct World {
     epoch: u32,
     /// True from when the history was replaced until that is found.
     is_replaced: bool,
-    /// The commits so far, by product.
+    /// The commits so far, by topic.
     commits: Vec<u64>,
     servers: Vec<Server>,
     readers: Vec<Reader>,
@@ -163,7 +167,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(limits: Limits) -> Self {
         let server = |_| {
-            let mut shard = Shard::new(limits.bytes);
+            let mut shard = Shard::new(limits.bytes, tables());
             shard.wishes_max = limits.wishes;
             Server {
                 shard,
@@ -198,7 +202,7 @@ impl World {
 
     pub(super) fn step(&mut self, step: &Step) {
         match *step {
-            Step::Commit { product, exists, is_whole } => self.commit(product, exists, is_whole),
+            Step::Commit { topic, exists, is_whole } => self.commit(topic, exists, is_whole),
             Step::Hear(server, events) => self.hear(server, events),
             Step::Read(server) => self.read(server),
             Step::Notify(server) => self.notify(server),
@@ -219,35 +223,35 @@ impl World {
             }
             Step::Renew => self.renew(),
             _ if self.readers.is_empty() => {}
-            Step::Subscribe(reader, product) => {
+            Step::Subscribe(reader, topic) => {
                 let reader = reader % self.readers.len();
                 // What another server told it is worth nothing unless it resumes with it.
-                if self.subscribe(reader, product, 0).is_new {
-                    self.readers[reader].shown.remove(&product);
+                if self.subscribe(reader, topic, 0).is_new {
+                    self.readers[reader].shown.remove(&topic);
                 }
             }
-            Step::Ask(reader, product) => self.pull(reader % self.readers.len(), product, |_| 0),
-            Step::Resume(reader, product) => self.pull(reader % self.readers.len(), product, |known| known),
-            Step::Forge(reader, product) => {
+            Step::Ask(reader, topic) => self.pull(reader % self.readers.len(), topic, |_| 0),
+            Step::Resume(reader, topic) => self.pull(reader % self.readers.len(), topic, |known| known),
+            Step::Forge(reader, topic) => {
                 let reader = reader % self.readers.len();
                 self.readers[reader].has_forged = true;
-                self.pull(reader, product, |_| 1 << 40);
+                self.pull(reader, topic, |_| 1 << 40);
             }
-            Step::Unsubscribe(reader, product) => self.unsubscribe(reader % self.readers.len(), product),
+            Step::Unsubscribe(reader, topic) => self.unsubscribe(reader % self.readers.len(), topic),
             Step::Move(reader) => self.move_reader(reader % self.readers.len()),
             Step::Reconnect(reader) => {
                 let reader = reader % self.readers.len();
-                let products: Vec<u64> = self.readers[reader].subscribed.keys().copied().collect();
+                let topics: Vec<u64> = self.readers[reader].subscribed.keys().copied().collect();
                 self.move_reader(reader);
-                for product in products {
-                    self.pull(reader, product, |known| known);
+                for topic in topics {
+                    self.pull(reader, topic, |known| known);
                 }
             }
         }
     }
 
-    fn commit(&mut self, product: u64, exists: bool, is_whole: bool) {
-        let row = self.rows.entry(product).or_default();
+    fn commit(&mut self, topic: u64, exists: bool, is_whole: bool) {
+        let row = self.rows.entry(topic).or_default();
         if !exists && !row.exists {
             return;
         }
@@ -255,9 +259,9 @@ impl World {
         self.greatest_version = self.greatest_version.max(self.last_version);
         let version = self.last_version;
         *row = Row { version, exists };
-        self.commits.push(product);
+        self.commits.push(topic);
         for server in self.servers.iter_mut().filter(|server| server.source != Source::Lost) {
-            server.stream.push_back(Event::Change { product, version, exists, is_whole });
+            server.stream.push_back(Event::Change { topic, version, exists, is_whole });
         }
     }
 
@@ -266,17 +270,17 @@ impl World {
             let server = &mut self.servers[number];
             let Some(event) = server.stream.pop_front() else { return };
             match event {
-                Event::Change { product, .. } => {
+                Event::Change { topic, .. } => {
                     let mut changes = vec![event];
                     // Changes that wait together are joined.
-                    while let Some(&next @ Event::Change { product: other, .. }) = server.stream.front()
-                        && other == product
+                    while let Some(&next @ Event::Change { topic: other, .. }) = server.stream.front()
+                        && other == topic
                         && changes.len() < events
                     {
                         changes.push(next);
                         server.stream.pop_front();
                     }
-                    self.cast(number, product, &changes);
+                    self.cast(number, topic, &changes);
                 }
                 Event::Gap => {
                     server.hears = false;
@@ -293,24 +297,23 @@ impl World {
         }
     }
 
-    fn cast(&mut self, number: usize, product: u64, changes: &[Event]) {
+    fn cast(&mut self, number: usize, topic: u64, changes: &[Event]) {
         let server = &mut self.servers[number];
         let (mut frames, mut newest) = (smallvec::SmallVec::new(), (0, true));
         for &change in changes {
             let Event::Change { version, exists, is_whole, .. } = change else { unreachable!("they are changes") };
-            frames.push((version, Content::write(version, exists, is_whole)));
+            frames.push((version, Content::write(topic, version, exists, is_whole)));
             if version > newest.0 {
                 newest = (version, is_whole);
             }
-            let told = server.told.entry(product).or_default();
+            let told = server.told.entry(topic).or_default();
             *told = version.max(*told);
         }
-        let product_id = super::product(product);
-        server.shard.cast(product_id, &mut frames, newest.1, &mut server.out);
-        let subscribers = server.shard.subscribers(product_id);
+        server.shard.cast(&subject(topic), &mut frames, newest.1, &mut server.out);
+        let subscribers = server.shard.subscribers(super::topic(topic));
         let subscribers: Vec<SlotKey> = subscribers.iter().flat_map(|list| list.keys.iter().copied()).collect();
         for (_, frame) in frames {
-            self.deliver(number, product, &subscribers, &frame);
+            self.deliver(number, topic, &subscribers, &frame);
         }
         self.pass_on(number);
     }
@@ -335,14 +338,15 @@ impl World {
             return;
         }
         let wishes = server.wishes.drain(..rows_max.min(server.wishes.len()));
-        let rows = wishes.map(|(product, number)| {
-            let Row { version, exists } = self.rows.get(&product.get()).copied().unwrap_or_default();
+        let rows = wishes.map(|(subject, number)| {
+            let topic = super::number(subject.topic());
+            let Row { version, exists } = self.rows.get(&topic).copied().unwrap_or_default();
             let row = if exists {
-                LoadedRow::Present { version, frame: Content::write(version, true, true) }
+                LoadedRow::Present { version, frame: Content::write(topic, version, true, true) }
             } else {
                 LoadedRow::Absent { version }
             };
-            Loaded { product, number, row }
+            Loaded { topic: subject.topic(), number, row }
         });
         server.reading = Some(Reading { rows: rows.collect(), barrier: None });
     }
@@ -416,38 +420,38 @@ impl World {
         }
     }
 
-    fn subscribe(&mut self, reader: usize, product: u64, known: u64) -> Subscribed {
+    fn subscribe(&mut self, reader: usize, topic: u64, known: u64) -> Subscribed {
         let reader = &mut self.readers[reader];
         let server = &mut self.servers[reader.server];
-        let subscribed = server.shard.subscribe(connection(reader.connection), super::product(product), known);
-        assert_eq!(subscribed.is_new, !reader.subscribed.contains_key(&product));
-        reader.subscribed.entry(product).or_insert(self.commits.len());
+        let subscribed = server.shard.subscribe(connection(reader.connection), &subject(topic), known);
+        assert_eq!(subscribed.is_new, !reader.subscribed.contains_key(&topic));
+        reader.subscribed.entry(topic).or_insert(self.commits.len());
         subscribed
     }
 
-    fn pull(&mut self, reader: usize, product: u64, claim: impl FnOnce(u64) -> u64) {
-        let known = claim(self.readers[reader].shown.get(&product).map_or(0, |shown| shown.version));
-        let is_same = self.subscribe(reader, product, known).is_same;
+    fn pull(&mut self, reader: usize, topic: u64, claim: impl FnOnce(u64) -> u64) {
+        let known = claim(self.readers[reader].shown.get(&topic).map_or(0, |shown| shown.version));
+        let is_same = self.subscribe(reader, topic, known).is_same;
         let reader = &mut self.readers[reader];
-        let number = reader.pull(product, known);
+        let number = reader.pull(topic, known);
         let (server, connection) = (reader.server, connection(reader.connection));
-        let pull = Pull { product: super::product(product), known, number };
+        let pull = Pull { subject: subject(topic), known, number };
         let Server { shard, out, .. } = &mut self.servers[server];
         if is_same {
             // As good as a pull's answer, and an earlier pull goes on.
-            out.answers.push((connection, Pulled { product: pull.product, number, value: Value::Same }));
+            out.answers.push((connection, Pulled { subject: pull.subject, number, value: Value::Same }));
         } else {
             shard.pull(connection, pull, false, out);
         }
         self.pass_on(server);
     }
 
-    fn unsubscribe(&mut self, reader: usize, product: u64) {
+    fn unsubscribe(&mut self, reader: usize, topic: u64) {
         let reader = &mut self.readers[reader];
-        let is_subscribed = reader.unsubscribe(product);
+        let is_subscribed = reader.unsubscribe(topic);
         let (number, connection) = (reader.server, connection(reader.connection));
         let server = &mut self.servers[number];
-        assert_eq!(server.shard.unsubscribe(connection, super::product(product), &mut server.out), is_subscribed);
+        assert_eq!(server.shard.unsubscribe(connection, super::topic(topic), &mut server.out), is_subscribed);
         self.pass_on(number);
     }
 
@@ -456,21 +460,21 @@ impl World {
         let reader = &mut self.readers[reader];
         let server = &mut self.servers[reader.server];
         let (mut closing, connection) = (Closing::default(), connection(reader.connection));
-        while server.shard.is_subscribed(connection) {
-            server.shard.close(connection, &mut closing, 1, None);
+        while !closing.is_done() {
+            server.shard.close(connection, None, &mut closing, 1, None);
         }
         let other = (reader.server + 1) % SERVERS;
         reader.go(other, self.connections, self.servers[other].epoch);
     }
 
     /// Gives a change to those of a server's readers that the shard named.
-    fn deliver(&mut self, server: usize, product: u64, subscribers: &[SlotKey], frame: &Frame) {
+    fn deliver(&mut self, server: usize, topic: u64, subscribers: &[SlotKey], frame: &Frame) {
         let is_named =
             |reader: &&mut Reader| reader.server == server && subscribers.contains(&connection(reader.connection).key);
         let is_in_doubt = self.is_in_doubt(server);
         for reader in self.readers.iter_mut().filter(is_named) {
             reader.is_in_doubt = is_in_doubt;
-            reader.cast(product, Content::read(frame));
+            reader.cast(topic, Content::read(topic, frame));
         }
     }
 
@@ -484,15 +488,16 @@ impl World {
         let server = &mut self.servers[number];
         let out = std::mem::take(&mut server.out);
         server.wishes.extend(out.wishes);
-        for (product, version, frame) in out.casts {
-            let lists = self.servers[number].shard.subscribers(product);
+        for (subject, version, frame) in out.casts {
+            let lists = self.servers[number].shard.subscribers(subject.topic());
             let subscribers: Vec<SlotKey> = lists.iter().flat_map(|list| list.keys.iter().copied()).collect();
-            let content = Content::read(&frame);
+            let topic = super::number(subject.topic());
+            let content = Content::read(topic, &frame);
             assert!(content.version() == version || content == Content::Absent { version: 0 });
-            self.deliver(number, product.get(), &subscribers, &frame);
+            self.deliver(number, topic, &subscribers, &frame);
         }
         for (to, answer) in out.answers {
-            let product = answer.product.get();
+            let topic = super::number(answer.subject.topic());
             let is_it = |reader: &&mut Reader| reader.server == number && connection(reader.connection) == to;
             let reader = self.readers.iter_mut().find(is_it).expect("who has gone is not answered");
             let is_ended = answer.value == Value::Ended;
@@ -503,20 +508,20 @@ impl World {
                 Value::Absent { .. } | Value::Unreached | Value::Ended => None,
             };
             if let Some(version) = answered.filter(|_| !is_in_doubt) {
-                let told = self.servers[number].told.get(&product).copied().unwrap_or_default();
-                let row = self.servers[number].rows.get(&product).copied().unwrap_or_default();
+                let told = self.servers[number].told.get(&topic).copied().unwrap_or_default();
+                let row = self.servers[number].rows.get(&topic).copied().unwrap_or_default();
                 let newest = told.max(row.version);
                 assert!(version >= newest, "{version} is not the newest: {newest} was there");
             }
-            let is_last = reader.pulling.get(&product) == Some(&answer.number);
+            let is_last = reader.pulling.get(&topic) == Some(&answer.number);
             reader.is_in_doubt = is_in_doubt;
-            reader.answered(product, answer.number, &answer.value);
+            reader.answered(topic, answer.number, &answer.value);
             if answer.value == Value::Unreached && is_last {
                 let reader = self.readers.iter().position(|reader| connection(reader.connection) == to);
                 let reader = reader.expect("it is there");
-                let products: Vec<u64> = self.readers[reader].subscribed.keys().copied().collect();
-                for product in products {
-                    self.pull(reader, product, |_| 0);
+                let topics: Vec<u64> = self.readers[reader].subscribed.keys().copied().collect();
+                for topic in topics {
+                    self.pull(reader, topic, |_| 0);
                 }
             }
         }
@@ -571,17 +576,17 @@ impl World {
         }
         for reader in &self.readers {
             assert!(reader.pulls.is_empty(), "no answer: {reader:?}");
-            for (&product, &commits) in &reader.subscribed {
-                let row = self.rows.get(&product).copied().unwrap_or_default();
-                let Some(shown) = reader.shown.get(&product) else {
+            for (&topic, &commits) in &reader.subscribed {
+                let row = self.rows.get(&topic).copied().unwrap_or_default();
+                let Some(shown) = reader.shown.get(&topic) else {
                     // Who was told nothing shows nothing.
-                    let is_due = row.exists && self.commits[commits..].contains(&product);
-                    assert!(!is_due, "{product} was never told: {reader:?}");
+                    let is_due = row.exists && self.commits[commits..].contains(&topic);
+                    assert!(!is_due, "{topic} was never told: {reader:?}");
                     continue;
                 };
-                assert_eq!(shown.exists, row.exists, "{product} at {row:?}: {reader:?}");
+                assert_eq!(shown.exists, row.exists, "{topic} at {row:?}: {reader:?}");
                 if row.exists {
-                    assert_eq!(shown.version, row.version, "{product}: {reader:?}");
+                    assert_eq!(shown.version, row.version, "{topic}: {reader:?}");
                 }
             }
         }
@@ -592,7 +597,9 @@ impl Server {
     /// Puts the wishes of a read that is void back.
     fn read_again(&mut self) {
         if let Some(reading) = self.reading.take() {
-            self.wishes.extend(reading.rows.into_iter().map(|Loaded { product, number, .. }| (product, number)));
+            self.wishes.extend(
+                reading.rows.into_iter().map(|Loaded { topic, number, .. }| (subject(super::number(topic)), number)),
+            );
         }
     }
 

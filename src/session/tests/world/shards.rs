@@ -1,6 +1,7 @@
 //! The shards of a [`World`]: they carry out what they are given, in its order and late perhaps, and tell in any order.
 
 use super::*;
+use crate::model::topic::testing::TABLE;
 
 /// Work for the shards.
 #[derive(Debug)]
@@ -18,16 +19,17 @@ impl Order {
     }
 
     fn is_end(&self) -> bool {
-        let is_end = |it: &fanout::Command| matches!(it.operation, Operation::Unsubscribe | Operation::UnsubscribeAll);
+        let is_end =
+            |it: &fanout::Command| matches!(it.operation, Operation::Unsubscribe | Operation::UnsubscribeAll(_));
         matches!(self, Self::Command(command) if is_end(command))
     }
 
-    /// Returns whether it ends the subscription to a product.
-    pub(super) fn ends(&self, product: u64) -> bool {
+    /// Returns whether it ends the subscription to a topic.
+    pub(super) fn ends(&self, topic: u64) -> bool {
         let Self::Command(command) = self else { return false };
         match command.operation {
-            Operation::Unsubscribe => command.products.iter().any(|id| id.get() == product),
-            Operation::UnsubscribeAll => true,
+            Operation::Unsubscribe => command.topics.iter().any(|subject| number(subject.topic()) == topic),
+            Operation::UnsubscribeAll(_) => true,
             Operation::Subscribe | Operation::Count | Operation::SubscribeAll { .. } => false,
         }
     }
@@ -37,7 +39,7 @@ impl Order {
 #[derive(Debug)]
 pub(super) struct Pulling {
     pub(super) pull: Pull,
-    /// True if the product was not subscribed to then, or is not since.
+    /// True if the topic was not subscribed to then, or is not since.
     is_ended: bool,
 }
 
@@ -45,26 +47,26 @@ pub(super) struct Pulling {
 #[derive(Debug)]
 pub(super) struct WithShards {
     number: u32,
-    products: usize,
+    topics: usize,
     lists: bool,
-    /// The products whose versions differ from those that the reader knows.
-    differing: Vec<ProductId>,
+    /// The topics whose versions differ from those that the reader knows.
+    differing: Vec<Topic>,
 }
 
 impl World {
-    /// The shards answer the question for a page at this place: two products each, of which only those that exist are
+    /// The shards answer the question for a page at this place: two topics each, of which only those that exist are
     /// listed.
     pub(in super::super) fn answer_page(&mut self, place: usize) {
-        let PageWish { from, number } = self.pages.remove(place);
-        let first = from.after.map_or(0, |after| after.get() + 1);
+        let PageWish { from, number: asked, .. } = self.pages.remove(place);
+        let first = from.after.map_or(0, |after| number(after) + 1);
         let looked_at: Vec<(u64, Row)> = self.rows.range(first..).take(2).map(|(&id, &row)| (id, row)).collect();
         let next = match looked_at.last() {
-            Some(&(last, _)) if self.is_everything => Some(Place { after: ProductId::new(last), ..from }),
+            Some(&(last, _)) if self.is_everything => Some(Place { after: Some(topic(last)), ..from }),
             _ => None,
         };
         let exists = |&(_, row): &(u64, Row)| self.is_everything && !row.is_gone;
-        let products = looked_at.into_iter().filter(exists).filter_map(|(id, _)| ProductId::new(id)).collect();
-        self.on(Event::Listed(Listed::Page(Page { number, products, next })));
+        let topics = looked_at.into_iter().filter(exists).map(|(id, _)| subject(id)).collect();
+        self.on(Event::Listed(Listed::Page(Page { number: asked, topics, next })));
     }
 
     /// The reader is owed nothing more of what it ends, but for what a later command asks for.
@@ -73,7 +75,7 @@ impl World {
         let is_beside_all = self.is_everything && command.operation == Operation::Unsubscribe;
         let order = Order::Command(command);
         if order.is_end() && !is_beside_all {
-            let again = self.asked_again.get(ends_before);
+            let again = self.ending.get(ends_before).map(|ending| &ending.asked_again);
             self.owed.retain(|id| again.is_some_and(|again| again.contains(id)) || !order.ends(*id));
         }
         self.orders.push_back(order);
@@ -88,7 +90,7 @@ impl World {
             match order {
                 Order::Command(command) => self.carry_out(&command),
                 Order::Pull(pull) => {
-                    let is_ended = !self.is_everything && !self.subscribed.contains(&pull.product);
+                    let is_ended = !self.is_everything && !self.subscribed.contains(&pull.subject.topic());
                     self.pulls.push(Pulling { pull, is_ended });
                 }
             }
@@ -96,62 +98,61 @@ impl World {
     }
 
     /// Notes that subscriptions have ended, but for those that a later command asks for.
-    fn end(&mut self, products: impl Iterator<Item = u64>) {
-        let again = self.asked_again.pop_front().unwrap_or_default();
-        let ended: Vec<u64> = products.filter(|id| !again.contains(id)).collect();
+    fn end(&mut self, topics: impl Iterator<Item = u64>) {
+        let Ending { asked_again, .. } = self.ending.pop_front().unwrap_or_default();
+        let ended: Vec<u64> = topics.filter(|id| !asked_again.contains(id)).collect();
         self.owed.retain(|id| !ended.contains(id));
         self.log.push((self.taken.len(), Done::Ended(ended)));
     }
 
     fn carry_out(&mut self, command: &fanout::Command) {
-        let products = match command.operation {
-            Operation::Subscribe => command.products.iter().filter(|id| self.subscribed.insert(**id)).count(),
-            Operation::Unsubscribe => command.products.iter().filter(|id| self.subscribed.remove(id)).count(),
-            Operation::Count => command.products.iter().filter(|id| self.subscribed.contains(id)).count(),
+        let named = command.topics.topics().iter();
+        let topics = match command.operation {
+            Operation::Subscribe => named.filter(|topic| self.subscribed.insert(**topic)).count(),
+            Operation::Unsubscribe => named.filter(|topic| self.subscribed.remove(topic)).count(),
+            Operation::Count => named.filter(|topic| self.subscribed.contains(topic)).count(),
             Operation::SubscribeAll { .. } => usize::from(!std::mem::replace(&mut self.is_everything, true)),
-            Operation::UnsubscribeAll => {
+            Operation::UnsubscribeAll(_) => {
                 self.end(0..IDS);
                 std::mem::take(&mut self.subscribed).len() + usize::from(std::mem::take(&mut self.is_everything))
             }
         };
         if command.operation == Operation::Unsubscribe {
             if self.is_everything {
-                self.asked_again.pop_front();
+                self.ending.pop_front();
             } else {
-                self.end(command.products.iter().map(|id| id.get()));
+                self.end(command.topics.topics().iter().copied().map(number));
             }
         }
         if !self.is_everything {
             let subscribed = &self.subscribed;
-            self.pulls.iter_mut().for_each(|pulling| pulling.is_ended |= !subscribed.contains(&pulling.pull.product));
+            for pulling in &mut self.pulls {
+                pulling.is_ended |= !subscribed.contains(&pulling.pull.subject.topic());
+            }
         }
         assert!(self.subscribed.len() <= SUBSCRIPTIONS_MAX);
-        let lists = matches!(command.operation, Operation::SubscribeAll { lists: true });
-        self.with_shards.push(WithShards {
-            number: command.number,
-            products,
-            lists,
-            differing: self.differing(command),
-        });
+        let lists = matches!(command.operation, Operation::SubscribeAll { table: TABLE, lists: true });
+        self.with_shards.push(WithShards { number: command.number, topics, lists, differing: self.differing(command) });
         assert!(
             self.with_shards.len() + self.orders.iter().filter(|order| order.pull().is_none()).count() <= COMMANDS_MAX
         );
     }
 
-    /// Returns the products of which the reader does not know the newest version, and some of which the shards do not.
-    fn differing(&self, command: &fanout::Command) -> Vec<ProductId> {
-        let is_known = |(product, known): &(&ProductId, &u64)| {
-            let newest = self.rows.get(&product.get()).map_or(0, |row| row.version);
+    /// Returns the topics of which the reader does not know the newest version, and some of which the shards do not.
+    fn differing(&self, command: &fanout::Command) -> Vec<Topic> {
+        let is_known = |(topic, known): &(&Topic, &u64)| {
+            let newest = self.rows.get(&number(**topic)).map_or(0, |row| row.version);
             **known > 0 && **known == newest && !newest.is_multiple_of(3)
         };
-        let pairs = command.products.iter().zip(&command.known);
-        pairs.filter(|pair| !is_known(pair)).map(|(product, _)| *product).collect()
+        let pairs = command.topics.topics().iter().zip(&command.known);
+        pairs.filter(|pair| !is_known(pair)).map(|(topic, _)| *topic).collect()
     }
 
     /// A shard answers the pull at this place, by what the store has.
     pub(super) fn answer(&mut self, place: usize, knows_tombstones: bool) {
-        let Pulling { pull: Pull { product, known, number }, is_ended } = self.pulls.remove(place);
-        let row = self.rows.get(&product.get()).copied().unwrap_or(Row { version: 0, is_gone: true });
+        let Pulling { pull: Pull { subject, known, number: pulled }, is_ended } = self.pulls.remove(place);
+        let topic = number(subject.topic());
+        let row = self.rows.get(&topic).copied().unwrap_or(Row { version: 0, is_gone: true });
         let value = if is_ended {
             Value::Ended
         } else if known > row.version {
@@ -161,18 +162,18 @@ impl World {
         } else if row.is_gone {
             Value::Absent { version: if knows_tombstones { row.version } else { 0 } }
         } else {
-            Value::Present { version: row.version, frame: row_frame("s", product.get(), row.version, 20) }
+            Value::Present { version: row.version, frame: row_frame("s", topic, row.version, 20) }
         };
         if value == Value::Unreached {
             self.has_new_epoch = true;
         }
-        self.on(Event::Pulled(Pulled { product, number, value }));
+        self.on(Event::Pulled(Pulled { subject, number: pulled, value }));
     }
 
     /// The shards tell that the command at this place is carried out, if there is one.
     pub(in super::super) fn tell_applied(&mut self, place: usize) {
         if place < self.with_shards.len() {
-            let WithShards { number, products, lists, differing } = self.with_shards.remove(place);
+            let WithShards { number, topics, lists, differing } = self.with_shards.remove(place);
             if !differing.is_empty() {
                 // Each core tells of its own.
                 let (first, second) = differing.split_at(differing.len() / 2);
@@ -183,10 +184,10 @@ impl World {
                 let exists = self.rows.values().filter(|row| !row.is_gone);
                 let newest = exists.map(|row| row.version).max().unwrap_or(0);
                 // Each core knows its own.
-                self.on(Event::Listed(Listed::Newest(newest)));
-                self.on(Event::Listed(Listed::Newest(newest / 2)));
+                self.on(Event::Listed(Listed::Newest(TABLE, newest)));
+                self.on(Event::Listed(Listed::Newest(TABLE, newest / 2)));
             }
-            self.on(Event::Applied { number, products });
+            self.on(Event::Applied { number, topics });
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Connections that are told of every product: what that costs in a turn, and what is kept for them.
+//! Connections that are told of every topic: what that costs in a turn, and what is kept for them.
 
 use std::sync::atomic::Ordering;
 
 use super::super::super::Operation;
 use super::super::*;
-use super::world::{World, product};
+use super::world::World;
+use crate::model::topic::testing::{TABLE, topic};
 
 /// A world of so many rows on one shard, with a connection that is told of all of them.
 fn with_rows(rows: u64) -> (World, ConnectionId) {
@@ -14,12 +15,12 @@ fn with_rows(rows: u64) -> (World, ConnectionId) {
     let connection = world.open(0);
     world.recorder(connection).lists.insert(0);
     world.recorder(connection).is_everything = true;
-    world.command(connection, 0, Operation::SubscribeAll { lists: true }, &[]);
+    world.command(connection, 0, Operation::SubscribeAll { table: TABLE, lists: true }, &[]);
     (world, connection)
 }
 
 #[test]
-fn a_list_of_every_product_is_told_page_by_page_and_each_costs_a_part_of_a_slice() {
+fn a_list_of_every_topic_is_told_page_by_page_and_each_costs_a_part_of_a_slice() {
     const ROWS: u64 = 1000;
     let (mut world, first) = with_rows(ROWS);
     while world.recorder(first).applied.is_empty() {
@@ -32,7 +33,7 @@ fn a_list_of_every_product_is_told_page_by_page_and_each_costs_a_part_of_a_slice
     for &reader in &readers {
         world.recorder(reader).lists.insert(0);
         world.recorder(reader).is_everything = true;
-        world.command(reader, 0, Operation::SubscribeAll { lists: true }, &[]);
+        world.command(reader, 0, Operation::SubscribeAll { table: TABLE, lists: true }, &[]);
     }
     let listed = |world: &mut World| -> usize { readers.iter().map(|&it| world.recorder(it).listed.len()).sum() };
     let (mut before, mut turns) = (0, 0);
@@ -40,11 +41,12 @@ fn a_list_of_every_product_is_told_page_by_page_and_each_costs_a_part_of_a_slice
         world.ask_for_pages();
         world.turn();
         let now = listed(&mut world);
-        assert!(now - before <= SLICE_COST, "{} products are listed in one turn", now - before);
+        assert!(now - before <= SLICE_COST, "{} topics are listed in one turn", now - before);
         (before, turns) = (now, turns + 1);
         assert!(turns < 1000, "{now} are listed");
     }
-    let all: Vec<ProductId> = (0..ROWS).map(product).collect();
+    let mut all: Vec<Topic> = (0..ROWS).map(topic).collect();
+    all.sort_unstable();
     for reader in readers {
         assert_eq!(world.recorder(reader).listed, all);
     }
@@ -64,7 +66,7 @@ fn what_is_kept_for_everybody_is_forgotten_slice_by_slice_when_the_last_has_left
     let next = world.open(1);
     world.recorder(next).lists.insert(0);
     world.recorder(next).is_everything = true;
-    world.command(next, 0, Operation::SubscribeAll { lists: true }, &[]);
+    world.command(next, 0, Operation::SubscribeAll { table: TABLE, lists: true }, &[]);
     world.settle();
     assert_eq!((kept(&world), world.recorder(next).shown.len()), (1000, 1000));
     world.core(1).remove(next.key);
@@ -73,7 +75,7 @@ fn what_is_kept_for_everybody_is_forgotten_slice_by_slice_when_the_last_has_left
 }
 
 #[test]
-fn nobody_else_is_told_of_every_product_while_more_rows_are_kept_than_may_be() {
+fn nobody_else_is_told_of_every_topic_while_more_rows_are_kept_than_may_be() {
     let (mut world, first) = with_rows(3);
     world.cores.iter_mut().for_each(|core| core.everything.keep(3));
     world.settle();
@@ -84,7 +86,7 @@ fn nobody_else_is_told_of_every_product_while_more_rows_are_kept_than_may_be() {
     world.recorder(late).is_everything = true;
     let ask = |world: &mut World, connection: ConnectionId, number: u32| {
         world.recorder(connection).lists.insert(number);
-        world.command(connection, number, Operation::SubscribeAll { lists: true }, &[]);
+        world.command(connection, number, Operation::SubscribeAll { table: TABLE, lists: true }, &[]);
         world.settle();
     };
     ask(&mut world, late, 0);
@@ -102,9 +104,9 @@ fn nobody_else_is_told_of_every_product_while_more_rows_are_kept_than_may_be() {
     assert_eq!(world.recorder(late).applied, [(1, 1)], "there is room again");
 }
 
-/// A reader that is told of every product may ask for ids that no row has: they are not kept.
+/// A reader that is told of every topic may ask for ids that no row has: they are not kept.
 #[test]
-fn products_that_do_not_exist_are_not_kept_since_somebody_pulled_them() {
+fn topics_that_do_not_exist_are_not_kept_since_somebody_pulled_them() {
     let (mut world, connection) = with_rows(2);
     world.settle();
     world.pull(connection, 0, &[7, 8, 9], false);
