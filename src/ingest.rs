@@ -45,9 +45,9 @@ pub async fn run(mut source: Source, hub: Hub, loader: Loader, hearing: Hearing,
         match event {
             SourceEvent::Change(change) => {
                 metrics.changes.inc();
-                let (frame, is_deletion) = (Frame::of_change(&change), change.is_deletion());
+                let (frame, is_deletion) = (Frame::of_change(&change, hub.tables()), change.is_deletion());
                 let (is_whole, committed_at) = (change.is_whole, change.committed_at);
-                let (subject, version) = (change.product_id.subject(), change.version);
+                let (subject, version) = (change.subject, change.version);
                 hub.cast(Cast { subject, version, frame, is_whole, is_deletion, committed_at }).await;
             }
             SourceEvent::Began(epoch) => {

@@ -148,7 +148,7 @@ fn certify(config: &CertConfig) -> anyhow::Result<()> {
 fn greet(server: &Server, config: &Config) {
     let address = server.address();
     let store = match &config.store {
-        StoreConfig::Embedded(dir) => format!("the embedded store in {}", dir.display()),
+        StoreConfig::Embedded(store) => format!("the embedded store in {}", store.dir.display()),
         StoreConfig::Postgres(database) => format!("Postgres at {database}"),
     };
     let (http, ws) = if config.tls.is_some() { ("https", "wss") } else { ("http", "ws") };

@@ -133,13 +133,14 @@ impl Server {
         let supervisor = Supervisor::new(shutdown.draining.clone()).with_fault(fault);
         let (feed, source) = Source::new();
         let health = Health::new(Arc::clone(&metrics));
-        let (store, feeder) = open_store(&config.store, feed, health.clone(), &supervisor).await?;
+        let tables = Tables::new();
+        let (store, feeder) = open_store(&config.store, &tables, feed, health.clone(), &supervisor).await?;
         let (listener, address) = listen("--listen", config.listen).await?;
         let redirect = match config.tls.as_ref().and_then(|tls| tls.redirect_listen) {
             Some(address) => Some(listen("--redirect-listen", address).await?.0),
             None => None,
         };
-        let (hub, inboxes) = Hub::new(config.cores, config.shards, Tables::new());
+        let (hub, inboxes) = Hub::new(config.cores, config.shards, tables);
         let services = Services {
             shared: Shared::new(&config.http),
             store,
@@ -299,13 +300,15 @@ fn load_tls(config: Option<&TlsConfig>, metrics: &Arc<Metrics>) -> Result<Option
 
 async fn open_store(
     config: &StoreConfig,
+    tables: &Tables,
     feed: mpsc::Sender<SourceEvent>,
     health: Health,
     supervisor: &Supervisor,
 ) -> Result<(Store, Feeder), StartError> {
     match config {
-        StoreConfig::Embedded(dir) => {
-            let (store, writer) = EmbeddedStore::open(dir, feed, supervisor.part("the thread of the embedded store"))?;
+        StoreConfig::Embedded(config) => {
+            let part = supervisor.part("the thread of the embedded store");
+            let (store, writer) = EmbeddedStore::open(config, tables, feed, part)?;
             Ok((Store::Embedded(store.clone()), Feeder::Embedded(store, writer)))
         }
         StoreConfig::Postgres(database) => {

@@ -15,6 +15,7 @@ mod postgres;
 mod process;
 mod rest;
 mod routes;
+mod rows;
 mod scale;
 mod stopping;
 mod supervision;

@@ -12,18 +12,18 @@ use rowcast::wire::websocket::Decoder;
 use simd_json::Buffers;
 
 use crate::budgets::{self, within};
-use crate::fixtures::{change, change_json, client_frame, encoded_change, subscribe_json};
+use crate::fixtures::{change, change_json, client_frame, encoded_change, subscribe_json, tables};
 
 #[library_benchmark(config = within(budgets::FRAME_OF_A_ROW))]
-#[bench::once(change(1))]
-fn frame_of_a_row(change: Change) -> (Frame, Change) {
-    (Frame::of_change(black_box(&change)), change)
+#[bench::once(change(1), tables())]
+fn frame_of_a_row(change: Change, tables: Tables) -> (Frame, Change, Tables) {
+    (Frame::of_change(black_box(&change), &tables), change, tables)
 }
 
 #[library_benchmark(config = within(budgets::FRAME_OF_READY_JSON))]
-#[bench::once(encoded_change(1))]
-fn frame_of_ready_json(change: Change) -> (Frame, Change) {
-    (Frame::of_change(black_box(&change)), change)
+#[bench::once(encoded_change(1), tables())]
+fn frame_of_ready_json(change: Change, tables: Tables) -> (Frame, Change, Tables) {
+    (Frame::of_change(black_box(&change), &tables), change, tables)
 }
 
 #[library_benchmark(config = within(budgets::DECODE_SUBSCRIBE))]

@@ -15,6 +15,28 @@ pub struct Grant {
     expires_at: Duration,
 }
 
+/// Keys of a table that follow one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// Those after one key, or from the first of all, up to another, or to the end of all.
+    Range {
+        /// The key before the first of them.
+        after: Option<Key>,
+        /// The last of them.
+        last: Option<Key>,
+    },
+    /// One key.
+    One(Key),
+}
+
+impl Run {
+    /// Returns all keys after this one, or all.
+    #[must_use]
+    pub fn following(after: Option<&Key>) -> Self {
+        Self::Range { after: after.cloned(), last: None }
+    }
+}
+
 /// The rights on the rows of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rights {
@@ -129,7 +151,7 @@ impl Grant {
     /// Returns true if this product may be read and subscribed to.
     #[must_use]
     pub fn may_read(&self, id: ProductId) -> bool {
-        self.next_readable(id).is_some_and(|(first, _)| first == id)
+        self.products.read.covers(KeyKind::PRODUCT, &id.key())
     }
 
     /// Returns true if products may be written.
@@ -138,12 +160,32 @@ impl Grant {
         self.products.write
     }
 
-    /// Returns the first range of products from `id` on that may be read: its first and its last.
+    /// Returns true if it has rights on the table with this name, be they none.
     #[must_use]
-    pub fn next_readable(&self, id: ProductId) -> Option<(ProductId, ProductId)> {
-        let (first, last) = self.products.read.next_range(id.get().cast_signed())?;
-        let id = |integer: i64| ProductId::new(integer.min(ProductId::MAX.get().cast_signed()).cast_unsigned());
-        Some((id(first)?, id(last)?))
+    pub fn names(&self, table: &str) -> bool {
+        self.on(table).is_some()
+    }
+
+    /// Returns the first run of a table's keys that may be read, of those after this one, or of all.
+    #[must_use]
+    pub fn next_run(&self, table: &Table, after: Option<&Key>) -> Option<Run> {
+        let read = &self.on(&table.name)?.read;
+        let Read::Rows { texts, .. } = read else { return Some(Run::following(after)) };
+        if let Some((min, max)) = table.keys.integers() {
+            let next = match after {
+                None => Some(min),
+                Some(Key::Integer(after)) => after.checked_add(1),
+                Some(Key::Uuid(_) | Key::Text(_)) => None,
+            };
+            if let Some((first, last)) = next.and_then(|next| read.next_range(next)).filter(|(first, _)| *first <= max)
+            {
+                let after = (first > min).then(|| Key::Integer(first - 1));
+                return Some(Run::Range { after, last: Some(Key::Integer(last.min(max))) });
+            }
+        }
+        let keys = texts.iter().filter_map(|(text, _)| table.keys.of_text(text).ok());
+        let others = keys.filter(|key| !matches!(key, Key::Integer(_)) && read.covers(table.keys, key));
+        others.filter(|key| after.is_none_or(|after| key > after)).min().map(Run::One)
     }
 
     /// Returns the time for which it is valid from `now` on, both since 1970; zero when it has expired.
@@ -179,9 +221,12 @@ mod tests {
         }
         let Read::Rows { ranges, .. } = &grant.products.read else { panic!("{grant:?}") };
         assert_eq!(**ranges, [(0, 0), (3, 3), (7, 13), (20, 25)]);
-        assert_eq!(grant.next_readable(id(1)), Some((id(3), id(3))));
-        assert_eq!(grant.next_readable(id(8)), Some((id(8), id(13))));
-        assert_eq!(grant.next_readable(id(26)), None);
+        let products = Tables::new().find(PRODUCTS).unwrap();
+        let run =
+            |after: i64, last| Some(Run::Range { after: Some(Key::Integer(after)), last: Some(Key::Integer(last)) });
+        let next = |after: i64| grant.next_run(&products, Some(&Key::Integer(after)));
+        assert_eq!([next(0), next(7), next(25), next(i64::MAX)], [run(2, 3), run(7, 13), None, None]);
+        assert_eq!(grant.next_run(&products, None), Some(Run::Range { after: None, last: Some(Key::Integer(0)) }));
     }
 
     #[test]
@@ -222,6 +267,23 @@ mod tests {
         ] {
             assert_eq!(grant.may_read_row(table, &key), may, "{} {key}", table.name);
         }
+        let runs = |table: &Table| {
+            let last = |run: &Run| match run {
+                Run::Range { last, .. } => last.clone(),
+                Run::One(key) => Some(key.clone()),
+            };
+            let mut run = grant.next_run(table, None);
+            std::iter::from_fn(|| {
+                let found = run.take()?;
+                run = grant.next_run(table, last(&found).as_ref());
+                Some(found)
+            })
+            .collect::<Vec<_>>()
+        };
+        let range = Run::Range { after: Some(Key::Integer(0)), last: Some(Key::Integer(3)) };
+        assert_eq!(runs(&orders), [range, Run::One(Key::Uuid(uuid)), Run::One(text("a-9"))]);
+        assert_eq!(runs(&notes), [&uuid.to_string(), "1-3", "a-9"].map(|key| Run::One(text(key))));
+        assert_eq!(runs(&table("uuids", KeyKind::Uuid)), []);
         assert!(grant.may_write_to("orders") && !grant.may_write_to("others") && !grant.may_write_to(PRODUCTS));
         assert!(grant.may_read_some(&orders) && !grant.may_read_some(&tables.find(PRODUCTS).unwrap()));
     }

@@ -15,7 +15,7 @@ mod key_file;
 mod keys;
 mod signatures;
 
-pub use self::grant::Grant;
+pub use self::grant::{Grant, Run};
 pub use self::key_file::KeyError;
 pub use self::keys::{Expected, Keys, KeysError};
 

@@ -26,6 +26,7 @@ use crate::auth::Keys;
 use crate::http::HttpLimits;
 use crate::http::origin::AllowedOrigins;
 use crate::session::SessionLimits;
+use crate::store::embedded::EmbeddedConfig;
 use crate::store::postgres::config::PostgresConfig;
 use crate::store::postgres::tables::TableSpec;
 use crate::transport::admission::AdmissionLimits;
@@ -117,8 +118,8 @@ pub struct TlsConfig {
 /// The choice of a store.
 #[derive(Clone, Debug)]
 pub enum StoreConfig {
-    /// The embedded one in this directory.
-    Embedded(PathBuf),
+    /// The embedded one, in its directory.
+    Embedded(EmbeddedConfig),
     /// This database.
     Postgres(Box<PostgresConfig>),
 }

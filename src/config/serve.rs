@@ -114,10 +114,11 @@ impl ServeArgs {
     pub(super) fn into_config(self, database_url: Option<String>) -> Result<Config, ConfigError> {
         let cores = self.fan_out.cores.map_or_else(processors, NonZeroU16::get);
         let keys = self.access.keys()?;
+        let http = self.limits.http();
         Ok(Config {
             listen: self.listening.address(keys.is_some())?,
             tls: self.tls.into_config()?,
-            store: self.store.into_config(database_url)?,
+            store: self.store.into_config(database_url, http.body_bytes_max)?,
             cores,
             shards: self.fan_out.shards.map_or(usize::from(cores), NonZeroUsize::get),
             last_values_bytes_max: self.fan_out.last_values_bytes,
@@ -125,7 +126,7 @@ impl ServeArgs {
             gather_max: Duration::from_millis(self.fan_out.gather_ms.into()),
             drain: Duration::from_secs(self.stopping.drain_seconds.into()),
             admission: self.limits.admission(),
-            http: self.limits.http(),
+            http,
             limits: self.limits.connection(self.queue.limits()?)?,
             keys,
             allowed_origins: self.access.origins()?.into(),

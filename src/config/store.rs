@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ConfigError, StoreConfig};
+use crate::store::embedded::EmbeddedConfig;
 use crate::store::postgres::config::PostgresConfig;
 
 /// The store of the products.
@@ -14,6 +15,11 @@ pub(super) struct StoreArgs {
     /// Directory of the embedded store, which is used when no database is given
     #[arg(long, env = "ROWCAST_DATA_DIR", value_name = "DIR", default_value = "rowcast-data")]
     data_dir: PathBuf,
+
+    /// Tables of the embedded store, products among them: a row under a new name makes another as long as there are fewer
+    #[arg(long, env = "ROWCAST_MAX_TABLES", value_name = "N", default_value = "256",
+        value_parser = clap::value_parser!(u16).range(1..=1024))]
+    max_tables: u16,
 
     #[command(flatten)]
     database: DatabaseArgs,
@@ -29,10 +35,19 @@ pub(super) struct DatabaseArgs {
 }
 
 impl StoreArgs {
-    pub(super) fn into_config(self, database_url: Option<String>) -> Result<StoreConfig, ConfigError> {
+    pub(super) fn into_config(
+        self,
+        database_url: Option<String>,
+        row_bytes_max: usize,
+    ) -> Result<StoreConfig, ConfigError> {
         Ok(match self.database.postgres(database_url)? {
             Some(database) => StoreConfig::Postgres(database),
-            None => StoreConfig::Embedded(self.data_dir),
+            None => StoreConfig::Embedded(EmbeddedConfig {
+                dir: self.data_dir,
+                tables: Vec::new(),
+                tables_max: self.max_tables,
+                row_bytes_max,
+            }),
         })
     }
 }

@@ -40,7 +40,7 @@ fn serving_is_the_default_and_takes_the_same_options() {
         let config = config(args);
         assert_eq!((config.cores, config.shards), (3, 3));
         assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
-        assert!(matches!(config.store, StoreConfig::Embedded(dir) if dir == Path::new("rowcast-data")));
+        assert!(matches!(config.store, StoreConfig::Embedded(store) if store.dir == Path::new("rowcast-data")));
         assert_eq!(config.limits.subscriptions_max, 100_000);
         assert_eq!(config.limits.queue.policy, SlowConsumerPolicy::Conflate);
     }
@@ -65,7 +65,7 @@ fn a_public_address_must_be_meant() {
 fn the_option_wins_over_database_url_and_an_empty_one_is_none() {
     let store = |args: &[&str], url| match task(args, url) {
         Ok(Task::Serve(Config { store: StoreConfig::Postgres(database), .. })) => database.to_string(),
-        Ok(Task::Serve(Config { store: StoreConfig::Embedded(dir), .. })) => dir.display().to_string(),
+        Ok(Task::Serve(Config { store: StoreConfig::Embedded(store), .. })) => store.dir.display().to_string(),
         other => panic!("{other:?}"),
     };
     assert_eq!(store(&["--database-url", "postgres://u@a/d"], Some("postgres://u@b/d")), "a:5432/d");

@@ -20,8 +20,10 @@ use super::Services;
 use super::origin::AllowedOrigins;
 use super::problem::Problem;
 use super::routes::{self, Who};
-use crate::auth::{Grant, TokenError};
-use crate::model::product::ProductId;
+use crate::auth::{Grant, Run, TokenError};
+use crate::model::key::Key;
+use crate::model::table::Table;
+use crate::store::RowId;
 
 /// The subprotocol that a client offers beside the one that carries its token, and is answered with.
 const SUBPROTOCOL: &str = "rowcast";
@@ -35,31 +37,54 @@ const PREFLIGHT_SECONDS: &str = "600";
 pub(super) struct Access(Option<Rc<Grant>>);
 
 impl Access {
-    /// Lets a request on if it may read this product.
+    /// Lets a request on if it has rights on the table with this name.
     ///
     /// # Errors
-    /// 403.
-    pub(super) fn require_read(&self, id: ProductId) -> Result<(), Problem> {
-        if self.may_read(id) { Ok(()) } else { Err(forbidden(format!("the token does not let you read product {id}"))) }
+    /// 403, whether the table is there or not.
+    pub(super) fn require_table(&self, name: &str) -> Result<(), Problem> {
+        if self.0.as_ref().is_none_or(|grant| grant.names(name)) {
+            return Ok(());
+        }
+        Err(forbidden(format!("the token gives no rights on the table {name:?}")))
     }
 
-    /// Lets a request on if it may write.
+    /// Lets a request on if it may read this row.
     ///
     /// # Errors
     /// 403.
-    pub(super) fn require_write(&self) -> Result<(), Problem> {
-        let may = self.0.as_ref().is_none_or(|grant| grant.may_write());
+    pub(super) fn require_read(&self, table: &Table, key: &Key) -> Result<(), Problem> {
+        if self.may_read(table, key) {
+            return Ok(());
+        }
+        let id = RowId::new(&table.name, key.clone());
+        Err(forbidden(format!("the token does not let you read {id}")))
+    }
+
+    /// Lets a request on if it may write rows of the table with this name.
+    ///
+    /// # Errors
+    /// 403.
+    pub(super) fn require_write(&self, name: &str) -> Result<(), Problem> {
+        let may = self.0.as_ref().is_none_or(|grant| grant.may_write_to(name));
         if may { Ok(()) } else { Err(forbidden("the token does not let you write")) }
     }
 
-    /// Returns true if this product may be shown.
-    pub(super) fn may_read(&self, id: ProductId) -> bool {
-        self.0.as_ref().is_none_or(|grant| grant.may_read(id))
+    /// Returns true if this row may be shown.
+    pub(super) fn may_read(&self, table: &Table, key: &Key) -> bool {
+        self.0.as_ref().is_none_or(|grant| grant.may_read_row(table, key))
     }
 
-    /// Returns the first range of products from `id` on that may be read.
-    pub(super) fn next_readable(&self, id: ProductId) -> Option<(ProductId, ProductId)> {
-        self.0.as_ref().map_or(Some((id, ProductId::MAX)), |grant| grant.next_readable(id))
+    /// Returns true if some row of this table may be shown.
+    pub(super) fn may_read_some(&self, table: &Table) -> bool {
+        self.0.as_ref().is_none_or(|grant| grant.may_read_some(table))
+    }
+
+    /// Returns the first run of a table's keys that may be shown, of those after this one, or of all.
+    pub(super) fn next_run(&self, table: &Table, after: Option<&Key>) -> Option<Run> {
+        match &self.0 {
+            Some(grant) => grant.next_run(table, after),
+            None => Some(Run::following(after)),
+        }
     }
 
     /// Returns the part that a connection keeps.

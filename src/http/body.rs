@@ -9,7 +9,6 @@ use bytes::Bytes;
 use hyper::body::Body;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, StatusCode};
-use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::Services;
@@ -41,13 +40,13 @@ impl<'a> RequestBody<'a> {
         Self { services, headers: head.headers(), body }
     }
 
-    /// Reads the body as a JSON object, with its lease from the budget for bodies. Its type must say that it is one: a
-    /// page of another site can send anything else to this server without asking it first
-    /// (<https://fetch.spec.whatwg.org/#cors-safelisted-request-header>).
+    /// Reads the body as the text of a JSON object, with its lease from the budget for bodies; no more of it is read than
+    /// its first byte. Its type must say that it is one: a page of another site can send anything else to this server
+    /// without asking it first (<https://fetch.spec.whatwg.org/#cors-safelisted-request-header>).
     ///
     /// # Errors
     /// 415, 413, 408, 400, and 503 where the budget is held by others.
-    pub(super) async fn json<T: DeserializeOwned>(self) -> Result<(T, Lease), Problem> {
+    pub(super) async fn object(self) -> Result<(Vec<u8>, Lease), Problem> {
         let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         if !matches!(essence.as_str(), "application/json" | "application/merge-patch+json") {
@@ -59,8 +58,7 @@ impl<'a> RequestBody<'a> {
         if bytes.trim_ascii_start().first().is_some_and(|&first| first != b'{') {
             return Err(Problem::bad_request("the body is not a JSON object"));
         }
-        let json = serde_json::from_slice(&bytes);
-        Ok((json.map_err(|error| Problem::bad_request(format!("the body: {error}")))?, lease))
+        Ok((bytes, lease))
     }
 
     /// Reads the body, which is bounded in bytes and in time.

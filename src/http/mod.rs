@@ -7,8 +7,11 @@ pub mod redirect;
 
 mod access;
 mod answer;
+mod bodies;
 mod body;
 mod budget;
+mod cursor;
+mod form;
 mod h1;
 mod h2;
 mod host;
@@ -19,9 +22,11 @@ mod preface;
 mod problem;
 mod products;
 mod readiness;
+mod resource;
 mod routes;
 mod row;
 mod rows;
+mod tables;
 mod turns;
 mod upgrade;
 
@@ -112,7 +117,7 @@ impl Shared {
 pub struct Services {
     /// The state that they share.
     pub shared: Shared,
-    /// The store of the products.
+    /// The store of the rows.
     pub store: Store,
     /// Tells if every change is cast.
     pub hearing: Hearing,
@@ -158,11 +163,11 @@ async fn respond(
     let sharing = Sharing::of(services, &head);
     let answered = match routes::find(services, &head) {
         Ok(Way::Answered(answer)) => Ok(answer),
-        Ok(Way::Route(route, segment, access)) => {
+        Ok(Way::Route(route, segments, access)) => {
             let body = RequestBody::new(services, &head, route.takes_json().then_some(body));
             match route.handler {
-                Handler::Now(answer) => answer(&Call { services, access, head: &head, segment, body }),
-                Handler::Later(answer) => answer(Call { services, access, head: &head, segment, body }).await,
+                Handler::Now(answer) => answer(&Call { services, access, head: &head, segments, body }),
+                Handler::Later(answer) => answer(Call { services, access, head: &head, segments, body }).await,
                 Handler::WebSocket => open_websocket(head, access),
             }
         }

@@ -76,7 +76,7 @@ pub(super) fn index(policy: SlowConsumerPolicy) -> Answer {
 }
 
 pub(super) fn asset(call: &Call<'_>) -> Result<Answer, Problem> {
-    find(call.segment).ok_or_else(|| no_such_path(call.head.uri().path()))
+    find(call.segments[0]).ok_or_else(|| no_such_path(call.head.uri().path()))
 }
 
 fn find(name: &str) -> Option<Answer> {

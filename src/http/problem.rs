@@ -39,6 +39,12 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
+    /// Makes a 404 for a table that is not there.
+    #[must_use]
+    pub fn unknown_table(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("unknown table {name:?}; GET /tables lists those that there are"))
+    }
+
     /// Makes a 405, with the methods that the path allows.
     #[must_use]
     pub fn method_not_allowed(allowed: &str) -> Self {
@@ -96,14 +102,26 @@ impl<B: From<Bytes>> From<Problem> for Response<B> {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Exists(id) => Self::new(
-                StatusCode::CONFLICT,
-                format!("product {id} exists; PUT /products/{id} replaces it, PATCH changes a part of it"),
-            ),
-            StoreError::NotFound(id) => Self::new(StatusCode::NOT_FOUND, format!("there is no product {id}")),
+            StoreError::Exists(id) => {
+                let put = id.product().map_or_else(|| "PUT".to_owned(), |product| format!("PUT /products/{product}"));
+                Self::new(StatusCode::CONFLICT, format!("{id} exists; {put} replaces it, PATCH changes a part of it"))
+            }
+            StoreError::NotFound(id) => Self::new(StatusCode::NOT_FOUND, format!("there is no {id}")),
             StoreError::PreconditionFailed(id) => {
-                let detail = format!("product {id} is not as If-Match or If-None-Match demands; read it again");
+                let detail = format!("{id} is not as If-Match or If-None-Match demands; read it again");
                 Self::new(StatusCode::PRECONDITION_FAILED, detail)
+            }
+            StoreError::NoTable(name) => Self::unknown_table(&name),
+            StoreError::BadTableName(name) => Self::bad_request(format!(
+                "no table can be named {name:?}: a name is a letter or _, and at most 62 letters, digits, _ and . after it"
+            )),
+            StoreError::TooManyTables(max) => {
+                let detail = format!("there are as many tables as may be made, {max}; --max-tables sets how many");
+                Self::new(StatusCode::CONFLICT, detail)
+            }
+            StoreError::TooLong(max) => {
+                let detail = format!("with this patch the row would have more than {max} bytes, which is the most");
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
             }
             StoreError::Refused { refusal, reason } => {
                 let status = match refusal {

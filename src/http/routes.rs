@@ -10,12 +10,12 @@ use hyper::{Method, Request, StatusCode};
 use super::access::{self, Access};
 use super::body::RequestBody;
 use super::problem::Problem;
-use super::{Answer, Services, ops, page, products};
+use super::{Answer, Services, ops, page, products, tables};
 
 /// One row of the table.
 #[derive(Debug)]
 pub(super) struct Route {
-    /// The path. A last segment in braces stands for any one segment.
+    /// The path. A segment in braces stands for any one segment; at most two do.
     path: &'static str,
     methods: &'static [Method],
     who: Who,
@@ -62,14 +62,20 @@ pub(super) struct Call<'a> {
     pub(super) services: &'a Services,
     pub(super) access: Access,
     pub(super) head: &'a Request<()>,
-    /// The segment that stands for the braces of the route's path, or nothing.
-    pub(super) segment: &'a str,
+    /// The segments that stand for the braces of the route's path, or nothing.
+    pub(super) segments: Segments<'a>,
     pub(super) body: RequestBody<'a>,
 }
 
+/// The segments in place of a path's braces, percent-encoded as they came; empty where it has fewer.
+pub(super) type Segments<'a> = [&'a str; 2];
+
 const READ: &[Method] = &[Method::GET, Method::HEAD];
 
-static ROUTES: [Route; 12] = [
+const TABLE: &str = "/tables/{table}";
+const ROW: &str = "/tables/{table}/{key}";
+
+static ROUTES: [Route; 22] = [
     Route::new("/", READ, Handler::Now(|call| Ok(page::index(call.services.slow_consumer)))).open(),
     Route::new("/assets/{name}", READ, Handler::Now(page::asset)).open(),
     Route::new("/healthz", READ, Handler::Now(|_| Ok(ops::healthz()))).open(),
@@ -83,6 +89,16 @@ static ROUTES: [Route; 12] = [
         .json()
         .shared(),
     Route::new("/products/{id}", &[Method::DELETE], Handler::Later(|call| Box::pin(products::delete(call)))).shared(),
+    Route::new("/tables", READ, Handler::Now(|call| Ok(tables::all(call)))).shared(),
+    Route::new(TABLE, READ, Handler::Later(|call| Box::pin(tables::list(call)))).shared(),
+    Route::new(TABLE, &[Method::POST], Handler::Later(|call| Box::pin(tables::create(call)))).json().shared(),
+    Route::new(TABLE, &[Method::PUT], Handler::Later(|call| Box::pin(tables::put(call)))).json().shared(),
+    Route::new(TABLE, &[Method::PATCH], Handler::Later(|call| Box::pin(tables::patch(call)))).json().shared(),
+    Route::new(TABLE, &[Method::DELETE], Handler::Later(|call| Box::pin(tables::delete(call)))).shared(),
+    Route::new(ROW, READ, Handler::Later(|call| Box::pin(tables::read(call)))).shared(),
+    Route::new(ROW, &[Method::PUT], Handler::Later(|call| Box::pin(tables::put(call)))).json().shared(),
+    Route::new(ROW, &[Method::PATCH], Handler::Later(|call| Box::pin(tables::patch(call)))).json().shared(),
+    Route::new(ROW, &[Method::DELETE], Handler::Later(|call| Box::pin(tables::delete(call)))).shared(),
     Route::new("/websocket", &[Method::GET], Handler::WebSocket),
 ];
 
@@ -107,12 +123,20 @@ impl Route {
         self
     }
 
-    /// Returns the segment in place of the braces (empty where the path has none), if this path is the route's.
-    fn segment<'a>(&self, path: &'a str) -> Option<&'a str> {
-        match self.path.split_once('{') {
-            None => (path == self.path).then_some(""),
-            Some((before, _)) => path.strip_prefix(before).filter(|segment| !segment.contains('/')),
+    /// Returns the segments in place of the braces, if this path is the route's.
+    fn segments<'a>(&self, path: &'a str) -> Option<Segments<'a>> {
+        let (mut segments, mut found) = (Segments::default(), 0);
+        let mut given = path.split('/');
+        for wanted in self.path.split('/') {
+            let given = given.next()?;
+            if wanted.starts_with('{') {
+                segments[found] = given;
+                found += 1;
+            } else if wanted != given {
+                return None;
+            }
         }
+        given.next().is_none().then_some(segments)
     }
 
     fn takes(&self, method: &Method) -> bool {
@@ -126,7 +150,7 @@ impl Route {
 
 /// Returns the rows of a path.
 fn rows(path: &str) -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().filter(move |route| route.segment(path).is_some())
+    ROUTES.iter().filter(move |route| route.segments(path).is_some())
 }
 
 /// Returns true if a path is that of a resource which pages of allowed origins may read.
@@ -139,8 +163,8 @@ pub(super) fn is_shared(path: &str) -> bool {
 pub(super) enum Way<'a> {
     /// Nowhere: this is its answer.
     Answered(Answer),
-    /// To the handler of this route, with the segment in place of its braces.
-    Route(&'static Route, &'a str, Access),
+    /// To the handler of this route, with the segments in place of its braces.
+    Route(&'static Route, Segments<'a>, Access),
 }
 
 /// Finds the way of a request by its path, method, origin and token, in this order. Its body is not looked at.
@@ -170,8 +194,8 @@ pub(super) fn find<'a>(services: &Services, head: &'a Request<()>) -> Result<Way
         return Ok(Way::Answered(answer));
     }
     let route = route.ok_or_else(|| Problem::method_not_allowed(&methods(rows(path))))?;
-    let segment = route.segment(path).unwrap_or_default();
-    Ok(Way::Route(route, segment, access::authorize(services, head, route.who)?))
+    let segments = route.segments(path).unwrap_or_default();
+    Ok(Way::Route(route, segments, access::authorize(services, head, route.who)?))
 }
 
 /// Finds the way of an extended CONNECT (RFC 8441, §4), which is to a WebSocket or nowhere.
@@ -210,7 +234,8 @@ fn methods(rows: impl Iterator<Item = &'static Route>) -> String {
 
 /// Makes a 404.
 pub(super) fn no_such_path(path: &str) -> Problem {
-    let detail = format!("there is nothing at {path}; the page is at /, the products at /products");
+    let detail =
+        format!("there is nothing at {path}; the page is at /, the products at /products, all tables at /tables");
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
@@ -226,14 +251,37 @@ mod tests {
             ("/products", "GET, HEAD, POST, OPTIONS"),
             ("/products/1", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
             ("/products/", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
+            ("/tables", "GET, HEAD, OPTIONS"),
+            ("/tables/orders", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            ("/tables/orders/17", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
+            ("/tables//", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
             ("/websocket", "GET, OPTIONS"),
         ] {
             assert_eq!(methods(rows(path)), wanted, "{path}");
         }
-        for path in ["", "//", "/product", "/products/1/2", "/assets", "/assets/a/b", "/websocket/", "/metrics/x", "*"]
-        {
+        for path in [
+            "",
+            "//",
+            "/product",
+            "/products/1/2",
+            "/tables/a/b/c",
+            "/table/a",
+            "/assets",
+            "/assets/a/b",
+            "/websocket/",
+            "/metrics/x",
+            "*",
+        ] {
             assert!(rows(path).next().is_none(), "{path}");
         }
+    }
+
+    #[test]
+    fn braces_stand_for_the_segments_as_they_came() {
+        let segments = |path| rows(path).next().unwrap().segments(path).unwrap();
+        assert_eq!(segments("/tables/a%2Fb/%2e"), ["a%2Fb", "%2e"]);
+        assert_eq!(segments("/products/7"), ["7", ""]);
+        assert_eq!(segments("/products"), ["", ""]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! A page of the list of rows as JSON, in pieces: [`Listing`], and the room for the rows that it reads.
+//! A list of rows as JSON, in pieces: [`Listing`], and the room for the rows that it reads.
 
-use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 use std::vec;
 
@@ -13,21 +13,19 @@ use super::Services;
 use super::access::Access;
 use super::answer::Broken;
 use super::budget::Lease;
+use super::cursor::{Cursor, Rest};
+use super::form::{Form, list_end};
 use super::problem::Problem;
 use super::row::{PIECE_BYTES, RowText, bytes_of};
 use crate::metrics::Limit;
-use crate::model::product::{Product, ProductId};
+use crate::model::product::Product;
+use crate::model::table::Table;
 use crate::store::{StoreError, Versioned};
 
-/// The bytes of rows that a list reads from the store at once; a row that is longer comes alone.
-const PAGE_BYTES: usize = 64 * 1024;
 /// The most bytes of a row, as long as nobody knows its size: one that only SQL can write may be longer.
 const ROW_BYTES_MAX: usize = Product::JSON_BYTES_MAX;
 /// The time for which an answer waits for room until it is refused.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(2);
-/// The most look-ups in the store for one answer, not counting those that filled a page.
-const LOOKUPS_MAX: usize = 100;
-
 /// Takes room for the first rows of an answer, in the budget for answers.
 ///
 /// # Errors
@@ -53,29 +51,14 @@ impl From<NoRoom> for Problem {
     }
 }
 
-/// The continuation after the rows that were read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
-    /// More rows, perhaps.
-    Unread,
-    /// The end, with this as `next`.
-    Next(Option<ProductId>),
-}
-
-/// A page of the list on its way: `{"products":[…],"next":…}`, whose `next` is the `after` of the page that follows, or
-/// null. It holds the rows that it read last.
+/// A list on its way: its rows, and `next`, which is the `after` of the list that follows, or null. It holds the rows that
+/// it read last.
 pub(super) struct Listing {
     services: Services,
     access: Access,
-    /// The greatest id that was read, or passed over.
-    after: Option<ProductId>,
-    /// The id that was listed last.
-    listed: Option<ProductId>,
-    /// The products that may still be listed.
-    left: usize,
-    /// The most products that the store is asked for: about as many as fit in a page.
-    lookahead: usize,
-    lookups_left: usize,
+    table: Arc<Table>,
+    form: Form,
+    cursor: Cursor,
     rows: vec::IntoIter<Versioned>,
     lease: Lease,
     /// The row that is being written.
@@ -87,28 +70,27 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Reads the first rows of the `limit` products after `after` that may be read.
+    /// Reads the first rows.
     ///
     /// # Errors
     /// 503.
     pub(super) async fn begin(
         services: &Services,
         access: Access,
-        after: Option<ProductId>,
-        limit: usize,
+        table: Arc<Table>,
+        form: Form,
+        cursor: Cursor,
     ) -> Result<Self, Problem> {
         let mut listing = Self {
             services: services.clone(),
             access,
-            after,
-            listed: None,
-            left: limit,
-            lookahead: usize::MAX,
-            lookups_left: LOOKUPS_MAX,
+            table,
+            form,
+            cursor,
             rows: Vec::new().into_iter(),
             lease: Lease::default(),
             row: None,
-            before: r#"{"products":["#,
+            before: form.list_start(),
             rest: Rest::Unread,
             is_over: false,
         };
@@ -182,11 +164,11 @@ impl Listing {
             } else if let Some(row) = self.rows.next() {
                 piece.extend_from_slice(self.before.as_bytes());
                 self.before = ",";
-                self.row = Some(RowText::new(row));
-            } else if let Rest::Next(next) = self.rest {
+                self.row = Some(RowText::new(self.form.listed(&row)));
+            } else if let Rest::Next(next) = &self.rest {
                 let before = if self.before == "," { "" } else { self.before };
-                let next = next.map_or_else(|| "null".to_owned(), |next| next.to_string());
-                write!(piece, "{before}],\"next\":{next}}}").expect("a Vec takes all");
+                piece.extend_from_slice(before.as_bytes());
+                piece.extend_from_slice(&list_end(next.as_ref()));
                 self.is_over = true;
                 return;
             } else {
@@ -195,65 +177,11 @@ impl Listing {
         }
     }
 
-    /// Reads the next rows, or finds that there are none. Each page is a consistent read; two of them may differ by
-    /// what was committed between them.
     async fn read_rows(&mut self, lease: Lease) -> Result<(), StoreError> {
         self.lease = lease;
-        let mut rows = Vec::new();
-        while rows.is_empty() && self.rest == Rest::Unread {
-            let Some((first, last)) = following(self.after).and_then(|id| self.access.next_readable(id)) else {
-                self.rest = Rest::Next(None);
-                break;
-            };
-            // One more than is listed tells whether another page follows.
-            let wanted = (self.left + 1).min(width(first, last)).min(self.lookahead);
-            let page = self.services.store.list(previous(first), wanted, PAGE_BYTES).await?;
-            let found = page.products.len();
-            let is_full = page.more && (found < wanted || wanted == self.lookahead);
-            self.lookahead = if is_full { 2 * found } else { usize::MAX };
-            rows = page.products;
-            self.pass(&mut rows, last, page.more);
-            if !is_full || rows.is_empty() {
-                self.lookups_left -= 1;
-            }
-            if self.lookups_left == 0 && self.rest == Rest::Unread {
-                // Those that may be read lie far apart.
-                self.rest = Rest::Next(self.after);
-            }
-        }
+        let (rows, rest) = self.cursor.read(&self.services.store, &self.access, &self.table).await?;
         self.lease.shrink_to(rows.iter().map(bytes_of).sum());
-        self.rows = rows.into_iter();
+        (self.rows, self.rest) = (rows.into_iter(), rest);
         Ok(())
     }
-
-    /// Keeps the rows that are listed, of those that the store has after `after`: those up to `last`, the end of a
-    /// range that may be read. Records if there are more.
-    fn pass(&mut self, rows: &mut Vec<Versioned>, last: ProductId, more: bool) {
-        let id_of = |row: &Versioned| row.product.product_id;
-        let readable = rows.iter().take_while(|row| id_of(row) <= last).count();
-        // Ranges without products are passed over.
-        let beyond = rows.get(readable).and_then(|row| previous(id_of(row)));
-        rows.truncate(readable);
-        if rows.len() > self.left {
-            rows.truncate(self.left);
-            self.rest = Rest::Next(rows.last().map(id_of).or(self.listed));
-        } else if beyond.is_none() && !more {
-            self.rest = Rest::Next(None);
-        }
-        self.left -= rows.len();
-        self.listed = rows.last().map(id_of).or(self.listed);
-        self.after = beyond.or_else(|| rows.last().map(id_of)).or(Some(last));
-    }
-}
-
-fn following(id: Option<ProductId>) -> Option<ProductId> {
-    id.map_or_else(|| ProductId::new(0), |id| ProductId::new(id.get() + 1))
-}
-
-fn previous(id: ProductId) -> Option<ProductId> {
-    id.get().checked_sub(1).and_then(ProductId::new)
-}
-
-fn width(first: ProductId, last: ProductId) -> usize {
-    usize::try_from(last.get() - first.get() + 1).unwrap_or(usize::MAX)
 }

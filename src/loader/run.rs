@@ -13,6 +13,7 @@ use super::{Demand, Demands};
 use crate::fanout::{CoreId, Hub, Listing, Loaded, LoadedRow};
 use crate::metrics::{Load, Metrics};
 use crate::model::epoch::Epoch;
+use crate::model::table::Tables;
 use crate::model::topic::Subject;
 use crate::store::{Found, Keys, Read, Store, StoreError};
 use crate::wire::frame::Frame;
@@ -191,7 +192,7 @@ impl Work {
             Told::Answers(answers_by_core) => {
                 for (core, answers) in answers_by_core {
                     self.metrics.products_loaded.inc_by(answers.len() as u64);
-                    self.hub.loaded(core, loaded(answers));
+                    self.hub.loaded(core, loaded(answers, self.hub.tables()));
                 }
             }
             Told::Listed(listed) => self.list(listed),
@@ -220,13 +221,13 @@ impl Work {
 }
 
 /// Returns the answers as shards take them. A row that several wished for is encoded once.
-fn loaded(answers: Answers) -> Vec<Loaded> {
+fn loaded(answers: Answers, tables: &Tables) -> Vec<Loaded> {
     let mut rows: Vec<Loaded> = Vec::with_capacity(answers.len());
     for (topic, number, found) in answers {
         let row = match (found, rows.last()) {
             (_, Some(last)) if last.topic == topic => last.row.clone(),
             (Found::Present(row), _) => {
-                let frame = Frame::of_snapshot(row.version, &row.product);
+                let frame = Frame::of_snapshot(row.version, &tables.get(topic.table()), &row.key, &row.row);
                 LoadedRow::Present { version: row.version, frame }
             }
             (Found::Absent { version }, _) => LoadedRow::Absent { version },

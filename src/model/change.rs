@@ -1,19 +1,20 @@
-//! One committed change of a product: [`Change`], and its JSON.
+//! One committed change of a row: [`Change`], and its JSON.
 
 use std::time::Instant;
 
 use crate::model::key::Key;
-use crate::model::product::{Product, ProductId};
-use crate::model::table::{Table, TableId};
+use crate::model::row::Row;
+use crate::model::table::{Table, TableId, Tables};
+use crate::model::topic::Subject;
 
 /// The kind of change to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The product came into being.
+    /// The row came into being.
     Insert,
-    /// The product was replaced or patched.
+    /// The row was replaced or patched.
     Update,
-    /// The product is gone; the change carries it as it was.
+    /// The row is gone; the change carries it as it was.
     Delete,
 }
 
@@ -29,16 +30,16 @@ impl Action {
     }
 }
 
-/// One committed insert, update or delete of one product.
+/// One committed insert, update or delete of one row.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The product that changed.
-    pub product_id: ProductId,
-    /// A number that only grows for one product, deletes included.
+    /// The row that changed.
+    pub subject: Subject,
+    /// A number that only grows for one row, deletes included.
     pub version: u64,
     /// The content for subscribers.
     pub body: ChangeBody,
-    /// False if the content is the product's id alone, since the row is too long to be cast.
+    /// False if the content is the row's key alone, since the row is too long to be cast.
     pub is_whole: bool,
     /// The time at which this process learned that the change is committed.
     pub committed_at: Instant,
@@ -47,8 +48,8 @@ pub struct Change {
 /// The content of a change, in the form in which its source has it.
 #[derive(Clone, Debug)]
 pub enum ChangeBody {
-    /// The row, yet to be encoded.
-    Row(Action, Product),
+    /// The row.
+    Row(Action, Row),
     /// The whole JSON as the database built it.
     Encoded(String),
 }
@@ -56,17 +57,11 @@ pub enum ChangeBody {
 impl Change {
     /// Makes a change that was committed just now, with the row as it is (for a delete: as it was).
     #[must_use]
-    pub fn of_row(action: Action, version: u64, product: Product) -> Self {
-        Self {
-            product_id: product.product_id,
-            version,
-            body: ChangeBody::Row(action, product),
-            is_whole: true,
-            committed_at: Instant::now(),
-        }
+    pub fn of_row(action: Action, subject: Subject, version: u64, row: Row) -> Self {
+        Self { subject, version, body: ChangeBody::Row(action, row), is_whole: true, committed_at: Instant::now() }
     }
 
-    /// Returns whether the product is gone with it.
+    /// Returns whether the row is gone with it.
     #[must_use]
     pub fn is_deletion(&self) -> bool {
         match &self.body {
@@ -76,19 +71,29 @@ impl Change {
         }
     }
 
-    /// Appends the JSON message of this change to `buffer`:
-    /// `{"action":"UPDATE","version":42,"product":{"productId":1,…}}`.
-    pub fn write_json(&self, buffer: &mut Vec<u8>) {
+    /// Appends the JSON message of this change to `buffer`: `{"action":"UPDATE","version":42,"product":{"productId":1,…}}`,
+    /// of another of these tables `{"action":"UPDATE","version":42,"table":"orders","key":17,"row":{…}}`.
+    pub fn write_json(&self, tables: &Tables, buffer: &mut Vec<u8>) {
         match &self.body {
             ChangeBody::Encoded(json) => buffer.extend_from_slice(json.as_bytes()),
-            ChangeBody::Row(action, product) => write_json(action.as_str(), self.version, product, buffer),
+            ChangeBody::Row(action, row) => {
+                write_head(action.as_str(), self.version, buffer);
+                match self.subject.topic().table() {
+                    TableId::PRODUCTS => write_product(row, buffer),
+                    table => write_row(&tables.get(table), &self.subject.key(), row, buffer),
+                }
+            }
         }
     }
 }
 
-/// Appends the JSON message of a row as it is: `{"action":"SNAPSHOT","version":42,"product":{"productId":1,…}}`.
-pub fn write_snapshot_json(version: u64, product: &Product, buffer: &mut Vec<u8>) {
-    write_json("SNAPSHOT", version, product, buffer);
+/// Appends the JSON message of a row as it is: that of a change, with `SNAPSHOT` as its action.
+pub fn write_snapshot_json(version: u64, table: &Table, key: &Key, row: &Row, buffer: &mut Vec<u8>) {
+    write_head("SNAPSHOT", version, buffer);
+    match table.id {
+        TableId::PRODUCTS => write_product(row, buffer),
+        _ => write_row(table, key, row, buffer),
+    }
 }
 
 /// Appends the JSON message of a row of which only the key is told: `{"action":"UPDATE","version":42,"table":"orders","key":17}`,
@@ -100,19 +105,32 @@ pub fn write_key_alone(action: &str, version: u64, table: &Table, key: &Key, buf
         key.write_json(buffer);
         buffer.push(b'}');
     } else {
-        buffer.extend_from_slice(b"\"table\":");
-        table.write_name(buffer);
-        buffer.extend_from_slice(b",\"key\":");
-        key.write_json(buffer);
+        write_name(table, key, buffer);
     }
     buffer.push(b'}');
 }
 
-fn write_json(action: &str, version: u64, product: &Product, buffer: &mut Vec<u8>) {
-    write_head(action, version, buffer);
+/// Appends what follows the head where the row is a product.
+fn write_product(product: &Row, buffer: &mut Vec<u8>) {
     buffer.extend_from_slice(b"\"product\":");
-    serde_json::to_writer(&mut *buffer, product).expect("a product has string keys, and a Vec takes all");
+    buffer.extend_from_slice(product.as_bytes());
     buffer.push(b'}');
+}
+
+/// Appends what follows the head where it is one of another table.
+fn write_row(table: &Table, key: &Key, row: &Row, buffer: &mut Vec<u8>) {
+    write_name(table, key, buffer);
+    buffer.extend_from_slice(b",\"row\":");
+    buffer.extend_from_slice(row.as_bytes());
+    buffer.push(b'}');
+}
+
+/// Appends `"table":"orders","key":17`.
+fn write_name(table: &Table, key: &Key, buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(b"\"table\":");
+    table.write_name(buffer);
+    buffer.extend_from_slice(b",\"key\":");
+    key.write_json(buffer);
 }
 
 /// Appends `{"action":"UPDATE","version":42,`.
@@ -127,6 +145,17 @@ fn write_head(action: &str, version: u64, buffer: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::key::KeyKind;
+    use crate::model::product::{Product, ProductId};
+
+    /// The messages of an update and of a snapshot.
+    fn messages(tables: &Tables, subject: &Subject, row: &Row) -> (String, String) {
+        let (mut change, mut snapshot) = (Vec::new(), Vec::new());
+        Change::of_row(Action::Update, subject.clone(), 42, row.clone()).write_json(tables, &mut change);
+        let table = tables.get(subject.topic().table());
+        write_snapshot_json(42, &table, &subject.key(), row, &mut snapshot);
+        (String::from_utf8(change).unwrap(), String::from_utf8(snapshot).unwrap())
+    }
 
     #[test]
     fn the_json_is_that_of_the_protocol() {
@@ -137,14 +166,25 @@ mod tests {
             units_available: 6,
             product_name: "MacBook \"Pro\"\n".into(),
         };
-        let (mut json, mut snapshot) = (Vec::new(), Vec::new());
-        write_snapshot_json(42, &product, &mut snapshot);
-        Change::of_row(Action::Update, 42, product).write_json(&mut json);
-        let json = String::from_utf8(json).unwrap();
-        assert_eq!(String::from_utf8(snapshot).unwrap(), json.replace("UPDATE", "SNAPSHOT"));
+        let (json, snapshot) = messages(&Tables::new(), &product.product_id.subject(), &Row::from(&product));
+        assert_eq!(snapshot, json.replace("UPDATE", "SNAPSHOT"));
         assert_eq!(
             json,
             r#"{"action":"UPDATE","version":42,"product":{"productId":1,"manufacturer":"Apple","pricePerUnit":"500EUR","unitsAvailable":6,"productName":"MacBook \"Pro\"\n"}}"#
         );
+    }
+
+    #[test]
+    fn a_row_of_another_table_is_told_with_its_table_and_key() {
+        let tables = Tables::new();
+        let orders = tables.add("or\"ders", KeyKind::Any).unwrap();
+        let row = Row::parse(br#"{"state": "paid"}"#).unwrap();
+        for (text, key) in [("17", "17"), ("a-9", "\"a-9\""), ("\"", r#""\"""#)] {
+            let subject = tables.subject(orders.id, KeyKind::Any.of_text(text).unwrap());
+            let (json, snapshot) = messages(&tables, &subject, &row);
+            let rest = format!(r#""version":42,"table":"or\"ders","key":{key},"row":{{"state":"paid"}}}}"#);
+            assert_eq!(json, format!(r#"{{"action":"UPDATE",{rest}"#));
+            assert_eq!(snapshot, format!(r#"{{"action":"SNAPSHOT",{rest}"#));
+        }
     }
 }

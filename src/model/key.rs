@@ -72,6 +72,27 @@ impl KeyKind {
     /// The keys of products.
     pub const PRODUCT: Self = Self::Integer(0, SAFE_INTEGER_MAX);
 
+    /// Returns the least and the greatest integer among its keys, if there are any.
+    #[must_use]
+    pub const fn integers(self) -> Option<(i64, i64)> {
+        match self {
+            Self::Integer(first, last) => Some((first, last)),
+            Self::Any => Some((0, SAFE_INTEGER_MAX)),
+            Self::Uuid | Self::Text => None,
+        }
+    }
+
+    /// Returns its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Integer(..) => "integer",
+            Self::Uuid => "uuid",
+            Self::Text => "text",
+            Self::Any => "any",
+        }
+    }
+
     /// Returns the key that an integer in JSON is.
     ///
     /// # Errors

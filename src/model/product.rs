@@ -1,4 +1,4 @@
-//! The row that Rowcast casts: [`Product`], its key [`ProductId`], and the bodies that a writer may send.
+//! The row of the table whose schema is built in: [`Product`], its key [`ProductId`], and the bodies that a writer may send.
 
 use std::fmt;
 
@@ -6,6 +6,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::key::Key;
+use super::row::Row;
 use super::table::TableId;
 use super::topic::{Subject, Topic};
 
@@ -43,6 +44,12 @@ impl ProductId {
         topic.narrow().filter(|_| topic.table() == TableId::PRODUCTS).and_then(Self::new)
     }
 
+    /// Returns the id as the key of its row.
+    #[must_use]
+    pub const fn key(self) -> Key {
+        Key::Integer(self.0.cast_signed())
+    }
+
     /// Returns the id that a key is.
     #[must_use]
     pub fn of_key(key: &Key) -> Option<Self> {
@@ -73,7 +80,7 @@ impl<'de> Deserialize<'de> for ProductId {
     }
 }
 
-/// A product as it is stored, sent to subscribers and answered over HTTP, without its version.
+/// A product, without its version: the schema of the rows of its table.
 ///
 /// Its JSON keys, in this order: `productId`, `manufacturer`, `pricePerUnit`, `unitsAvailable`, `productName`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -148,27 +155,33 @@ impl ProductBody {
     }
 }
 
+impl From<&Product> for Row {
+    fn from(product: &Product) -> Self {
+        Self::encoded(serde_json::to_vec(product).expect("a product has string keys"))
+    }
+}
+
 /// A JSON merge patch of a product (RFC 7396): the fields that it names replace the product's. A `null`, which would
 /// remove a field, is refused, since every field of a product is required.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProductPatch {
     /// The key, where the patch carries it; it cannot change.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present", skip_serializing)]
     pub product_id: Option<ProductId>,
     /// The new manufacturer.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub manufacturer: Option<String>,
     /// The new price.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub price_per_unit: Option<String>,
     /// The new number of units.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub units_available: Option<i64>,
     /// The new name.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub product_name: Option<String>,
-    #[serde(default, rename = "version")]
+    #[serde(default, rename = "version", skip_serializing)]
     _version: Ignored,
 }
 
@@ -184,17 +197,12 @@ impl ProductPatch {
             ("productName", self.product_name.as_ref()),
         ])
     }
+}
 
-    /// Returns `product` with the fields of this patch.
-    #[must_use]
-    pub fn apply(self, product: Product) -> Product {
-        Product {
-            product_id: product.product_id,
-            manufacturer: self.manufacturer.unwrap_or(product.manufacturer),
-            price_per_unit: self.price_per_unit.unwrap_or(product.price_per_unit),
-            units_available: self.units_available.unwrap_or(product.units_available),
-            product_name: self.product_name.unwrap_or(product.product_name),
-        }
+/// The fields that it names, but for the key.
+impl From<&ProductPatch> for Row {
+    fn from(patch: &ProductPatch) -> Self {
+        Self::encoded(serde_json::to_vec(patch).expect("a patch has string keys"))
     }
 }
 
@@ -267,9 +275,12 @@ mod tests {
 
     #[test]
     fn a_patch_replaces_what_it_names_and_cannot_remove() {
-        let patch: ProductPatch = serde_json::from_str(r#"{"unitsAvailable":7,"version":3}"#).unwrap();
-        assert_eq!(patch.apply(macbook()), Product { units_available: 7, ..macbook() });
-        assert_eq!(ProductPatch::default().apply(macbook()), macbook());
+        let patch: ProductPatch =
+            serde_json::from_str(r#"{"version":3,"unitsAvailable":7,"productId":2,"manufacturer":"\u0041"}"#).unwrap();
+        assert_eq!(Row::from(&patch), Row::encoded(&br#"{"manufacturer":"A","unitsAvailable":7}"#[..]));
+        let patched = Product { units_available: 7, manufacturer: "A".into(), ..macbook() };
+        assert_eq!(Row::from(&macbook()).merged(&Row::from(&patch)), Row::from(&patched));
+        assert_eq!(Row::from(&macbook()).merged(&Row::from(&ProductPatch::default())), Row::from(&macbook()));
         assert!(serde_json::from_str::<ProductPatch>(r#"{"productName":null}"#).is_err());
         assert!(serde_json::from_str::<ProductPatch>(r#"{"name":"x"}"#).is_err());
     }

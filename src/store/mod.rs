@@ -1,4 +1,4 @@
-//! The place where products are read and written: [`Store`], embedded or Postgres.
+//! The place where rows are read and written: [`Store`], embedded or Postgres.
 //!
 //! A write is done in one transaction, and only if its [`Precondition`] holds of the row then. A store acknowledges it
 //! after it is durable, with the version that the change got. The change itself reaches subscribers as an event of the
@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod postgres;
 mod precondition;
 mod read;
+mod rows;
 
 use tokio::runtime::Handle;
 
@@ -15,36 +16,19 @@ use self::embedded::EmbeddedStore;
 use self::postgres::PostgresStore;
 pub use self::precondition::{Precondition, Versions};
 pub use self::read::{Found, Keys, READ_BYTES_MAX, READ_IDS_MAX, Read};
+pub use self::rows::{Page, RowId, Versioned};
 use crate::model::epoch::Epoch;
-use crate::model::key::Key;
-use crate::model::product::{Product, ProductId, ProductPatch};
-use crate::model::table::TableId;
+use crate::model::key::{Key, KeyKind};
+use crate::model::row::Row;
+use crate::model::table::{Table, TableId};
 use crate::model::topic::Subject;
-
-/// A product with the version of its last change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Versioned {
-    /// The row.
-    pub product: Product,
-    /// The version that its last change got.
-    pub version: u64,
-}
-
-/// Rows of a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// In the order of their ids.
-    pub products: Vec<Versioned>,
-    /// True if the store has products after the last of them.
-    pub more: bool,
-}
 
 /// The outcome of [`Store::put`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// There was no such product; there is now.
+    /// There was no such row; there is now.
     Inserted,
-    /// The product was replaced whole.
+    /// The row was replaced whole.
     Replaced,
 }
 
@@ -64,15 +48,27 @@ pub enum Refusal {
 /// The reason for which a store refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// An insert of an id that is taken.
-    #[error("product {0} exists")]
-    Exists(ProductId),
-    /// No product has this id.
-    #[error("product {0} does not exist")]
-    NotFound(ProductId),
+    /// An insert of a key that is taken.
+    #[error("{0} exists")]
+    Exists(RowId),
+    /// No row has this key.
+    #[error("{0} does not exist")]
+    NotFound(RowId),
     /// The row is not as the precondition demands; nothing was written.
-    #[error("product {0} is not as the precondition demands")]
-    PreconditionFailed(ProductId),
+    #[error("{0} is not as the precondition demands")]
+    PreconditionFailed(RowId),
+    /// No table has this name.
+    #[error("table {0:?} does not exist")]
+    NoTable(Box<str>),
+    /// No table can have this name.
+    #[error("a table cannot be named {0:?}")]
+    BadTableName(Box<str>),
+    /// The write would make one table more than there may be.
+    #[error("there are {0} tables already")]
+    TooManyTables(usize),
+    /// The row would have more bytes than this with the patch.
+    #[error("a row has at most {0} bytes")]
+    TooLong(usize),
     /// A rule of the store forbids it, and asking again will not help.
     #[error("the store refuses it: {reason}")]
     Refused {
@@ -91,7 +87,7 @@ pub enum StoreError {
     Unavailable(String),
 }
 
-/// The place where products are read and written. Cheap to clone.
+/// The place where rows are read and written. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Store {
     /// In a file of this process.
@@ -109,26 +105,43 @@ async fn on_control<T: Send + 'static>(
 }
 
 impl Store {
-    /// Returns up to `limit` products, ordered by id, from the first above `after`: as many as have `bytes_max` bytes
-    /// of text together, but at least one. They are as they were at one moment.
+    /// Returns the keys of a table that a first write would make under this name.
+    ///
+    /// # Errors
+    /// [`StoreError::NoTable`] where writes make no tables, and [`StoreError::BadTableName`].
+    pub fn keys_of_new_table(&self, name: &str) -> Result<KeyKind, StoreError> {
+        match self {
+            Self::Embedded(_) => embedded::keys_of_new_table(name),
+            Self::Postgres(..) => Err(StoreError::NoTable(name.into())),
+        }
+    }
+
+    /// Returns up to `limit` rows of a table, ordered by key, from the first above `after`: as many as have `bytes_max`
+    /// bytes together, but at least one. They are as they were at one moment.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn list(&self, after: Option<ProductId>, limit: usize, bytes_max: usize) -> Result<Page, StoreError> {
+    pub async fn list(
+        &self,
+        table: &Table,
+        after: Option<Key>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Page, StoreError> {
         match self {
-            Self::Embedded(store) => store.list(after, limit, bytes_max).await,
+            Self::Embedded(store) => store.list(table.id, after, limit, bytes_max).await,
             Self::Postgres(store, control) => {
-                let store = store.clone();
-                on_control(control, async move { store.list(after, limit, bytes_max).await }).await
+                let (store, name) = (store.clone(), table.name.clone());
+                on_control(control, async move { store.list(&name, after, limit, bytes_max).await }).await
             }
         }
     }
 
-    /// Returns one product.
+    /// Returns one row.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn get(&self, id: ProductId) -> Result<Versioned, StoreError> {
+    pub async fn get(&self, id: RowId) -> Result<Versioned, StoreError> {
         match self {
             Self::Embedded(store) => store.get(id).await,
             Self::Postgres(store, control) => {
@@ -138,44 +151,39 @@ impl Store {
         }
     }
 
-    /// Adds a product; the version of the change.
+    /// Adds a row; the version of the change.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn insert(&self, product: Product, condition: Precondition) -> Result<u64, StoreError> {
+    pub async fn insert(&self, id: RowId, row: Row, condition: Precondition) -> Result<u64, StoreError> {
         match self {
-            Self::Embedded(store) => store.insert(product, condition).await,
+            Self::Embedded(store) => store.insert(id, row, condition).await,
             Self::Postgres(store, control) => {
                 let store = store.clone();
-                on_control(control, async move { store.insert(product, condition).await }).await
+                on_control(control, async move { store.insert(id, row, condition).await }).await
             }
         }
     }
 
-    /// Replaces a product whole, or adds it; which of them, and the version of the change.
+    /// Replaces a row whole, or adds it; which of them, and the version of the change.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn put(&self, product: Product, condition: Precondition) -> Result<(Put, u64), StoreError> {
+    pub async fn put(&self, id: RowId, row: Row, condition: Precondition) -> Result<(Put, u64), StoreError> {
         match self {
-            Self::Embedded(store) => store.put(product, condition).await,
+            Self::Embedded(store) => store.put(id, row, condition).await,
             Self::Postgres(store, control) => {
                 let store = store.clone();
-                on_control(control, async move { store.put(product, condition).await }).await
+                on_control(control, async move { store.put(id, row, condition).await }).await
             }
         }
     }
 
-    /// Changes a part of a product; the whole as it is then.
+    /// Changes a part of a row, as a merge patch (RFC 7396) says; the whole as it is then.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn patch(
-        &self,
-        id: ProductId,
-        patch: ProductPatch,
-        condition: Precondition,
-    ) -> Result<Versioned, StoreError> {
+    pub async fn patch(&self, id: RowId, patch: Row, condition: Precondition) -> Result<Versioned, StoreError> {
         match self {
             Self::Embedded(store) => store.patch(id, patch, condition).await,
             Self::Postgres(store, control) => {
@@ -185,11 +193,11 @@ impl Store {
         }
     }
 
-    /// Removes a product; the version of the change.
+    /// Removes a row; the version of the change.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn delete(&self, id: ProductId, condition: Precondition) -> Result<u64, StoreError> {
+    pub async fn delete(&self, id: RowId, condition: Precondition) -> Result<u64, StoreError> {
         match self {
             Self::Embedded(store) => store.delete(id, condition).await,
             Self::Postgres(store, control) => {
@@ -215,8 +223,8 @@ impl Store {
         }
     }
 
-    /// Reads the keys and versions of the rows of a table that follow `after`, or of the first, at most [`READ_IDS_MAX`] of them, and
-    /// puts the mark with this number into the source's stream as [`Store::load`] does.
+    /// Reads the keys and versions of the rows of a table that follow `after`, or of the first, at most [`READ_IDS_MAX`]
+    /// of them, and puts the mark with this number into the source's stream as [`Store::load`] does.
     ///
     /// # Errors
     /// See [`StoreError`]; a mark that comes all the same means nothing.

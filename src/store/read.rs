@@ -5,13 +5,13 @@ use crate::model::topic::{Subject, Topic};
 
 /// The most rows of one read.
 pub const READ_IDS_MAX: usize = 10_000;
-/// The most bytes of text of one read, beside its first row.
+/// The most bytes of rows of one read, beside its last row.
 pub const READ_BYTES_MAX: usize = 16 << 20;
 
-/// The ids and versions of a read of those that follow one another.
+/// The keys and versions of a read of those that follow one another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
-    /// By rising ids, all at one moment.
+    /// By rising keys, all at one moment.
     pub keys: Vec<(Subject, u64)>,
     /// True if no row follows them.
     pub is_last: bool,

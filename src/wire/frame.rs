@@ -7,15 +7,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::websocket::Opcode;
-use crate::model::change::{Change, write_key_alone, write_snapshot_json};
+use crate::model::change::{Change, ChangeBody, write_key_alone, write_snapshot_json};
 use crate::model::key::Key;
-use crate::model::product::Product;
-use crate::model::table::{Table, TableId};
+use crate::model::row::Row;
+use crate::model::table::{Table, TableId, Tables};
 
 /// FIN, one bit of the first byte: this frame ends its message.
 const FIN: u8 = 0x80;
 /// Two bytes, and eight more for a length of 65,536 and above.
 const HEADER_BYTES_MAX: usize = 10;
+/// The bytes around a row in the JSON of its change, about: a version, and of other tables than products a name and a key.
+const ROW_HEAD_BYTES: usize = 64;
 
 /// A whole, unmasked server WebSocket frame (RFC 6455, §5.2): immutable, and shared rather than copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,16 +32,19 @@ impl Frame {
 
     /// Returns the text frame of a change. This is the one place where a change's bytes are produced.
     #[must_use]
-    pub fn of_change(change: &Change) -> Self {
-        const USUAL_JSON_BYTES: usize = 246;
-        Self::build(Opcode::Text, USUAL_JSON_BYTES, |buffer| change.write_json(buffer))
+    pub fn of_change(change: &Change, tables: &Tables) -> Self {
+        let json_bytes = match &change.body {
+            ChangeBody::Row(_, row) => ROW_HEAD_BYTES + row.as_bytes().len(),
+            ChangeBody::Encoded(json) => json.len(),
+        };
+        Self::build(Opcode::Text, json_bytes, |buffer| change.write_json(tables, buffer))
     }
 
     /// Returns the text frame of a row as it is.
     #[must_use]
-    pub fn of_snapshot(version: u64, product: &Product) -> Self {
-        const USUAL_JSON_BYTES: usize = 246;
-        Self::build(Opcode::Text, USUAL_JSON_BYTES, |buffer| write_snapshot_json(version, product, buffer))
+    pub fn of_snapshot(version: u64, table: &Table, key: &Key, row: &Row) -> Self {
+        let json_bytes = ROW_HEAD_BYTES + row.as_bytes().len();
+        Self::build(Opcode::Text, json_bytes, |buffer| write_snapshot_json(version, table, key, row, buffer))
     }
 
     /// Returns the text frame that says that a row does not exist, and the version of its deletion; 0: not known.
@@ -265,10 +270,11 @@ mod tests {
             units_available: -1,
             product_name: "n".repeat(70_000),
         };
-        let change = Change::of_row(Action::Delete, 3, product);
+        let tables = Tables::new();
+        let change = Change::of_row(Action::Delete, product.product_id.subject(), 3, Row::from(&product));
         let mut json = Vec::new();
-        change.write_json(&mut json);
-        assert_eq!(Frame::of_change(&change), Frame::new(Opcode::Text, &json));
+        change.write_json(&tables, &mut json);
+        assert_eq!(Frame::of_change(&change, &tables), Frame::new(Opcode::Text, &json));
     }
 
     #[test]

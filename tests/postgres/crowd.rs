@@ -6,7 +6,7 @@ use rowcast::store::postgres::PostgresStore;
 use rowcast::store::{Precondition, StoreError};
 use tokio_postgres::Client;
 
-use super::{Fixture, id, insert_sql, json, macbook};
+use super::{Fixture, Products, id, insert_sql, json, macbook, number_of};
 
 #[tokio::test]
 async fn versions_grow_under_a_crowd() {
@@ -34,19 +34,19 @@ async fn versions_grow_under_a_crowd() {
     let mut count = 0;
     loop {
         let change = changes.next().await;
-        if change.product_id == id(500) {
+        if number_of(&change) == 500 {
             break;
         }
         count += 1;
         let (version, json) = (change.version, json(&change));
         let action = json.split('"').nth(3).unwrap().to_owned();
-        let before = told_by_product.insert(change.product_id, (version, action));
+        let before = told_by_product.insert(number_of(&change), (version, action));
         assert!(before.as_ref().is_none_or(|(before, _)| *before < version), "{before:?} before {json}");
     }
     crowd.await.unwrap();
     assert!(count > SESSIONS * ROUNDS / 3, "only {count} changes");
     for number in 1..=3 {
-        let (version, action) = &told_by_product[&id(number)];
+        let (version, action) = &told_by_product[&number];
         match store.get(id(number)).await {
             Ok(row) => assert_eq!(*version, row.version),
             Err(_) => assert_eq!(action, "DELETE"),
@@ -59,8 +59,8 @@ async fn crowd_step(client: &Client, store: &PostgresStore, step: u64) {
     let upsert = format!("{} ON CONFLICT (product_id) DO UPDATE SET units_available = 9", insert_sql(one));
     let delete = format!("DELETE FROM products WHERE product_id = {one}");
     let outcome = match step % 7 {
-        0 => store.insert(macbook(one), Precondition::default()).await.map(|_| ()),
-        1 => store.put(macbook(one), Precondition::default()).await.map(|_| ()),
+        0 => store.insert_product(macbook(one), Precondition::default()).await.map(|_| ()),
+        1 => store.put_product(macbook(one), Precondition::default()).await.map(|_| ()),
         2 => store.delete(id(one), Precondition::default()).await.map(|_| ()),
         3 => run(client, &format!("UPDATE products SET product_id = {other} WHERE product_id = {one}")).await,
         4 => run(client, &format!("BEGIN; {delete}; {upsert}; {delete}; COMMIT")).await,

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Changes, Fixture, PATIENCE, VIGILANT, insert_sql, until};
+use super::{Changes, Fixture, PATIENCE, VIGILANT, insert_sql, number_of, until};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Cluster, connect};
 
@@ -49,7 +49,7 @@ async fn a_writer_that_replicates_is_heard() {
     let Fixture { database, mut changes, .. } = Fixture::new().await;
     let client = database.connect().await;
     client.batch_execute(&format!("SET session_replication_role = replica; {}", insert_sql(1))).await.unwrap();
-    assert_eq!(changes.next().await.product_id.get(), 1);
+    assert_eq!(number_of(&changes.next().await), 1);
 }
 
 #[tokio::test]
@@ -73,11 +73,11 @@ async fn a_row_that_a_policy_hides_from_the_triggers_owner_is_told() {
     let mut changes = Changes::of(&config).await;
     let writer = connect(&database.url_as("subject")).await;
     writer.batch_execute(&insert_sql(1)).await.unwrap();
-    assert_eq!(changes.next().await.product_id.get(), 1);
+    assert_eq!(number_of(&changes.next().await), 1);
     // A server whose reads a policy would thin out has errors, and no absences.
     let hidden =
         rowcast::store::postgres::PostgresStore::new(&PostgresConfig::parse(&database.url_as("subject")).unwrap());
-    hidden.load(&[super::id(1).subject()], 1).await.unwrap_err();
+    hidden.load(&[super::subject(1)], 1).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn what_a_login_notifies_or_makes_triggers_do_reaches_nobody() {
         .await
         .unwrap();
     owner.batch_execute(&insert_sql(1)).await.unwrap();
-    assert_eq!(changes.next().await.product_id.get(), 1);
+    assert_eq!(number_of(&changes.next().await), 1);
     let forger = connect(&database.url_as("forger")).await;
     let message = r#"{"action":"UPDATE","version":9000000000000000,"product":{"productId":1,"manufacturer":""}}"#;
     forger.execute("SELECT pg_notify('product_change', $1)", &[&message]).await.unwrap();
@@ -114,7 +114,7 @@ async fn what_a_login_notifies_or_makes_triggers_do_reaches_nobody() {
     let texts: String = forger.query_one(told, &[]).await.unwrap().get(0);
     assert!(!texts.contains(&channel));
     forger.batch_execute(&insert_sql(2)).await.unwrap();
-    assert_eq!(changes.next().await.product_id.get(), 2, "a writer needs no right but those on products");
+    assert_eq!(number_of(&changes.next().await), 2, "a writer needs no right but those on products");
 }
 
 #[tokio::test]
@@ -127,8 +127,8 @@ async fn the_changes_of_another_schema_stay_there() {
     let mut others = Changes::of(&config).await;
     client.batch_execute(&insert_sql(1).replace("INTO products", "INTO other.products")).await.unwrap();
     client.batch_execute(&insert_sql(2)).await.unwrap();
-    assert_eq!(changes.next().await.product_id.get(), 2);
-    assert_eq!(others.next().await.product_id.get(), 1);
+    assert_eq!(number_of(&changes.next().await), 2);
+    assert_eq!(number_of(&others.next().await), 1);
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn a_server_of_limited_rights_goes_on_after_the_migration() {
     let limited = PostgresConfig::parse(&database.url_as("limited")).unwrap();
     let mut changes = Changes::vigilant(&limited).await;
     owner.batch_execute(&insert_sql(1)).await.unwrap();
-    assert_eq!(changes.next().await.product_id.get(), 1);
+    assert_eq!(number_of(&changes.next().await), 1);
     owner
         .batch_execute("SELECT setval('product_versions', 1, false); UPDATE products SET version = version")
         .await
@@ -265,6 +265,6 @@ async fn time_limits_of_the_role_end_no_listener() {
     until(&owner, &format!("SELECT now() - backend_start > interval '1 s' FROM pg_stat_activity WHERE pid = {before}"))
         .await;
     owner.batch_execute(&insert_sql(1)).await.unwrap();
-    assert_eq!(changes.next().await.product_id.get(), 1);
+    assert_eq!(number_of(&changes.next().await), 1);
     assert_eq!(owner.query_one(session, &[]).await.unwrap().get::<_, i32>(0), before, "the same session");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
-use super::{Changes, Fixture, PATIENCE, VIGILANT, insert_sql, signal, until};
+use super::{Changes, Fixture, PATIENCE, VIGILANT, insert_sql, number_of, signal, until};
 use crate::support::postgres::Cluster;
 
 /// Ends the connection of every listener of this database, once there is one.
@@ -26,7 +26,7 @@ async fn a_lost_connection_is_opened_again() {
     changes.gap().await;
     changes.began().await;
     client.batch_execute(&insert_sql(1)).await.unwrap();
-    assert_eq!(changes.next().await.product_id.get(), 1);
+    assert_eq!(number_of(&changes.next().await), 1);
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn a_gap_keeps_its_place_behind_the_changes_that_wait() {
     let mut heard = 0;
     loop {
         match changes.event().await {
-            SourceEvent::Change(change) => heard += u64::from(change.product_id.get() == heard + 1),
+            SourceEvent::Change(change) => heard += u64::from(number_of(&change) == heard + 1),
             SourceEvent::Gap => break,
             event => panic!("{event:?} before the gap"),
         }
@@ -48,7 +48,7 @@ async fn a_gap_keeps_its_place_behind_the_changes_that_wait() {
     assert!(heard >= EVENTS_WAITING_MAX as u64, "what waited is told before the gap: {heard}");
     changes.began().await;
     client.batch_execute(&insert_sql(0)).await.unwrap();
-    assert_eq!(changes.next().await.product_id.get(), 0);
+    assert_eq!(number_of(&changes.next().await), 0);
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn more_changes_than_may_wait_arrive_all_and_in_order() {
     );
     client.batch_execute(&insert).await.unwrap();
     for number in 1..=count {
-        assert_eq!(changes.next().await.product_id.get(), number as u64);
+        assert_eq!(number_of(&changes.next().await), number as u64);
     }
 }
 
@@ -81,7 +81,7 @@ async fn a_connection_that_hangs_is_given_up_and_opened_again() {
     changes.began().await;
     signal(backend, "CONT");
     client.batch_execute(&insert_sql(1)).await.unwrap();
-    assert_eq!(changes.next().await.product_id.get(), 1);
+    assert_eq!(number_of(&changes.next().await), 1);
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn a_server_that_is_behind_is_not_taken_for_a_dead_connection() {
     // Nothing is to happen while this passes: no gap comes between the changes.
     sleep(VIGILANT.silence_max * 2).await;
     for number in 1..=count {
-        assert_eq!(changes.next().await.product_id.get(), number as u64);
+        assert_eq!(number_of(&changes.next().await), number as u64);
     }
 }
 

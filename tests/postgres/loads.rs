@@ -6,9 +6,9 @@ use rowcast::model::topic::{Subject, Topic};
 use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::migrate;
-use rowcast::store::{Found, Precondition, READ_BYTES_MAX, Read, Versioned};
+use rowcast::store::{Found, Precondition, READ_BYTES_MAX, Read};
 
-use super::{Changes, Fixture, id, insert_sql, macbook, stored_version};
+use super::{Changes, Fixture, Products, id, insert_sql, macbook, number_of, stored_version, subject, versioned};
 use crate::support::postgres::Cluster;
 
 /// The reads that a writer does not disturb.
@@ -16,23 +16,23 @@ const READS: u64 = 200;
 
 /// Reads these products with the store of the listener, whose barriers it hears.
 async fn load(changes: &Changes, ids: &[u64], barrier: u64) -> Read {
-    let rows: Vec<Subject> = ids.iter().map(|&number| id(number).subject()).collect();
+    let rows: Vec<Subject> = ids.iter().map(|&number| subject(number)).collect();
     changes.store.load(&rows, barrier).await.unwrap()
 }
 
 fn topic(number: u64) -> Topic {
-    id(number).topic()
+    subject(number).topic()
 }
 
 #[tokio::test]
 async fn a_read_has_rows_and_absences_and_its_barrier_comes_after_all_that_it_saw() {
     let Fixture { store, mut changes, .. } = Fixture::new().await;
     let any = Precondition::default;
-    let inserted = store.insert(macbook(1), any()).await.unwrap();
-    store.insert(macbook(2), any()).await.unwrap();
+    let inserted = store.insert_product(macbook(1), any()).await.unwrap();
+    store.insert_product(macbook(2), any()).await.unwrap();
     let deleted = store.delete(id(2), any()).await.unwrap();
     let read = load(&changes, &[3, 1, 2], 77).await;
-    let row = Versioned { product: macbook(1), version: inserted };
+    let row = versioned(&macbook(1), inserted);
     let expected = [
         (topic(3), Found::Absent { version: 0 }),
         (topic(1), Found::Present(row)),
@@ -49,17 +49,17 @@ async fn a_read_has_rows_and_absences_and_its_barrier_comes_after_all_that_it_sa
 #[tokio::test]
 async fn the_barrier_of_another_server_is_not_heard() {
     let Fixture { database, config, mut changes, .. } = Fixture::new().await;
-    PostgresStore::new(&config).load(&[id(1).subject()], 5).await.unwrap();
+    PostgresStore::new(&config).load(&[subject(1)], 5).await.unwrap();
     changes.none_before_now(&database.connect().await).await;
 }
 
 #[tokio::test]
 async fn a_read_under_writes_is_never_older_than_what_was_heard_before_its_barrier() {
     let Fixture { store, mut changes, .. } = Fixture::new().await;
-    store.put(macbook(1), Precondition::default()).await.unwrap();
+    store.put_product(macbook(1), Precondition::default()).await.unwrap();
     let writer = tokio::spawn(async move {
         loop {
-            store.put(macbook(1), Precondition::default()).await.unwrap();
+            store.put_product(macbook(1), Precondition::default()).await.unwrap();
         }
     });
     let mut heard = 0;
@@ -111,7 +111,7 @@ async fn a_row_that_is_not_text_costs_the_others_nothing_and_ends_no_listener() 
     let mut told = Vec::new();
     for _ in 0..3 {
         let change = changes.next().await;
-        told.push((change.product_id.get(), change.is_whole));
+        told.push((number_of(&change), change.is_whole));
     }
     assert_eq!(told, [(1, true), (2, false), (3, true)]);
     let read = load(&changes, &[1, 2, 3], 1).await;
@@ -124,6 +124,6 @@ async fn a_row_that_is_not_text_costs_the_others_nothing_and_ends_no_listener() 
     let read = load(&changes, &[1, 3], 3).await;
     let product = Product { manufacturer: "é".into(), ..macbook(3) };
     let version = stored_version(&client, 3).await;
-    assert_eq!(read.found[1], (topic(3), Found::Present(Versioned { product, version })));
+    assert_eq!(read.found[1], (topic(3), Found::Present(versioned(&product, version))));
     assert!(matches!(read.found[0].1, Found::Present(_)));
 }

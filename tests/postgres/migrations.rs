@@ -3,12 +3,13 @@
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::{MIGRATIONS, MigrateError, Migration, apply, migrate};
 
-use rowcast::model::product::{Product, ProductPatch};
+use rowcast::model::product::Product;
 use rowcast::store::postgres::PostgresStore;
 use rowcast::store::{Precondition, Versions};
 
-use super::{Changes, id, macbook, until};
+use super::{Changes, Products, id, macbook, until};
 use crate::support::postgres::{Cluster, Database};
+use rowcast::model::row::Row;
 
 const FIRST: Migration = Migration { version: 1, name: "0001_first.sql", sql: "CREATE TABLE first (a int)" };
 const SECOND: Migration = Migration {
@@ -130,14 +131,14 @@ async fn the_rights_that_a_refusal_names_are_all_that_a_server_needs() {
     let large = Product { manufacturer: "m".repeat(9000), ..macbook(1) };
     let any = Precondition::default;
     let is_there = || Precondition { wanted: Some(Versions::Any), unwanted: None };
-    store.insert(large.clone(), any()).await.unwrap();
+    store.insert_product(large.clone(), any()).await.unwrap();
     assert!(changes.next_json().await.len() > 9000, "the message is read from its table");
-    store.put(macbook(1), any()).await.unwrap();
-    store.put(macbook(1), is_there()).await.unwrap();
-    store.patch(id(1), ProductPatch::default(), any()).await.unwrap();
-    store.patch(id(1), ProductPatch::default(), is_there()).await.unwrap();
+    store.put_product(macbook(1), any()).await.unwrap();
+    store.put_product(macbook(1), is_there()).await.unwrap();
+    store.patch(id(1), Row::encoded("{}"), any()).await.unwrap();
+    store.patch(id(1), Row::encoded("{}"), is_there()).await.unwrap();
     store.delete(id(1), is_there()).await.unwrap();
-    store.insert(macbook(1), any()).await.unwrap();
+    store.insert_product(macbook(1), any()).await.unwrap();
     store.delete(id(1), any()).await.unwrap();
     assert_eq!(changes.of_one_product(7).await.len(), 7);
     // The house is kept with the same rights.
@@ -159,6 +160,6 @@ async fn a_table_of_somebody_else_is_named_with_what_to_do() {
     let url = format!("{}?options=-c%20search_path%3Drowcast", database.url());
     let config = PostgresConfig::parse(&url).unwrap();
     migrate(&config).await.unwrap();
-    PostgresStore::new(&config).insert(macbook(1), Precondition::default()).await.unwrap();
+    PostgresStore::new(&config).insert_product(macbook(1), Precondition::default()).await.unwrap();
     assert!(owner.query("SELECT sku FROM products", &[]).await.unwrap().is_empty(), "theirs is untouched");
 }

@@ -24,12 +24,17 @@ use rowcast::metrics::Metrics;
 use rowcast::model::change::Change;
 use rowcast::model::epoch::Epoch;
 use rowcast::model::event::SourceEvent;
+use rowcast::model::key::Key;
 use rowcast::model::product::{Product, ProductId};
+use rowcast::model::row::Row;
+use rowcast::model::table::Tables;
+use rowcast::model::topic::Subject;
 use rowcast::source::notify::{Listener, Vigilance, listen};
 use rowcast::source::{Health, Obstacle, Source};
 use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::migrate;
+use rowcast::store::{Precondition, Put, RowId, StoreError, Versioned};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::Client;
@@ -163,7 +168,7 @@ impl Changes {
     async fn none_before_now(&mut self, client: &Client) {
         client.batch_execute(&insert_sql(987_654)).await.unwrap();
         let change = self.next().await;
-        assert_eq!(change.product_id.get(), 987_654, "{}", json(&change));
+        assert_eq!(number_of(&change), 987_654, "{}", json(&change));
     }
 }
 
@@ -175,17 +180,50 @@ impl Drop for Changes {
 
 fn json(change: &Change) -> String {
     let mut json = Vec::new();
-    change.write_json(&mut json);
+    change.write_json(&Tables::new(), &mut json);
     String::from_utf8(json).unwrap()
 }
 
-fn id(number: u64) -> ProductId {
-    ProductId::new(number).unwrap()
+fn id(number: u64) -> RowId {
+    ProductId::new(number).unwrap().into()
+}
+
+fn subject(number: u64) -> Subject {
+    ProductId::new(number).unwrap().subject()
+}
+
+fn key(number: u64) -> Key {
+    id(number).key
+}
+
+/// The number of the product that a change is of.
+fn number_of(change: &Change) -> u64 {
+    ProductId::of_topic(change.subject.topic()).unwrap().get()
+}
+
+fn versioned(product: &Product, version: u64) -> Versioned {
+    Versioned { key: product.product_id.key(), version, row: product.into() }
+}
+
+/// Writes of products to the store of rows.
+trait Products {
+    async fn insert_product(&self, product: Product, condition: Precondition) -> Result<u64, StoreError>;
+    async fn put_product(&self, product: Product, condition: Precondition) -> Result<(Put, u64), StoreError>;
+}
+
+impl Products for PostgresStore {
+    async fn insert_product(&self, product: Product, condition: Precondition) -> Result<u64, StoreError> {
+        self.insert(product.product_id.into(), Row::from(&product), condition).await
+    }
+
+    async fn put_product(&self, product: Product, condition: Precondition) -> Result<(Put, u64), StoreError> {
+        self.put(product.product_id.into(), Row::from(&product), condition).await
+    }
 }
 
 fn macbook(number: u64) -> Product {
     Product {
-        product_id: id(number),
+        product_id: ProductId::new(number).unwrap(),
         manufacturer: "Apple".into(),
         price_per_unit: "500EUR".into(),
         units_available: 6,

@@ -4,7 +4,9 @@ use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::{POOL_CONNECTIONS_MAX, PostgresStore};
 use rowcast::store::{Precondition, StoreError};
 
-use super::{Fixture, id, insert_sql, macbook, signal, until_store_is_blocked};
+use rowcast::model::row::Row;
+
+use super::{Fixture, Products, id, insert_sql, macbook, number_of, signal, until_store_is_blocked};
 use crate::support::postgres::Cluster;
 
 fn assert_unavailable<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) {
@@ -15,7 +17,7 @@ fn assert_unavailable<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) {
 async fn requests_fail_while_it_is_down_and_work_after() {
     let cluster = Cluster::start();
     let Fixture { store, database, mut changes, .. } = Fixture::in_cluster(&cluster).await;
-    store.insert(macbook(1), Precondition::default()).await.unwrap();
+    store.insert_product(macbook(1), Precondition::default()).await.unwrap();
     changes.next().await;
     for crash in [false, true] {
         if crash {
@@ -26,21 +28,19 @@ async fn requests_fail_while_it_is_down_and_work_after() {
         changes.gap().await;
         assert_unavailable(&store.check().await);
         assert_unavailable(&store.get(id(1)).await);
-        assert_unavailable(&store.list(None, 1, 1).await);
-        assert_unavailable(&store.insert(macbook(2), Precondition::default()).await);
-        assert_unavailable(&store.put(macbook(2), Precondition::default()).await);
-        assert_unavailable(
-            &store.patch(id(1), rowcast::model::product::ProductPatch::default(), Precondition::default()).await,
-        );
+        assert_unavailable(&store.list("products", None, 1, 1).await);
+        assert_unavailable(&store.insert_product(macbook(2), Precondition::default()).await);
+        assert_unavailable(&store.put_product(macbook(2), Precondition::default()).await);
+        assert_unavailable(&store.patch(id(1), rowcast::model::row::Row::encoded("{}"), Precondition::default()).await);
         assert_unavailable(&store.delete(id(1), Precondition::default()).await);
 
         cluster.start_again();
         changes.began().await;
         store.check().await.unwrap();
-        assert_eq!(store.get(id(1)).await.unwrap().product, macbook(1));
+        assert_eq!(store.get(id(1)).await.unwrap().row, Row::from(&macbook(1)));
         let number = if crash { 11 } else { 10 };
         database.connect().await.batch_execute(&insert_sql(number)).await.unwrap();
-        assert_eq!(changes.next().await.product_id, id(number));
+        assert_eq!(number_of(&changes.next().await), number);
     }
 }
 

@@ -1,17 +1,18 @@
 //! The bytes that subscribers get, of rows of any size.
 
 use rowcast::model::change::{Action, Change};
-use rowcast::model::product::Product;
+use rowcast::model::product::{Product, ProductId};
+use rowcast::model::row::Row;
 use rowcast::store::Precondition;
 use tokio_postgres::Client;
 
-use super::{Fixture, id, insert_sql, json, macbook};
+use super::{Fixture, Products, id, insert_sql, json, macbook};
 
 const KIB: usize = 1024;
 
 /// The message that [`rowcast`] itself would encode.
-fn expected(action: Action, version: u64, product: &Product) -> String {
-    json(&Change::of_row(action, version, product.clone()))
+fn expected(action: Action, version: u64, product: impl Into<Row>) -> String {
+    json(&Change::of_row(action, ProductId::new(1).unwrap().subject(), version, product.into()))
 }
 
 fn named(length: usize) -> Product {
@@ -34,7 +35,7 @@ async fn a_message_is_the_protocols_byte_for_byte() {
             units_available: i64::MIN,
             ..macbook(1)
         };
-        let (_, version) = store.put(product.clone(), Precondition::default()).await.unwrap();
+        let (_, version) = store.put_product(product.clone(), Precondition::default()).await.unwrap();
         let action = if text.is_empty() { Action::Insert } else { Action::Update };
         assert_eq!(changes.next_json().await, expected(action, version, &product));
     }
@@ -44,16 +45,16 @@ async fn a_message_is_the_protocols_byte_for_byte() {
 async fn a_message_of_7999_bytes_is_notified_and_a_longer_one_is_read() {
     let Fixture { store, database, mut changes, .. } = Fixture::new().await;
     let client = database.connect().await;
-    store.put(named(0), Precondition::default()).await.unwrap();
+    store.put_product(named(0), Precondition::default()).await.unwrap();
     let empty = changes.next_json().await.len();
     // One more byte in the version would move the boundary.
     client.batch_execute("SELECT setval('product_versions', 1000)").await.unwrap();
-    store.put(named(0), Precondition::default()).await.unwrap();
+    store.put_product(named(0), Precondition::default()).await.unwrap();
     assert_eq!(changes.next_json().await.len(), empty + 3);
 
     for (bytes, stored) in [(7999, 0), (8000, 1), (8001, 2)] {
         let product = named(bytes - empty - 3);
-        let (_, version) = store.put(product.clone(), Precondition::default()).await.unwrap();
+        let (_, version) = store.put_product(product.clone(), Precondition::default()).await.unwrap();
         let json = changes.next_json().await;
         assert_eq!(json.len(), bytes);
         assert_eq!(json, expected(Action::Update, version, &product));
@@ -65,13 +66,13 @@ async fn a_message_of_7999_bytes_is_notified_and_a_longer_one_is_read() {
 async fn a_large_row_is_told_whole_in_every_change() {
     let Fixture { store, mut changes, .. } = Fixture::new().await;
     let product = Product { manufacturer: "\u{1}€".repeat(20 * KIB), ..named(40 * KIB) };
-    let inserted = store.insert(product.clone(), Precondition::default()).await.unwrap();
-    let patch = serde_json::from_str(r#"{"unitsAvailable":7}"#).unwrap();
+    let inserted = store.insert_product(product.clone(), Precondition::default()).await.unwrap();
+    let patch = Row::encoded(r#"{"unitsAvailable":7}"#);
     let patched = store.patch(id(1), patch, Precondition::default()).await.unwrap();
     let deleted = store.delete(id(1), Precondition::default()).await.unwrap();
     assert_eq!(changes.next_json().await, expected(Action::Insert, inserted, &product));
-    assert_eq!(changes.next_json().await, expected(Action::Update, patched.version, &patched.product));
-    assert_eq!(changes.next_json().await, expected(Action::Delete, deleted, &patched.product));
+    assert_eq!(changes.next_json().await, expected(Action::Update, patched.version, patched.row.clone()));
+    assert_eq!(changes.next_json().await, expected(Action::Delete, deleted, patched.row));
 }
 
 #[tokio::test]
@@ -109,8 +110,8 @@ async fn a_row_above_a_mebibyte_is_told_by_its_id_and_fails_nobody() {
     let Fixture { store, database, mut changes, .. } = Fixture::new().await;
     let client = database.connect().await;
     let product = named(2 * KIB * KIB);
-    let inserted = store.insert(product.clone(), Precondition::default()).await.unwrap();
-    let (_, replaced) = store.put(product, Precondition::default()).await.unwrap();
+    let inserted = store.insert_product(product.clone(), Precondition::default()).await.unwrap();
+    let (_, replaced) = store.put_product(product, Precondition::default()).await.unwrap();
     let deleted = store.delete(id(1), Precondition::default()).await.unwrap();
     for (action, version) in [("INSERT", inserted), ("UPDATE", replaced), ("DELETE", deleted)] {
         let json = format!(r#"{{"action":"{action}","version":{version},"product":{{"productId":1}}}}"#);
@@ -122,11 +123,11 @@ async fn a_row_above_a_mebibyte_is_told_by_its_id_and_fails_nobody() {
 #[tokio::test]
 async fn a_message_of_a_mebibyte_is_the_longest_that_is_stored() {
     let Fixture { store, mut changes, .. } = Fixture::new().await;
-    store.put(named(0), Precondition::default()).await.unwrap();
+    store.put_product(named(0), Precondition::default()).await.unwrap();
     let empty = changes.next_json().await.len();
-    store.put(named(KIB * KIB - empty), Precondition::default()).await.unwrap();
+    store.put_product(named(KIB * KIB - empty), Precondition::default()).await.unwrap();
     assert_eq!(changes.next_json().await.len(), KIB * KIB);
-    store.put(named(KIB * KIB - empty + 1), Precondition::default()).await.unwrap();
+    store.put_product(named(KIB * KIB - empty + 1), Precondition::default()).await.unwrap();
     assert!(changes.next_json().await.ends_with(r#""product":{"productId":1}}"#));
 }
 

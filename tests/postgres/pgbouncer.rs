@@ -5,7 +5,7 @@ use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::migrate;
 
-use super::macbook;
+use super::{Products, macbook};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::Cluster;
 use crate::support::server::{TestServer, product_json};
@@ -46,7 +46,7 @@ async fn its_connections_have_the_settings_of_direct_ones() {
         .unwrap();
     for (number, url) in [(1, database.url().to_owned()), (2, bouncer.url_of(database.url()))] {
         let store = PostgresStore::new(&PostgresConfig::parse(&url).unwrap());
-        assert_eq!(store.insert(macbook(number), Precondition::default()).await.unwrap(), 5000, "{url}");
+        assert_eq!(store.insert_product(macbook(number), Precondition::default()).await.unwrap(), 5000, "{url}");
     }
     let differing = "SELECT name, direct.setting, bounced.setting FROM seen direct JOIN seen bounced USING (name) \
                      WHERE direct.version = 1 AND bounced.version = 2 AND direct.setting <> bounced.setting";

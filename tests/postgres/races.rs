@@ -8,8 +8,10 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::{
-    Fixture, PATIENCE, id, insert_sql, macbook, session_id, stored_version, until_blocked, until_store_is_blocked,
+    Fixture, PATIENCE, Products, id, insert_sql, macbook, number_of, session_id, stored_version, until_blocked,
+    until_store_is_blocked,
 };
+use rowcast::model::row::Row;
 
 const UPDATE: &str = "UPDATE products SET units_available = units_available + 1 WHERE product_id = 1";
 const DELETE: &str = "DELETE FROM products WHERE product_id = 1";
@@ -144,7 +146,7 @@ async fn a_change_of_the_key_that_waits_for_a_delete_comes_after_it() {
     let mut seen = Vec::new();
     for _ in 0..6 {
         let change = changes.next().await;
-        seen.push((change.product_id.get(), change.version));
+        seen.push((number_of(&change), change.version));
     }
     assert_eq!(seen.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 1, 1, 2, 1]);
     assert!(seen[5].1 > seen[3].1, "{seen:?}");
@@ -157,11 +159,11 @@ async fn the_store_answers_the_version_that_an_insert_got_in_the_end() {
         let Fixture { database, store, mut changes, .. } = Fixture::new().await;
         let holder = database.connect().await;
         isolate_by_default(&holder, level).await;
-        store.insert(macbook(1), Precondition::default()).await.unwrap();
+        store.insert_product(macbook(1), Precondition::default()).await.unwrap();
         holder.batch_execute(&format!("BEGIN; {UPDATE}")).await.unwrap();
         let waiting = tokio::spawn({
             let store = store.clone();
-            async move { store.insert(macbook(1), Precondition::default()).await }
+            async move { store.insert_product(macbook(1), Precondition::default()).await }
         });
         until_store_is_blocked(&database, 1).await;
         holder.batch_execute(&format!("{DELETE}; COMMIT")).await.unwrap();
@@ -175,11 +177,11 @@ async fn the_store_answers_the_version_that_an_insert_got_in_the_end() {
 async fn the_store_answers_what_a_put_did_in_the_end() {
     let Fixture { database, store, mut changes, .. } = Fixture::new().await;
     let holder = database.connect().await;
-    store.insert(macbook(1), Precondition::default()).await.unwrap();
+    store.insert_product(macbook(1), Precondition::default()).await.unwrap();
     holder.batch_execute(&format!("BEGIN; {UPDATE}")).await.unwrap();
     let waiting = tokio::spawn({
         let store = store.clone();
-        async move { store.put(macbook(1), Precondition::default()).await }
+        async move { store.put_product(macbook(1), Precondition::default()).await }
     });
     until_store_is_blocked(&database, 1).await;
     holder.batch_execute(&format!("{DELETE}; COMMIT")).await.unwrap();
@@ -193,16 +195,14 @@ async fn a_write_that_was_rolled_back_for_another_is_tried_again() {
     let Fixture { database, store, .. } = Fixture::new().await;
     let client = database.connect().await;
     isolate_by_default(&client, "repeatable read").await;
-    store.insert(macbook(1), Precondition::default()).await.unwrap();
+    store.insert_product(macbook(1), Precondition::default()).await.unwrap();
     client.batch_execute(&format!("BEGIN; {UPDATE}")).await.unwrap();
     let waiting = tokio::spawn({
         let store = store.clone();
-        async move {
-            store.patch(id(1), serde_json::from_str(r#"{"productName":"Air"}"#).unwrap(), Precondition::default()).await
-        }
+        async move { store.patch(id(1), Row::encoded(r#"{"productName":"Air"}"#), Precondition::default()).await }
     });
     until_store_is_blocked(&database, 1).await;
     client.batch_execute("COMMIT").await.unwrap();
     let patched = timeout(PATIENCE, waiting).await.expect("no hang").unwrap().unwrap();
-    assert_eq!(patched.product, Product { units_available: 7, product_name: "Air".into(), ..macbook(1) });
+    assert_eq!(patched.row, Row::from(&Product { units_available: 7, product_name: "Air".into(), ..macbook(1) }));
 }

@@ -1,6 +1,6 @@
 //! Writers with plain SQL: what they may do, and that all of it is told.
 
-use super::{Changes, Fixture, insert_sql, json, stored_version};
+use super::{Changes, Fixture, insert_sql, json, number_of, stored_version};
 
 /// The next changes as `ACTION id`.
 async fn told(changes: &mut Changes, count: usize) -> Vec<String> {
@@ -8,7 +8,7 @@ async fn told(changes: &mut Changes, count: usize) -> Vec<String> {
     for _ in 0..count {
         let change = changes.next().await;
         let json = json(&change);
-        told.push(format!("{} {}", json.split('"').nth(3).unwrap(), change.product_id));
+        told.push(format!("{} {}", json.split('"').nth(3).unwrap(), number_of(&change)));
     }
     told
 }
@@ -169,10 +169,10 @@ async fn what_the_triggers_of_others_write_is_told_in_order() {
     let mut last_by_product = std::collections::HashMap::new();
     loop {
         let change = changes.next().await;
-        if change.product_id.get() == 3 {
+        if number_of(&change) == 3 {
             break;
         }
-        let before = last_by_product.insert(change.product_id.get(), change.version);
+        let before = last_by_product.insert(number_of(&change), change.version);
         assert!(before < Some(change.version), "{before:?} before {}", json(&change));
     }
     for number in [1, 2] {

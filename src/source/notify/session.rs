@@ -308,7 +308,7 @@ impl<'a> Session<'a> {
             MessageAt::Table => (true, self.oversize_message(notification.version).await?),
         };
         let change = Change {
-            product_id: notification.product_id,
+            subject: notification.product_id.subject(),
             version: notification.version,
             body: ChangeBody::Encoded(message),
             is_whole,

@@ -5,18 +5,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tracing::info;
 
-use super::OpenError;
 use super::guard::guarded;
 use super::lock::{DirectoryLock, Marks};
+use super::names::is_name;
+use super::{EmbeddedConfig, OpenError, layout_1};
 use crate::model::epoch::Epoch;
+use crate::model::table::{PRODUCTS, TableId};
 
-/// Version, manufacturer, price per unit, units available, product name.
-pub(super) type Row = (u64, &'static str, &'static str, i64, &'static str);
+/// A row's version and JSON.
+pub(super) type StoredRow = (u64, &'static [u8]);
 
-pub(super) const PRODUCTS: TableDefinition<'static, u64, Row> = TableDefinition::new("products");
+/// The rows of all tables, by their [keys in the file](super::keys).
+pub(super) const ROWS: TableDefinition<'static, &[u8], StoredRow> = TableDefinition::new("rows");
+/// The places of the tables but products, by their names.
+pub(super) const TABLES: TableDefinition<'static, &str, u16> = TableDefinition::new("tables");
 /// Numbers about the store itself.
 pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 /// In [`META`]: the version that was given last.
@@ -27,7 +32,7 @@ const EPOCH: &str = "epoch";
 const OPENED: &str = "opened";
 /// In [`META`]: the layout of these tables.
 pub(super) const LAYOUT: &str = "layout";
-const LAYOUT_OF_THIS_PROGRAM: u64 = 1;
+const LAYOUT_OF_THIS_PROGRAM: u64 = 2;
 
 /// The open file, until its owner closes it.
 #[derive(Debug)]
@@ -74,6 +79,54 @@ impl DataFile {
         guarded(|| work(database))
     }
 
+    /// Returns the names of the tables but products, in the order of their places.
+    pub(super) fn tables(&self) -> Result<Vec<String>, redb::Error> {
+        self.with(|database| {
+            let mut places = Vec::new();
+            for entry in database.begin_read()?.open_table(TABLES)?.iter()? {
+                let (name, place) = entry?;
+                places.push((place.value(), name.value().to_owned()));
+            }
+            places.sort_unstable();
+            Ok(places.into_iter().map(|(_, name)| name).collect())
+        })
+    }
+
+    /// Makes the tables that are named and not there.
+    ///
+    /// # Errors
+    /// If one cannot be named so, and where there is no place for it.
+    pub(super) fn make_tables(&self, config: &EmbeddedConfig) -> Result<(), OpenError> {
+        let mut tables = self.tables().map_err(|error| self.failed(error))?;
+        let mut made = Vec::new();
+        for name in &config.tables {
+            if name == PRODUCTS || tables.contains(name) {
+                continue;
+            }
+            if !is_name(name) {
+                return Err(OpenError::TableName(name.clone()));
+            }
+            // Products have the first place.
+            let place = u16::try_from(tables.len() + 1).ok().and_then(TableId::new);
+            let place = place.filter(|place| place.get() < config.tables_max);
+            let max = config.tables_max;
+            made.push((place.ok_or_else(|| OpenError::TooManyTables { name: name.clone(), max })?, name));
+            tables.push(name.clone());
+        }
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            for (place, name) in made {
+                add_table(&transaction, name, place)?;
+            }
+            Ok(transaction.commit()?)
+        })
+        .map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: redb::Error) -> OpenError {
+        OpenError::File { file: self.path.clone(), error }
+    }
+
     /// Closes the file and opens it again: redb takes no more writes once one has failed. Waits for reads to end.
     pub(super) fn reopen(&self) -> Result<(), OpenError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
@@ -104,7 +157,9 @@ fn create(dir: &Path, path: &Path) -> io::Result<()> {
             meta.insert(LAYOUT, LAYOUT_OF_THIS_PROGRAM)?;
             meta.insert(VERSION, 0)?;
         }
-        transaction.open_table(PRODUCTS)?;
+        transaction.open_table(ROWS)?;
+        transaction.open_table(TABLES)?;
+        layout_1::leave_for_0_1_0(&transaction)?;
         Ok(transaction.commit()?)
     });
     made.map_err(|error| match error {
@@ -138,10 +193,12 @@ fn open(path: &Path) -> Result<Database, OpenError> {
                 info!(percent = (repair.progress() * 100.0).round(), "checking the data file");
             })
             .open(path)?;
-        let transaction = database.begin_read()?;
-        transaction.open_table(PRODUCTS)?;
-        let layout = transaction.open_table(META)?.get(LAYOUT)?.map(|layout| layout.value());
-        drop(transaction);
+        let mut layout = layout(&database)?;
+        if layout == Some(layout_1::LAYOUT) {
+            let products = layout_1::bring_forward(&database)?;
+            info!(products, "the data file of an older Rowcast was brought to the layout of this one");
+            layout = Some(LAYOUT_OF_THIS_PROGRAM);
+        }
         Ok((database, layout))
     });
     let file = path.to_owned();
@@ -152,4 +209,15 @@ fn open(path: &Path) -> Result<Database, OpenError> {
         Err(redb::Error::Corrupted(reason)) => Err(OpenError::Damaged { file, reason }),
         Err(error) => Err(OpenError::File { file, error }),
     }
+}
+
+fn layout(database: &Database) -> Result<Option<u64>, redb::Error> {
+    let transaction = database.begin_read()?;
+    Ok(transaction.open_table(META)?.get(LAYOUT)?.map(|layout| layout.value()))
+}
+
+/// Gives a table its place, which is that of none before it.
+pub(super) fn add_table(transaction: &WriteTransaction, name: &str, place: TableId) -> Result<(), redb::Error> {
+    transaction.open_table(TABLES)?.insert(name, place.get())?;
+    Ok(())
 }

@@ -3,13 +3,12 @@
 use redb::ReadTransaction;
 use tokio::sync::oneshot;
 
-use super::data_file::{META, PRODUCTS, VERSION};
+use super::data_file::{META, ROWS, VERSION};
 use super::guard::guarded;
 use super::writer::Request;
-use super::{EmbeddedStore, unwritable, versioned};
+use super::{EmbeddedStore, damaged, keys, unwritable, versioned};
 use crate::model::key::Key;
-use crate::model::product::ProductId;
-use crate::model::table::TableId;
+use crate::model::table::{TableId, Tables};
 use crate::model::topic::Subject;
 use crate::store::{Found, Keys, READ_BYTES_MAX, READ_IDS_MAX, Read, StoreError};
 
@@ -24,14 +23,14 @@ impl EmbeddedStore {
         self.readers.read(move |_| read(&snapshot, &rows)).await
     }
 
-    /// Reads the ids and versions that follow `after` in the same way.
+    /// Reads the keys and versions of a table's rows that follow `after` in the same way.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn keys(&self, table: TableId, after: Option<Key>, barrier: u64) -> Result<Keys, StoreError> {
-        debug_assert_eq!(table, TableId::PRODUCTS, "only products are stored");
         let snapshot = self.snapshot(barrier).await?;
-        self.readers.read(move |_| read_keys(&snapshot, after.as_ref())).await
+        let tables = self.tables.clone();
+        self.readers.read(move |_| read_keys(&snapshot, &tables, table, after.as_ref())).await
     }
 
     async fn snapshot(&self, barrier: u64) -> Result<ReadTransaction, StoreError> {
@@ -41,41 +40,49 @@ impl EmbeddedStore {
     }
 }
 
-/// Reads until the texts have [`READ_BYTES_MAX`] bytes, and leaves the rest. A product that is not there has been told to
-/// be gone up to the version that was given last.
-fn read(snapshot: &ReadTransaction, rows: &[Subject]) -> Result<Read, redb::Error> {
-    let products = snapshot.open_table(PRODUCTS)?;
+/// Reads until the rows have [`READ_BYTES_MAX`] bytes, and leaves the rest. A row that is not there has been told to be
+/// gone up to the version that was given last.
+fn read(snapshot: &ReadTransaction, wanted: &[Subject]) -> Result<Read, redb::Error> {
+    let rows = snapshot.open_table(ROWS)?;
     let last_version = snapshot.open_table(META)?.get(VERSION)?.map_or(0, |version| version.value());
-    let (mut read, mut bytes) = (Read { found: Vec::with_capacity(rows.len()), left: Vec::new() }, 0);
-    for topic in rows.iter().map(Subject::topic) {
+    let (mut read, mut bytes) = (Read { found: Vec::with_capacity(wanted.len()), left: Vec::new() }, 0);
+    for subject in wanted {
+        let topic = subject.topic();
         if bytes >= READ_BYTES_MAX {
             read.left.push(topic);
             continue;
         }
-        let id = ProductId::of_topic(topic).expect("only products are read");
-        let found = match guarded(|| Ok(products.get(id.get())?.map(|row| versioned(id.get(), row.value())))) {
+        let key = subject.key();
+        let found = guarded(|| {
+            let row = rows.get(&keys::encode(topic.table(), &key)[..])?;
+            row.map(|row| versioned(key, row.value())).transpose()
+        });
+        let found = match found {
             Ok(Some(row)) => Found::Present(row),
             Ok(None) => Found::Absent { version: last_version },
             Err(redb::Error::Corrupted(_)) => Found::Unreadable,
             Err(error) => return Err(error),
         };
         if let Found::Present(row) = &found {
-            let product = &row.product;
-            bytes += product.manufacturer.len() + product.price_per_unit.len() + product.product_name.len();
+            bytes += row.row.as_bytes().len();
         }
         read.found.push((topic, found));
     }
     Ok(read)
 }
 
-/// Reads up to [`READ_IDS_MAX`] ids. A row that cannot be read has no version that is known.
-fn read_keys(snapshot: &ReadTransaction, after: Option<&Key>) -> Result<Keys, redb::Error> {
-    let products = snapshot.open_table(PRODUCTS)?;
-    let first = after.and_then(ProductId::of_key).map_or(0, |after| after.get() + 1);
-    let mut keys = Vec::new();
-    for entry in products.range(first..)? {
-        if keys.len() >= READ_IDS_MAX {
-            return Ok(Keys { keys, is_last: false });
+/// Reads up to [`READ_IDS_MAX`] keys. A row that cannot be read has no version that is known.
+fn read_keys(
+    snapshot: &ReadTransaction,
+    tables: &Tables,
+    table: TableId,
+    after: Option<&Key>,
+) -> Result<Keys, redb::Error> {
+    let rows = snapshot.open_table(ROWS)?;
+    let mut found = Vec::new();
+    for entry in keys::range(&rows, table, after)? {
+        if found.len() >= READ_IDS_MAX {
+            return Ok(Keys { keys: found, is_last: false });
         }
         let (key, row) = entry?;
         let version = match guarded(|| Ok(row.value().0)) {
@@ -83,8 +90,8 @@ fn read_keys(snapshot: &ReadTransaction, after: Option<&Key>) -> Result<Keys, re
             Err(redb::Error::Corrupted(_)) => 0,
             Err(error) => return Err(error),
         };
-        let id = ProductId::new(key.value()).expect("only product ids are stored");
-        keys.push((id.subject(), version));
+        let key = keys::decode(key.value()).ok_or_else(damaged)?;
+        found.push((tables.subject(table, key), version));
     }
-    Ok(Keys { keys, is_last: true })
+    Ok(Keys { keys: found, is_last: true })
 }

@@ -1,18 +1,24 @@
 //! The embedded store: one `redb` file in a directory that one process owns.
 //!
+//! A table is made by its first row, or where the server is started with its name. Its place in the file is its place in
+//! the server's list of [`Tables`], to which nobody else adds one.
+//!
 //! Reads run beside each other on snapshots, on a few threads. Writes go to one thread, which commits all that wait
 //! together. What it commits is the change, so it tells the source's events as well: its beginning first, since no
 //! change is ever missed, and then each change.
 
 mod data_file;
 mod guard;
+mod keys;
+mod layout_1;
 mod load;
 mod lock;
+mod names;
 mod readers;
 mod writer;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -22,19 +28,34 @@ use redb::ReadableDatabase;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use self::data_file::{DataFile, PRODUCTS};
+use self::data_file::{DataFile, ROWS};
 use self::lock::DirectoryLock;
 use self::readers::Readers;
-use self::writer::{Done, Request, Write};
-use super::{Page, Precondition, Put, StoreError, Versioned};
+use self::writer::{Bounds, Done, Request, Work, Write};
+use super::{Page, Precondition, Put, RowId, StoreError, Versioned};
 use crate::model::event::SourceEvent;
-use crate::model::product::{Product, ProductId, ProductPatch};
+use crate::model::key::{Key, KeyKind};
+use crate::model::row::Row;
+use crate::model::table::{TableId, Tables};
 use crate::supervisor::Part;
 
 /// The most writes that wait for the next commit; those that find no room wait for it.
 const WRITES_WAITING_MAX: usize = 1024;
 /// The time for which [`EmbeddedStore::check`] waits for a commit.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The place of a store, and its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmbeddedConfig {
+    /// The directory.
+    pub dir: PathBuf,
+    /// The names of tables that are made at the start, where they are not there yet.
+    pub tables: Vec<String>,
+    /// The most tables that a first row may make the last of; those that are there stay.
+    pub tables_max: u16,
+    /// The most bytes of a row.
+    pub row_bytes_max: usize,
+}
 
 /// The reason for which a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +101,17 @@ pub enum OpenError {
         /// The error.
         error: redb::Error,
     },
+    /// No table can have this name.
+    #[error("no table can be named {0:?}: a name is a letter or _, and at most 62 letters, digits, _ and . after it")]
+    TableName(String),
+    /// The file has no place for a table with this name.
+    #[error("there is no room for the table {name}: at most {max} are made; raise --max-tables")]
+    TooManyTables {
+        /// The name.
+        name: String,
+        /// The number of tables that may be made.
+        max: u16,
+    },
     /// A newer program wrote it.
     #[error("the data file {} was written by a newer Rowcast (layout {layout}); use that one", file.display())]
     Newer {
@@ -93,6 +125,7 @@ pub enum OpenError {
 /// A handle to the store; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
+    tables: Tables,
     readers: Readers,
     writes: mpsc::Sender<Request>,
     failed: Arc<AtomicBool>,
@@ -114,110 +147,132 @@ impl EmbeddedWriter {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in `dir`, which is made if it does not exist, and feeds its changes to `feed`. Its
-    /// thread is this part of the server.
+    /// Opens the store in its directory, which is made if it does not exist, adds its tables to `tables`, which has that
+    /// of products alone, and feeds its changes to `feed`. Its thread is this part of the server.
     ///
     /// # Errors
     /// A sentence that names the obstacle.
-    pub fn open(dir: &Path, feed: mpsc::Sender<SourceEvent>, part: Part) -> Result<(Self, EmbeddedWriter), OpenError> {
+    pub fn open(
+        config: &EmbeddedConfig,
+        tables: &Tables,
+        feed: mpsc::Sender<SourceEvent>,
+        part: Part,
+    ) -> Result<(Self, EmbeddedWriter), OpenError> {
+        let dir = &config.dir;
         let lock = DirectoryLock::take(dir)?;
         let file = DataFile::open(dir, &lock)?;
-        Self::of(file, lock, feed, part).map_err(|error| OpenError::Directory { dir: dir.to_owned(), error })
+        file.make_tables(config)?;
+        Self::of(file, lock, config, tables, feed, part)
+            .map_err(|error| OpenError::Directory { dir: dir.clone(), error })
     }
 
-    /// Starts the threads over an open file.
+    /// Adds the tables of an open file, and starts the threads over it.
     fn of(
         file: DataFile,
         lock: DirectoryLock,
+        config: &EmbeddedConfig,
+        tables: &Tables,
         feed: mpsc::Sender<SourceEvent>,
         part: Part,
     ) -> io::Result<(Self, EmbeddedWriter)> {
+        // Products have the first place.
+        for (place, name) in (1..).zip(file.tables().map_err(io::Error::other)?) {
+            let table = tables.add(&name, KeyKind::Any).map_err(io::Error::other)?;
+            assert_eq!(table.id.get(), place, "a table has the same place in the file and in the list");
+        }
         let file = Arc::new(file);
         let failed = Arc::new(AtomicBool::new(false));
         let (writes, requests) = mpsc::channel(WRITES_WAITING_MAX);
         let readers = Readers::spawn(&file)?;
-        let thread = writer::spawn(file, Arc::clone(&failed), requests, feed, part)?;
-        Ok((Self { readers, writes, failed }, EmbeddedWriter { thread, _lock: lock }))
+        let bounds = Bounds { tables_max: config.tables_max, row_bytes_max: config.row_bytes_max };
+        let work = Work { file, tables: tables.clone(), bounds, failed: Arc::clone(&failed), feed };
+        let thread = writer::spawn(work, requests, part)?;
+        Ok((Self { tables: tables.clone(), readers, writes, failed }, EmbeddedWriter { thread, _lock: lock }))
     }
 
-    /// Returns up to `limit` products, ordered by id, from the first above `after`: as many as have `bytes_max` bytes
-    /// of text together, but at least one.
+    /// Returns up to `limit` rows of a table, ordered by key, from the first above `after`: as many as have `bytes_max`
+    /// bytes together, but at least one.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn list(&self, after: Option<ProductId>, limit: usize, bytes_max: usize) -> Result<Page, StoreError> {
+    pub async fn list(
+        &self,
+        table: TableId,
+        after: Option<Key>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Page, StoreError> {
         self.readers
             .read(move |database| {
-                let table = database.begin_read()?.open_table(PRODUCTS)?;
-                let first = after.map_or(0, |after| after.get() + 1);
+                let rows = database.begin_read()?.open_table(ROWS)?;
                 let (mut page, mut bytes) = (Page::default(), 0);
-                for entry in table.range(first..)? {
+                for entry in keys::range(&rows, table, after.as_ref())? {
                     let (key, row) = entry?;
-                    let (_, manufacturer, price_per_unit, _, product_name) = row.value();
-                    bytes += manufacturer.len() + price_per_unit.len() + product_name.len();
-                    let is_first = page.products.is_empty() && limit > 0;
-                    page.more = page.products.len() >= limit || (bytes > bytes_max && !is_first);
+                    bytes += row.value().1.len();
+                    let is_first = page.rows.is_empty() && limit > 0;
+                    page.more = page.rows.len() >= limit || (bytes > bytes_max && !is_first);
                     if page.more {
                         break;
                     }
-                    page.products.push(versioned(key.value(), row.value()));
+                    let key = keys::decode(key.value()).ok_or_else(damaged)?;
+                    page.rows.push(versioned(key, row.value())?);
                 }
                 Ok(page)
             })
             .await
     }
 
-    /// Returns one product.
+    /// Returns one row.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] and [`StoreError::Unavailable`].
-    pub async fn get(&self, id: ProductId) -> Result<Versioned, StoreError> {
-        self.readers
-            .read(move |database| {
-                let table = database.begin_read()?.open_table(PRODUCTS)?;
-                Ok(table.get(id.get())?.map(|row| versioned(id.get(), row.value())))
-            })
-            .await?
-            .ok_or(StoreError::NotFound(id))
+    /// [`StoreError::NoTable`], [`StoreError::NotFound`] and [`StoreError::Unavailable`].
+    pub async fn get(&self, id: RowId) -> Result<Versioned, StoreError> {
+        let Some(table) = self.tables.find(&id.table) else { return Err(StoreError::NoTable(id.table)) };
+        let key = id.key.clone();
+        let read = move |database: &redb::Database| {
+            let rows = database.begin_read()?.open_table(ROWS)?;
+            let row = rows.get(&keys::encode(table.id, &key)[..])?;
+            row.map(|row| versioned(key, row.value())).transpose()
+        };
+        self.readers.read(read).await?.ok_or(StoreError::NotFound(id))
     }
 
-    /// Adds a product; the version of the change.
+    /// Adds a row, and its table with the first; the version of the change.
     ///
     /// # Errors
-    /// [`StoreError::Exists`], [`StoreError::PreconditionFailed`] and [`StoreError::Unavailable`].
-    pub async fn insert(&self, product: Product, condition: Precondition) -> Result<u64, StoreError> {
-        self.write(Write::Insert(product), condition).await.map(|done| done.version)
+    /// [`StoreError::Exists`], [`StoreError::TooManyTables`], [`StoreError::PreconditionFailed`] and
+    /// [`StoreError::Unavailable`].
+    pub async fn insert(&self, id: RowId, row: Row, condition: Precondition) -> Result<u64, StoreError> {
+        self.write(id, Write::Insert(row), condition).await.map(|done| done.version)
     }
 
-    /// Replaces a product whole, or adds it.
+    /// Replaces a row whole, or adds it, and its table with the first.
     ///
     /// # Errors
-    /// [`StoreError::PreconditionFailed`] and [`StoreError::Unavailable`].
-    pub async fn put(&self, product: Product, condition: Precondition) -> Result<(Put, u64), StoreError> {
-        let done = self.write(Write::Put(product), condition).await?;
+    /// [`StoreError::TooManyTables`], [`StoreError::PreconditionFailed`] and [`StoreError::Unavailable`].
+    pub async fn put(&self, id: RowId, row: Row, condition: Precondition) -> Result<(Put, u64), StoreError> {
+        let done = self.write(id, Write::Put(row), condition).await?;
         Ok((if done.inserted { Put::Inserted } else { Put::Replaced }, done.version))
     }
 
-    /// Changes a part of a product; the whole as it is then.
+    /// Changes a part of a row; the whole as it is then.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::PreconditionFailed`] and [`StoreError::Unavailable`].
-    pub async fn patch(
-        &self,
-        id: ProductId,
-        patch: ProductPatch,
-        condition: Precondition,
-    ) -> Result<Versioned, StoreError> {
-        let done = self.write(Write::Patch(id, patch), condition).await?;
-        Ok(Versioned { product: done.product, version: done.version })
+    /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::TooLong`], [`StoreError::PreconditionFailed`] and
+    /// [`StoreError::Unavailable`].
+    pub async fn patch(&self, id: RowId, patch: Row, condition: Precondition) -> Result<Versioned, StoreError> {
+        let key = id.key.clone();
+        let done = self.write(id, Write::Patch(patch), condition).await?;
+        Ok(Versioned { key, version: done.version, row: done.row })
     }
 
-    /// Removes a product; the version of the change.
+    /// Removes a row; the version of the change.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::PreconditionFailed`] and [`StoreError::Unavailable`].
-    pub async fn delete(&self, id: ProductId, condition: Precondition) -> Result<u64, StoreError> {
-        self.write(Write::Delete(id), condition).await.map(|done| done.version)
+    /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::PreconditionFailed`] and
+    /// [`StoreError::Unavailable`].
+    pub async fn delete(&self, id: RowId, condition: Precondition) -> Result<u64, StoreError> {
+        self.write(id, Write::Delete, condition).await.map(|done| done.version)
     }
 
     /// Checks that the store can be written. After a commit has failed, tries another.
@@ -248,11 +303,19 @@ impl EmbeddedStore {
         let _ = self.writes.send(Request::Stop).await;
     }
 
-    async fn write(&self, write: Write, condition: Precondition) -> Result<Done, StoreError> {
+    async fn write(&self, id: RowId, write: Write, condition: Precondition) -> Result<Done, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.writes.send(Request::Write(write, condition, answer)).await.map_err(|_| unwritable())?;
+        self.writes.send(Request::Write(id, write, condition, answer)).await.map_err(|_| unwritable())?;
         answered.await.map_err(|_| unwritable())?
     }
+}
+
+/// Returns the keys of a table that a first row would make under this name.
+///
+/// # Errors
+/// [`StoreError::BadTableName`].
+pub fn keys_of_new_table(name: &str) -> Result<KeyKind, StoreError> {
+    if names::is_name(name) { Ok(KeyKind::Any) } else { Err(StoreError::BadTableName(name.into())) }
 }
 
 fn unwritable() -> StoreError {
@@ -267,16 +330,13 @@ fn told(error: &redb::Error) -> StoreError {
     }
 }
 
-fn versioned(id: u64, row: (u64, &str, &str, i64, &str)) -> Versioned {
-    let (version, manufacturer, price_per_unit, units_available, product_name) = row;
-    let product = Product {
-        product_id: ProductId::new(id).expect("only product ids are stored"),
-        manufacturer: manufacturer.to_owned(),
-        price_per_unit: price_per_unit.to_owned(),
-        units_available,
-        product_name: product_name.to_owned(),
-    };
-    Versioned { product, version }
+fn versioned(key: Key, stored: (u64, &[u8])) -> Result<Versioned, redb::Error> {
+    let (version, json) = stored;
+    Ok(Versioned { key, version, row: Row::stored(json).ok_or_else(damaged)? })
+}
+
+fn damaged() -> redb::Error {
+    redb::Error::Corrupted("a row is no text of ours".to_owned())
 }
 
 #[cfg(test)]

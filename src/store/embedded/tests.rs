@@ -1,4 +1,10 @@
+//! The store on its file.
+
+mod layouts;
+mod tables;
+
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Mutex;
 
 use redb::Database;
@@ -8,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::model::epoch::Epoch;
+use crate::model::product::{Product, ProductId};
+use crate::model::topic::Subject;
 use crate::source::Source;
 use crate::store::{Found, Read};
 use crate::supervisor::Supervisor;
@@ -16,24 +24,50 @@ fn part() -> Part {
     Supervisor::new(CancellationToken::new()).part("the store")
 }
 
-fn id(number: u64) -> ProductId {
+fn product_id(number: u64) -> ProductId {
     ProductId::new(number).unwrap()
 }
 
-fn product(number: u64, name: &str) -> Product {
-    Product {
-        product_id: id(number),
+fn id(number: u64) -> RowId {
+    product_id(number).into()
+}
+
+fn key(number: u64) -> Key {
+    product_id(number).key()
+}
+
+fn subject(number: u64) -> Subject {
+    product_id(number).subject()
+}
+
+fn product(number: u64, name: &str) -> Row {
+    Row::from(&Product {
+        product_id: product_id(number),
         manufacturer: "m".into(),
         price_per_unit: "1EUR".into(),
         units_available: 1,
         product_name: name.into(),
-    }
+    })
+}
+
+fn config(dir: &Path) -> EmbeddedConfig {
+    EmbeddedConfig { dir: dir.to_owned(), tables: Vec::new(), tables_max: 256, row_bytes_max: 1024 * 1024 }
+}
+
+/// Opens the store in this directory, over a list of tables of its own.
+fn try_open(dir: &Path) -> Result<(EmbeddedStore, EmbeddedWriter, Source), OpenError> {
+    let (feed, source) = Source::new();
+    let (store, writer) = EmbeddedStore::open(&config(dir), &Tables::new(), feed, part())?;
+    Ok((store, writer, source))
 }
 
 fn open(dir: &Path) -> (EmbeddedStore, EmbeddedWriter, Source) {
-    let (feed, source) = Source::new();
-    let (store, writer) = EmbeddedStore::open(dir, feed, part()).unwrap();
-    (store, writer, source)
+    try_open(dir).unwrap()
+}
+
+/// Returns the sentence with which the store in this directory is not opened.
+fn refusal(dir: &Path) -> String {
+    try_open(dir).unwrap_err().to_string()
 }
 
 async fn stop(store: EmbeddedStore, writer: EmbeddedWriter) {
@@ -46,24 +80,28 @@ async fn stop(store: EmbeddedStore, writer: EmbeddedWriter) {
 async fn what_was_written_is_there_after_a_restart_and_versions_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer, mut source) = open(dir.path());
-    assert_eq!(store.insert(product(1, "a"), Precondition::default()).await.unwrap(), 1);
-    assert_eq!(store.put(product(2, "b"), Precondition::default()).await.unwrap(), (Put::Inserted, 2));
-    assert_eq!(store.put(product(1, "c"), Precondition::default()).await.unwrap(), (Put::Replaced, 3));
+    assert_eq!(store.insert(id(1), product(1, "a"), Precondition::default()).await.unwrap(), 1);
+    assert_eq!(store.put(id(2), product(2, "b"), Precondition::default()).await.unwrap(), (Put::Inserted, 2));
+    assert_eq!(store.put(id(1), product(1, "c"), Precondition::default()).await.unwrap(), (Put::Replaced, 3));
     assert_eq!(store.delete(id(2), Precondition::default()).await.unwrap(), 4);
     stop(store, writer).await;
     let mut versions = Vec::new();
     assert!(matches!(source.next().await, Some(SourceEvent::Began(_))), "nothing is ever missed");
     while let Some(event) = source.next().await {
         let SourceEvent::Change(change) = event else { panic!("{event:?}") };
-        versions.push((change.product_id.get(), change.version));
+        versions.push((change.subject.key(), change.version));
     }
-    assert_eq!(versions, [(1, 1), (2, 2), (1, 3), (2, 4)], "the source ends with the store, and has all");
+    assert_eq!(
+        versions,
+        [(1, 1), (2, 2), (1, 3), (2, 4)].map(|(id, version)| (key(id), version)),
+        "the source ends with the store, and has all"
+    );
 
     let (store, writer, _source) = open(dir.path());
-    assert_eq!(store.get(id(1)).await.unwrap(), Versioned { product: product(1, "c"), version: 3 });
+    assert_eq!(store.get(id(1)).await.unwrap(), Versioned { key: key(1), version: 3, row: product(1, "c") });
     assert!(matches!(store.get(id(2)).await, Err(StoreError::NotFound(_))));
     assert_eq!(
-        store.insert(product(2, "d"), Precondition::default()).await.unwrap(),
+        store.insert(id(2), product(2, "d"), Precondition::default()).await.unwrap(),
         5,
         "above the version of the delete"
     );
@@ -75,9 +113,9 @@ async fn writes_that_cannot_be_done_disturb_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer, _source) = open(dir.path());
     let (first, second, patched, removed) = tokio::join!(
-        store.insert(product(1, "a"), Precondition::default()),
-        store.insert(product(1, "b"), Precondition::default()),
-        store.patch(id(9), ProductPatch::default(), Precondition::default()),
+        store.insert(id(1), product(1, "a"), Precondition::default()),
+        store.insert(id(1), product(1, "b"), Precondition::default()),
+        store.patch(id(9), Row::encoded("{}"), Precondition::default()),
         store.delete(id(9), Precondition::default()),
     );
     assert_eq!(first.unwrap(), 1);
@@ -85,7 +123,7 @@ async fn writes_that_cannot_be_done_disturb_no_other() {
     assert!(matches!(patched, Err(StoreError::NotFound(_))));
     assert!(matches!(removed, Err(StoreError::NotFound(_))));
     assert_eq!(
-        store.insert(product(3, "c"), Precondition::default()).await.unwrap(),
+        store.insert(id(3), product(3, "c"), Precondition::default()).await.unwrap(),
         2,
         "a write that was refused took no version"
     );
@@ -97,13 +135,13 @@ async fn the_list_is_ordered_and_paged() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer, _source) = open(dir.path());
     for number in [5, 1, ProductId::MAX.get(), 3] {
-        store.insert(product(number, "x"), Precondition::default()).await.unwrap();
+        store.insert(id(number), product(number, "x"), Precondition::default()).await.unwrap();
     }
-    let ids = |page: Page| page.products.iter().map(|row| row.product.product_id.get()).collect::<Vec<_>>();
-    let list = async |after, limit| ids(store.list(after, limit, usize::MAX).await.unwrap());
-    assert_eq!(list(None, 3).await, [1, 3, 5]);
-    assert_eq!(list(Some(id(3)), 3).await, [5, ProductId::MAX.get()]);
-    assert_eq!(list(Some(ProductId::MAX), 3).await, [0u64; 0]);
+    let keys = |page: Page| page.rows.into_iter().map(|row| row.key).collect::<Vec<_>>();
+    let list = async |after, limit| keys(store.list(TableId::PRODUCTS, after, limit, usize::MAX).await.unwrap());
+    assert_eq!(list(None, 3).await, [1, 3, 5].map(key));
+    assert_eq!(list(Some(key(3)), 3).await, [5, ProductId::MAX.get()].map(key));
+    assert_eq!(list(Some(ProductId::MAX.key()), 3).await, []);
     stop(store, writer).await;
 }
 
@@ -112,13 +150,12 @@ async fn a_page_of_the_list_has_so_many_bytes_or_one_row() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer, _source) = open(dir.path());
     for number in 1..=4 {
-        store.insert(product(number, &"x".repeat(1000)), Precondition::default()).await.unwrap();
+        store.insert(id(number), product(number, &"x".repeat(1000)), Precondition::default()).await.unwrap();
     }
-    let others = store.get(id(1)).await.unwrap().product;
-    let bytes = others.manufacturer.len() + others.price_per_unit.len() + others.product_name.len();
+    let bytes = store.get(id(1)).await.unwrap().row.as_bytes().len();
     let list = async |after, limit, bytes_max| {
-        let page = store.list(after, limit, bytes_max).await.unwrap();
-        (page.products.len(), page.more)
+        let page = store.list(TableId::PRODUCTS, after, limit, bytes_max).await.unwrap();
+        (page.rows.len(), page.more)
     };
     for (after, limit, bytes_max, wanted) in [
         (None, 9, 3 * bytes, (3, true)),
@@ -127,10 +164,10 @@ async fn a_page_of_the_list_has_so_many_bytes_or_one_row() {
         (None, 2, 4 * bytes, (2, true)),
         (None, 4, 4 * bytes, (4, false)),
         (None, 9, 0, (1, true)),
-        (Some(id(3)), 9, 0, (1, false)),
-        (Some(id(4)), 9, 0, (0, false)),
+        (Some(key(3)), 9, 0, (1, false)),
+        (Some(key(4)), 9, 0, (0, false)),
     ] {
-        assert_eq!(list(after, limit, bytes_max).await, wanted, "{after:?} {limit} {bytes_max}");
+        assert_eq!(list(after.clone(), limit, bytes_max).await, wanted, "{after:?} {limit} {bytes_max}");
     }
     stop(store, writer).await;
 }
@@ -139,8 +176,7 @@ async fn a_page_of_the_list_has_so_many_bytes_or_one_row() {
 async fn a_second_opener_is_told_who_holds_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer, _source) = open(dir.path());
-    let (feed, _second) = Source::new();
-    let refusal = EmbeddedStore::open(dir.path(), feed, part()).unwrap_err().to_string();
+    let refusal = refusal(dir.path());
     assert!(refusal.contains(&format!("in use by process {}", std::process::id())), "{refusal}");
     stop(store, writer).await;
     let (store, writer, _source) = open(dir.path());
@@ -152,8 +188,7 @@ fn what_is_not_a_data_file_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("products.redb");
     std::fs::write(&file, "my notes").unwrap();
-    let (feed, _source) = Source::new();
-    let refusal = EmbeddedStore::open(dir.path(), feed, part()).unwrap_err().to_string();
+    let refusal = refusal(dir.path());
     assert!(refusal.contains("products.redb"), "{refusal}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "my notes");
 }
@@ -164,12 +199,11 @@ fn a_newer_layout_is_refused() {
     DataFile::open(dir.path(), &DirectoryLock::take(dir.path()).unwrap()).unwrap().close();
     let database = Database::open(dir.path().join("products.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction.open_table(META).unwrap().insert(LAYOUT, 2).unwrap();
+    transaction.open_table(META).unwrap().insert(LAYOUT, 3).unwrap();
     transaction.commit().unwrap();
     drop(database);
-    let (feed, _source) = Source::new();
-    let refusal = EmbeddedStore::open(dir.path(), feed, part()).unwrap_err().to_string();
-    assert!(refusal.contains("newer Rowcast (layout 2)"), "{refusal}");
+    let refusal = refusal(dir.path());
+    assert!(refusal.contains("newer Rowcast (layout 3)"), "{refusal}");
 }
 
 #[test]
@@ -177,8 +211,7 @@ fn a_directory_that_cannot_be_made_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let (feed, _source) = Source::new();
-    let refusal = EmbeddedStore::open(&file.join("data"), feed, part()).unwrap_err().to_string();
+    let refusal = refusal(&file.join("data"));
     assert!(refusal.contains("--data-dir"), "{refusal}");
 }
 
@@ -187,8 +220,7 @@ fn an_empty_file_is_not_taken_for_a_new_store() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("products.redb");
     std::fs::write(&file, "").unwrap();
-    let (feed, _source) = Source::new();
-    let refusal = EmbeddedStore::open(dir.path(), feed, part()).unwrap_err().to_string();
+    let refusal = refusal(dir.path());
     assert!(refusal.contains("is empty") && refusal.contains("backup"), "{refusal}");
     assert_eq!(std::fs::metadata(&file).unwrap().len(), 0);
 }
@@ -198,7 +230,7 @@ async fn a_start_that_was_cut_off_while_it_made_the_file_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("products.redb.new"), "half a fi").unwrap();
     let (store, writer, _source) = open(dir.path());
-    store.insert(product(1, "a"), Precondition::default()).await.unwrap();
+    store.insert(id(1), product(1, "a"), Precondition::default()).await.unwrap();
     stop(store, writer).await;
     assert!(!dir.path().join("products.redb.new").exists());
 }
@@ -211,7 +243,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 async fn written(dir: &Path) -> Vec<u8> {
     let (store, writer, _source) = open(dir);
     for number in 0..ROWS {
-        store.insert(product(number, &format!("Name {number:03}")), Precondition::default()).await.unwrap();
+        store.insert(id(number), product(number, &format!("Name {number:03}")), Precondition::default()).await.unwrap();
     }
     stop(store, writer).await;
     std::fs::read(dir.join("products.redb")).unwrap()
@@ -219,8 +251,7 @@ async fn written(dir: &Path) -> Vec<u8> {
 
 /// Opens a damaged file: it is refused with a sentence, or nothing of it is missing and it can be written.
 async fn assert_refused_or_whole(dir: &Path, what: &str) -> bool {
-    let (feed, _source) = Source::new();
-    let (store, writer) = match EmbeddedStore::open(dir, feed, part()) {
+    let (store, writer, _source) = match try_open(dir) {
         Ok(opened) => opened,
         Err(error) => {
             let sentence = error.to_string();
@@ -228,12 +259,12 @@ async fn assert_refused_or_whole(dir: &Path, what: &str) -> bool {
             return false;
         }
     };
-    let page = store.list(None, 1000, usize::MAX).await;
-    let rows = page.unwrap_or_else(|error| panic!("{what}: {error}")).products;
-    let names: Vec<_> = rows.iter().map(|row| row.product.product_name.clone()).collect();
-    assert_eq!(names, (0..ROWS).map(|number| format!("Name {number:03}")).collect::<Vec<_>>(), "{what}");
+    let page = store.list(TableId::PRODUCTS, None, 1000, usize::MAX).await;
+    let rows = page.unwrap_or_else(|error| panic!("{what}: {error}")).rows.into_iter().map(|row| row.row);
+    let expected: Vec<_> = (0..ROWS).map(|number| product(number, &format!("Name {number:03}"))).collect();
+    assert_eq!(rows.collect::<Vec<_>>(), expected, "{what}");
     store
-        .insert(product(ROWS, "more"), Precondition::default())
+        .insert(id(ROWS), product(ROWS, "more"), Precondition::default())
         .await
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     stop(store, writer).await;
@@ -291,17 +322,17 @@ async fn text_that_is_damaged_while_the_store_runs_fails_its_reads_and_nothing_e
     let lock = DirectoryLock::take(dir.path()).unwrap();
     let file = DataFile::of(path.clone(), Database::open(path).unwrap(), lock.marks()).unwrap();
     let (feed, _source) = Source::new();
-    let (store, writer) = EmbeddedStore::of(file, lock, feed, part()).unwrap();
+    let (store, writer) = EmbeddedStore::of(file, lock, &config(dir.path()), &Tables::new(), feed, part()).unwrap();
     let any = Precondition::default;
     for _ in 0..3 * readers::THREADS {
         assert!(matches!(store.get(id(7)).await, Err(StoreError::Fault(_))));
-        let listed = store.list(None, 1000, usize::MAX).await;
+        let listed = store.list(TableId::PRODUCTS, None, 1000, usize::MAX).await;
         assert!(matches!(listed, Err(StoreError::Fault(_))), "never an empty list: {listed:?}");
         let (damaged, other) =
-            tokio::join!(store.patch(id(7), ProductPatch::default(), any()), store.put(product(8, "b"), any()));
+            tokio::join!(store.patch(id(7), Row::encoded("{}"), any()), store.put(id(8), product(8, "b"), any()));
         assert!(matches!(damaged, Err(StoreError::Fault(_))), "{damaged:?}");
         other.unwrap();
-        assert_eq!(store.get(id(8)).await.unwrap().product, product(8, "b"));
+        assert_eq!(store.get(id(8)).await.unwrap().row, product(8, "b"));
     }
     store.check().await.unwrap();
     stop(store, writer).await;
@@ -383,7 +414,7 @@ async fn the_end_of_the_writing_thread_is_told() {
     timeout(PATIENCE, store.ended()).await.expect("no hang");
     tokio::task::spawn_blocking(move || writer.join()).await.unwrap();
     assert!(matches!(store.get(id(1)).await, Err(StoreError::Unavailable(_))), "the file is closed");
-    store.insert(product(1, "a"), Precondition::default()).await.unwrap_err();
+    store.insert(id(1), product(1, "a"), Precondition::default()).await.unwrap_err();
 }
 
 /// The epoch that the store in `dir` begins with.
@@ -441,14 +472,14 @@ async fn a_load_has_what_was_told_before_its_barrier_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer, mut source) = open(dir.path());
     let any = Precondition::default;
-    store.insert(product(1, "a"), any()).await.unwrap();
-    store.insert(product(2, "b"), any()).await.unwrap();
+    store.insert(id(1), product(1, "a"), any()).await.unwrap();
+    store.insert(id(2), product(2, "b"), any()).await.unwrap();
     store.delete(id(2), any()).await.unwrap();
-    let read = store.load([2, 1, 9].map(|number| id(number).subject()).into(), 5).await.unwrap();
-    store.put(product(1, "c"), any()).await.unwrap();
-    let row = Versioned { product: product(1, "a"), version: 1 };
+    let read = store.load([2, 1, 9].map(subject).into(), 5).await.unwrap();
+    store.put(id(1), product(1, "c"), any()).await.unwrap();
+    let row = Versioned { key: key(1), version: 1, row: product(1, "a") };
     let found = [(2, Found::Absent { version: 3 }), (1, Found::Present(row)), (9, Found::Absent { version: 3 })];
-    let found = found.map(|(number, found)| (id(number).topic(), found));
+    let found = found.map(|(number, found)| (subject(number).topic(), found));
     assert_eq!(read, Read { found: found.into(), left: Vec::new() });
     stop(store, writer).await;
     let mut order = Vec::new();
@@ -470,13 +501,13 @@ async fn a_load_under_writes_agrees_with_the_order_of_the_stream() {
     let (for_writes, for_loads) = (store.clone(), store.clone());
     let writing = tokio::spawn(async move {
         for _ in 0..500 {
-            for_writes.put(product(1, "x"), Precondition::default()).await.unwrap();
+            for_writes.put(id(1), product(1, "x"), Precondition::default()).await.unwrap();
         }
     });
     let loading = tokio::spawn(async move {
         let mut versions = Vec::new();
         for barrier in 0..100 {
-            let read = for_loads.load(vec![id(1).subject()], barrier).await.unwrap();
+            let read = for_loads.load(vec![subject(1)], barrier).await.unwrap();
             versions.push(match &read.found[..] {
                 [(_, Found::Present(row))] => row.version,
                 _ => 0,

@@ -5,29 +5,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::data_file::{DataFile, META, PRODUCTS, Row, VERSION};
+use super::data_file::{DataFile, META, ROWS, StoredRow, VERSION, add_table};
 use super::guard::guarded;
-use super::{told, versioned};
+use super::{keys, told, versioned};
 use crate::model::change::{Action, Change};
 use crate::model::event::SourceEvent;
-use crate::model::product::{Product, ProductId, ProductPatch};
-use crate::store::{Precondition, StoreError};
+use crate::model::key::KeyKind;
+use crate::model::row::Row;
+use crate::model::table::{TableId, Tables};
+use crate::store::{Precondition, RowId, StoreError, Versioned};
 use crate::supervisor::Part;
 
 /// The most writes that share a commit: it bounds the memory of a transaction.
 const COMMIT_WRITES_MAX: usize = 1024;
 
-/// A write to make.
+/// A write to make of a row.
 #[derive(Debug)]
 pub(super) enum Write {
-    Insert(Product),
-    Put(Product),
-    Patch(ProductId, ProductPatch),
-    Delete(ProductId),
+    Insert(Row),
+    Put(Row),
+    Patch(Row),
+    Delete,
 }
 
 /// A write that was made.
@@ -35,8 +37,15 @@ pub(super) enum Write {
 pub(super) struct Done {
     pub(super) inserted: bool,
     /// The row; of a delete, as it was.
-    pub(super) product: Product,
+    pub(super) row: Row,
     pub(super) version: u64,
+}
+
+/// The bounds of what is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) tables_max: u16,
+    pub(super) row_bytes_max: usize,
 }
 
 /// The channel for the events of the source; one that is gone has no subscribers left to miss them.
@@ -46,7 +55,7 @@ type Answer = oneshot::Sender<Result<Done, StoreError>>;
 
 #[derive(Debug)]
 pub(super) enum Request {
-    Write(Write, Precondition, Answer),
+    Write(RowId, Write, Precondition, Answer),
     /// Finds out whether commits are possible. The sender is dropped when that is known.
     Probe(oneshot::Sender<()>),
     /// Marks the source's stream with this number and answers the state that the file has there.
@@ -54,56 +63,38 @@ pub(super) enum Request {
     Stop,
 }
 
+/// A write that waits for its commit.
+struct Waiting {
+    id: RowId,
+    write: Write,
+    condition: Precondition,
+    answer: Answer,
+}
+
 /// The requests that are done together.
 #[derive(Default)]
 struct Batch {
-    writes: Vec<(Write, Precondition, Answer)>,
+    writes: Vec<Waiting>,
     probes: Vec<oneshot::Sender<()>>,
     snapshots: Vec<(u64, oneshot::Sender<Result<ReadTransaction, StoreError>>)>,
     is_last: bool,
 }
 
-pub(super) fn spawn(
-    file: Arc<DataFile>,
-    failed: Arc<AtomicBool>,
-    requests: mpsc::Receiver<Request>,
-    feed: Feed,
-    part: Part,
-) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("store".into()).spawn(move || {
-        let _part = part;
-        run(&file, &failed, requests, &feed);
-        file.close();
-    })
+/// The parts of the thread.
+pub(super) struct Work {
+    pub(super) file: Arc<DataFile>,
+    pub(super) tables: Tables,
+    pub(super) bounds: Bounds,
+    pub(super) failed: Arc<AtomicBool>,
+    pub(super) feed: Feed,
 }
 
-fn run(file: &DataFile, failed: &AtomicBool, mut requests: mpsc::Receiver<Request>, feed: &Feed) {
-    let _ = feed.blocking_send(SourceEvent::Began(file.epoch()));
-    let mut taken = Vec::new();
-    loop {
-        let is_closed = requests.blocking_recv_many(&mut taken, COMMIT_WRITES_MAX) == 0;
-        let Batch { writes, probes, snapshots, is_last } = Batch::of(taken.drain(..));
-        if !writes.is_empty() || !probes.is_empty() {
-            match file.with(|database| commit(database, &writes)) {
-                Ok(results) => {
-                    failed.store(false, Ordering::Relaxed);
-                    for ((_, _, answer), result) in writes.into_iter().zip(results) {
-                        publish(feed, answer, result);
-                    }
-                }
-                Err(error) => {
-                    failed.store(true, Ordering::Relaxed);
-                    refuse(file, writes, &error);
-                }
-            }
-        }
-        for (number, answer) in snapshots {
-            snapshot(file, feed, number, answer);
-        }
-        if is_last || is_closed {
-            return;
-        }
-    }
+pub(super) fn spawn(work: Work, requests: mpsc::Receiver<Request>, part: Part) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("store".into()).spawn(move || {
+        let _part = part;
+        work.run(requests);
+        work.file.close();
+    })
 }
 
 impl Batch {
@@ -111,7 +102,9 @@ impl Batch {
         let mut batch = Self::default();
         for request in requests {
             match request {
-                Request::Write(write, condition, answer) => batch.writes.push((write, condition, answer)),
+                Request::Write(id, write, condition, answer) => {
+                    batch.writes.push(Waiting { id, write, condition, answer });
+                }
                 Request::Probe(done) => batch.probes.push(done),
                 Request::Snapshot(number, answer) => batch.snapshots.push((number, answer)),
                 Request::Stop => batch.is_last = true,
@@ -121,97 +114,194 @@ impl Batch {
     }
 }
 
-/// Marks the stream between two commits: what this snapshot sees has been told before the mark, and all else after it.
-fn snapshot(file: &DataFile, feed: &Feed, number: u64, answer: oneshot::Sender<Result<ReadTransaction, StoreError>>) {
-    let snapshot = file.with(|database| Ok(database.begin_read()?));
-    let _ = feed.blocking_send(SourceEvent::Barrier(number));
-    let _ = answer.send(snapshot.map_err(|error| told(&error)));
-}
-
-/// Answers writes whose commit failed, and makes the next commit possible, which redb refuses after an error of the
-/// disk until the file is opened again.
-fn refuse(file: &DataFile, writes: Vec<(Write, Precondition, Answer)>, why: &redb::Error) {
-    error!(error = %why, "a commit failed; nothing of it was written");
-    for (_, _, answer) in writes {
-        let _ = answer.send(Err(told(why)));
-    }
-    if matches!(why, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
-        && let Err(error) = file.reopen()
-    {
-        error!(%error, "the data file cannot be opened again; reads and writes are refused until it can");
-    }
-}
-
-/// Tells the source, then whoever asked for the write: an answer means that the change is on its way. Waits while the
-/// source has no room.
-fn publish(feed: &Feed, answer: Answer, result: Result<(Action, Done), StoreError>) {
-    let result = result.map(|(action, done)| {
-        let change = Change::of_row(action, done.version, done.product.clone());
-        let _ = feed.blocking_send(SourceEvent::Change(change));
-        done
-    });
-    // Whoever asked may have left.
-    let _ = answer.send(result);
-}
-
-type Results = Vec<Result<(Action, Done), StoreError>>;
-
-/// Writes all in one transaction, on disk when this returns. A write that cannot be done (its product exists, or does
-/// not) changes nothing and disturbs no other.
-fn commit(database: &Database, writes: &[(Write, Precondition, Answer)]) -> Result<Results, redb::Error> {
-    let transaction = database.begin_write()?;
-    let results = {
-        let mut products = transaction.open_table(PRODUCTS)?;
-        let mut meta = transaction.open_table(META)?;
-        let mut version = meta.get(VERSION)?.map_or(0, |version| version.value());
-        let apply = |(write, condition, _): &_| apply(&mut products, &mut version, write, condition);
-        let results = writes.iter().map(apply).collect::<Result<_, _>>()?;
-        meta.insert(VERSION, version)?;
-        results
-    };
-    transaction.commit()?;
-    Ok(results)
-}
-
-fn apply(
-    products: &mut Table<'_, u64, Row>,
-    version: &mut u64,
-    write: &Write,
-    condition: &Precondition,
-) -> Result<Result<(Action, Done), StoreError>, redb::Error> {
-    let id = write.product_id();
-    let before = guarded(|| Ok(products.get(id.get())?.map(|row| versioned(id.get(), row.value()))));
-    let before = match before {
-        Err(error @ redb::Error::Corrupted(_)) => return Ok(Err(told(&error))),
-        before => before?,
-    };
-    let is_met = condition.holds(before.as_ref().map(|before| before.version));
-    let (action, product) = match (write, before.map(|before| before.product)) {
-        // RFC 9110, §13.2.1: a condition counts only where the write could be done without it.
-        (Write::Patch(..) | Write::Delete(_), None) => return Ok(Err(StoreError::NotFound(id))),
-        _ if !is_met => return Ok(Err(StoreError::PreconditionFailed(id))),
-        (Write::Insert(_), Some(_)) => return Ok(Err(StoreError::Exists(id))),
-        (Write::Insert(product) | Write::Put(product), None) => (Action::Insert, product.clone()),
-        (Write::Put(product), Some(_)) => (Action::Update, product.clone()),
-        (Write::Patch(_, patch), Some(before)) => (Action::Update, patch.clone().apply(before)),
-        (Write::Delete(_), Some(before)) => (Action::Delete, before),
-    };
-    *version += 1;
-    if action == Action::Delete {
-        products.remove(id.get())?;
-    } else {
-        let Product { manufacturer, price_per_unit, units_available, product_name, .. } = &product;
-        let row = (*version, &manufacturer[..], &price_per_unit[..], *units_available, &product_name[..]);
-        products.insert(id.get(), row)?;
-    }
-    Ok(Ok((action, Done { inserted: action == Action::Insert, product, version: *version })))
-}
-
-impl Write {
-    const fn product_id(&self) -> ProductId {
-        match self {
-            Self::Insert(product) | Self::Put(product) => product.product_id,
-            Self::Patch(id, _) | Self::Delete(id) => *id,
+impl Work {
+    fn run(&self, mut requests: mpsc::Receiver<Request>) {
+        let _ = self.feed.blocking_send(SourceEvent::Began(self.file.epoch()));
+        let mut taken = Vec::new();
+        loop {
+            let is_closed = requests.blocking_recv_many(&mut taken, COMMIT_WRITES_MAX) == 0;
+            let Batch { writes, probes, snapshots, is_last } = Batch::of(taken.drain(..));
+            if !writes.is_empty() || !probes.is_empty() {
+                self.write(writes);
+            }
+            drop(probes);
+            for (number, answer) in snapshots {
+                self.snapshot(number, answer);
+            }
+            if is_last || is_closed {
+                return;
+            }
         }
+    }
+
+    fn write(&self, writes: Vec<Waiting>) {
+        match self.file.with(|database| self.commit(database, &writes)) {
+            Ok(Committed { results, new_tables }) => {
+                self.failed.store(false, Ordering::Relaxed);
+                for name in new_tables {
+                    self.tables.add(&name, KeyKind::Any).expect("the commit has found a place");
+                }
+                for (waiting, result) in writes.into_iter().zip(results) {
+                    self.publish(waiting, result);
+                }
+            }
+            Err(error) => {
+                self.failed.store(true, Ordering::Relaxed);
+                self.refuse(writes, &error);
+            }
+        }
+    }
+
+    /// Marks the stream between two commits: what this snapshot sees has been told before the mark, and all else after it.
+    fn snapshot(&self, number: u64, answer: oneshot::Sender<Result<ReadTransaction, StoreError>>) {
+        let snapshot = self.file.with(|database| Ok(database.begin_read()?));
+        let _ = self.feed.blocking_send(SourceEvent::Barrier(number));
+        let _ = answer.send(snapshot.map_err(|error| told(&error)));
+    }
+
+    /// Answers writes whose commit failed, and makes the next commit possible, which redb refuses after an error of the
+    /// disk until the file is opened again.
+    fn refuse(&self, writes: Vec<Waiting>, why: &redb::Error) {
+        error!(error = %why, "a commit failed; nothing of it was written");
+        for waiting in writes {
+            let _ = waiting.answer.send(Err(told(why)));
+        }
+        if matches!(why, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
+            && let Err(error) = self.file.reopen()
+        {
+            error!(%error, "the data file cannot be opened again; reads and writes are refused until it can");
+        }
+    }
+
+    /// Tells the source, then whoever asked for the write: an answer means that the change is on its way. Waits while the
+    /// source has no room.
+    fn publish(&self, waiting: Waiting, result: Result<(Action, Done), StoreError>) {
+        let Waiting { id, answer, .. } = waiting;
+        let result = result.map(|(action, done)| {
+            let table = self.tables.find(&id.table).expect("a row that was written has a table");
+            let subject = self.tables.subject(table.id, id.key);
+            let change = Change::of_row(action, subject, done.version, done.row.clone());
+            let _ = self.feed.blocking_send(SourceEvent::Change(change));
+            done
+        });
+        // Whoever asked may have left.
+        let _ = answer.send(result);
+    }
+
+    /// Writes all in one transaction, on disk when this returns. A write that cannot be done (its row exists, or does
+    /// not) changes nothing and disturbs no other.
+    fn commit(&self, database: &Database, writes: &[Waiting]) -> Result<Committed, redb::Error> {
+        let transaction = database.begin_write()?;
+        let committed = {
+            let rows = transaction.open_table(ROWS)?;
+            let mut meta = transaction.open_table(META)?;
+            let version = meta.get(VERSION)?.map_or(0, |version| version.value());
+            let mut commit = Commit { work: self, transaction: &transaction, rows, version, new_tables: Vec::new() };
+            let results = writes.iter().map(|waiting| commit.apply(waiting)).collect::<Result<_, _>>()?;
+            meta.insert(VERSION, commit.version)?;
+            Committed { results, new_tables: commit.new_tables }
+        };
+        transaction.commit()?;
+        Ok(committed)
+    }
+}
+
+type Outcome = Result<(Action, Done), StoreError>;
+
+/// The results of a commit's writes, and the tables that it made, in the order of their places.
+struct Committed {
+    results: Vec<Outcome>,
+    new_tables: Vec<Box<str>>,
+}
+
+/// A commit on its way.
+struct Commit<'a> {
+    work: &'a Work,
+    transaction: &'a WriteTransaction,
+    rows: Table<'a, &'static [u8], StoredRow>,
+    version: u64,
+    new_tables: Vec<Box<str>>,
+}
+
+impl Commit<'_> {
+    fn apply(&mut self, waiting: &Waiting) -> Result<Outcome, redb::Error> {
+        let Waiting { id, write, condition, .. } = waiting;
+        let table = self.table(&id.table);
+        let before = match table.map(|table| self.before(table, id)).transpose() {
+            Err(error @ redb::Error::Corrupted(_)) => return Ok(Err(told(&error))),
+            before => before?.flatten(),
+        };
+        let decided = decide(id, write, before, condition).and_then(|(action, row)| {
+            let (fits, max) = (row.as_bytes().len() <= self.work.bounds.row_bytes_max, self.work.bounds.row_bytes_max);
+            if fits || action == Action::Delete { Ok((action, row)) } else { Err(StoreError::TooLong(max)) }
+        });
+        let (action, row) = match (decided, table) {
+            // A first row is what makes a table; nothing else of one can be done.
+            (Err(StoreError::NotFound(id)), None) => return Ok(Err(StoreError::NoTable(id.table))),
+            (Err(refused), _) => return Ok(Err(refused)),
+            (Ok(decided), _) => decided,
+        };
+        let table = match table.map_or_else(|| self.make_table(&id.table), |table| Ok(Ok(table)))? {
+            Ok(table) => table,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        self.version += 1;
+        let key = keys::encode(table, &id.key);
+        if action == Action::Delete {
+            self.rows.remove(&key[..])?;
+        } else {
+            self.rows.insert(&key[..], (self.version, row.as_bytes()))?;
+        }
+        Ok(Ok((action, Done { inserted: action == Action::Insert, row, version: self.version })))
+    }
+
+    /// Returns the place of a table that is there, or that this commit makes.
+    fn table(&self, name: &str) -> Option<TableId> {
+        if let Some(table) = self.work.tables.find(name) {
+            return Some(table.id);
+        }
+        self.new_tables.iter().position(|made| **made == *name).and_then(|nth| self.place(nth))
+    }
+
+    /// Returns the place of the nth table that this commit makes.
+    fn place(&self, nth: usize) -> Option<TableId> {
+        u16::try_from(self.work.tables.all().len() + nth).ok().and_then(TableId::new)
+    }
+
+    /// Gives a new table the next place.
+    fn make_table(&mut self, name: &str) -> Result<Result<TableId, StoreError>, redb::Error> {
+        let max = self.work.bounds.tables_max;
+        let place = self.place(self.new_tables.len()).filter(|place| place.get() < max);
+        let Some(place) = place else { return Ok(Err(StoreError::TooManyTables(max.into()))) };
+        add_table(self.transaction, name, place)?;
+        self.new_tables.push(name.into());
+        Ok(Ok(place))
+    }
+
+    fn before(&self, table: TableId, id: &RowId) -> Result<Option<Versioned>, redb::Error> {
+        guarded(|| {
+            let row = self.rows.get(&keys::encode(table, &id.key)[..])?;
+            row.map(|row| versioned(id.key.clone(), row.value())).transpose()
+        })
+    }
+}
+
+/// Returns the change that a write makes of a row, and the row as it is then; of a delete, as it was.
+fn decide(
+    id: &RowId,
+    write: &Write,
+    before: Option<Versioned>,
+    condition: &Precondition,
+) -> Result<(Action, Row), StoreError> {
+    let is_met = condition.holds(before.as_ref().map(|before| before.version));
+    match (write, before.map(|before| before.row)) {
+        // RFC 9110, §13.2.1: a condition counts only where the write could be done without it.
+        (Write::Patch(_) | Write::Delete, None) => Err(StoreError::NotFound(id.clone())),
+        _ if !is_met => Err(StoreError::PreconditionFailed(id.clone())),
+        (Write::Insert(_), Some(_)) => Err(StoreError::Exists(id.clone())),
+        (Write::Insert(row) | Write::Put(row), None) => Ok((Action::Insert, row.clone())),
+        (Write::Put(row), Some(_)) => Ok((Action::Update, row.clone())),
+        (Write::Patch(patch), Some(before)) => Ok((Action::Update, before.merged(patch))),
+        (Write::Delete, Some(before)) => Ok((Action::Delete, before)),
     }
 }

@@ -48,7 +48,7 @@ impl PostgresStore {
         }
     }
 
-    /// Reads the ids and versions of the rows that follow `after`, at most [`READ_IDS_MAX`] of them, and marks the stream.
+    /// Reads the keys and versions of the rows of a table that follow `after`, at most [`READ_IDS_MAX`] of them, and marks the stream.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -138,16 +138,14 @@ fn found(id: ProductId, row: &Row) -> Result<Found, Failure> {
         tracing::warn!(product = %id, "a row is not text in UTF-8, and readers are not sent it");
         return Ok(Found::Unreadable);
     };
-    Ok(Found::Present(Versioned {
-        product: Product {
-            product_id: id,
-            manufacturer: manufacturer.to_owned(),
-            price_per_unit: price_per_unit.to_owned(),
-            units_available: column(row, "units_available")?,
-            product_name: product_name.to_owned(),
-        },
-        version: number(row, "version")?,
-    }))
+    let product = Product {
+        product_id: id,
+        manufacturer: manufacturer.to_owned(),
+        price_per_unit: price_per_unit.to_owned(),
+        units_available: column(row, "units_available")?,
+        product_name: product_name.to_owned(),
+    };
+    Ok(Found::Present(Versioned { key: id.key(), version: number(row, "version")?, row: (&product).into() }))
 }
 
 /// The bytes of a text, which a database in `SQL_ASCII` does not look at.

@@ -30,8 +30,11 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 use self::config::PostgresConfig;
 use self::failure::Failure;
 pub(crate) use self::failure::chain;
-use crate::model::product::{Product, ProductId, ProductPatch};
-use crate::store::{Page, Precondition, Put, StoreError, Versioned, Versions};
+use crate::model::key::Key;
+use crate::model::product::{Product, ProductBody, ProductId, ProductPatch};
+use crate::model::row::Row as ModelRow;
+use crate::model::table::PRODUCTS;
+use crate::store::{Page, Precondition, Put, RowId, StoreError, Versioned, Versions};
 
 /// The number of connections that the requests share; those that find none free wait 2 s.
 pub const POOL_CONNECTIONS_MAX: usize = 16;
@@ -108,40 +111,47 @@ impl PostgresStore {
         Self { pool, database: config.to_string(), server, anew: Arc::default() }
     }
 
-    /// Returns at most `limit` products by id, from the first one after `after`: as many as have `bytes_max` bytes of
+    /// Returns at most `limit` rows of a table by key, from the first one after `after`: as many as have `bytes_max` bytes of
     /// text together, but at least one.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn list(&self, after: Option<ProductId>, limit: usize, bytes_max: usize) -> Result<Page, StoreError> {
-        let after = after.map_or(-1, key);
+    /// [`StoreError::NoTable`], [`StoreError::Unavailable`].
+    pub async fn list(
+        &self,
+        table: &str,
+        after: Option<Key>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Page, StoreError> {
+        require_products(table)?;
+        let after = after.map_or(Ok(-1), |after| product_id(&RowId::new(table, after)).map(key))?;
         // One more is looked at.
         let limit = i64::try_from(limit).unwrap_or(i64::MAX).min(i64::MAX - 1);
         let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
         let rows = self.query(LIST, &[&after, &limit, &bytes_max]).await?;
         let more = rows.last().is_some_and(|row| row.get("is_followed"));
-        Ok(Page { products: self.told(rows.iter().map(versioned).collect())?, more })
+        Ok(Page { rows: self.told(rows.iter().map(versioned).collect())?, more })
     }
 
-    /// Returns the product with this id.
+    /// Returns the row with this key.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
-    pub async fn get(&self, id: ProductId) -> Result<Versioned, StoreError> {
-        let rows = self.query(GET, &[&key(id)]).await?;
+    /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::Unavailable`].
+    pub async fn get(&self, id: RowId) -> Result<Versioned, StoreError> {
+        let rows = self.query(GET, &[&key(product_id(&id)?)]).await?;
         self.told(rows.first().map(versioned).transpose())?.ok_or(StoreError::NotFound(id))
     }
 
-    /// Adds a product and answers its version.
+    /// Adds a row and answers its version.
     ///
     /// # Errors
-    /// [`StoreError::Exists`], [`StoreError::Unavailable`].
-    pub async fn insert(&self, product: Product, condition: Precondition) -> Result<u64, StoreError> {
-        let id = product.product_id;
+    /// [`StoreError::NoTable`], [`StoreError::Exists`], [`StoreError::Unavailable`].
+    pub async fn insert(&self, id: RowId, row: ModelRow, condition: Precondition) -> Result<u64, StoreError> {
+        let product = product(&id, &row)?;
         if !condition.holds(None) {
             return Err(self.not_inserted(id, &condition).await);
         }
-        match self.query_retried(INSERT, &columns(&key(id), &product)).await {
+        match self.query_retried(INSERT, &columns(&key(product.product_id), &product)).await {
             Err(failure) if failure.is_taken_key() => Err(self.not_inserted(id, &condition).await),
             outcome => {
                 self.told(outcome.and_then(|rows| written::<i64>(&rows[0], "product_insert")).map(i64::cast_unsigned))
@@ -149,11 +159,12 @@ impl PostgresStore {
         }
     }
 
-    /// Writes a whole product, new or not, and answers which with its version.
+    /// Writes a whole row, new or not, and answers which with its version.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn put(&self, product: Product, condition: Precondition) -> Result<(Put, u64), StoreError> {
+    /// [`StoreError::NoTable`], [`StoreError::Unavailable`].
+    pub async fn put(&self, id: RowId, row: ModelRow, condition: Precondition) -> Result<(Put, u64), StoreError> {
+        let product = product(&id, &row)?;
         let key = key(product.product_id);
         let rows = if condition.is_none() {
             self.query(PUT, &columns(&key, &product)).await?
@@ -161,49 +172,46 @@ impl PostgresStore {
             let Condition { presence, wanted, unwanted } = &condition.into();
             let [one, two, three, four, five] = columns(&key, &product);
             let rows = self.query(PUT_IF, &[one, two, three, four, five, presence, wanted, unwanted]).await?;
-            self.met(&rows[0], product.product_id)?;
+            self.met(&rows[0], &id)?;
             rows
         };
         let put = if self.told(written(&rows[0], "is_new"))? { Put::Inserted } else { Put::Replaced };
         Ok((put, self.told(written::<i64>(&rows[0], "new_version"))?.cast_unsigned()))
     }
 
-    /// Replaces the fields that the patch names, in one statement, and answers the product as it is then.
+    /// Replaces the members that the patch names, in one statement, and answers the row as it is then.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
-    pub async fn patch(
-        &self,
-        id: ProductId,
-        patch: ProductPatch,
-        condition: Precondition,
-    ) -> Result<Versioned, StoreError> {
+    /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::Unavailable`].
+    pub async fn patch(&self, id: RowId, patch: ModelRow, condition: Precondition) -> Result<Versioned, StoreError> {
+        let key = key(product_id(&id)?);
+        let patch: ProductPatch = serde_json::from_slice(patch.as_bytes()).map_err(|error| no_product(&error))?;
         let ProductPatch { manufacturer, price_per_unit, units_available, product_name, .. } = &patch;
-        let key = key(id);
         let fields: Arguments<'_> = &[&key, manufacturer, price_per_unit, units_available, product_name];
         let rows = if condition.is_none() {
             self.query(PATCH, fields).await?
         } else {
             let Condition { presence, wanted, unwanted } = &condition.into();
             let rows = self.query(PATCH_IF, &[fields, &[presence, wanted, unwanted]].concat()).await?;
-            self.met(&rows[0], id)?;
+            self.met(&rows[0], &id)?;
             rows
         };
         self.told(rows.first().map(versioned).transpose())?.ok_or(StoreError::NotFound(id))
     }
 
-    /// Removes a product and answers the version of that change.
+    /// Removes a row and answers the version of that change.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
-    pub async fn delete(&self, id: ProductId, condition: Precondition) -> Result<u64, StoreError> {
+    /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::Unavailable`].
+    pub async fn delete(&self, id: RowId, condition: Precondition) -> Result<u64, StoreError> {
+        let key = key(product_id(&id)?);
         if !condition.is_none() {
             let Condition { presence, wanted, unwanted } = &condition.into();
-            let rows = self.query(DELETE_IF, &[&key(id), presence, wanted, unwanted]).await?;
-            self.met(&rows[0], id)?;
+            let rows = self.query(DELETE_IF, &[&key, presence, wanted, unwanted]).await?;
+            self.met(&rows[0], &id)?;
             return self.told(written::<i64>(&rows[0], "new_version")).map(i64::cast_unsigned);
         }
-        let rows = self.query(DELETE, &[&key(id)]).await?;
+        let rows = self.query(DELETE, &[&key]).await?;
         let version: Option<i64> = self.told(column(&rows[0], "product_delete"))?;
         version.map(i64::cast_unsigned).ok_or(StoreError::NotFound(id))
     }
@@ -222,13 +230,13 @@ impl PostgresStore {
         self.told(rows.first().map(|row| column(row, "message")).transpose())
     }
 
-    /// Returns the reason for which a product is not inserted under its condition. Nothing is written, so that it may
-    /// be looked at afterwards.
-    async fn not_inserted(&self, id: ProductId, condition: &Precondition) -> StoreError {
+    /// Returns the reason for which a row is not inserted under its condition. Nothing is written, so that it may be
+    /// looked at afterwards.
+    async fn not_inserted(&self, id: RowId, condition: &Precondition) -> StoreError {
         if condition.is_none() {
             return StoreError::Exists(id);
         }
-        let version = match self.get(id).await {
+        let version = match self.get(id.clone()).await {
             Ok(found) => Some(found.version),
             Err(StoreError::NotFound(_)) => None,
             Err(error) => return error,
@@ -237,11 +245,11 @@ impl PostgresStore {
     }
 
     /// Checks that the row that a conditional write locked was there and met the condition.
-    fn met(&self, row: &Row, id: ProductId) -> Result<(), StoreError> {
+    fn met(&self, row: &Row, id: &RowId) -> Result<(), StoreError> {
         match self.told(column(row, "met"))? {
             Some(true) => Ok(()),
-            Some(false) => Err(StoreError::PreconditionFailed(id)),
-            None => Err(StoreError::NotFound(id)),
+            Some(false) => Err(StoreError::PreconditionFailed(id.clone())),
+            None => Err(StoreError::NotFound(id.clone())),
         }
     }
 
@@ -336,6 +344,26 @@ fn numbers(versions: Option<Versions>) -> Option<Vec<i64>> {
     }
 }
 
+fn require_products(table: &str) -> Result<(), StoreError> {
+    if table == PRODUCTS { Ok(()) } else { Err(StoreError::NoTable(table.into())) }
+}
+
+fn product_id(id: &RowId) -> Result<ProductId, StoreError> {
+    require_products(&id.table)?;
+    id.product().ok_or_else(|| StoreError::NotFound(id.clone()))
+}
+
+/// Returns the product that a row of their table is.
+fn product(id: &RowId, row: &ModelRow) -> Result<Product, StoreError> {
+    let body: ProductBody = serde_json::from_slice(row.as_bytes()).map_err(|error| no_product(&error))?;
+    Ok(body.into_product(product_id(id)?))
+}
+
+/// The request's handler has checked it.
+fn no_product(error: &serde_json::Error) -> StoreError {
+    StoreError::Fault(format!("a row that was to be written is no product: {error}"))
+}
+
 fn key(id: ProductId) -> i64 {
     id.get().cast_signed()
 }
@@ -347,16 +375,14 @@ fn columns<'a>(key: &'a i64, product: &'a Product) -> [&'a (dyn ToSql + Sync); 5
 
 fn versioned(row: &Row) -> Result<Versioned, Failure> {
     let id = number(row, "product_id")?;
-    Ok(Versioned {
-        product: Product {
-            product_id: ProductId::new(id).ok_or(Failure::Key(id))?,
-            manufacturer: column(row, "manufacturer")?,
-            price_per_unit: column(row, "price_per_unit")?,
-            units_available: column(row, "units_available")?,
-            product_name: column(row, "product_name")?,
-        },
-        version: number(row, "version")?,
-    })
+    let product = Product {
+        product_id: ProductId::new(id).ok_or(Failure::Key(id))?,
+        manufacturer: column(row, "manufacturer")?,
+        price_per_unit: column(row, "price_per_unit")?,
+        units_available: column(row, "units_available")?,
+        product_name: column(row, "product_name")?,
+    };
+    Ok(Versioned { key: product.product_id.key(), version: number(row, "version")?, row: ModelRow::from(&product) })
 }
 
 /// Reads a column of the written row.

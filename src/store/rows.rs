@@ -1,0 +1,68 @@
+//! The names of rows, and rows with their versions: [`RowId`], [`Versioned`] and [`Page`].
+
+use std::fmt;
+
+use crate::model::key::Key;
+use crate::model::product::ProductId;
+use crate::model::row::Row;
+use crate::model::table::PRODUCTS;
+
+/// The name of a row: that of its table, which need not be there, and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowId {
+    /// The table's name.
+    pub table: Box<str>,
+    /// The row's key.
+    pub key: Key,
+}
+
+impl RowId {
+    /// Names a row.
+    #[must_use]
+    pub fn new(table: &str, key: Key) -> Self {
+        Self { table: table.into(), key }
+    }
+
+    /// Returns the product that it names, if it is one.
+    #[must_use]
+    pub fn product(&self) -> Option<ProductId> {
+        ProductId::of_key(&self.key).filter(|_| &*self.table == PRODUCTS)
+    }
+}
+
+impl From<ProductId> for RowId {
+    fn from(id: ProductId) -> Self {
+        Self::new(PRODUCTS, id.key())
+    }
+}
+
+/// The row as a sentence names it: `product 7`, `row 17 of orders`.
+impl fmt::Display for RowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&*self.table, &self.key) {
+            (PRODUCTS, key) => write!(f, "product {key}"),
+            (table, Key::Text(text)) => write!(f, "row {text:?} of {table}"),
+            (table, key) => write!(f, "row {key} of {table}"),
+        }
+    }
+}
+
+/// A row with its key and the version of its last change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    /// The key in its table.
+    pub key: Key,
+    /// The version that its last change got.
+    pub version: u64,
+    /// The row.
+    pub row: Row,
+}
+
+/// Rows of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In the order of their keys.
+    pub rows: Vec<Versioned>,
+    /// True if the table has rows after the last of them.
+    pub more: bool,
+}
