@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version=0.13.2
-all=(codec commands h2_path notification product_body request)
+all=(codec commands h2_path notification product_body request rows)
 tool="$PWD/target/tools/bin/cargo-fuzz"
 # As cargo-fuzz builds for, whatever the machine.
 host="$(rustc -vV | sed -n 's/^host: //p')"
