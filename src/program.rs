@@ -149,7 +149,7 @@ fn greet(server: &Server, config: &Config) {
     let address = server.address();
     let store = match &config.store {
         StoreConfig::Embedded(store) => format!("the embedded store in {}", store.dir.display()),
-        StoreConfig::Postgres(database) => format!("Postgres at {database}"),
+        StoreConfig::Postgres(database, _) => format!("Postgres at {database}"),
     };
     let (http, ws) = if config.tls.is_some() { ("https", "wss") } else { ("http", "ws") };
     let token = if config.keys.is_some() { " -H \"Authorization: Bearer $TOKEN\"" } else { "" };

@@ -28,7 +28,7 @@ use crate::ingest::Hearing;
 use crate::loader;
 use crate::metrics::Metrics;
 use crate::model::event::SourceEvent;
-use crate::model::table::Tables;
+use crate::model::table::{Tables, TooManyTables};
 use crate::session::heartbeat::CLOSE_SECONDS_MAX;
 use crate::shutdown::{Hangups, Shutdown};
 use crate::source::notify::{self, Listener, Vigilance};
@@ -37,7 +37,7 @@ use crate::store::Store;
 use crate::store::embedded::{EmbeddedStore, EmbeddedWriter, OpenError};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::config::PostgresConfig;
-use crate::store::postgres::migrate::{MigrateError, migrate};
+use crate::store::postgres::tables::prepare::{PrepareError, Prepared, prepare};
 use crate::supervisor::{Failure, Fault, Supervisor};
 use crate::transport::admission::Admission;
 use crate::transport::tls::{Tls, TlsError};
@@ -58,7 +58,13 @@ pub enum StartError {
     Embedded(#[from] OpenError),
     /// The database.
     #[error(transparent)]
-    Database(#[from] MigrateError),
+    Database(#[from] PrepareError),
+    /// The database has a table of this name that is somebody else's.
+    #[error("the table products of this database is not Rowcast's: rename it, or give Rowcast a schema of its own")]
+    ForeignProducts,
+    /// There is no place for all tables.
+    #[error(transparent)]
+    Tables(#[from] TooManyTables),
     /// The certificate or its key.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -311,11 +317,16 @@ async fn open_store(
             let (store, writer) = EmbeddedStore::open(config, tables, feed, part)?;
             Ok((Store::Embedded(store.clone()), Feeder::Embedded(store, writer)))
         }
-        StoreConfig::Postgres(database) => {
-            for name in migrate(database).await? {
+        StoreConfig::Postgres(database, specs) => {
+            let Prepared { applied, tables: installed, has_products } = prepare(database, specs, &[], true).await?;
+            for name in applied {
                 info!(name, "migrated the database");
             }
-            let store = PostgresStore::new(database);
+            if !has_products {
+                return Err(StartError::ForeignProducts);
+            }
+            let installed = installed.into_iter().map(|(table, _)| table).collect();
+            let store = PostgresStore::new(database).with_tables(tables, installed)?;
             let listener = Listener {
                 config: PostgresConfig::clone(database),
                 store: store.clone(),

@@ -120,8 +120,8 @@ pub struct TlsConfig {
 pub enum StoreConfig {
     /// The embedded one, in its directory.
     Embedded(EmbeddedConfig),
-    /// This database.
-    Postgres(Box<PostgresConfig>),
+    /// This database, and tables of it beside the products.
+    Postgres(Box<PostgresConfig>, Vec<TableSpec>),
 }
 
 #[cfg(test)]

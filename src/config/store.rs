@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::tables::TableArgs;
 use super::{ConfigError, StoreConfig};
 use crate::store::embedded::EmbeddedConfig;
 use crate::store::postgres::config::PostgresConfig;
@@ -23,6 +24,9 @@ pub(super) struct StoreArgs {
 
     #[command(flatten)]
     database: DatabaseArgs,
+
+    #[command(flatten)]
+    tables: TableArgs,
 }
 
 /// Which database, if any.
@@ -40,11 +44,12 @@ impl StoreArgs {
         database_url: Option<String>,
         row_bytes_max: usize,
     ) -> Result<StoreConfig, ConfigError> {
+        let specs = self.tables.into_specs()?;
         Ok(match self.database.postgres(database_url)? {
-            Some(database) => StoreConfig::Postgres(database),
+            Some(database) => StoreConfig::Postgres(database, specs),
             None => StoreConfig::Embedded(EmbeddedConfig {
                 dir: self.data_dir,
-                tables: Vec::new(),
+                tables: specs.into_iter().map(|spec| spec.name).collect(),
                 tables_max: self.max_tables,
                 row_bytes_max,
             }),

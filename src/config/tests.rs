@@ -64,7 +64,7 @@ fn a_public_address_must_be_meant() {
 #[test]
 fn the_option_wins_over_database_url_and_an_empty_one_is_none() {
     let store = |args: &[&str], url| match task(args, url) {
-        Ok(Task::Serve(Config { store: StoreConfig::Postgres(database), .. })) => database.to_string(),
+        Ok(Task::Serve(Config { store: StoreConfig::Postgres(database, _), .. })) => database.to_string(),
         Ok(Task::Serve(Config { store: StoreConfig::Embedded(store), .. })) => store.dir.display().to_string(),
         other => panic!("{other:?}"),
     };

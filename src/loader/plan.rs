@@ -198,10 +198,9 @@ impl Plan {
         {
             return Some((Sought::KeysAfter(table, after), For::Listing(table)));
         }
-        let count = self.ids_max.min(self.waiting.len());
         let wishes: Vec<_> = self
-            .waiting
-            .drain(..count)
+            .take_of_one_table()
+            .into_iter()
             .map(|subject| {
                 let askers = self.askers_by_topic.remove(&subject.topic()).unwrap_or_default();
                 (subject, askers)
@@ -209,6 +208,23 @@ impl Plan {
             .collect();
         let rows: Vec<Subject> = wishes.iter().map(|(subject, _)| subject.clone()).collect();
         (!rows.is_empty()).then_some((Sought::Rows(rows), For::Wishes(wishes)))
+    }
+
+    /// Takes the rows that wait longest, and others of the same table: a store reads one table at a time.
+    fn take_of_one_table(&mut self) -> VecDeque<Subject> {
+        let Some(table) = self.waiting.front().map(|subject| subject.topic().table()) else { return VecDeque::new() };
+        let is_its = |subject: &Subject| subject.topic().table() == table;
+        let count = self.waiting.iter().take(self.ids_max).take_while(|subject| is_its(subject)).count();
+        if count == self.ids_max || count == self.waiting.len() {
+            return self.waiting.drain(..count).collect();
+        }
+        let (mut taken, mut left) = (VecDeque::new(), VecDeque::new());
+        for subject in self.waiting.drain(..) {
+            let is_taken = taken.len() < self.ids_max && is_its(&subject);
+            (if is_taken { &mut taken } else { &mut left }).push_back(subject);
+        }
+        self.waiting = left;
+        taken
     }
 
     /// Takes the rows of the read.

@@ -61,6 +61,15 @@ impl Change {
         Self { subject, version, body: ChangeBody::Row(action, row), is_whole: true, committed_at: Instant::now() }
     }
 
+    /// Makes a change that was committed just now of which only the key is told.
+    #[must_use]
+    pub fn of_key(action: Action, subject: Subject, version: u64, table: &Table) -> Self {
+        let mut json = Vec::new();
+        write_key_alone(action.as_str(), version, table, &subject.key(), &mut json);
+        let json = String::from_utf8(json).expect("JSON is text");
+        Self { subject, version, body: ChangeBody::Encoded(json), is_whole: false, committed_at: Instant::now() }
+    }
+
     /// Returns whether the row is gone with it.
     #[must_use]
     pub fn is_deletion(&self) -> bool {

@@ -64,7 +64,9 @@ impl Row {
         Self(merged(self.text(), patch.text()).into())
     }
 
-    fn text(&self) -> &str {
+    /// Returns its JSON.
+    #[must_use]
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.0).expect("JSON is text")
     }
 }

@@ -9,6 +9,7 @@ mod races;
 mod reads;
 mod refusals;
 mod removing;
+mod served;
 mod unfailing;
 mod writes;
 

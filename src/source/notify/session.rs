@@ -8,9 +8,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
 
 use super::inspection::{Inspection, Verdict, inspect, listen, ping};
-use super::notification::{MessageAt, Notification, Payload, TableChange, TablePayload, parse};
+use super::notification::{self, MessageAt, Notification, Payload, RowAt, TableChange, TablePayload, parse};
 use super::{CONNECT_TIMEOUT, Feed, Listener, Lost, STATEMENT_TIMEOUT};
-use crate::model::change::{Change, ChangeBody};
+use crate::model::change::{Action, Change, ChangeBody};
 use crate::model::epoch::Epoch;
 use crate::model::event::SourceEvent;
 use crate::source::Obstacle;
@@ -286,10 +286,7 @@ impl<'a> Session<'a> {
                 }
                 Ok(())
             }
-            Some(Payload::Table(TablePayload::Change(TableChange { version, .. }))) => {
-                self.known.floor = self.known.floor.max(version);
-                Ok(())
-            }
+            Some(Payload::Table(payload)) => self.hear_table(payload).await?,
             // The epoch that is known, and the marks of others.
             Some(_) => Ok(()),
             None => {
@@ -298,6 +295,55 @@ impl<'a> Session<'a> {
                 Ok(())
             }
         })
+    }
+
+    /// Takes the word of another table's trigger, if that table is cast.
+    async fn hear_table(&mut self, payload: TablePayload<'_>) -> Result<Result<(), Unwanted>, Lost> {
+        match payload {
+            TablePayload::Change(change) => {
+                self.known.floor = self.known.floor.max(change.version);
+                self.forward_row(change).await
+            }
+            // Nobody can be subscribed to such a key.
+            TablePayload::Keyless { version, .. } => {
+                self.known.floor = self.known.floor.max(version);
+                Ok(Ok(()))
+            }
+            TablePayload::Gap { oid, reason } => {
+                let Some(served) = self.listener.store.served().by_oid(oid) else { return Ok(Ok(())) };
+                tracing::info!(
+                    table = &*served.table.name,
+                    reason,
+                    "changes of a table were not told; its rows are read"
+                );
+                Ok(self.send(SourceEvent::Missed(served.table.id)).await)
+            }
+        }
+    }
+
+    /// Feeds a change of another table.
+    async fn forward_row(&self, change: TableChange<'_>) -> Result<Result<(), Unwanted>, Lost> {
+        let tables = self.listener.store.served();
+        let Some(served) = tables.by_oid(change.oid) else { return Ok(Ok(())) };
+        let Ok(subject) = tables.subject(served, change.key) else {
+            tracing::warn!(table = &*served.table.name, "a change has no key of its table; its rows are read");
+            return Ok(self.send(SourceEvent::Missed(served.table.id)).await);
+        };
+        let row = match change.row {
+            RowAt::Payload(row) => served.shown(row),
+            RowAt::Table => served.shown(&self.oversize_message(change.version).await?),
+            RowAt::Nowhere => None,
+        };
+        let action = match change.action {
+            notification::Action::Insert => Action::Insert,
+            notification::Action::Update => Action::Update,
+            notification::Action::Delete => Action::Delete,
+        };
+        let change = match row {
+            Some(row) => Change::of_row(action, subject, change.version, row),
+            None => Change::of_key(action, subject, change.version, &served.table),
+        };
+        Ok(self.send(SourceEvent::Change(change)).await)
     }
 
     /// Feeds the change that a payload tells of. One whose message cannot be had is lost, and its row is to be read.

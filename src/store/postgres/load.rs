@@ -39,6 +39,10 @@ impl PostgresStore {
     /// # Errors
     /// See [`StoreError`].
     pub async fn load(&self, rows: &[Subject], barrier: u64) -> Result<Read, StoreError> {
+        // A read is of one table.
+        if let Some(table) = rows.first().map(|row| row.topic().table()).filter(|table| *table != TableId::PRODUCTS) {
+            return self.load_served(rows, table, barrier).await;
+        }
         match self.read_and_mark(rows, barrier).await {
             Err(failure) if failure.is_of_data() => Ok(match rows {
                 [row] => Read { found: vec![(row.topic(), Found::Unreadable)], left: Vec::new() },
@@ -53,7 +57,9 @@ impl PostgresStore {
     /// # Errors
     /// See [`StoreError`].
     pub async fn keys(&self, table: TableId, after: Option<Key>, barrier: u64) -> Result<Keys, StoreError> {
-        debug_assert_eq!(table, TableId::PRODUCTS, "only products are stored");
+        if table != TableId::PRODUCTS {
+            return self.keys_served(table, after.as_ref(), barrier).await;
+        }
         let after = after.as_ref().and_then(ProductId::of_key).map_or(-1, key);
         let limit = i64::try_from(READ_IDS_MAX).unwrap_or(i64::MAX);
         let outcome = self.query_and_mark(KEYS, &[&after, &limit], barrier).await;

@@ -8,6 +8,7 @@ mod failure;
 mod housekeeping;
 mod load;
 pub mod migrate;
+mod served;
 mod sqlstate;
 mod stream;
 pub mod tables;
@@ -30,10 +31,12 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 use self::config::PostgresConfig;
 use self::failure::Failure;
 pub(crate) use self::failure::chain;
+use self::served::ServedTables;
+use self::tables::InstalledTable;
 use crate::model::key::Key;
 use crate::model::product::{Product, ProductBody, ProductId, ProductPatch};
 use crate::model::row::Row as ModelRow;
-use crate::model::table::PRODUCTS;
+use crate::model::table::{PRODUCTS, Tables, TooManyTables};
 use crate::store::{Page, Precondition, Put, RowId, StoreError, Versioned, Versions};
 
 /// The number of connections that the requests share; those that find none free wait 2 s.
@@ -84,6 +87,8 @@ pub struct PostgresStore {
     server: u64,
     /// Ends the listener's session.
     anew: Arc<Notify>,
+    /// The tables beside the products.
+    served: ServedTables,
 }
 
 impl PostgresStore {
@@ -108,7 +113,15 @@ impl PostgresStore {
             .build()
             .expect("timeouts have their runtime");
         let server = RandomState::new().hash_one(config.to_string());
-        Self { pool, database: config.to_string(), server, anew: Arc::default() }
+        Self { pool, database: config.to_string(), server, anew: Arc::default(), served: ServedTables::default() }
+    }
+
+    /// Returns the store with these tables beside the products, which are added to those of the process.
+    ///
+    /// # Errors
+    /// If there are too many.
+    pub fn with_tables(self, all: &Tables, installed: Vec<InstalledTable>) -> Result<Self, TooManyTables> {
+        Ok(Self { served: ServedTables::add(all, installed)?, ..self })
     }
 
     /// Returns at most `limit` rows of a table by key, from the first one after `after`: as many as have `bytes_max` bytes of
@@ -123,7 +136,9 @@ impl PostgresStore {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Page, StoreError> {
-        require_products(table)?;
+        if table != PRODUCTS {
+            return self.list_served(table, after, limit, bytes_max).await;
+        }
         let after = after.map_or(Ok(-1), |after| product_id(&RowId::new(table, after)).map(key))?;
         // One more is looked at.
         let limit = i64::try_from(limit).unwrap_or(i64::MAX).min(i64::MAX - 1);
@@ -138,6 +153,9 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn get(&self, id: RowId) -> Result<Versioned, StoreError> {
+        if *id.table != *PRODUCTS {
+            return self.get_served(id).await;
+        }
         let rows = self.query(GET, &[&key(product_id(&id)?)]).await?;
         self.told(rows.first().map(versioned).transpose())?.ok_or(StoreError::NotFound(id))
     }
@@ -147,6 +165,9 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::Exists`], [`StoreError::Unavailable`].
     pub async fn insert(&self, id: RowId, row: ModelRow, condition: Precondition) -> Result<u64, StoreError> {
+        if *id.table != *PRODUCTS {
+            return self.insert_served(id, row.text(), condition).await;
+        }
         let product = product(&id, &row)?;
         if !condition.holds(None) {
             return Err(self.not_inserted(id, &condition).await);
@@ -164,6 +185,9 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::Unavailable`].
     pub async fn put(&self, id: RowId, row: ModelRow, condition: Precondition) -> Result<(Put, u64), StoreError> {
+        if *id.table != *PRODUCTS {
+            return self.put_served(id, row.text(), condition).await;
+        }
         let product = product(&id, &row)?;
         let key = key(product.product_id);
         let rows = if condition.is_none() {
@@ -184,6 +208,9 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn patch(&self, id: RowId, patch: ModelRow, condition: Precondition) -> Result<Versioned, StoreError> {
+        if *id.table != *PRODUCTS {
+            return self.patch_served(id, patch.text(), condition).await;
+        }
         let key = key(product_id(&id)?);
         let patch: ProductPatch = serde_json::from_slice(patch.as_bytes()).map_err(|error| no_product(&error))?;
         let ProductPatch { manufacturer, price_per_unit, units_available, product_name, .. } = &patch;
@@ -204,6 +231,9 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn delete(&self, id: RowId, condition: Precondition) -> Result<u64, StoreError> {
+        if *id.table != *PRODUCTS {
+            return self.delete_served(id, condition).await;
+        }
         let key = key(product_id(&id)?);
         if !condition.is_none() {
             let Condition { presence, wanted, unwanted } = &condition.into();
@@ -344,12 +374,7 @@ fn numbers(versions: Option<Versions>) -> Option<Vec<i64>> {
     }
 }
 
-fn require_products(table: &str) -> Result<(), StoreError> {
-    if table == PRODUCTS { Ok(()) } else { Err(StoreError::NoTable(table.into())) }
-}
-
 fn product_id(id: &RowId) -> Result<ProductId, StoreError> {
-    require_products(&id.table)?;
     id.product().ok_or_else(|| StoreError::NotFound(id.clone()))
 }
 
