@@ -41,6 +41,18 @@ impl Watcher {
             named.extend(line["product"]["productId"].as_u64());
         }
     }
+
+    /// Reads until it says that it shows the present state; returns what it said until then.
+    async fn said_until_live(&mut self) -> Vec<Value> {
+        let mut said = Vec::new();
+        loop {
+            let line = self.next().await;
+            if line["live"] == true {
+                return said;
+            }
+            said.push(line);
+        }
+    }
 }
 
 #[tokio::test]
@@ -136,6 +148,61 @@ async fn of_everything_it_shows_what_came_and_says_what_went_while_its_server_wa
 }
 
 #[tokio::test]
+async fn rows_of_any_table_are_shown_and_what_is_missed_comes_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let write = async |server: &Running, method: &str, key: &str, body: Option<&str>| {
+        let mut http = crate::support::server::Http::connect(server.address).await;
+        let reply = http.request(method, &format!("/tables/orders/{key}"), body).await;
+        assert!(reply.status.is_success(), "{reply:?}");
+    };
+    let mut server = serving(&directory, &address).await;
+    write(&server, "PUT", "17", Some(r#"{"state":"new","lines":[1,2]}"#)).await;
+    write(&server, "PUT", "a-9", Some(r#"{"state":"paid"}"#)).await;
+    write(&server, "PUT", "18", Some("{}")).await;
+    let url = format!("ws://{address}");
+    let mut some = Watcher::start(&mut rowcast(&["watch", "--table", "orders", "17", "a-9", "none", "--url", &url]));
+    let mut all = Watcher::start(&mut rowcast(&["watch", "--table", "orders", "*", "--url", &url]));
+    let (told, all_told) = (some.said_until_live().await, all.said_until_live().await);
+    assert_eq!((told.len(), all_told.len()), (2, 3), "{told:?} {all_told:?}");
+    let order = told.iter().find(|row| row["key"] == 17).expect("it is told");
+    assert_eq!((&order["table"], &order["row"]), (&"orders".into(), &serde_json::json!({"state":"new","lines":[1,2]})));
+
+    write(&server, "PATCH", "a-9", Some(r#"{"state":"sent"}"#)).await;
+    for watcher in [&mut some, &mut all] {
+        let change = watcher.next().await;
+        assert_eq!((&change["action"], &change["key"]), (&"UPDATE".into(), &"a-9".into()), "{change}");
+    }
+
+    server.child.kill().await.unwrap();
+    for watcher in [&mut some, &mut all] {
+        assert_eq!(watcher.next().await["live"], false);
+    }
+    let mut elsewhere = serving(&directory, "127.0.0.1:0").await;
+    write(&elsewhere, "DELETE", "17", None).await;
+    write(&elsewhere, "PUT", "none", Some("{}")).await;
+    elsewhere.child.kill().await.unwrap();
+    server = serving(&directory, &address).await;
+    // It told what it knew: what did not change is not told again.
+    let keys = |said: &[Value]| said.iter().map(|line| line["key"].clone()).collect::<Vec<_>>();
+    let said = some.said_until_live().await;
+    assert!(said.len() == 2 && keys(&said).contains(&"none".into()), "{said:?}");
+    assert!(said.iter().any(|line| line["absent"][0] == 17 || line["action"] == "DELETE"), "{said:?}");
+    let said = all.said_until_live().await;
+    assert_eq!(said.last().unwrap(), &serde_json::json!({"absent": [17], "versions": [0], "table": "orders"}));
+    assert_eq!(keys(&said)[0], "none");
+    write(&server, "DELETE", "18", None).await;
+    assert_eq!(all.next().await["action"], "DELETE");
+
+    let (code, out, error) =
+        ended(&mut rowcast(&["watch", "--table", "orders", "*", "--once", "--format", "table", "--url", &url])).await;
+    assert!(
+        code == 0 && out.contains(": orders: 2 rows, live") && out.contains("key    state   version"),
+        "{out}{error}"
+    );
+}
+
+#[tokio::test]
 async fn it_says_what_it_needs() {
     let nowhere = format!("ws://127.0.0.1:{}", free_port());
     let server = TestServer::https(&Certificate::new(), &[]).await;
@@ -149,6 +216,9 @@ async fn it_says_what_it_needs() {
         (&["watch", "x"], 64, "not a product id"),
         (&["watch", "*", "1"], 64, "not a product id"),
         (&["watch", "*", "--url", &few], 1, "more products than this server"),
+        (&["watch", "--table", "none", "*", "--url", &few], 1, "there is no table none"),
+        (&["watch", "--table", "none", "17", "--url", &few], 1, "there is no table none"),
+        (&["watch", "--table", "orders", "*", "17"], 64, "stands alone"),
         (&["watch", "1", "--url", "shop"], 64, "--url"),
         (&["watch", "1", "--url", "wss://localhost", "--ca", "/nowhere.pem"], 64, "/nowhere.pem"),
         (&["watch", "1", "--url", &nowhere], 1, "is the server running"),

@@ -1,5 +1,6 @@
 //! The options of `rowcast watch`.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
@@ -7,22 +8,26 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::cli::LogArgs;
+use crate::model::key::{Key, KeyKind, SAFE_INTEGER_MAX};
 use crate::transport::tls::Trust;
 use crate::watch::WatchConfig;
-use crate::watch::replica::Watched;
+use crate::watch::replica::{Rows, Watched};
 use crate::watch::show::Format;
 use crate::watch::socket::Server;
-
-/// The greatest product id.
-const ID_MAX: u64 = crate::model::product::ProductId::MAX.get();
 
 /// What to watch, and where.
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Watching")]
 pub struct WatchArgs {
-    /// Ids of the products to watch, or '*' for all that the token may read
-    #[arg(env = "ROWCAST_PRODUCTS", value_name = "ID", required = true, num_args = 1.., value_delimiter = ',')]
+    /// Ids of the products to watch, or '*' for all that the token may read; with --table the keys of its rows, each as it
+    /// is: 17, a-9, 67e55044-10b1-426f-9247-bb680e5fe0c8
+    #[arg(env = "ROWCAST_PRODUCTS", value_name = "ID", required = true, num_args = 1.., allow_negative_numbers = true)]
     products: Vec<String>,
+
+    /// The table whose rows these are, by the name that the server has for it, as in: watch --table shop.orders '*'
+    /// [default: products, by their ids]
+    #[arg(long, env = "ROWCAST_TABLE", value_name = "NAME")]
+    table: Option<String>,
 
     /// The server: ws://, wss://, http:// or https://, with the path under which it is served if there is one
     #[arg(long, env = "ROWCAST_URL", value_name = "URL", default_value = "ws://127.0.0.1:8080")]
@@ -40,11 +45,11 @@ pub struct WatchArgs {
     #[arg(long, env = "ROWCAST_INSECURE", conflicts_with = "ca")]
     insecure: bool,
 
-    /// How products are shown [default: table on a terminal, else json]
+    /// How rows are shown [default: table on a terminal, else json]
     #[arg(long, env = "ROWCAST_FORMAT", value_name = "FORMAT")]
     format: Option<Format>,
 
-    /// Show the products as they are, and end
+    /// Show the rows as they are, and end
     #[arg(long, env = "ROWCAST_ONCE")]
     once: bool,
 
@@ -70,7 +75,7 @@ impl WatchArgs {
         let usual = if is_terminal { Format::Table } else { Format::Json };
         Ok(WatchConfig {
             server: Server::parse(&self.url, trust, self.token.as_deref())?,
-            watched: watched(&self.products)?,
+            watched: watched(&self.products, self.table)?,
             format: self.format.unwrap_or(usual),
             once: self.once,
             follows: is_terminal,
@@ -78,30 +83,67 @@ impl WatchArgs {
     }
 }
 
-fn watched(products: &[String]) -> anyhow::Result<Watched> {
-    if products == ["*"] {
-        return Ok(Watched::Everything);
+/// The word for all rows.
+const EVERYTHING: &str = "*";
+
+fn watched(keys: &[String], table: Option<String>) -> anyhow::Result<Watched> {
+    let table = table.map(String::into_boxed_str);
+    if keys == [EVERYTHING] {
+        return Ok(Watched { table, rows: Rows::Everything });
     }
-    let ids = products.iter().map(|product| {
-        let id = product.parse().ok().filter(|id| *id <= ID_MAX);
-        id.with_context(|| format!("{product}: not a product id, an integer from 0 to {ID_MAX}, and not '*' alone"))
+    let keys = if table.is_some() { keys_of_rows(keys) } else { ids_of_products(keys) };
+    Ok(Watched { table, rows: Rows::Keys(keys?) })
+}
+
+/// Reads ids, which may have commas between them.
+fn ids_of_products(products: &[String]) -> anyhow::Result<BTreeSet<Key>> {
+    let ids = products.iter().flat_map(|products| products.split(',')).map(|product| {
+        let id = product.parse().ok().filter(|id| (0..=SAFE_INTEGER_MAX).contains(id));
+        id.map(Key::Integer).with_context(|| {
+            format!("{product}: not a product id, an integer from 0 to {SAFE_INTEGER_MAX}, and not '*' alone")
+        })
     });
-    ids.collect::<anyhow::Result<_>>().map(Watched::Ids)
+    ids.collect()
+}
+
+/// Reads keys of a table, which only the server knows the kind of: a text asks for an integer too.
+fn keys_of_rows(keys: &[String]) -> anyhow::Result<BTreeSet<Key>> {
+    let keys = keys.iter().map(|key| {
+        anyhow::ensure!(key != EVERYTHING, "'*' is for all rows of the table, and stands alone");
+        KeyKind::Text.of_text(key).with_context(|| key.chars().take(80).collect::<String>())
+    });
+    keys.collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
+
+    fn texts(keys: &[&str]) -> Vec<String> {
+        keys.iter().map(|&key| key.to_owned()).collect()
+    }
 
     #[test]
     fn products_are_ids() {
-        let watched = |products: &[&str]| watched(&products.iter().map(|&id| id.to_owned()).collect::<Vec<_>>());
-        assert_eq!(watched(&["3", "1", "3"]).unwrap(), Watched::Ids(BTreeSet::from([1, 3])));
-        assert_eq!(watched(&["*"]).unwrap(), Watched::Everything);
+        let watched = |products: &[&str]| watched(&texts(products), None);
+        assert_eq!(watched(&["3", "1", "3"]).unwrap(), BTreeSet::from([1, 3]).into());
+        assert_eq!(watched(&["3,1", "007"]).unwrap(), BTreeSet::from([1, 3, 7]).into());
+        assert_eq!(watched(&["*"]).unwrap(), Watched::products(Rows::Everything));
         for bad in [&["x"][..], &["-1"], &["1.5"], &["9007199254740992"], &["*", "1"], &[""]] {
             assert!(watched(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn keys_of_a_table_are_taken_as_they_are() {
+        let watched = |keys: &[&str]| watched(&texts(keys), Some("orders".to_owned()));
+        let keys = ["17", "-17", "a,b", "", ".", "007"];
+        let expected = keys.iter().map(|&key| Key::Text(key.into())).collect();
+        assert_eq!(watched(&keys).unwrap(), Watched { table: Some("orders".into()), rows: Rows::Keys(expected) });
+        assert_eq!(watched(&["*"]).unwrap().rows, Rows::Everything);
+        for (bad, part) in [(&["*", "17"][..], "stands alone"), (&[&"a".repeat(257)], "at most 256 bytes")] {
+            let error = watched(bad).unwrap_err();
+            assert!(format!("{error:#}").contains(part), "{error:#}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A reader in a terminal: shows products and their changes, comes back when its connection is lost, and tells then what
+//! A reader in a terminal: shows rows and their changes, comes back when its connection is lost, and tells then what
 //! it knows, so that it gets what it missed ([`watch`]).
 
 pub mod message;
@@ -16,11 +16,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
-use self::message::Message;
-use self::replica::{Effect, Replica, Watched};
+use self::message::{Message, Refused};
+use self::replica::{Effect, Replica, Rows, Watched};
 use self::show::{Format, Show};
 use self::socket::{Lost, Server, Socket};
 use crate::backoff::Backoff;
+use crate::model::key::Key;
 
 /// The messages that wait to be shown; while there is no room, nothing is read.
 const MESSAGES_WAITING_MAX: usize = 256;
@@ -29,13 +30,15 @@ const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), max: Duration::from_secs(10) };
 /// The code of a server whose token has expired.
 const TOKEN_EXPIRED: u16 = 4401;
+/// The code of a refusal of some rows, beside which the others are told.
+const FORBIDDEN: &str = "forbidden";
 
 /// The options of a watcher.
 #[derive(Clone, Debug)]
 pub struct WatchConfig {
     /// The server.
     pub server: Server,
-    /// The products.
+    /// The rows.
     pub watched: Watched,
     /// The form of the output.
     pub format: Format,
@@ -142,8 +145,8 @@ impl<W: Write> Watcher<W> {
                 });
             };
             match self.take(&text)? {
-                Effect::Refused(sentence) if self.config.watched == Watched::Everything => {
-                    return Err(Lost::Refused(sentence).into());
+                Effect::Refused(refused) if self.is_final(&refused) => {
+                    return Err(Lost::Refused(refused.sentence).into());
                 }
                 Effect::Live(true) | Effect::LiveWithout(_) => *failures = 0,
                 Effect::Reconnect(after_ms) => reconnect = Some(Duration::from_millis(after_ms)),
@@ -163,17 +166,21 @@ impl<W: Write> Watcher<W> {
         match &effect {
             Effect::Changed => self.show.message(text)?,
             Effect::LiveWithout(gone) => {
-                let versions = vec![0; gone.len()];
-                let absent = serde_json::json!({"absent": gone, "versions": versions}).to_string();
-                self.show.message(absent.as_bytes())?;
+                self.show.message(&absent(gone, self.config.watched.table.as_deref()))?;
                 self.show.message(br#"{"live":true}"#)?;
             }
             Effect::Live(is_live) => self.show.message(format!(r#"{{"live":{is_live}}}"#).as_bytes())?,
-            Effect::Refused(sentence) => warn!("{sentence}"),
+            Effect::Refused(refused) => warn!("{refused}"),
             Effect::Nothing | Effect::Old | Effect::Reconnect(_) => return Ok(effect),
         }
         self.changed = true;
         Ok(effect)
+    }
+
+    /// Returns whether nothing will come after this refusal.
+    fn is_final(&self, refused: &Refused) -> bool {
+        let Watched { table, rows } = &self.config.watched;
+        *rows == Rows::Everything || table.is_some() && refused.code != FORBIDDEN
     }
 
     fn draw(&mut self) -> io::Result<()> {
@@ -191,6 +198,24 @@ impl<W: Write> Watcher<W> {
         }
         Ok(())
     }
+}
+
+/// Returns the message that rows of a table are gone, and that it is not known since when.
+fn absent(keys: &[Key], table: Option<&str>) -> Vec<u8> {
+    let mut message = br#"{"absent":["#.to_vec();
+    for (place, key) in keys.iter().enumerate() {
+        if place > 0 {
+            message.push(b',');
+        }
+        key.write_json(&mut message);
+    }
+    let versions = vec!["0"; keys.len()].join(",");
+    message.extend_from_slice(format!(r#"],"versions":[{versions}]"#).as_bytes());
+    if let Some(table) = table {
+        message.extend_from_slice(format!(r#","table":{}"#, serde_json::json!(table)).as_bytes());
+    }
+    message.push(b'}');
+    message
 }
 
 /// A task that reads a socket, since a read that was begun must go on to its end.

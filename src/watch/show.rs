@@ -1,5 +1,6 @@
 //! What a watcher sees: a table that follows, or lines of JSON ([`Show`]).
 
+use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
@@ -19,10 +20,17 @@ const LINES_AROUND: usize = 6;
 /// Moves to the top left and clears what is below (ECMA-48: CUP, ED).
 const TO_THE_TOP: &str = "\x1b[H\x1b[J";
 
-/// The form in which products are shown.
+/// The characters of a terminal's line for each column of a table: with fewer, none can be read.
+const COLUMN_CHARACTERS_MIN: usize = 12;
+/// The most columns of a table, whatever the terminal holds.
+const COLUMNS_MAX: usize = 24;
+/// The most names of columns that are said not to be shown.
+const COLUMNS_NAMED_MAX: usize = 8;
+
+/// The form in which rows are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A table of the products as they are, which follows their changes
+    /// A table of the rows as they are, which follows their changes
     Table,
     /// Each message in a line, as it came
     Json,
@@ -61,7 +69,7 @@ impl<W: Write> Show<W> {
         Ok(())
     }
 
-    /// Shows the products as they are.
+    /// Shows the rows as they are.
     ///
     /// # Errors
     /// If the output cannot be written.
@@ -72,11 +80,16 @@ impl<W: Write> Show<W> {
         let (width, height) = terminal_size().map_or(USUAL_SIZE, |(Width(width), Height(height))| (width, height));
         let total = replica.rows().count();
         let most = if self.follows { usize::from(height).saturating_sub(LINES_AROUND).max(1) } else { total };
-        let state = if replica.is_live() { "live" } else { "not live: this may be old" };
         let mut text = if self.follows { TO_THE_TOP.to_owned() } else { String::new() };
-        writeln!(text, "{server}: {total} products, {state}").expect("a String takes all");
+        let state = if replica.is_live() { "live" } else { "not live: this may be old" };
+        match &replica.watched().table {
+            None => writeln!(text, "{server}: {total} products, {state}"),
+            Some(table) => writeln!(text, "{server}: {}: {total} rows, {state}", printable(table)),
+        }
+        .expect("a String takes all");
         if total > 0 {
-            text += &table(replica, most, width);
+            let columns = if replica.watched().table.is_none() { Columns::OfProducts } else { Columns::Any };
+            text += &table(replica, most, width, columns);
             text.push('\n');
         }
         if total > most {
@@ -87,22 +100,84 @@ impl<W: Write> Show<W> {
     }
 }
 
-fn table(replica: &Replica, most: usize, width: u16) -> String {
-    let rows: Vec<(u64, Members)> = replica
+/// The columns of a table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Columns {
+    /// Those of products, all of them.
+    OfProducts,
+    /// The key, and as many of the members of the rows as can be read.
+    Any,
+}
+
+fn table(replica: &Replica, most: usize, width: u16, columns: Columns) -> String {
+    let rows: Vec<ShownRow> = replica
         .rows()
         .take(most)
-        .map(|(_, version, row)| (version, serde_json::from_str(row).unwrap_or_default()))
+        .map(|(key, version, row)| ShownRow {
+            key: key.to_string(),
+            version,
+            members: row.map_or_else(Members::default, |row| serde_json::from_str(row).unwrap_or_default()),
+        })
         .collect();
-    let columns: Vec<&str> = rows.first().map_or_else(Vec::new, |(_, row)| row.names().collect());
+    match columns {
+        Columns::OfProducts => {
+            let names: Vec<&str> = rows.first().map_or_else(Vec::new, |row| row.members.names().collect());
+            drawn(None, &names, &rows, width)
+        }
+        Columns::Any => {
+            let (key, mut names) = columns_of(&rows);
+            let room = (usize::from(width) / COLUMN_CHARACTERS_MIN).saturating_sub(2).clamp(1, COLUMNS_MAX);
+            let left = names.split_off(room.min(names.len()));
+            drawn(Some(key), &names, &rows, width) + &not_shown(&left)
+        }
+    }
+}
+
+/// A row on its way to the terminal.
+struct ShownRow {
+    key: String,
+    version: u64,
+    members: Members,
+}
+
+/// Returns the head of the keys' column and the names of the others, in the order in which the rows name them. A member
+/// that repeats the key in every row gives its column the name.
+fn columns_of(rows: &[ShownRow]) -> (&str, Vec<&str>) {
+    let mut seen = HashSet::new();
+    let mut names: Vec<&str> =
+        rows.iter().flat_map(|row| row.members.names()).filter(|&name| seen.insert(name)).collect();
+    let repeats_key = |name: &&str| rows.iter().all(|row| row.members.get(name).is_some_and(|it| shown(it) == row.key));
+    match names.iter().position(repeats_key) {
+        Some(place) => (names.remove(place), names),
+        None => ("key", names),
+    }
+}
+
+/// Returns the line on the columns that have no room.
+fn not_shown(names: &[&str]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let first: Vec<String> = names.iter().take(COLUMNS_NAMED_MAX).map(|name| printable(name)).collect();
+    let more = if names.len() > COLUMNS_NAMED_MAX { ", …" } else { "" };
+    format!("\nand {} more columns: {}{more}", names.len(), first.join(", "))
+}
+
+/// Draws rows with these columns and their version, behind their key under its head if that is given.
+fn drawn(key: Option<&str>, columns: &[&str], rows: &[ShownRow], width: u16) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(width);
-    table.set_header(columns.iter().map(|column| Cell::new(printable(column))).chain([Cell::new("version")]));
-    for (version, row) in &rows {
-        let cells = columns.iter().map(|column| cell(row.get(column))).chain([Cell::new(version)]);
-        let mut row = Row::from(cells.collect::<Vec<_>>());
-        row.max_height(1);
-        table.add_row(row);
+    table
+        .set_header(key.iter().chain(columns).map(|column| Cell::new(printable(column))).chain([Cell::new("version")]));
+    // A cell that is longer than the line is cut there in any case.
+    let cell = |text: String| Cell::new(text.chars().take(usize::from(width)).collect::<String>());
+    for row in rows {
+        let key = key.map(|_| cell(printable(&row.key)));
+        let cells = columns.iter().map(|column| cell(row.members.get(column).map_or_else(String::new, shown)));
+        let mut line = Row::from(key.into_iter().chain(cells).chain([Cell::new(row.version)]).collect::<Vec<_>>());
+        line.max_height(1);
+        table.add_row(line);
     }
     table.to_string()
 }
@@ -145,12 +220,12 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-fn cell(value: Option<&Value>) -> Cell {
-    Cell::new(match value {
-        None => String::new(),
-        Some(Value::String(text)) => printable(text),
-        Some(value) => printable(&value.to_string()),
-    })
+/// Returns a value as it is shown: a text as it is, all else as JSON.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => printable(text),
+        value => printable(&value.to_string()),
+    }
 }
 
 /// Returns text without control characters, which would command the terminal: each as JSON escapes it.
@@ -171,6 +246,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::super::message::Message;
+    use super::super::replica::{Rows, Watched};
     use super::*;
 
     fn replica(rows: &[&str]) -> Replica {
@@ -219,5 +295,55 @@ mod tests {
         let row = format!(r#"{{"productId":1,"productName":"{}"}}"#, "x".repeat(10_000));
         let text = drawn(&replica(&[&row]));
         assert!(text.lines().all(|line| line.chars().count() <= 200), "{text}");
+    }
+
+    /// The table of rows of orders: key and row of each, as JSON.
+    fn orders(rows: &[(&str, &str)], width: u16) -> String {
+        let mut replica = Replica::new(Watched { table: Some("orders".into()), rows: Rows::Everything });
+        replica.begin();
+        for (version, (key, row)) in (1..).zip(rows) {
+            let row = if row.is_empty() { String::new() } else { format!(r#","row":{row}"#) };
+            let message = format!(r#"{{"action":"SNAPSHOT","version":{version},"table":"orders","key":{key}{row}}}"#);
+            replica.take(&Message::parse(message.as_bytes()).unwrap());
+        }
+        table(&replica, rows.len(), width, Columns::Any)
+    }
+
+    fn heads(table: &str) -> Vec<&str> {
+        table.lines().nth(1).unwrap().split_whitespace().collect()
+    }
+
+    #[test]
+    fn a_table_of_any_rows_has_their_key_and_every_member_in_order() {
+        let text = orders(&[("17", r#"{"state":"paid","n":1.5}"#), ("\"a-9\"", r#"{"to":[1,{"x":2}],"n":null}"#)], 80);
+        assert_eq!(heads(&text), ["key", "state", "n", "to", "version"]);
+        for part in ["17", "paid", "1.5", "a-9", r#"[1,{"x":2}]"#, "null"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_the_key_is_not_shown_twice() {
+        let big = ("\"9007199254740993\"", r#"{"a":2,"no":9007199254740993}"#);
+        assert_eq!(heads(&orders(&[("1", r#"{"a":1,"no":1}"#), big], 80)), ["no", "a", "version"]);
+        assert_eq!(heads(&orders(&[("1", r#"{"no":1}"#), ("2", "")], 80)), ["key", "no", "version"]);
+    }
+
+    #[test]
+    fn columns_without_room_are_named() {
+        let members: Vec<String> = (0..100).map(|number| format!(r#""c{number}":{number}"#)).collect();
+        let row = format!("{{{}}}", members.join(","));
+        let text = orders(&[("17", &row)], 80);
+        assert_eq!(heads(&text), ["c17", "c0", "c1", "c2", "c3", "version"]);
+        assert!(text.ends_with("\nand 95 more columns: c4, c5, c6, c7, c8, c9, c10, c11, …"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(orders(&[("17", &row)], 1000).contains("and 75 more columns"));
+    }
+
+    #[test]
+    fn a_long_value_costs_no_more_than_the_line() {
+        let row = format!(r#"{{"text":"{}"}}"#, "é ".repeat(500_000));
+        let text = orders(&[("17", &row)], 80);
+        assert!(text.lines().all(|line| line.chars().count() <= 80) && text.len() < 2000, "{}", text.len());
     }
 }

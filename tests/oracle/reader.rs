@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rowcast::watch::message::Message;
-use rowcast::watch::replica::{Replica, Watched};
+use rowcast::watch::replica::{Replica, Rows as Watching, Watched};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::line::{Http, Line, Place};
 use super::random::Random;
-use super::witness::Witness;
+use super::witness::{Witness, id};
 use super::{Rows, differences, of};
 
 /// What a slow reader reads in a second.
@@ -68,7 +68,11 @@ pub(super) struct Surroundings {
 
 impl Surroundings {
     fn watched_as(&self, habit: Habit) -> Watched {
-        if habit == Habit::Wildcard { Watched::Everything } else { self.watched_by(habit).clone().into() }
+        if habit == Habit::Wildcard {
+            Watched::products(Watching::Everything)
+        } else {
+            self.watched_by(habit).clone().into()
+        }
     }
 
     /// Returns the products that a reader of this habit watches.
@@ -137,7 +141,8 @@ impl Reader {
         if rows != wanted {
             return Some(differences(&rows, &wanted));
         }
-        let watched: Rows = seen.replica.rows().map(|(id, version, row)| (id, (version, row.to_owned()))).collect();
+        let watched = seen.replica.rows();
+        let watched: Rows = watched.map(|(key, version, row)| (id(key), (version, row.unwrap().to_owned()))).collect();
         if self.habit != Habit::Churning && watched != wanted {
             return Some(format!("rowcast watch: {}", differences(&watched, &wanted)));
         }

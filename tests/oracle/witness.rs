@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 
+use rowcast::model::key::Key;
 use rowcast::watch::message::{Change, Message};
 
 use super::Rows;
@@ -189,13 +190,13 @@ impl Witness {
         let before = self.faults.len();
         match Message::parse(text) {
             Ok(Message::Change(change)) => self.change(&change),
-            Ok(Message::Absent { products, versions }) => {
-                for (place, &product) in products.iter().enumerate() {
-                    self.absent(product, versions.get(place).copied());
+            Ok(Message::Absent { keys, versions, .. }) => {
+                for (place, key) in keys.iter().enumerate() {
+                    self.absent(id(key), versions.get(place).copied());
                 }
             }
-            Ok(Message::Epoch(epoch)) => self.begin_epoch(epoch),
-            Ok(Message::Live(is_live)) => {
+            Ok(Message::Epoch { epoch, .. }) => self.begin_epoch(epoch),
+            Ok(Message::Live { is_live, .. }) => {
                 self.is_live = is_live;
                 self.account.was_lost |= !is_live;
             }
@@ -213,19 +214,20 @@ impl Witness {
     }
 
     fn change(&mut self, change: &Change) {
-        self.named(change.product_id);
-        let is_asked = self.is_asked(change.product_id, change.version);
-        if self.is_told_less(change.product_id, change.version) {
+        let product = id(&change.key);
+        self.named(product);
+        let is_asked = self.is_asked(product, change.version);
+        if self.is_told_less(product, change.version) {
             return;
         }
-        let known = self.known.entry(change.product_id).or_default();
+        let known = self.known.entry(product).or_default();
         if change.version <= known.version && !self.ignores_versions {
             let is_repeated = change.version == known.version;
             if !(is_repeated && (is_asked || !matches!(known.told, Told::All))) {
                 self.faults.push(format!("a version that is not above {}", known.version));
             }
         }
-        let row = (!change.is_delete).then(|| change.product.get().to_owned());
+        let row = change.row.as_ref().filter(|_| !change.is_delete).map(|row| row.get().to_owned());
         *known = Known { version: change.version, row, told: Told::All };
         self.account.received += 1;
     }
@@ -321,6 +323,11 @@ impl Witness {
             Some(_) => {}
         }
     }
+}
+
+/// Returns the id of the product that has this key.
+pub(super) fn id(key: &Key) -> u64 {
+    key.to_string().parse().unwrap()
 }
 
 fn joined(numbers: impl Iterator<Item = u64>) -> String {

@@ -76,11 +76,12 @@ impl Open {
         let text = patiently(self.socket.read()).await.unwrap();
         let message = Message::parse(&text).unwrap();
         match &message {
-            Message::Epoch(epoch) => self.epoch.clone_from(epoch),
-            Message::Live(is_live) => self.is_live = *is_live,
+            Message::Epoch { epoch, .. } => self.epoch.clone_from(epoch),
+            Message::Live { is_live, .. } => self.is_live = *is_live,
             Message::Change(change) => {
-                let row: Value = serde_json::from_str(change.product.get()).unwrap();
-                self.rows.insert(change.product_id, (change.version, row["unitsAvailable"].as_i64().unwrap()));
+                let row: Value = serde_json::from_str(change.row.as_ref().unwrap().get()).unwrap();
+                let id = change.key.to_string().parse().unwrap();
+                self.rows.insert(id, (change.version, row["unitsAvailable"].as_i64().unwrap()));
             }
             _ => {}
         }
@@ -92,7 +93,7 @@ impl Open {
     }
 
     async fn until_live(&mut self, wanted: bool) {
-        while !matches!(self.next().await, Message::Live(is_live) if is_live == wanted) {}
+        while !matches!(self.next().await, Message::Live { is_live, .. } if is_live == wanted) {}
     }
 
     /// Reads all that was said so far, and until the last word on the source is that it is lost.
