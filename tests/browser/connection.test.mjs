@@ -36,7 +36,7 @@ function setUp() {
     frame: (frame) => world.frames.push(frame),
     error: (text) => world.errors.push(text),
   };
-  const connection = new LiveConnection('ws://test/websocket', on, platform);
+  const connection = new LiveConnection('ws://test/websocket', on, { platform });
   connection.connect();
   return { world, connection, fire: () => world.timer.run(), socket: () => world.sockets.at(-1) };
 }

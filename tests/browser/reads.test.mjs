@@ -4,7 +4,8 @@ import { Reads } from '../../src/http/page/reads.js';
 import { Replica } from '../../src/http/page/replica.js';
 
 function product(productId, version) {
-  return { productId, productName: 'n', manufacturer: 'm', pricePerUnit: '1', unitsAvailable: 1, version };
+  const row = { productId, productName: 'n', manufacturer: 'm', pricePerUnit: '1', unitsAvailable: 1 };
+  return { version, product: row };
 }
 
 function owing(...ids) {

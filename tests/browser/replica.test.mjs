@@ -133,9 +133,9 @@ test('a row of which only the id is told is owed until it, or what is newer, is 
   assert.deepEqual(replica.owed(), [1]);
   assert.equal(replica.get(1).isOwed, true);
   assert.equal(replica.get(1).version, 5);
-  replica.fill(product(1, 11), 6);
+  replica.fill({ version: 6, product: product(1, 11) });
   assert.equal(replica.get(1).unitsAvailable, 10);
-  replica.fill(product(1, 12), 7);
+  replica.fill({ version: 7, product: product(1, 12) });
   assert.equal(replica.get(1).unitsAvailable, 12);
   assert.equal(replica.get(1).isOwed, false);
   assert.equal(replica.isOwing, false);
@@ -150,8 +150,8 @@ test('what is owed is owed no more once it is gone, and what was read for nothin
   replica.apply(alone('UPDATE', 7, 1));
   replica.apply(change('DELETE', 8, 1));
   replica.absent([2], [0]);
-  replica.fill(product(1), 7);
-  replica.fill(product(2), 6);
+  replica.fill({ version: 7, product: product(1) });
+  replica.fill({ version: 6, product: product(2) });
   assert.equal(replica.isOwing, false);
   assert.equal(replica.size, 0);
 });

@@ -1,5 +1,7 @@
-// Reading and writing products over HTTP. Every failure is an ApiError whose message can be shown as it is. Addresses
+// Reading and writing products, and reading rows of any table, over HTTP. Every failure is an ApiError whose message can be shown as it is. Addresses
 // are relative to the page's, since a proxy may serve it under a path of its own.
+
+import { parseExactly } from './values.js';
 
 const TIMEOUT_MS = 15_000;
 
@@ -17,28 +19,43 @@ export class ApiError extends Error {
   }
 }
 
-// Asks for next to nothing, to learn whether the server answers, and whether it takes the token.
-export function knock() {
-  return call('GET', 'products?limit=1');
+// Asks for next to nothing, to learn whether the server answers, and whether it takes the token. `table`: the one that is
+// shown, unless it is that of products.
+export function knock(table) {
+  return call('GET', `${table === null ? 'products' : pathOf(table)}?limit=1`);
 }
 
-export function readProduct(id) {
-  return call('GET', `products/${id}`);
+// Resolves to a product in the form of a message.
+export async function readProduct(id) {
+  const { version, ...product } = await call('GET', `products/${id}`);
+  return { version, product };
+}
+
+// Resolves to a row of any table in the form of a message. The key is not part of the path, from which a browser takes `.`
+// and `..` away.
+export async function readRow(table, key) {
+  const { rows } = await call('GET', `${pathOf(table)}?key=${encodeURIComponent(key)}`, { parse: parseExactly });
+  if (rows.length === 0) throw new ApiError('This row does not exist.', 404);
+  return rows[0];
 }
 
 export function createProduct(product) {
-  return call('POST', 'products', product);
+  return call('POST', 'products', { body: product });
 }
 
 export function patchProduct(id, fields) {
-  return call('PATCH', `products/${id}`, fields, 'application/merge-patch+json');
+  return call('PATCH', `products/${id}`, { body: fields, contentType: 'application/merge-patch+json' });
 }
 
 export function deleteProduct(id) {
   return call('DELETE', `products/${id}`);
 }
 
-async function call(method, path, body, contentType = 'application/json') {
+function pathOf(table) {
+  return `tables/${encodeURIComponent(table)}`;
+}
+
+async function call(method, path, { body, contentType = 'application/json', parse = JSON.parse } = {}) {
   const headers = {};
   if (token) headers.authorization = `Bearer ${token}`;
   const request = { method, headers, cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) };
@@ -54,7 +71,7 @@ async function call(method, path, body, contentType = 'application/json') {
     throw new ApiError('The server cannot be reached. Try again in a moment.');
   }
   if (!response.ok) throw new ApiError(problemText(response, text), response.status);
-  return text === '' ? null : JSON.parse(text);
+  return text === '' ? null : parse(text);
 }
 
 // The sentence of a problem document (RFC 9457), or at least the status.

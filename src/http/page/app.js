@@ -1,36 +1,52 @@
-// The live page, joined: the connection feeds the replica of the products, the replica tells the rows, and the forms
-// write over HTTP. What was written comes back over the connection like any other change.
+// The live page, joined: the connection feeds the replica of a table, the replica tells the rows, and the forms write over
+// HTTP. What was written comes back over the connection like any other change. The table is that of products, unless the
+// address names one (`/?table=orders`): that is shown whatever its columns, and not written.
 
-import { createProduct, deleteProduct, knock, patchProduct, readProduct, useToken } from './api.js';
+import { AnyRows } from './any-rows.js';
+import { AnyTable, tableNamed } from './any-table.js';
+import { createProduct, deleteProduct, knock, patchProduct, readProduct, readRow, useToken } from './api.js';
 import { LiveConnection } from './connection.js';
 import { Controls } from './controls.js';
 import { Editor } from './editor.js';
 import { Follower } from './follower.js';
+import { columnsLeftText, nameTable, noTableText } from './named.js';
+import { PRODUCTS } from './products.js';
 import { Reads } from './reads.js';
 import { Replica } from './replica.js';
-import { ProductRows } from './rows.js';
+import { ProductRows } from './row.js';
+import { Rows } from './rows.js';
 import { SAMPLES } from './samples.js';
 import { Status } from './status.js';
 import { countText } from './text.js';
 import { mayWrite, refusalText, subprotocols, takeToken, TokenDialog } from './token.js';
+import { parseExactly } from './values.js';
 
 const element = (id) => document.getElementById(id);
+
+const tableName = tableNamed(location.search);
+const isNamed = tableName !== null;
+const table = isNamed ? new AnyTable(tableName) : PRODUCTS;
+const drawing = isNamed
+  ? new AnyRows(element('table'), element('sort-column'), { columns: columnsChanged })
+  : new ProductRows(element('row'));
 
 let token = takeToken();
 let isLive = false;
 let isOpened = false;
 let isComplete = false;
+let isRefused = false;
 let summary = '';
 
 const replica = new Replica((id, isNew) => {
   const row = replica.get(id);
+  drawing.changed(id, row);
   // The rows that are there when the page comes are new only to the page.
   rows.changed(id, isNew && isComplete);
   editor.follow(id, row);
   if (replica.isOwing) reads.start();
-});
+}, table);
 
-const rows = new ProductRows(element('rows'), element('row'), replica, {
+const rows = new Rows(element('rows'), drawing, table, replica, {
   edit: (id) => replica.get(id) && editor.edit(replica.get(id)),
   delete: (id) => attempt(() => deleteProduct(id)),
   drawn: drawSummary,
@@ -44,7 +60,7 @@ const editor = new Editor(element('editor'), {
   nextFreeId: () => (isComplete ? replica.nextFreeId() : null),
 });
 
-const controls = new Controls(element, {
+const controls = new Controls(element, table.firstColumn, {
   search: (text) => rearrange(() => rows.search(text)),
   sort: (column, isDescending) => rearrange(() => rows.sortBy(column, isDescending)),
 });
@@ -52,16 +68,20 @@ const controls = new Controls(element, {
 const socketAddress = new URL('websocket', document.baseURI);
 socketAddress.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
 
-const connection = new LiveConnection(socketAddress.href, {
-  state: entered,
-  open: () => {
-    isOpened = true;
-    follower.opened();
+const connection = new LiveConnection(
+  socketAddress.href,
+  {
+    state: entered,
+    open: () => {
+      isOpened = true;
+      follower.opened();
+    },
+    closed: () => follower.closed(),
+    frame: (frame) => follower.take(frame),
+    error: notice,
   },
-  closed: () => follower.closed(),
-  frame: (frame) => follower.take(frame),
-  error: notice,
-});
+  { parse: isNamed ? parseExactly : JSON.parse },
+);
 
 const follower = new Follower(
   connection,
@@ -71,15 +91,20 @@ const follower = new Follower(
     skipped: (count) => status.skipped(count),
     complete: () => {
       isComplete = true;
+      isRefused = false;
       notice('');
       drawSummary();
     },
-    refused: (text) => notice(text),
+    refused: (text, code) => {
+      isRefused = isNamed;
+      notice(code === 'unknown_table' ? noTableText(tableName) : text);
+      drawSummary();
+    },
   },
-  { losesChanges: document.body.dataset.slowConsumer === 'drop' },
+  { subscription: table.subscription, losesChanges: document.body.dataset.slowConsumer === 'drop' },
 );
 
-const reads = new Reads(replica, readProduct);
+const reads = new Reads(replica, isNamed ? (key) => readRow(tableName, key) : readProduct);
 const status = new Status(() => connection.hurry());
 const tokenDialog = new TokenDialog(element('token'), (given) => {
   use(given);
@@ -99,7 +124,7 @@ function use(given) {
   token = given;
   useToken(token);
   connection.subprotocols = subprotocols(token);
-  offerWrites(mayWrite(token));
+  offerWrites(!isNamed && mayWrite(token));
 }
 
 function offerWrites(isOffered) {
@@ -113,7 +138,7 @@ function offerWrites(isOffered) {
 async function askForToken() {
   if (tokenDialog.isOpen) return;
   try {
-    await knock();
+    await knock(tableName);
   } catch (error) {
     if (error.status === 401) tokenDialog.ask(refusalText(token, Date.now() / 1000));
   }
@@ -154,12 +179,19 @@ function notice(text) {
   element('notice').hidden = text === '';
 }
 
-// Says how many products there are, and what is shown in place of them if there are none.
+// The table of a named one has other columns; some have no room.
+function columnsChanged(left) {
+  controls.columnsChanged();
+  element('columns-left').textContent = columnsLeftText(left);
+  element('columns-left').title = left.join(', ');
+}
+
+// Says how many rows there are, and what is shown in place of them if there are none.
 function drawSummary() {
   const { found } = rows;
   const { size } = replica;
   controls.found(found);
-  const drawn = [found, size, isComplete, controls.isSearching].join();
+  const drawn = [found, size, isComplete, isRefused, controls.isSearching].join();
   if (drawn === summary) return;
   summary = drawn;
   const all = countText(size);
@@ -169,7 +201,7 @@ function drawSummary() {
   element('finder').hidden = size === 0 && !controls.isSearching;
   element('nothing').hidden = found > 0 || size === 0;
   element('empty').hidden = !isComplete || size > 0;
-  element('loading').hidden = isComplete || size > 0;
+  element('loading').hidden = isComplete || isRefused || size > 0;
 }
 
 element('add').addEventListener('click', () => editor.add());
@@ -179,5 +211,6 @@ element('notice-close').addEventListener('click', () => notice(''));
 for (const event of ['online', 'offline']) addEventListener(event, () => connection.hurry());
 document.addEventListener('visibilitychange', () => document.hidden || connection.hurry());
 
+if (isNamed) nameTable(tableName, element);
 use(token);
 connection.connect();

@@ -1,4 +1,4 @@
-// One live connection that comes back by itself. It knows of commands and replies, and nothing of products.
+// One live connection that comes back by itself. It knows of commands and replies, and nothing of rows.
 //
 //   connecting ──open──► syncing ◄─become()─► live, stale, refused
 //       ▲                   │                        │
@@ -27,6 +27,7 @@ export class LiveConnection {
   #url;
   #on;
   #platform;
+  #parse;
   #socket = null;
   #state = 'connecting';
   #retryAt = null;
@@ -40,11 +41,12 @@ export class LiveConnection {
   subprotocols = [];
 
   // `on`: state(state, retryAtMs), open(), closed(), error(text), frame(frame) of every other frame.
-  // `platform`: the parts that a test replaces.
-  constructor(url, on, platform = browserPlatform()) {
+  // `platform`: the parts that a test replaces. `parse`: reads the JSON of a frame.
+  constructor(url, on, { platform = browserPlatform(), parse = JSON.parse } = {}) {
     this.#url = url;
     this.#on = on;
     this.#platform = platform;
+    this.#parse = parse;
   }
 
   connect() {
@@ -103,12 +105,20 @@ export class LiveConnection {
 
   #received(socket, data) {
     if (socket !== this.#socket) return;
-    const frame = parse(data);
+    const frame = this.#frameOf(data);
     if (frame.reply !== undefined) this.#answered(frame);
     else if (frame.reconnect !== undefined) this.#hinted(frame.reconnect.afterMs);
     else if (frame.error !== undefined) this.#on.error(frame.error);
     else this.#on.frame(frame);
     if (socket === this.#socket) this.#awaitFrames();
+  }
+
+  #frameOf(data) {
+    try {
+      return this.#parse(data) ?? {};
+    } catch {
+      return {};
+    }
   }
 
   #answered({ reply, ok, error, code }) {
@@ -161,14 +171,6 @@ export class LiveConnection {
 
   #clearTimer() {
     this.#platform.clearTimeout(this.#timer);
-  }
-}
-
-function parse(data) {
-  try {
-    return JSON.parse(data) ?? {};
-  } catch {
-    return {};
   }
 }
 

@@ -7,22 +7,20 @@ export class Controls {
   #direction;
   #found;
   #on;
-  #column = 'productId';
+  #column;
   #isDescending = false;
   #announces = false;
 
-  // `on`: search(text), sort(column, isDescending).
-  constructor(element, on) {
+  // `column`: the one that rows are sorted by at first. `on`: search(text), sort(column, isDescending).
+  constructor(element, column, on) {
+    this.#column = column;
     this.#on = on;
     this.#search = element('search');
     this.#list = element('sort-column');
     this.#direction = element('sort-direction');
     this.#found = element('found');
-    this.#headers = [...document.querySelectorAll('th[data-column]')];
     this.#search.addEventListener('input', () => this.#searched());
-    for (const header of this.#headers) {
-      header.querySelector('button').addEventListener('click', () => this.#headerClicked(header.dataset.column));
-    }
+    this.#takeHeaders();
     this.#list.addEventListener('change', () => this.#sort(this.#list.value, false));
     this.#direction.addEventListener('click', () => this.#sort(this.#column, !this.#isDescending));
   }
@@ -42,6 +40,21 @@ export class Controls {
     this.#search.focus();
   }
 
+  // The table has other columns. Where the one that rows are sorted by is gone, they are sorted by the first.
+  columnsChanged() {
+    this.#takeHeaders();
+    const columns = this.#headers.map((header) => header.dataset.column);
+    if (columns.includes(this.#column)) this.#mark();
+    else this.#sort(columns[0], false);
+  }
+
+  #takeHeaders() {
+    this.#headers = [...document.querySelectorAll('th[data-column]')];
+    for (const header of this.#headers) {
+      header.querySelector('button').addEventListener('click', () => this.#headerClicked(header.dataset.column));
+    }
+  }
+
   #searched() {
     this.#announces = true;
     this.#on.search(this.#search.value);
@@ -55,6 +68,12 @@ export class Controls {
   #sort(column, isDescending) {
     this.#column = column;
     this.#isDescending = isDescending;
+    this.#mark();
+    this.#on.sort(column, isDescending);
+  }
+
+  #mark() {
+    const [column, isDescending] = [this.#column, this.#isDescending];
     for (const header of this.#headers) {
       const isSorted = header.dataset.column === column;
       if (isSorted) header.setAttribute('aria-sort', isDescending ? 'descending' : 'ascending');
@@ -63,6 +82,5 @@ export class Controls {
     this.#list.value = column;
     this.#direction.dataset.order = isDescending ? 'descending' : 'ascending';
     this.#direction.setAttribute('aria-label', isDescending ? 'Descending, change' : 'Ascending, change');
-    this.#on.sort(column, isDescending);
   }
 }

@@ -1,8 +1,9 @@
-// The page's one subscription: everything that it may read, each product as it is first, and then every change.
+// The page's one subscription: everything that it may read of a table, each row as it is first, and then every change.
 //
 // What is shown is live only while no answer is due and the server has not said that its own source is lost.
 
 import { CommandRefused, ConnectionLost } from './connection.js';
+import { PRODUCTS } from './products.js';
 
 // A page that loses changes again and again does not ask for everything without a rest.
 const ASK_PAUSE_MS = 3000;
@@ -13,24 +14,29 @@ export class Follower {
   #replica;
   #on;
   #losesChanges;
+  #subscription;
   #platform;
   // A number for each question; an older one's answer is nobody's.
   #asked = 0;
   #askedAt = -Infinity;
   #isAsking = false;
   #isSourceLost = false;
+  #isTableLost = false;
   #isRefused = false;
   #asksAgain = false;
   #timer = null;
 
   // `on`: change(action) is told of changes that are not part of an answer, skipped(count), complete() of each snapshot
-  // that is there, refused(text).
+  // that is there, refused(text, code).
+  // `subscription`: the rows that are asked for, as a command names them.
   // `losesChanges`: true if the server never sends what it says to have skipped.
   // `platform`: the parts that a test replaces.
-  constructor(connection, replica, on, { losesChanges = false, platform = browserPlatform() } = {}) {
+  constructor(connection, replica, on, options = {}) {
+    const { subscription = PRODUCTS.subscription, losesChanges = false, platform = browserPlatform() } = options;
     this.#connection = connection;
     this.#replica = replica;
     this.#on = on;
+    this.#subscription = subscription;
     this.#losesChanges = losesChanges;
     this.#platform = platform;
   }
@@ -38,6 +44,7 @@ export class Follower {
   // The connection is open, and knows of no subscription.
   opened() {
     this.#isSourceLost = false;
+    this.#isTableLost = false;
     const { epoch, newest } = this.#replica;
     this.#ask(epoch === null ? {} : { epoch, newest });
   }
@@ -55,7 +62,7 @@ export class Follower {
     if (frame.action !== undefined) this.#changed(frame);
     else if (frame.absent !== undefined) this.#replica.absent(frame.absent, frame.versions);
     else if (frame.epoch !== undefined) this.#epochBegan(frame.epoch);
-    else if (frame.live !== undefined) this.#sourceIs(frame.live);
+    else if (frame.live !== undefined) this.#sourceIs(frame);
     else if (frame.skipped !== undefined) this.#skipped(frame.skipped);
   }
 
@@ -68,8 +75,10 @@ export class Follower {
     if (this.#replica.enterEpoch(epoch)) this.#askAgain();
   }
 
-  #sourceIs(isLive) {
-    this.#isSourceLost = !isLive;
+  // The server has lost the changes of all tables, or of this one; or has them again.
+  #sourceIs({ live, table }) {
+    if (table === undefined) this.#isSourceLost = !live;
+    else this.#isTableLost = !live;
     this.#settle();
   }
 
@@ -102,7 +111,7 @@ export class Follower {
     this.#replica.begin();
     this.#settle();
     try {
-      await this.#connection.request({ command: 'subscribe', productIDs: '*', snapshot: true, ...hints });
+      await this.#connection.request({ command: 'subscribe', ...this.#subscription, snapshot: true, ...hints });
     } catch (error) {
       if (error instanceof CommandRefused && number === this.#asked) this.#refused(error);
       else if (!(error instanceof ConnectionLost)) throw error;
@@ -120,17 +129,17 @@ export class Follower {
   }
 
   // Another server may do it, or this one later.
-  #refused({ message }) {
+  #refused({ message, code }) {
     this.#isAsking = false;
     this.#isRefused = true;
-    this.#on.refused(message);
+    this.#on.refused(message, code);
     this.#settle();
     this.#timer = this.#platform.setTimeout(() => this.#connection.abandon(), REFUSED_PAUSE_MS);
   }
 
   #settle() {
     if (this.#isRefused) this.#connection.become('refused');
-    else if (this.#isSourceLost) this.#connection.become('stale');
+    else if (this.#isSourceLost || this.#isTableLost) this.#connection.become('stale');
     else this.#connection.become(this.#isAsking || this.#asksAgain ? 'syncing' : 'live');
   }
 }

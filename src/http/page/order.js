@@ -1,15 +1,23 @@
 // The list of the rows that a search finds, sorted, and kept so while they change: pure data.
 
-import { matcher } from './search.js';
-import { comparison, valueOf } from './sorting.js';
+import { PRODUCTS } from './products.js';
 
 export class Order {
   // Sorted. An entry that leaves is marked first, so that any number of them leave in one pass.
   #entries = [];
   #entriesById = new Map();
-  #column = 'productId';
-  #matches = matcher('');
-  #compare = comparison('productId', false);
+  #table;
+  #column;
+  #matches;
+  #compare;
+
+  // `table`: how its rows are found and ordered.
+  constructor(table = PRODUCTS) {
+    this.#table = table;
+    this.#column = table.firstColumn;
+    this.#matches = table.matcher('');
+    this.#compare = table.comparison(table.firstColumn, false);
+  }
 
   get length() {
     return this.#entries.length;
@@ -20,7 +28,7 @@ export class Order {
     return this.#entries[index]?.row;
   }
 
-  // The place of a product, or -1.
+  // The place of a row, or -1.
   indexOf(id) {
     const entry = this.#entriesById.get(id);
     return entry === undefined ? -1 : this.#placeOf(entry);
@@ -28,13 +36,13 @@ export class Order {
 
   sortBy(column, isDescending) {
     this.#column = column;
-    this.#compare = comparison(column, isDescending);
+    this.#compare = this.#table.comparison(column, isDescending);
     this.#rebuild([...this.#entries].map((entry) => entry.row));
   }
 
   // `rows`: all of them, found before or not.
   search(text, rows) {
-    this.#matches = matcher(text);
+    this.#matches = this.#table.matcher(text);
     this.#rebuild([...rows].filter(this.#matches));
   }
 
@@ -69,7 +77,7 @@ export class Order {
   }
 
   #entry(row) {
-    return { id: row.productId, value: valueOf(this.#column)(row), row, hasLeft: false };
+    return { id: this.#table.idOf(row), value: this.#table.valueOf(this.#column)(row), row, hasLeft: false };
   }
 
   #placeOf(entry) {

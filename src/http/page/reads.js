@@ -6,14 +6,14 @@ const PAUSE_MS_MAX = 30_000;
 
 export class Reads {
   #replica;
-  #readProduct;
+  #readRow;
   #pause;
   #isReading = false;
 
-  // `readProduct(id)` resolves to the product and its version; `pause(ms)` after that time.
-  constructor(replica, readProduct, pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))) {
+  // `readRow(id)` resolves to the row in the form of a message; `pause(ms)` after that time.
+  constructor(replica, readRow, pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))) {
     this.#replica = replica;
-    this.#readProduct = readProduct;
+    this.#readRow = readRow;
     this.#pause = pause;
   }
 
@@ -33,8 +33,7 @@ export class Reads {
 
   async #read(id) {
     try {
-      const { version, ...product } = await this.#readProduct(id);
-      this.#replica.fill(product, version);
+      this.#replica.fill(await this.#readRow(id));
     } catch {
       // It is read again; if it is gone, the server says so.
     }

@@ -1,7 +1,9 @@
-// The products as the server last told them, and the version of each: pure data.
+// The rows of a table as the server last told them, and the version of each: pure data.
 //
-// Versions decide. Within one epoch they only grow for one product, deletes included, so the version at which a row
+// Versions decide. Within one epoch they only grow for one row, deletes included, so the version at which a row
 // went is kept as well. Only where a row is missing is the version that it had taken again.
+
+import { PRODUCTS } from './products.js';
 
 export const PRODUCT_ID_MAX = Number.MAX_SAFE_INTEGER;
 
@@ -10,17 +12,20 @@ export class Replica {
   #versionsById = new Map();
   // The versions of which only the id was told.
   #owedById = new Map();
-  // The products that were named since the snapshot was asked for.
+  // The rows that were named since the snapshot was asked for.
   #named = null;
   #changed;
+  #table;
 
   epoch = null;
   // The greatest version of this epoch.
   newest = 0;
 
   // `changed(id, isNew)` is told of every row that came, changed or went.
-  constructor(changed = () => {}) {
+  // `table`: how its messages are read.
+  constructor(changed = () => {}, table = PRODUCTS) {
     this.#changed = changed;
+    this.#table = table;
   }
 
   get size() {
@@ -76,8 +81,9 @@ export class Replica {
   }
 
   // Takes one change, or one row of a snapshot.
-  apply({ action, version, product }) {
-    const id = product.productId;
+  apply(change) {
+    const { action, version } = change;
+    const { id, row } = this.#table.told(change);
     if (action === 'DELETE') {
       if (this.#isOld(id, version)) return;
       this.#learn(id, version);
@@ -85,8 +91,8 @@ export class Replica {
       return;
     }
     this.#named?.add(id);
-    if (product.productName === undefined) this.#owe(id, version);
-    else this.#put(product, version);
+    if (row === null) this.#owe(id, version);
+    else this.#put(id, row, version);
   }
 
   // These do not exist; version 0 says that it is not known since when.
@@ -99,17 +105,18 @@ export class Replica {
     }
   }
 
-  // Takes a row that was read because only its id had been told. Whatever was told meanwhile is newer.
-  fill(product, version) {
-    if (this.#owedById.has(product.productId)) this.#put(product, version);
+  // Takes a row, in the form of a message, that was read because only its id had been told. Whatever was told meanwhile is
+  // newer.
+  fill(read) {
+    const { id, row } = this.#table.told(read);
+    if (this.#owedById.has(id) && row !== null) this.#put(id, row, read.version);
   }
 
-  #put(product, version) {
-    const id = product.productId;
+  #put(id, row, version) {
     if (this.#isOld(id, version)) return;
     const isNew = !this.#rowsById.has(id);
     this.#learn(id, version);
-    this.#rowsById.set(id, { ...product, version, isOwed: false });
+    this.#rowsById.set(id, { ...row, version, isOwed: false });
     this.#changed(id, isNew);
   }
 

@@ -6,9 +6,9 @@
 // less time than it makes rows.
 
 import { arrange } from './arrange.js';
+import { isReusable, showWhole } from './cell.js';
 import { isConfirmed } from './confirm.js';
 import { Order } from './order.js';
-import { createRow, isReusable, reuseRow, showWhole, updateRow } from './row.js';
 import { rowsInView } from './viewport.js';
 
 // As long as the animation of a row that leaves.
@@ -16,12 +16,15 @@ const LEAVING_MS = 500;
 const LEAVING_MAX = 16;
 const HEADER_ROWS = 1;
 
-export class ProductRows {
+export class Rows {
   #body;
-  #template;
+  #drawing;
+  #table;
   #replica;
   #on;
-  #order = new Order();
+  #order;
+  // Of each element that is drawn the id of its row.
+  #idsByElement = new WeakMap();
   // Of each row that is drawn its element, the row as it is shown, and its place.
   #drawnById = new Map();
   #changed = new Set();
@@ -32,12 +35,16 @@ export class ProductRows {
   #frame = null;
   #rowHeight = 0;
 
+  // `drawing`: create(row), update(element, old, row), reuse(element, old, row), and prepare() before rows are drawn, which
+  // returns true if those that are drawn have to be made anew. `table`: how its rows are found and ordered.
   // `on`: edit(id), delete(id), drawn(), focusLost() when the last row that could have the focus is gone.
-  constructor(body, template, replica, on) {
+  constructor(body, drawing, table, replica, on) {
     this.#body = body;
-    this.#template = template;
+    this.#drawing = drawing;
+    this.#table = table;
     this.#replica = replica;
     this.#on = on;
+    this.#order = new Order(table);
     body.addEventListener('click', (event) => this.#clicked(event));
     body.addEventListener('keydown', (event) => this.#pressed(event));
     body.addEventListener('mouseover', ({ target }) => showWhole(target.closest('td')));
@@ -82,6 +89,7 @@ export class ProductRows {
   #draw(wanted = null) {
     cancelAnimationFrame(this.#frame);
     this.#frame = null;
+    if (this.#drawing.prepare()) this.#removeAllBut(new Set());
     this.#order.update(this.#changed, (id) => this.#replica.get(id));
     const view = this.#view();
     this.#body.style.height = `${view.height}px`;
@@ -109,12 +117,12 @@ export class ProductRows {
 
   #focused() {
     const element = this.#body.contains(document.activeElement) ? document.activeElement.closest('tr') : null;
-    return element?.dataset.id === undefined ? null : this.#drawnById.get(Number(element.dataset.id));
+    return this.#idsByElement.has(element) ? this.#drawnById.get(this.#idsByElement.get(element)) : null;
   }
 
   // The place that gets the focus of a row that is gone, or nothing; -1 if there is none left.
   #heir(focused) {
-    if (focused === null || this.#order.indexOf(focused.row.productId) >= 0) return null;
+    if (focused === null || this.#order.indexOf(this.#table.idOf(focused.row)) >= 0) return null;
     return Math.min(focused.index, this.#order.length - 1);
   }
 
@@ -124,23 +132,23 @@ export class ProductRows {
   }
 
   #elementAt(index) {
-    return this.#drawnById.get(this.#order.at(index).productId).element;
+    return this.#drawnById.get(this.#table.idOf(this.#order.at(index))).element;
   }
 
   // The places to draw, in order.
   #places({ first, end }, focused, others) {
     const places = new Set();
     for (let index = first; index < end; index += 1) places.add(index);
-    if (focused !== null) places.add(this.#order.indexOf(focused.row.productId));
+    if (focused !== null) places.add(this.#order.indexOf(this.#table.idOf(focused.row)));
     for (const index of others) if (index !== null) places.add(index);
     return [...places].filter((index) => index >= 0).sort((one, other) => one - other);
   }
 
   #show(index, shift) {
     const row = this.#order.at(index);
-    const drawn = this.#drawnById.get(row.productId) ?? this.#create(row);
+    const drawn = this.#drawnById.get(this.#table.idOf(row)) ?? this.#create(row);
     if (drawn.row !== row) {
-      updateRow(drawn.element, drawn.row, row);
+      this.#drawing.update(drawn.element, drawn.row, row);
       drawn.row = row;
     }
     const top = index * this.#rowHeight + shift;
@@ -152,17 +160,19 @@ export class ProductRows {
   }
 
   #create(row) {
-    const drawn = this.#spare.shift() ?? { element: createRow(this.#template, row), row, index: null, top: null };
-    if (drawn.row !== row) reuseRow(drawn.element, drawn.row, row);
+    const id = this.#table.idOf(row);
+    const drawn = this.#spare.shift() ?? { element: this.#drawing.create(row), row, index: null, top: null };
+    if (drawn.row !== row) this.#drawing.reuse(drawn.element, drawn.row, row);
     drawn.row = row;
-    if (this.#entering.has(row.productId)) drawn.element.classList.add('entering');
-    this.#drawnById.set(row.productId, drawn);
+    if (this.#entering.has(id)) drawn.element.classList.add('entering');
+    this.#idsByElement.set(drawn.element, id);
+    this.#drawnById.set(id, drawn);
     return drawn;
   }
 
   // Takes the rows whose elements can serve for others, in the order of their places.
   #takeSpare(places, focused) {
-    const kept = new Set(places.map((index) => this.#order.at(index).productId));
+    const kept = new Set(places.map((index) => this.#table.idOf(this.#order.at(index))));
     const spare = [];
     for (const [id, drawn] of this.#drawnById) {
       if (kept.has(id) || drawn === focused || !this.#replica.get(id) || !isReusable(drawn.element)) continue;
@@ -186,6 +196,7 @@ export class ProductRows {
     this.#leaving += 1;
     element.inert = true;
     delete element.dataset.id;
+    this.#idsByElement.delete(element);
     element.classList.add('leaving');
     // A timer, since the animation of a table that is not shown never ends.
     setTimeout(() => {
@@ -197,7 +208,7 @@ export class ProductRows {
   #clicked(event) {
     const button = event.target.closest('button');
     if (!button) return;
-    const id = Number(button.closest('tr').dataset.id);
+    const id = this.#idsByElement.get(button.closest('tr'));
     if (button.classList.contains('edit')) this.#on.edit(id);
     else if (isConfirmed(button, event)) this.#on.delete(id);
   }
@@ -208,7 +219,7 @@ export class ProductRows {
     const button = event.target.closest('button');
     if (step === undefined || !button) return;
     this.#draw();
-    const place = this.#order.indexOf(Number(button.closest('tr').dataset.id));
+    const place = this.#order.indexOf(this.#idsByElement.get(button.closest('tr')));
     const index = place + step;
     if (place < 0 || index < 0 || index >= this.#order.length) return;
     event.preventDefault();

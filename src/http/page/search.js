@@ -3,7 +3,7 @@
 // Returns the test for a row. Each word has to be in the product's name, whatever its case and accents, or to begin the
 // product's id.
 export function matcher(text) {
-  const words = folded(text).split(/\s+/).filter((word) => word !== '');
+  const words = wordsOf(text);
   if (words.length === 0) return () => true;
   return ({ productId, productName }) => {
     const name = folded(productName);
@@ -12,6 +12,11 @@ export function matcher(text) {
   };
 }
 
-function folded(text) {
+export function wordsOf(text) {
+  return folded(text).split(/\s+/).filter((word) => word !== '');
+}
+
+// A text without case and accents.
+export function folded(text) {
   return text.normalize('NFD').replace(/\p{M}/gu, '').toLowerCase();
 }
