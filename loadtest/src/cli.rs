@@ -10,8 +10,10 @@ use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::message::Message;
 use crate::noisy_neighbour::AttackName;
 use crate::peer::Peer;
+use crate::table::{COLUMNS_MIN, Keys, Table};
 
 pub(crate) use own_server::OwnServerArgs;
 pub(crate) use states::{ResumeArgs, SnapshotArgs, StormArgs};
@@ -40,6 +42,8 @@ const EXAMPLES: &str = "Examples:
                                      the readers over HTTP/2, 100 WebSockets on each TCP connection
   rowcast-load fanout --overwrite-products --products 1000 --publishers 4 --publisher notify --batch 500 --database-url postgres://…
                                      how many notifications per second the server takes in
+  rowcast-load fanout --overwrite-products --table load --keys text --columns 12 --payload-bytes 300 --connections 1000 --rate 50
+                                     rows of any table, here with keys that are texts
   rowcast-load memory --connections 15000 --pid $(pidof rowcast)
                                      memory of an idle connection
   rowcast-load subscribe --connections 100 --ids-per-connection 5000 --products 100000
@@ -112,9 +116,23 @@ pub(crate) struct FanoutArgs {
     #[command(flatten)]
     pub(crate) readers: ReadersArgs,
 
-    /// Write products 1 to P of the server, over whatever they are; nothing is written without it
+    /// Write products 1 to P of the server (or rows 1 to P of --table), over whatever they are; nothing is written without it
     #[arg(long, env = "ROWCAST_LOAD_OVERWRITE_PRODUCTS")]
     pub(crate) overwrite_products: bool,
+
+    /// Write and follow rows of this table in place of products, over REST. In Postgres it has the columns id (its key),
+    /// stamp (text) and c1, c2, … (int): CREATE TABLE load (id text PRIMARY KEY, stamp text, c1 int, c2 int, c3 int)
+    #[arg(long, env = "ROWCAST_LOAD_TABLE", value_name = "NAME")]
+    pub(crate) table: Option<String>,
+
+    /// The keys of --table
+    #[arg(long, env = "ROWCAST_LOAD_KEYS", value_name = "KIND", default_value = "integer", requires = "table")]
+    pub(crate) keys: Keys,
+
+    /// The columns of --table, its key included
+    #[arg(long, env = "ROWCAST_LOAD_COLUMNS", value_name = "N", default_value = "5", requires = "table",
+          value_parser = clap::value_parser!(u32).range(i64::from(COLUMNS_MIN)..=64))]
+    pub(crate) columns: u32,
 
     /// Changes per second, whatever the answers; without it, as fast as the publishers are answered
     #[arg(long, env = "ROWCAST_LOAD_RATE", value_name = "R")]
@@ -349,6 +367,11 @@ impl FanoutArgs {
         self.publishers.unwrap_or_else(|| self.rate.map_or(64, by_rate))
     }
 
+    /// Returns the table whose rows are written.
+    pub(crate) fn table(&self) -> anyhow::Result<Table> {
+        Table::new(self.table.as_deref(), self.keys, self.columns)
+    }
+
     /// Returns the number of slow readers.
     pub(crate) fn slow(&self) -> usize {
         let by_percent = |percent: f64| (self.readers.connections as f64 * percent / 100.0).round() as usize;
@@ -371,9 +394,23 @@ impl FanoutArgs {
         ensure!((0.0..=10_000.0).contains(&self.churn), "--churn is from 0 to 10000 connections per second");
         ensure!(
             self.overwrite_products || !self.writes_products(),
-            "this writes products 1 to {} of the server, over whatever they are. If nobody needs them, give \
+            "this writes {} 1 to {} of the server, over whatever they are. If nobody needs them, give \
              --overwrite-products; nothing was written",
+            self.table.as_deref().map_or("products".to_owned(), |table| format!("the rows of {table}")),
             self.readers.products
+        );
+        let is_rest = self.target.peer == Peer::Rowcast && self.publisher == PublisherKind::Rest;
+        ensure!(
+            self.table.is_none() || is_rest,
+            "--table is for a Rowcast that is written to over REST; leave --peer and --publisher out"
+        );
+        let longest = Message { product: self.readers.products, version: 999_999_999, due_ns: 0 };
+        let is_long_enough = self.table()?.padding(&longest, self.payload_bytes as usize).is_some();
+        ensure!(
+            self.table.is_none() || is_long_enough,
+            "--payload-bytes {}: the rows of {} columns are longer; give more",
+            self.payload_bytes,
+            self.columns
         );
         ensure!(
             self.publisher == PublisherKind::Rest || self.database_url.is_some(),
@@ -470,6 +507,18 @@ mod tests {
         assert!(fanout(&["--verify-state"]).check().is_ok());
         assert!(fanout(&["--verify-state", "--peer", "bun"]).check().is_err());
         assert!(fanout(&[&notify[..], &["--verify-state"]].concat()).check().is_err());
+        let table = ["--table", "orders", "--keys", "text", "--columns", "12", "--payload-bytes", "300"];
+        assert!(fanout(&table).check().is_ok());
+        assert!(fanout(&[&table[..], &["--verify-state"]].concat()).check().is_ok());
+        assert!(fanout(&[&table[..], &["--peer", "bun"]].concat()).check().is_err());
+        assert!(
+            fanout(&["--table", "orders", "--columns", "40"])
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("--payload-bytes")
+        );
+        assert!(fanout(&["--table", "a/b"]).check().is_err());
         assert!(fanout(&["--http2", "100"]).check().is_ok());
         assert!(fanout(&["--http2", "100", "--slow", "1"]).check().is_err());
         assert!(fanout(&["--http2", "100", "--churn", "1"]).check().is_err());

@@ -10,8 +10,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::frames::{CLOSE, PING, PONG, TEXT, client_frame, close_reason, next_frame};
-use crate::message::MessageFinder;
 use crate::peer::{Joining, Subscribing};
+use crate::table::Table;
 use crate::target::{Stream, Target};
 
 /// Nothing on this machine takes longer; a server that does has hung.
@@ -27,6 +27,8 @@ pub(crate) struct Client {
     pub(crate) unread: Vec<u8>,
     /// The products and versions that came before the answers to the subscription, if it asked for states.
     pub(crate) states: Option<Vec<(u32, u64)>>,
+    /// The table of its rows.
+    pub(crate) table: Table,
 }
 
 /// Opens the WebSocket with this number to a server, under this path.
@@ -60,7 +62,7 @@ async fn handshake(server: &Target, number: usize, path: &str) -> anyhow::Result
     ensure!(status.contains(" 101 "), "{address} refused socket {number}: {status}; is --peer right?");
     unread.drain(..end);
     unread.shrink_to_fit();
-    Ok(Client { stream, unread, states: None })
+    Ok(Client { stream, unread, states: None, table: Table::Products })
 }
 
 /// Opens the TCP connection with this number to a server.
@@ -97,6 +99,7 @@ impl Client {
     /// Subscribes the WebSocket with this number to these products.
     pub(crate) async fn subscribed(mut self, joining: Joining, number: usize, ids: &[u32]) -> anyhow::Result<Self> {
         self.states = joining.asks_states.then(Vec::new);
+        self.table = joining.table;
         self.command(&joining.subscribe(ids)).await.with_context(|| format!("subscribe socket {number}"))?;
         Ok(self)
     }
@@ -112,7 +115,7 @@ impl Client {
 
     async fn answers(&mut self, commands: &Subscribing) -> anyhow::Result<()> {
         let mut answers = 0;
-        let mut finder = MessageFinder::new();
+        let mut finder = self.table.finder();
         while answers < commands.answers {
             let mut walked = 0;
             let mut pongs = Vec::new();

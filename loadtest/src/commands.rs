@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write};
 
 use crate::peer::Subscribing;
+use crate::table::Table;
 
 /// The most ids that a command lists, which keeps it far below the 256 KiB that a message may have, also with a version
 /// for each of them.
@@ -23,11 +24,14 @@ pub(crate) enum States<'a> {
 
 /// Returns the commands for these products, each with an id, so that it is answered.
 pub(crate) fn commands(command: &str, ids: &[u32], states: States<'_>) -> Subscribing {
+    commands_on(Table::Products, command, ids, states)
+}
+
+/// Returns the same for rows of a table.
+pub(crate) fn commands_on(table: Table, command: &str, ids: &[u32], states: States<'_>) -> Subscribing {
     let message = |start: usize| {
         let end = ids.len().min(start + IDS_PER_COMMAND);
-        let mut text = format!(r#"{{"command":"{command}","productIDs":["#);
-        join(&mut text, &ids[start..end]);
-        text.push(']');
+        let mut text = format!(r#"{{"command":"{command}",{}"#, table.listed(&ids[start..end]));
         match states {
             States::None => {}
             States::All => text.push_str(r#","snapshot":true"#),

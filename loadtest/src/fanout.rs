@@ -14,14 +14,16 @@ use crate::cli::{FanoutArgs, PublisherKind, loopback};
 use crate::client::open_subscribed;
 use crate::clock::{Alarm, Clock, watch};
 use crate::known::Known;
+use crate::message::Message;
 use crate::opening::{Opened, open_all};
-use crate::peer::{Joining, Peer};
+use crate::peer::{Joining, Peer, put_request};
 use crate::process::{Cpu, rss_kib};
 use crate::progress::Progress;
 use crate::publish::{self, Http, Publishing, Way};
 use crate::readers::{Readers, read_stream};
 use crate::report::{Outcome, Server};
 use crate::rows::Rows;
+use crate::table::Table;
 use crate::target::Target;
 use crate::workload::Workload;
 
@@ -39,17 +41,30 @@ pub(crate) async fn run(args: &FanoutArgs) -> anyhow::Result<Outcome> {
     args.check()?;
     let server = args.target.server()?;
     let _ = open_files::raise();
-    let way = way(args, &server)?;
+    let table = args.table()?;
+    let way = way(args, table, &server)?;
+    if table != Table::Products {
+        write_first(table, &server).await?;
+    }
     let workload = Workload::new(args.readers.connections, args.readers.ids_per_connection, args.readers.products);
-    let opened = open_all(joining(args), &server, args.readers.http2, &workload, &args.target.pid).await?;
-    Run::new(args, server, way, workload, opened)?.measure().await
+    let opened = open_all(joining(args, table), &server, args.readers.http2, &workload, &args.target.pid).await?;
+    Run::new(args, (server, table), way, workload, opened)?.measure().await
 }
 
-fn joining(args: &FanoutArgs) -> Joining {
-    Joining { peer: args.target.peer, asks_states: args.verify_state }
+/// Writes the first row: a store of Rowcast's own makes a table with it, and before that nobody can subscribe.
+async fn write_first(table: Table, server: &Target) -> anyhow::Result<()> {
+    let mut http = Http::connect(server).await?;
+    let first = Message { product: 1, version: 0, due_ns: 0 };
+    let request = put_request(table, &first, 0, &http.token);
+    http.request(&request).await.context("write the first row of --table")?;
+    Ok(())
 }
 
-fn way(args: &FanoutArgs, server: &Target) -> anyhow::Result<Way> {
+fn joining(args: &FanoutArgs, table: Table) -> Joining {
+    Joining { peer: args.target.peer, asks_states: args.verify_state, table }
+}
+
+fn way(args: &FanoutArgs, table: Table, server: &Target) -> anyhow::Result<Way> {
     let to = match &args.publish_to {
         Some(text) => {
             let address = loopback(text).with_context(|| format!("--publish-to {text}"))?;
@@ -62,7 +77,7 @@ fn way(args: &FanoutArgs, server: &Target) -> anyhow::Result<Way> {
         (PublisherKind::Sql, _) => Way::Sql(database_url()),
         (PublisherKind::Notify, _) => Way::Notify(database_url()),
         (PublisherKind::Rest, Peer::Nats) => Way::Nats(to.address),
-        (PublisherKind::Rest, peer) => Way::Http(peer, to),
+        (PublisherKind::Rest, peer) => Way::Http(peer, table, to),
     })
 }
 
@@ -86,23 +101,31 @@ struct Mark {
 }
 
 impl<'a> Run<'a> {
-    fn new(args: &'a FanoutArgs, server: Target, way: Way, workload: Workload, opened: Opened) -> anyhow::Result<Self> {
+    fn new(
+        args: &'a FanoutArgs,
+        (server, table): (Target, Table),
+        way: Way,
+        workload: Workload,
+        opened: Opened,
+    ) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let draws_versions = args.target.peer.draws_versions() && args.publisher != PublisherKind::Notify;
         let (products, publishers) = (args.readers.products, args.publishers());
         let lanes = Publishing::lanes(draws_versions, products, publishers);
         let subscribers: Vec<u32> = (0..=products).map(|product| workload.subscribers(product)).collect();
-        let publishing = Publishing::new(
+        let mut publishing = Publishing::new(
             clock,
             (products, publishers, lanes),
             (args.rate, args.batch),
             args.payload_bytes as usize,
             Box::new(move |product| subscribers[product as usize]),
         );
+        publishing.table = table;
         let accounts = Accounts::new(&workload, lanes);
         let known = args.verify_state.then(|| Known::new(&workload));
         let mut readers = Readers::new(workload, accounts, args.target.peer.envelope(), clock, args.slow())?;
         readers.sink().known = known;
+        readers.sink().finder = table.finder();
         let outcome = Outcome::new(args, opened.seconds, opened.memory);
         for (number, client) in opened.clients {
             readers.add(number, client)?;
@@ -132,7 +155,7 @@ impl<'a> Run<'a> {
         self.drain().await;
         if self.args.verify_state {
             let mut http = Http::connect(&self.server).await?;
-            let rows = Rows::read(&mut http, self.args.readers.products).await?;
+            let rows = Rows::read(&mut http, self.publishing.table, self.args.readers.products).await?;
             self.outcome.states = self.readers.borrow_mut().compare(&rows);
         }
         anyhow::ensure!(!reading.is_finished(), "reading sockets failed: {:?}", reading.await);
@@ -190,7 +213,8 @@ impl<'a> Run<'a> {
     /// Closes and opens connections, one after the other.
     fn churn(&self) -> impl Future<Output = ()> + 'static {
         let (readers, publishing, clock) = (Rc::clone(&self.readers), Rc::clone(&self.publishing), self.clock);
-        let (joining, server, slow) = (joining(self.args), self.server.clone(), self.args.slow());
+        let (joining, server, slow) =
+            (joining(self.args, self.publishing.table), self.server.clone(), self.args.slow());
         let (connections, every_ns) = (self.args.readers.connections, 1e9 / self.args.churn);
         async move {
             let began_ns = clock.now_ns();

@@ -20,6 +20,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use crate::client::{Client, PATIENCE, tcp};
+use crate::table::Table;
 use crate::target::{Stream, Target};
 use crate::token::Token;
 
@@ -85,7 +86,7 @@ impl Connection {
         let stream = opening
             .with_context(|| format!("the server did not answer the CONNECT of socket {number} for {PATIENCE:?}"))?
             .with_context(|| format!("open socket {number} over HTTP/2"))?;
-        Ok(Client { stream: Stream::Http2(stream), unread: Vec::new(), states: None })
+        Ok(Client { stream: Stream::Http2(stream), unread: Vec::new(), states: None, table: Table::Products })
     }
 
     async fn extended_connect(&mut self, path: &str) -> anyhow::Result<Http2Stream> {

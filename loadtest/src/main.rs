@@ -44,6 +44,7 @@ mod rows;
 mod server;
 mod states;
 mod storm;
+mod table;
 mod target;
 mod token;
 mod workload;

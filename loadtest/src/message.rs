@@ -41,9 +41,9 @@ pub(crate) fn change_json(message: &Message, padding: usize) -> String {
     format!(r#"{{"action":"UPDATE","version":{},"product":{product}}}"#, message.version)
 }
 
-/// Returns the padding that makes a frame of `frame_bytes`, if that many are enough.
-pub(crate) fn padding(message: &Message, frame_bytes: usize) -> Option<usize> {
-    let bare = change_json(message, 0).len();
+/// Returns the padding that makes a frame of `frame_bytes` of a message that has `bare` bytes without it, if that many are
+/// enough.
+pub(crate) fn padding(bare: usize, frame_bytes: usize) -> Option<usize> {
     (2..=10).map(|extra| frame_bytes.saturating_sub(extra)).find_map(|payload| {
         let padding = payload.checked_sub(bare)?;
         (payload + head_bytes(payload) <= frame_bytes).then_some(padding)
@@ -58,12 +58,14 @@ pub(crate) struct MessageFinder {
 }
 
 impl MessageFinder {
+    /// Returns the one for changes of products.
     pub(crate) fn new() -> Self {
-        Self {
-            version: Key::new("\"version\":"),
-            product: Key::new("\"productId\":"),
-            due: Key::new("\"productName\":\"t"),
-        }
+        Self::of("\"productId\":", "\"productName\":\"t")
+    }
+
+    /// Returns one for changes whose row and time follow these texts.
+    pub(crate) fn of(row: &'static str, due: &'static str) -> Self {
+        Self { version: Key::new("\"version\":"), product: Key::new(row), due: Key::new(due) }
     }
 
     /// Returns the change that `text` tells, if it tells one. One of another writer has no time, and gets the time 0.
@@ -136,11 +138,11 @@ mod tests {
     fn padding_makes_the_frame_as_long_as_it_was_asked_to_be() {
         let message = Message { product: 12, version: 345, due_ns: 1 };
         for wanted in [190, 256, 1000, 70_000] {
-            let padding = padding(&message, wanted).unwrap();
+            let padding = padding(change_json(&message, 0).len(), wanted).unwrap();
             let payload = change_json(&message, padding).len();
             assert_eq!(payload + head_bytes(payload), wanted);
         }
-        assert_eq!(padding(&message, 100), None);
+        assert_eq!(padding(change_json(&message, 0).len(), 100), None);
     }
 
     #[test]

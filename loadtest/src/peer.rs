@@ -5,8 +5,9 @@ use std::fmt::Write;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::commands::{States, commands, join};
+use crate::commands::{States, commands, commands_on, join};
 use crate::message::{self, Message};
+use crate::table::Table;
 use crate::token::Token;
 
 /// The server under test.
@@ -53,18 +54,24 @@ pub(crate) struct Joining {
     pub(crate) peer: Peer,
     /// True if they ask for the state of each product first, which only Rowcast tells.
     pub(crate) asks_states: bool,
+    /// The table of the rows; any but products is for Rowcast alone.
+    pub(crate) table: Table,
 }
 
 impl From<Peer> for Joining {
     fn from(peer: Peer) -> Self {
-        Self { peer, asks_states: false }
+        Self { peer, asks_states: false, table: Table::Products }
     }
 }
 
 impl Joining {
     /// Returns the messages by which a client subscribes to these products.
     pub(crate) fn subscribe(self, ids: &[u32]) -> Subscribing {
-        if self.asks_states { commands("subscribe", ids, States::All) } else { self.peer.subscribe(ids) }
+        match (self.asks_states, self.table) {
+            (true, table) => commands_on(table, "subscribe", ids, States::All),
+            (false, Table::Products) => self.peer.subscribe(ids),
+            (false, table) => commands_on(table, "subscribe", ids, States::None),
+        }
     }
 }
 
@@ -110,13 +117,13 @@ impl Peer {
         self == Self::Rowcast
     }
 
-    /// Returns the HTTP request that publishes this change.
+    /// Returns the HTTP request that publishes this change of a product.
     pub(crate) fn publish_request(self, message: &Message, padding: usize, token: &Token) -> Vec<u8> {
         let request = |method, path: &str, body: &str| request(method, path, token, body);
         let product = message.product;
         let change = || message::change_json(message, padding);
         match self {
-            Self::Rowcast => request("PUT", &format!("/products/{product}"), &message::product_json(message, padding)),
+            Self::Rowcast => put_request(Table::Products, message, padding, token),
             Self::Nchan => request("POST", &format!("/publish?id={product}"), &change()),
             Self::Centrifugo => {
                 request("POST", "/api/publish", &format!(r#"{{"channel":"{product}","data":{}}}"#, change()))
@@ -126,6 +133,11 @@ impl Peer {
             }
         }
     }
+}
+
+/// Returns the HTTP request that writes this row of a table to Rowcast.
+pub(crate) fn put_request(table: Table, message: &Message, padding: usize, token: &Token) -> Vec<u8> {
+    request("PUT", &table.path(message.product), token, &table.row_json(message, padding))
 }
 
 fn joined(ids: &[u32]) -> String {

@@ -65,7 +65,8 @@ pub(crate) struct Sink {
     /// Latencies of what was due in this span are recorded.
     pub(crate) measured_ns: std::ops::Range<u64>,
     envelope: Envelope,
-    finder: MessageFinder,
+    /// Finds the changes of the table that is read.
+    pub(crate) finder: MessageFinder,
     clock: Clock,
 }
 

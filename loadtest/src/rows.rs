@@ -2,9 +2,11 @@
 
 use anyhow::Context;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::message::leading_number;
 use crate::publish::Http;
+use crate::table::Table;
 
 /// The most products of a page.
 const PAGE: u32 = 200;
@@ -25,41 +27,62 @@ pub(crate) struct Rows {
 
 #[derive(Deserialize)]
 struct Page {
-    products: Vec<Listed>,
-    next: Option<u64>,
+    #[serde(alias = "products")]
+    rows: Vec<Listed>,
+    next: Option<Value>,
 }
 
+/// A product, or a row of any table.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Listed {
-    product_id: u64,
-    product_name: String,
+    #[serde(alias = "productId")]
+    key: Value,
     version: u64,
+    #[serde(alias = "productName")]
+    row: Value,
+}
+
+impl Listed {
+    /// Returns its number, if it is a row that the generator writes.
+    fn number(&self) -> Option<usize> {
+        match &self.key {
+            Value::String(key) => key.strip_prefix('k')?.parse().ok(),
+            key => usize::try_from(key.as_u64()?).ok(),
+        }
+    }
+
+    fn stamp(&self) -> u64 {
+        let text = self.row.get("stamp").unwrap_or(&self.row).as_str();
+        text.and_then(|text| text.strip_prefix('t')).map_or(0, |rest| leading_number(rest.as_bytes()))
+    }
 }
 
 impl Rows {
-    /// Reads products 1 to `products`, page by page.
-    pub(crate) async fn read(http: &mut Http, products: u32) -> anyhow::Result<Self> {
+    /// Reads rows 1 to `products` of a table, page by page.
+    pub(crate) async fn read(http: &mut Http, table: Table, products: u32) -> anyhow::Result<Self> {
         let mut rows = Self { by_product: vec![Row::default(); products as usize + 1] };
-        let mut after = Some(0);
-        while let Some(id) = after.filter(|id| *id < u64::from(products)) {
+        let list = table.list_path();
+        let mut after = String::new();
+        loop {
             let authorization = http.token.line();
-            let request =
-                format!("GET /products?after={id}&limit={PAGE} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n");
+            let request = format!("GET {list}?limit={PAGE}{after} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n");
             let answer = http.request(request.as_bytes()).await.context("read the store's rows")?;
-            after = rows.add_page(&answer.body).context("a page of GET /products")?;
+            let next = rows.add_page(&answer.body).with_context(|| format!("a page of GET {list}"))?;
+            match next {
+                Some(Value::Number(id)) if id.as_u64().is_some_and(|id| id >= u64::from(products)) => return Ok(rows),
+                Some(Value::String(key)) => after = format!("&after={}", encoded(&key)),
+                Some(key) => after = format!("&after={key}"),
+                None => return Ok(rows),
+            }
         }
-        Ok(rows)
     }
 
     /// Adds the rows of a page; returns the `after` of the next.
-    fn add_page(&mut self, json: &[u8]) -> anyhow::Result<Option<u64>> {
+    fn add_page(&mut self, json: &[u8]) -> anyhow::Result<Option<Value>> {
         let page: Page = serde_json::from_slice(json)?;
-        for Listed { product_id, product_name, version } in page.products {
-            let place = usize::try_from(product_id).unwrap_or(usize::MAX);
-            if let Some(row) = self.by_product.get_mut(place) {
-                let stamp = product_name.strip_prefix('t').map_or(0, |rest| leading_number(rest.as_bytes()));
-                *row = Row { version, stamp };
+        for listed in page.rows {
+            if let Some(row) = listed.number().and_then(|place| self.by_product.get_mut(place)) {
+                *row = Row { version: listed.version, stamp: listed.stamp() };
             }
         }
         Ok(page.next)
@@ -78,6 +101,11 @@ impl Rows {
     }
 }
 
+/// Returns a key of somebody else as part of a query (RFC 3986, section 2.1).
+fn encoded(key: &str) -> String {
+    key.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,10 +116,15 @@ mod tests {
         let page =
             br#"{"products":[{"productId":1,"manufacturer":"Load","productName":"t000000000000042~","version":7},
             {"productId":3,"productName":"x","version":9},{"productId":4,"productName":"t1","version":10}],"next":4}"#;
-        assert_eq!(rows.add_page(page).unwrap(), Some(4));
+        assert_eq!(rows.add_page(page).unwrap(), Some(4.into()));
         let told = [1, 2, 3, 4].map(|product| (rows.get(product).version, rows.get(product).stamp));
         assert_eq!(told, [(7, 42), (0, 0), (9, 0), (0, 0)]);
         assert_eq!(rows.add_page(br#"{"products":[],"next":null}"#).unwrap(), None);
         assert!(rows.add_page(b"[]").is_err());
+
+        let page = br#"{"rows":[{"key":"k2","version":8,"row":{"id":"k2","stamp":"t0042~"}},
+            {"key":"other","version":9,"row":{}}],"next":"other"}"#;
+        assert_eq!(rows.add_page(page).unwrap(), Some("other".into()));
+        assert_eq!(rows.get(2), Row { version: 8, stamp: 42 });
     }
 }

@@ -59,6 +59,27 @@ async fn a_run_with_slow_readers_and_churn_finds_every_change() {
 }
 
 #[tokio::test]
+async fn rows_of_any_table_are_followed_like_products() {
+    let server = TestServer::embedded(&["--cores", "2"]).await;
+    let url = format!("ws://{}", server.address);
+    let load = ["--connections", "20", "--ids-per-connection", "3", "--products", "10", "--publishers", "4"];
+    let trouble = ["--churn", "20", "--verify-state", "--warm-up", "0.1", "--duration", "0.5"];
+    for (table, rows) in [
+        ("orders", &["--keys", "text", "--columns", "12", "--payload-bytes", "300"][..]),
+        ("shop.stock", &["--columns", "3"]),
+    ] {
+        let table = ["--url", &url, "--table", table];
+        let output = run(&[&FANOUT[..], &table, rows, &load, &trouble].concat()).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains("states as in the store    60 of 60"), "{said}");
+    }
+    let row = server.get("/tables/orders/k1").await.json();
+    assert_eq!((&row["id"], row.as_object().unwrap().len()), (&"k1".into(), 12), "{row}");
+    assert_eq!(server.get("/products").await.json()["products"], serde_json::json!([]));
+}
+
+#[tokio::test]
 async fn runs_go_over_tls_too() {
     let certificate = Certificate::new();
     let server = TestServer::https(&certificate, &["--cores", "2"]).await;

@@ -6,23 +6,30 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::message::{Message, leading_number};
-use crate::peer::Peer;
+use crate::peer::{Peer, put_request};
+use crate::table::Table;
 use crate::target::{Stream, Target};
 use crate::token::Token;
 
 /// A connection that publishes as the server under test wants it.
 pub(crate) struct HttpPublisher {
     peer: Peer,
+    table: Table,
     http: Http,
 }
 
 impl HttpPublisher {
-    pub(super) async fn connect(peer: Peer, server: &Target) -> anyhow::Result<Self> {
-        Ok(Self { peer, http: Http::connect(server).await? })
+    pub(super) async fn connect(peer: Peer, table: Table, server: &Target) -> anyhow::Result<Self> {
+        Ok(Self { peer, table, http: Http::connect(server).await? })
     }
 
     pub(super) async fn publish(&mut self, message: &Message, padding: usize) -> anyhow::Result<u64> {
-        let answer = self.http.request(&self.peer.publish_request(message, padding, &self.http.token)).await?;
+        let token = &self.http.token;
+        let request = match self.table {
+            Table::Products => self.peer.publish_request(message, padding, token),
+            table => put_request(table, message, padding, token),
+        };
+        let answer = self.http.request(&request).await?;
         if self.peer.draws_versions() {
             answer.version.context("an answer without an ETag")
         } else {

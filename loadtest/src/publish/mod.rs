@@ -15,8 +15,9 @@ use std::rc::Rc;
 
 use crate::accounts::Published;
 use crate::clock::{Alarm, Clock};
-use crate::message::{Message, padding};
+use crate::message::Message;
 use crate::peer::Peer;
+use crate::table::Table;
 use crate::target::Target;
 use crate::workload::Chance;
 
@@ -55,7 +56,7 @@ impl Publisher {
 /// The way by which publishers are reached.
 #[derive(Clone, Debug)]
 pub(crate) enum Way {
-    Http(Peer, Target),
+    Http(Peer, Table, Target),
     Nats(SocketAddr),
     Sql(String),
     Notify(String),
@@ -78,7 +79,7 @@ impl Way {
 
     async fn connect_one(&self) -> anyhow::Result<Publisher> {
         Ok(match self {
-            Self::Http(peer, server) => Publisher::Http(HttpPublisher::connect(*peer, server).await?),
+            Self::Http(peer, table, server) => Publisher::Http(HttpPublisher::connect(*peer, *table, server).await?),
             Self::Nats(address) => Publisher::Nats(NatsPublisher::connect(*address, 1).await?),
             Self::Sql(url) => Publisher::Sql(SqlPublisher::connect(url).await?),
             Self::Notify(url) => Publisher::Notify(NotifyPublisher::connect(url).await?),
@@ -96,6 +97,8 @@ pub(crate) struct Publishing {
     /// The number of changes that a publisher makes at once.
     batch: u32,
     pub(crate) frame_bytes: usize,
+    /// The table of the rows.
+    pub(crate) table: Table,
     pub(crate) lanes: u32,
     /// Returns the number of sockets that get a change of a product.
     pub(crate) subscribers: Box<dyn Fn(u32) -> u32>,
@@ -122,6 +125,7 @@ impl Publishing {
             rate,
             batch,
             frame_bytes,
+            table: Table::Products,
             lanes,
             subscribers,
             published: RefCell::new(Published::new(products, lanes)),
@@ -233,7 +237,7 @@ impl Publishing {
 
     fn padding(&self, message: &Message) -> usize {
         let version = message.version.max(self.version_max.get());
-        padding(&Message { version, ..*message }, self.frame_bytes).unwrap_or(0)
+        self.table.padding(&Message { version, ..*message }, self.frame_bytes).unwrap_or(0)
     }
 }
 

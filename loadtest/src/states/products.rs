@@ -4,10 +4,11 @@ use anyhow::Context;
 use futures_util::future::try_join_all;
 use tokio::time::{Duration, sleep, timeout};
 
-use crate::message::{Message, padding};
+use crate::message::Message;
 use crate::metrics::metric;
 use crate::peer::Peer;
 use crate::publish::{Http, database};
+use crate::table::Table;
 use crate::target::Target;
 
 /// Connections that write.
@@ -70,7 +71,7 @@ async fn write_rest(way: &Way<'_>, products: &[u32], stamp: u32) -> anyhow::Resu
         let mut http = Http::connect(way.server).await?;
         for &product in products.iter().skip(first).step_by(WRITERS) {
             let message = message(product, stamp);
-            let padding = padding(&message, way.frame_bytes).unwrap_or(0);
+            let padding = Table::Products.padding(&message, way.frame_bytes).unwrap_or(0);
             http.request(&way.peer.publish_request(&message, padding, &http.token)).await?;
         }
         anyhow::Ok(())
@@ -82,7 +83,10 @@ async fn write_rest(way: &Way<'_>, products: &[u32], stamp: u32) -> anyhow::Resu
 async fn write_sql(url: &str, products: &[u32], stamp: u32, frame_bytes: usize) -> anyhow::Result<()> {
     let client = database::connect(url).await?;
     let ids: Vec<i64> = products.iter().map(|&product| i64::from(product)).collect();
-    let padding = products.first().and_then(|&product| padding(&message(product, stamp), frame_bytes)).unwrap_or(0);
+    let padding = products
+        .first()
+        .and_then(|&product| Table::Products.padding(&message(product, stamp), frame_bytes))
+        .unwrap_or(0);
     let padding = i32::try_from(padding).context("the length of a name")?;
     client.execute(WRITE, &[&ids, &i64::from(stamp), &padding]).await?;
     Ok(())

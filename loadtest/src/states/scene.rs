@@ -24,6 +24,7 @@ use crate::progress::Progress;
 use crate::publish::Http;
 use crate::rows::Rows;
 use crate::server::{self, Launch, Server};
+use crate::table::Table;
 use crate::target::Target;
 use crate::token::Token;
 
@@ -95,7 +96,7 @@ impl<'a> Scene<'a> {
 
     /// Returns what the store has.
     pub(super) async fn rows(&self) -> anyhow::Result<Rows> {
-        Rows::read(&mut Http::connect(&self.target).await?, self.args.products).await
+        Rows::read(&mut Http::connect(&self.target).await?, Table::Products, self.args.products).await
     }
 
     /// Opens all readers, which ask for nothing yet.

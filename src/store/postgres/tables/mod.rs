@@ -76,7 +76,8 @@ impl Session {
         // Ends when the client is dropped, which also gives the advisory lock back. An error of the connection is one of
         // the query that waits for it.
         let connection = tokio::spawn(async move { drop(connection.await) });
-        let settings = config.settings(Duration::ZERO) + "; SET standard_conforming_strings = on";
+        let settings = config.settings(Duration::ZERO)
+            + "; SET standard_conforming_strings = on; SET client_min_messages = warning";
         client.batch_execute(&settings).await.map_err(failed)?;
         client.execute("SELECT pg_advisory_lock($1)", &[&ADVISORY_LOCK]).await.map_err(failed)?;
         let about = client.query_one(ABOUT, &[]).await.map_err(failed)?;
