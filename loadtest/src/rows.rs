@@ -3,6 +3,7 @@
 use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
+use std::fmt::Write as _;
 
 use crate::message::leading_number;
 use crate::publish::Http;
@@ -103,7 +104,10 @@ impl Rows {
 
 /// Returns a key of somebody else as part of a query (RFC 3986, section 2.1).
 fn encoded(key: &str) -> String {
-    key.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    key.bytes().fold(String::new(), |mut text, byte| {
+        write!(text, "%{byte:02X}").expect("a string takes all");
+        text
+    })
 }
 
 #[cfg(test)]

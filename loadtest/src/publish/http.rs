@@ -27,7 +27,7 @@ impl HttpPublisher {
         let token = &self.http.token;
         let request = match self.table {
             Table::Products => self.peer.publish_request(message, padding, token),
-            table => put_request(table, message, padding, token),
+            table @ Table::Named(_) => put_request(table, message, padding, token),
         };
         let answer = self.http.request(&request).await?;
         if self.peer.draws_versions() {
