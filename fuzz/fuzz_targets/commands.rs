@@ -3,18 +3,28 @@
 #![no_main]
 
 use std::cell::RefCell;
+use std::sync::LazyLock;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
 use rowcast::fanout::Operation;
 use rowcast::model::epoch::Epoch;
+use rowcast::model::key::{BadKey, KeyKind};
 use rowcast::model::product::ProductId;
-use rowcast::model::topic::Subjects;
+use rowcast::model::table::{Table, TableId, Tables};
+use rowcast::model::topic::{Subject, Subjects};
 use rowcast::session::answer;
 use rowcast::session::command::{self, Command, ReplyId, States};
 use rowcast::session::refusal::{Refusal, Why};
 use rowcast_fuzz::within;
 use serde_json::{Map, Value};
 use simd_json::Buffers;
+
+/// Products, and a table with keys of every kind.
+static TABLES: LazyLock<Tables> = LazyLock::new(|| {
+    let tables = Tables::with_key([1, 2]);
+    tables.add("orders", KeyKind::Any).expect("there is room");
+    tables
+});
 
 thread_local! {
     /// Reused from message to message, as a core does.
@@ -28,11 +38,12 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     if text.split("-0").skip(1).any(|rest| !rest.starts_with(['.', 'e', 'E'])) {
         return Corpus::Reject;
     }
-    let fresh = command::parse(&mut data.to_vec(), &mut Buffers::default());
+    let fresh = command::parse(&mut data.to_vec(), &mut Buffers::default(), &TABLES);
     let mut working_space = data.to_vec();
     // The first term is for the reused buffers, which grow by doubling: this input pays for those before it as well.
     let bytes_max = 64 * 1024 + 64 * data.len();
-    let parsed = within(bytes_max, || BUFFERS.with_borrow_mut(|buffers| command::parse(&mut working_space, buffers)));
+    let parsed =
+        within(bytes_max, || BUFFERS.with_borrow_mut(|buffers| command::parse(&mut working_space, buffers, &TABLES)));
     assert_eq!(parsed, fresh, "what was read before makes a difference");
     let expected = second_reading(text);
     assert!(alike(&parsed, &expected), "simd-json: {parsed:?}\nserde_json: {expected:?}");
@@ -59,18 +70,28 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
         Some(Value::String(command)) if command == "unsubscribe" => Operation::Unsubscribe,
         _ => return refuse(reply, Why::UnknownCommand),
     };
-    let ids = match fields.get("productIDs") {
-        Some(Value::Array(ids)) => ids,
+    let (table, listed, none) = match (fields.get("table"), fields.get("keys"), fields.get("productIDs")) {
+        (None, None, ids) => (TABLES.get(TableId::PRODUCTS), ids, Why::NoProducts),
+        (Some(Value::String(name)), keys, None) => match TABLES.find(name) {
+            Some(table) => (table, keys, Why::NoKeys),
+            None => return refuse(reply, Why::unknown_table(name)),
+        },
+        (Some(Value::String(_)), _, Some(_)) => return refuse(reply, Why::TwoTables),
+        _ => return refuse(reply, Why::NoTable),
+    };
+    let keys = match listed {
+        Some(Value::Array(keys)) => keys,
         Some(Value::String(all)) if all == "*" => {
-            return everything(&fields, operation, reply.clone()).or_else(|why| refuse(reply, why));
+            return everything(&fields, table.id, operation, reply.clone()).or_else(|why| refuse(reply, why));
         }
-        _ => return refuse(reply, Why::NoProducts),
+        _ => return refuse(reply, none),
     };
     let mut topics = Subjects::default();
-    for (place, id) in ids.iter().enumerate() {
-        match id.as_u64().and_then(ProductId::new) {
-            Some(id) => topics.push(id.subject()),
-            None => return refuse(reply, Why::BadProduct(place)),
+    for (place, key) in keys.iter().enumerate() {
+        match subject(&table, key) {
+            Ok(subject) => topics.push(subject),
+            Err(_) if table.id == TableId::PRODUCTS => return refuse(reply, Why::BadProduct(place)),
+            Err(why) => return refuse(reply, Why::BadKey(place, why)),
         }
     }
     let states = match operation {
@@ -83,11 +104,28 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
     Ok(Command { reply, operation, topics, states })
 }
 
-/// A command that is for every product.
-fn everything(fields: &Map<String, Value>, operation: Operation, reply: Option<ReplyId>) -> Result<Command, Why> {
+/// The row that a key names.
+fn subject(table: &Table, key: &Value) -> Result<Subject, BadKey> {
+    let key = match key {
+        Value::String(text) if table.id != TableId::PRODUCTS => table.keys.of_text(text)?,
+        Value::Number(number) if number.is_i64() || number.is_u64() => {
+            table.keys.of_number(number.as_i64().unwrap_or(i64::MAX))?
+        }
+        _ => return Err(BadKey::NoKey),
+    };
+    Ok(TABLES.subject(table.id, key))
+}
+
+/// A command that is for every row of a table.
+fn everything(
+    fields: &Map<String, Value>,
+    table: TableId,
+    operation: Operation,
+    reply: Option<ReplyId>,
+) -> Result<Command, Why> {
     let topics = Subjects::default();
     if operation == Operation::Unsubscribe {
-        return Ok(Command { reply, operation: Operation::UnsubscribeAll, topics, states: None });
+        return Ok(Command { reply, operation: Operation::UnsubscribeAll(table), topics, states: None });
     }
     let (lists, epoch) = (is_snapshot(fields)?, epoch(fields)?);
     if fields.contains_key("versions") {
@@ -98,7 +136,7 @@ fn everything(fields: &Map<String, Value>, operation: Operation, reply: Option<R
         Some(newest) => newest.as_u64().filter(|&newest| newest <= ProductId::MAX.get()).ok_or(Why::BadNewest)?,
     };
     let states = lists.then_some(States::Everything { newest, epoch });
-    Ok(Command { reply, operation: Operation::SubscribeAll { lists }, topics, states })
+    Ok(Command { reply, operation: Operation::SubscribeAll { table, lists }, topics, states })
 }
 
 fn is_snapshot(fields: &Map<String, Value>) -> Result<bool, Why> {

@@ -6,7 +6,6 @@ use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use rowcast::model::change::{Action, Change};
 use rowcast::model::product::{Product, ProductId};
-use rowcast::model::row::Row;
 use rowcast::model::table::Tables;
 use rowcast::source::notify::notification::{MessageAt, Notification, Payload, parse};
 use rowcast_fuzz::within;
@@ -62,7 +61,8 @@ fn check_of_ours(row: &Row<'_>) {
     let product =
         Product { product_id, manufacturer, price_per_unit, units_available: row.units_available, product_name };
     let mut json = Vec::new();
-    Change::of_row(action, product_id.subject(), version, Row::from(&product)).write_json(&Tables::new(), &mut json);
+    Change::of_row(action, product_id.subject(), version, rowcast::model::row::Row::from(&product))
+        .write_json(&Tables::new(), &mut json);
     let whole = String::from_utf8(json).expect("JSON is UTF-8");
     let head = format!(r#"{{"action":"{name}","version":{version},"#);
     for (payload, message) in [
