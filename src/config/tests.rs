@@ -162,6 +162,7 @@ fn help_goes_through_the_headings_in_one_order() {
         "Access:",
         "HTTPS:",
         "Products:",
+        "Tables:",
         "Fan-out:",
         "Slow readers:",
         "Limits:",
