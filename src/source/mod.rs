@@ -25,6 +25,12 @@ impl Source {
         (feed, Self(events))
     }
 
+    /// Returns the number of events that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns the next event, or `None` once the feed has ended and all that it sent was taken. Cancel-safe.
     pub async fn next(&mut self) -> Option<SourceEvent> {
         self.0.recv().await

@@ -36,6 +36,8 @@ async fn a_gap_keeps_its_place_behind_the_changes_that_wait() {
     let count = 2 * EVENTS_WAITING_MAX as u64;
     let insert = format!("INSERT INTO products SELECT n, 'Apple', '', 6, '' FROM generate_series(1, {count}) n");
     client.batch_execute(&insert).await.unwrap();
+    // What is still on the way to the listener is lost with its connection.
+    changes.until_full().await;
     terminate_listeners(&client).await;
     let mut heard = 0;
     loop {

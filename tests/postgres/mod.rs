@@ -30,7 +30,7 @@ use rowcast::model::row::Row;
 use rowcast::model::table::Tables;
 use rowcast::model::topic::Subject;
 use rowcast::source::notify::{Listener, Vigilance, listen};
-use rowcast::source::{Health, Obstacle, Source};
+use rowcast::source::{EVENTS_WAITING_MAX, Health, Obstacle, Source};
 use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::migrate;
@@ -117,6 +117,16 @@ impl Changes {
             }
         };
         timeout(PATIENCE, met).await.unwrap_or_else(|_| panic!("{:?}, never {obstacle:?}", self.health.obstacle()));
+    }
+
+    /// Waits until as many events wait as can.
+    async fn until_full(&self) {
+        let full = async {
+            while self.source.waiting() < EVENTS_WAITING_MAX {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, full).await.expect("events come");
     }
 
     async fn event(&mut self) -> SourceEvent {
