@@ -111,8 +111,14 @@ struct Reader {
     /// The greatest version of each topic that came in this epoch.
     came: BTreeMap<u64, u64>,
     asked: Vec<Asked>,
-    /// The commands that asked for everything, with the topics that were named since.
-    asked_for_all: Vec<(usize, BTreeSet<u64>)>,
+    /// The commands that asked for everything, with the topics that were named since; true where no earlier subscription
+    /// may have brought them last.
+    asked_for_all: Vec<(usize, BTreeMap<u64, bool>)>,
+    /// The commands that end subscriptions and are not answered.
+    ending: BTreeSet<usize>,
+    /// The topics that an ended subscription may have named last when everything was told: gone perhaps, for all that the
+    /// reader knows, since it asked for everything before it knew of the end.
+    doubtful: BTreeSet<u64>,
     /// The versions that it was owed when the source came back last.
     owed_when_live: BTreeMap<u64, u64>,
     is_lost: bool,
@@ -140,7 +146,8 @@ impl Reader {
                 let topics = topics.iter().map(|&(topic, _)| topic).collect();
                 self.asked.push(Asked { number: *number, topics, missing: missing.clone() });
             }
-            Done::AskedForAll(number) => self.asked_for_all.push((*number, BTreeSet::new())),
+            Done::AskedForAll(number) => self.asked_for_all.push((*number, BTreeMap::new())),
+            Done::Ending(number) => drop(self.ending.insert(*number)),
             // In an epoch of its own it is told no more of them than of others that it never claimed anything of.
             Done::Unasked(topics) => {
                 self.asking.retain(|topic| !topics.contains(topic));
@@ -198,18 +205,19 @@ impl Reader {
             Told::Live(is_live) => {
                 assert_eq!(is_live, self.is_lost, "it is told each once");
                 self.is_lost = !is_live;
-                for (topic, version) in
-                    self.owed_when_live.iter().filter(|_| is_live && is_everything_owed && !self.is_mixed)
-                {
+                let owed = self.owed_when_live.iter().filter(|(topic, _)| !self.doubtful.contains(topic));
+                for (topic, version) in owed.filter(|_| is_live && is_everything_owed && !self.is_mixed) {
                     let held = self.versions.get(topic).copied().unwrap_or(0);
                     assert!(held >= *version, "{topic} is at {held} and not at {version} when all is live");
                 }
             }
             Told::Reply(number) => {
+                self.ending.remove(&number);
                 if let Some(place) = self.asked_for_all.iter().position(|(asked, _)| *asked == number) {
                     let (_, named) = self.asked_for_all.swap_remove(place);
                     // What was not named is gone.
-                    self.versions.extend((0..TOPICS).filter(|id| !named.contains(id)).map(|id| (id, u64::MAX)));
+                    self.versions.extend((0..TOPICS).filter(|id| !named.contains_key(id)).map(|id| (id, u64::MAX)));
+                    self.doubtful.extend(named.iter().filter(|(_, is_sure)| !**is_sure).map(|(id, _)| id));
                 }
                 if let Some(place) = self.asked.iter().position(|asked| asked.number == number) {
                     let asked = self.asked.swap_remove(place);
@@ -222,8 +230,9 @@ impl Reader {
 
     fn hold(&mut self, topic: u64, version: u64) {
         self.states += 1;
-        for (_, named) in &mut self.asked_for_all {
-            named.insert(topic);
+        self.doubtful.remove(&topic);
+        for (asked, named) in &mut self.asked_for_all {
+            named.insert(topic, self.ending.range(..*asked).next().is_none());
         }
         let held = self.versions.entry(topic).or_default();
         *held = if *held == u64::MAX { version } else { version.max(*held) };
@@ -301,6 +310,9 @@ fn check_end(world: &World, frames: &[Taken], reader: &Reader) {
     for topic in world.owed.iter().filter(|_| is_everything_owed) {
         let Some(row) = world.rows.get(topic) else { continue };
         let held = reader.versions.get(topic).copied().unwrap_or(0);
+        if row.is_gone && reader.doubtful.contains(topic) {
+            continue;
+        }
         assert!(held == row.version || row.is_gone && held == u64::MAX, "{topic}: {held} instead of {row:?}");
     }
 }

@@ -59,6 +59,8 @@ pub(super) enum Done {
     Asked { number: usize, topics: Vec<(u64, Option<u64>)>, missing: Vec<u64> },
     /// A command asked for everything.
     AskedForAll(usize),
+    /// A command was sent that ends subscriptions.
+    Ending(usize),
     /// Subscriptions ended.
     Ended(Vec<u64>),
     /// They ended beside one to everything.
@@ -133,6 +135,8 @@ pub(super) struct Ending {
     pub(super) topics: BTreeSet<u64>,
     /// The topics that later commands ask for.
     pub(super) asked_again: BTreeSet<u64>,
+    /// True if it ends that to everything too.
+    pub(super) ends_all: bool,
 }
 
 impl World {
@@ -283,8 +287,10 @@ impl World {
     /// Returns whether the reader has ended its subscription to a topic: what comes until the command is carried out, it is
     /// not owed.
     fn is_unwanted(&self, topic: u64) -> bool {
-        let is_ended = |it: &Ending| it.topics.contains(&topic) && !it.asked_again.contains(&topic);
-        !self.is_everything && self.ending.iter().any(is_ended)
+        let is_ended = |it: &Ending| {
+            it.topics.contains(&topic) && !it.asked_again.contains(&topic) && (it.ends_all || !self.is_everything)
+        };
+        self.ending.iter().any(is_ended)
     }
 
     fn push(&mut self, topic: u64, frames: &[(u64, Frame)]) {
@@ -496,7 +502,9 @@ impl World {
                 } else {
                     (0..IDS).collect()
                 };
-                self.ending.push_back(Ending { topics, asked_again: BTreeSet::new() });
+                let ends_all = operation != Operation::Unsubscribe;
+                self.ending.push_back(Ending { topics, asked_again: BTreeSet::new(), ends_all });
+                self.log.push((self.taken.len(), Done::Ending(number)));
             }
             if matches!(operation, Operation::UnsubscribeAll(_)) {
                 self.log.push((self.taken.len(), Done::Ended((0..IDS).collect())));
