@@ -35,6 +35,8 @@ pub(super) enum Fault {
     Crashed,
     /// What is left of deleted rows goes as soon as no insert can need it.
     TombstonesRemoved,
+    /// A table is emptied, several times; not that of products, of which each row is told.
+    Truncated(usize),
     /// Versions begin again at half of the last one.
     SequenceSetBack,
     /// The store's files become those of the round's beginning, once all readers have shown the later ones.
@@ -48,7 +50,7 @@ impl Fault {
         if let Store::Embedded(_) = world.store {
             return *random.pick(&[Self::None, Self::None, Self::Killed(0), Self::Killed(0), Self::HistoryLost]);
         }
-        match random.below(16) {
+        match random.below(18) {
             0..4 => Self::None,
             4..6 => Self::Killed(server),
             6 => Self::HistoryLost,
@@ -57,6 +59,7 @@ impl Fault {
             12 => Self::HalfOpen(server),
             13 => Self::Crashed,
             14 => Self::TombstonesRemoved,
+            15 | 16 => Self::Truncated(other_table(world, random)),
             _ => Self::SequenceSetBack,
         }
     }
@@ -66,7 +69,9 @@ impl Fault {
         match self {
             Self::None | Self::TombstonesRemoved => true,
             Self::Killed(other) | Self::Stalled(other, _) | Self::HalfOpen(other) => server != other,
-            Self::ListenersEnded | Self::Crashed | Self::SequenceSetBack | Self::HistoryLost => false,
+            Self::ListenersEnded | Self::Crashed | Self::Truncated(_) | Self::SequenceSetBack | Self::HistoryLost => {
+                false
+            }
         }
     }
 
@@ -146,12 +151,24 @@ impl Fault {
                     tokio::time::sleep(Duration::from_millis(random.below(300))).await;
                 }
             }
+            Self::Truncated(table) => {
+                let client = database.connect().await;
+                for _ in 0..=random.below(3) {
+                    client.batch_execute(&format!("TRUNCATE {}", world.tables.get(table).name)).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(random.below(600))).await;
+                }
+            }
             Self::SequenceSetBack => {
                 let back = "SELECT setval('product_versions', last_value / 2) FROM product_versions";
                 database.connect().await.batch_execute(back).await.unwrap();
             }
         }
     }
+}
+
+/// Draws a table that is not that of products.
+fn other_table(world: &World, random: &mut Random) -> usize {
+    1 + usize::try_from(random.below(world.tables.iter().count() as u64 - 1)).unwrap()
 }
 
 impl World {

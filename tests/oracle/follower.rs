@@ -10,21 +10,21 @@ use tokio::sync::watch;
 
 use super::line::{Http, Line};
 use super::reader::{Habit, Kind, Pace, Surroundings};
+use super::table::{Id, Rows};
 use super::witness::{Account, Witness};
-use super::{Rows, differences, of};
+use super::{differences, of};
 
 /// A follower as the oracle sees it.
 pub(super) struct Follower {
     pub(super) name: String,
     /// The place of its server.
     pub(super) server: usize,
-    products: BTreeSet<u64>,
+    rows: BTreeSet<Id>,
     /// The number of its next connection.
     turn: watch::Sender<u64>,
     seen: Arc<Mutex<Seen>>,
 }
 
-#[derive(Default)]
 struct Seen {
     witness: Witness,
     /// The number of the connection on which it is subscribed; 0 if it is not.
@@ -37,11 +37,11 @@ impl Follower {
     pub(super) fn start(Kind { habit, http, place, random }: Kind, around: Surroundings) -> Self {
         let server = place % around.places.len();
         let (turn, turns) = watch::channel(0);
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let products = around.common.clone();
+        let seen = Arc::new(Mutex::new(Seen { witness: Witness::new(around.tables.clone()), turn: 0 }));
+        let rows = around.common.clone();
         let pace = Pace { habit, is_busy: around.is_busy.clone(), random };
         tokio::spawn(Life { http, around, pace, server, turns, seen: Arc::clone(&seen) }.run());
-        Self { name: format!("a follower, {habit:?}, HTTP/{http:?}"), server, products, turn, seen }
+        Self { name: format!("a follower, {habit:?}, HTTP/{http:?}"), server, rows, turn, seen }
     }
 
     /// At a quiet point: returns once it is subscribed and shows the table. `anew` says that it has to leave its
@@ -53,7 +53,7 @@ impl Follower {
             while !self.is_following() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            self.seen.lock().unwrap().witness.show(&of(table, &self.products));
+            self.seen.lock().unwrap().witness.show(&of(table, &self.rows));
         }
         let witness = &mut self.seen.lock().unwrap().witness;
         (witness.account, witness.ignores_versions) = (Account::default(), ignores_versions);
@@ -70,7 +70,7 @@ impl Follower {
         }
         let rows = self.seen.lock().unwrap().witness.rows();
         let Some(rows) = rows else { return Some("it is not live".to_owned()) };
-        let wanted = of(table, &self.products);
+        let wanted = of(table, &self.rows);
         (rows != wanted).then(|| differences(&rows, &wanted))
     }
 
@@ -120,14 +120,16 @@ impl Life {
 
     /// Follows one connection until it ends or another one is wanted; returns whether it was subscribed there.
     async fn follow(&mut self, mut line: Line, turn: u64) -> bool {
-        let command = {
+        let commands = {
             let witness = &mut self.seen.lock().unwrap().witness;
             witness.forget();
             witness.begin();
             witness.follow(&self.around.common)
         };
-        if !line.send(&command).await {
-            return false;
+        for command in commands {
+            if !line.send(&command).await {
+                return false;
+            }
         }
         let mut is_subscribed = false;
         loop {

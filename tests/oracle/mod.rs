@@ -1,5 +1,5 @@
 //! The oracle: writers, readers of every habit and faults at random, and at every quiet point the demand that each
-//! reader's map equals the table. In a round without faults, what was received and what was skipped are together what
+//! reader's map equals the tables: products, and one table of each kind of keys. In a round without faults, what was received and what was skipped are together what
 //! was committed.
 //!
 //! A run is drawn from a seed, which a failure prints; `ROWCAST_ORACLE_SEED` gives it again (the machine's timing is not
@@ -11,11 +11,12 @@ mod ledger;
 mod line;
 mod random;
 mod reader;
+mod table;
 mod witness;
 mod world;
 mod writer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
@@ -28,13 +29,10 @@ use self::follower::Follower;
 use self::line::Http;
 use self::random::Random;
 use self::reader::{Habit, Kind, Reader, Surroundings};
+use self::table::{Id, Rows};
 use self::world::World;
 use crate::support::patiently;
 
-/// The products that are written: few, so that they meet.
-const PRODUCTS: u64 = 60;
-/// Those that every reader watches; servers may forget the others, which only those watch who come and go.
-const COMMON: u64 = 48;
 const WRITERS: usize = 3;
 /// The most milliseconds of writing between two quiet points.
 const ROUND_MS: u64 = 3_000;
@@ -43,9 +41,6 @@ const ROUNDS_MIN: u32 = 2;
 const SPAN: Duration = Duration::from_secs(35);
 const SPAN_OF_MANY: Duration = Duration::from_mins(2);
 const SPAN_OF_ALL: Duration = Duration::from_mins(30);
-
-/// Rows by their ids: versions and JSON.
-type Rows = BTreeMap<u64, (u64, String)>;
 
 #[tokio::test]
 async fn on_the_embedded_store() {
@@ -82,8 +77,9 @@ async fn run(mut world: World, mut random: Random, span: Duration) {
     let (busy, is_busy) = watch::channel(false);
     let around = Surroundings {
         places: world.places(),
-        products: (0..PRODUCTS).collect(),
-        common: (0..COMMON).collect(),
+        tables: world.tables.clone(),
+        rows: world.tables.all(),
+        common: world.tables.common(),
         is_busy,
     };
     let everybody = Everybody::start(&around, &mut random);
@@ -93,7 +89,7 @@ async fn run(mut world: World, mut random: Random, span: Duration) {
         rounds += 1;
         let fault = Fault::draw(&world, &mut random);
         let round = format!("round {rounds}, {fault:?}");
-        everybody.begin_round(&patiently(world.table()).await, fault, before).await;
+        everybody.begin_round(&patiently(world.rows()).await, fault, before).await;
         let epochs = everybody.epochs();
         let ledger = world.ledger(&around.common).await;
         fault.prepare(&mut world).await;
@@ -179,7 +175,7 @@ impl Everybody {
         patiently(told).await;
     }
 
-    /// At a quiet point: has all followers show the table and count from here on, and readers know what may happen.
+    /// At a quiet point: has all followers show the rows and count from here on, and readers know what may happen.
     async fn begin_round(&self, table: &Rows, fault: Fault, before: Option<Fault>) {
         for reader in &self.readers {
             reader.begin_round(fault.replaces_history());
@@ -192,7 +188,7 @@ impl Everybody {
 
     /// Waits until every reader has the table, and says which has not.
     async fn until_equal(&self, world: &World, fault: Fault, round: &str) {
-        let table = &patiently(world.table()).await;
+        let table = &patiently(world.rows()).await;
         let difference = || {
             let readers = self.readers.iter().map(|it| (&it.name, it.faults(), it.differs_from(table)));
             let followers = self.followers.iter().map(|it| {
@@ -205,7 +201,7 @@ impl Everybody {
             })
         };
         until_none(difference).await;
-        assert_eq!(patiently(world.table()).await, *table, "nobody writes at a quiet point, {round}");
+        assert_eq!(patiently(world.rows()).await, *table, "nobody writes at a quiet point, {round}");
     }
 
     /// Waits until every follower of a server without a fault was told of all changes, or told that they were skipped.
@@ -231,17 +227,17 @@ async fn until_none(difference: impl Fn() -> Option<String>) {
     }
 }
 
-/// Returns the rows of these products.
-fn of(table: &Rows, products: &BTreeSet<u64>) -> Rows {
-    table.iter().filter(|(id, _)| products.contains(id)).map(|(&id, row)| (id, row.clone())).collect()
+/// Returns these rows.
+fn of(table: &Rows, ids: &BTreeSet<Id>) -> Rows {
+    table.iter().filter(|(id, _)| ids.contains(id)).map(|(id, row)| (id.clone(), row.clone())).collect()
 }
 
 fn differences(rows: &Rows, table: &Rows) -> String {
-    let ids: BTreeSet<u64> = rows.keys().chain(table.keys()).copied().collect();
+    let ids: BTreeSet<&Id> = rows.keys().chain(table.keys()).collect();
     let shown =
-        |row: Option<&(u64, String)>| row.map(|(version, row)| (*version, row[..row.len().min(120)].to_owned()));
-    let differing = ids.iter().filter(|id| rows.get(id) != table.get(id));
+        |row: Option<&(u64, String)>| row.map(|(version, row)| (*version, row.chars().take(120).collect::<String>()));
+    let differing = ids.into_iter().filter(|id| rows.get(id) != table.get(id));
     let lines =
-        differing.take(6).map(|id| format!("{id}: has {:?}, is {:?}", shown(rows.get(id)), shown(table.get(id))));
+        differing.take(6).map(|id| format!("{id:?}: has {:?}, is {:?}", shown(rows.get(id)), shown(table.get(id))));
     lines.collect::<Vec<_>>().join("; ")
 }

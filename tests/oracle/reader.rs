@@ -1,6 +1,6 @@
 //! The readers of the oracle that ask for states ([`Reader`]), each with a habit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use tokio::time::timeout;
 
 use super::line::{Http, Line, Place};
 use super::random::Random;
-use super::witness::{Witness, id};
-use super::{Rows, differences, of};
+use super::table::{Id, PRODUCTS, Rows, Tables};
+use super::witness::Witness;
+use super::{differences, of};
 
 /// What a slow reader reads in a second.
 const SLOW_BYTES_PER_SECOND: u64 = 10_000;
@@ -33,7 +34,7 @@ pub(super) enum Habit {
     Slow,
     /// Reads nothing for seconds, then all.
     Stopping,
-    /// Subscribes to some of the products and unsubscribes from others at random.
+    /// Subscribes to some of the rows and unsubscribes from others at random.
     Churning,
     /// Wants everything; leaves at random, and comes back with what it knows, perhaps to another server.
     Wildcard,
@@ -60,28 +61,31 @@ pub(super) struct Kind {
 #[derive(Clone)]
 pub(super) struct Surroundings {
     pub(super) places: Arc<[Place]>,
-    pub(super) products: BTreeSet<u64>,
+    pub(super) tables: Tables,
+    /// All rows that there may be.
+    pub(super) rows: BTreeSet<Id>,
     /// Those that every reader watches.
-    pub(super) common: BTreeSet<u64>,
+    pub(super) common: BTreeSet<Id>,
     pub(super) is_busy: watch::Receiver<bool>,
 }
 
 impl Surroundings {
-    fn watched_as(&self, habit: Habit) -> Watched {
-        if habit == Habit::Wildcard {
-            Watched::products(Watching::Everything)
-        } else {
-            self.watched_by(habit).clone().into()
-        }
+    /// Returns replicas of what a reader of this habit watches, one for each table.
+    fn replicas(&self, habit: Habit) -> Vec<Replica> {
+        let replica = |(place, _)| Replica::new(self.watched_as(habit, place));
+        self.tables.iter().map(replica).collect()
     }
 
-    /// Returns the products that a reader of this habit watches.
-    const fn watched_by(&self, habit: Habit) -> &BTreeSet<u64> {
-        if matches!(habit, Habit::Churning | Habit::Forgetful | Habit::Wildcard) {
-            &self.products
-        } else {
-            &self.common
-        }
+    fn watched_as(&self, habit: Habit, place: usize) -> Watched {
+        let table = self.tables.get(place);
+        let keys = self.watched_by(habit).iter().filter(|id| id.table == place).map(|id| table.told(&id.key));
+        let rows = if habit == Habit::Wildcard { Watching::Everything } else { Watching::Keys(keys.collect()) };
+        Watched { table: (place != PRODUCTS).then(|| table.name.into()), rows }
+    }
+
+    /// Returns the rows that a reader of this habit watches.
+    const fn watched_by(&self, habit: Habit) -> &BTreeSet<Id> {
+        if matches!(habit, Habit::Churning | Habit::Forgetful | Habit::Wildcard) { &self.rows } else { &self.common }
     }
 }
 
@@ -113,16 +117,18 @@ pub(super) struct Reader {
 
 struct Seen {
     witness: Witness,
-    /// The same by the client of `rowcast watch`, except for a churning reader.
-    replica: Replica,
+    /// The same by the client of `rowcast watch`, for each table; except for a churning reader.
+    replicas: Vec<Replica>,
+    /// The tables of the commands without a reply.
+    asked: VecDeque<usize>,
     /// The place of the server that it has a connection to.
     at: Option<usize>,
 }
 
 impl Reader {
     pub(super) fn start(Kind { habit, http, place, random }: Kind, around: Surroundings) -> Self {
-        let replica = Replica::new(around.watched_as(habit));
-        let seen = Arc::new(Mutex::new(Seen { witness: Witness::default(), replica, at: None }));
+        let (witness, replicas) = (Witness::new(around.tables.clone()), around.replicas(habit));
+        let seen = Arc::new(Mutex::new(Seen { witness, replicas, asked: VecDeque::new(), at: None }));
         let pace = Pace { habit, is_busy: around.is_busy.clone(), random };
         tokio::spawn(Life { http, around, pace, next: place, seen: Arc::clone(&seen) }.run());
         Self { name: format!("a reader, {habit:?}, HTTP/{http:?}"), habit, seen }
@@ -141,8 +147,11 @@ impl Reader {
         if rows != wanted {
             return Some(differences(&rows, &wanted));
         }
-        let watched = seen.replica.rows();
-        let watched: Rows = watched.map(|(key, version, row)| (id(key), (version, row.unwrap().to_owned()))).collect();
+        let watched = seen.replicas.iter().enumerate().flat_map(|(table, replica)| {
+            let rows = replica.rows();
+            rows.map(move |(key, version, row)| (Id::new(table, key.to_string()), (version, row.unwrap().to_owned())))
+        });
+        let watched: Rows = watched.collect();
         if self.habit != Habit::Churning && watched != wanted {
             return Some(format!("rowcast watch: {}", differences(&watched, &wanted)));
         }
@@ -155,7 +164,7 @@ impl Reader {
     }
 
     pub(super) fn epoch(&self) -> Option<String> {
-        self.seen.lock().unwrap().witness.epoch().cloned()
+        self.seen.lock().unwrap().witness.epoch(PRODUCTS).cloned()
     }
 
     /// Returns whether it is connected to this server and takes what it shows for the present state.
@@ -193,7 +202,7 @@ impl Life {
             let mut seen = self.seen.lock().unwrap();
             seen.at = None;
             seen.witness.lost();
-            seen.replica.lost();
+            seen.replicas.iter_mut().for_each(Replica::lost);
         }
     }
 
@@ -213,8 +222,12 @@ impl Life {
             if leaves && self.pace.random.one_in(200) {
                 return;
             }
-            if self.pace.habit == Habit::Churning && self.pace.random.one_in(20) && !line.send(&self.churn()).await {
-                return;
+            if self.pace.habit == Habit::Churning && self.pace.random.one_in(20) {
+                for command in self.churn() {
+                    if !line.send(&command).await {
+                        return;
+                    }
+                }
             }
             self.pace.rest(text.len()).await;
         }
@@ -222,29 +235,36 @@ impl Life {
 
     /// Returns the commands that begin a connection.
     fn begin(&self) -> Vec<String> {
-        let Seen { witness, replica, .. } = &mut *self.seen.lock().unwrap();
-        let products = match self.pace.habit {
+        let Seen { witness, replicas, asked, .. } = &mut *self.seen.lock().unwrap();
+        let rows = match self.pace.habit {
             Habit::Churning if !witness.subscribed().is_empty() => witness.subscribed().clone(),
             habit => self.around.watched_by(habit).clone(),
         };
         if self.pace.habit == Habit::Forgetful {
             witness.forget();
-            *replica = Replica::new(self.around.watched_as(self.pace.habit));
+            *replicas = self.around.replicas(self.pace.habit);
         }
         witness.begin();
-        let command = match self.pace.habit {
-            Habit::Wildcard => witness.everything(&products),
-            _ => witness.resume(&products),
+        let commands = match self.pace.habit {
+            Habit::Wildcard => witness.everything(&rows),
+            _ => witness.resume(&rows),
         };
-        if self.pace.habit == Habit::Churning { vec![command] } else { replica.begin() }
+        if self.pace.habit == Habit::Churning {
+            return commands;
+        }
+        // They ask for the same, each for its table, in the same order.
+        let by_table: Vec<Vec<String>> = replicas.iter_mut().map(Replica::begin).collect();
+        *asked = by_table.iter().enumerate().flat_map(|(table, its)| its.iter().map(move |_| table)).collect();
+        by_table.concat()
     }
 
-    /// Returns a command of a churning reader.
-    fn churn(&mut self) -> String {
+    /// Returns commands of a churning reader.
+    fn churn(&mut self) -> Vec<String> {
         let random = &mut self.pace.random;
         let part = 2 + random.below(20);
-        let mut some: BTreeSet<u64> = self.around.products.iter().copied().filter(|_| random.one_in(part)).collect();
-        some.insert(random.below(self.around.products.len() as u64));
+        let mut some: BTreeSet<Id> = self.around.rows.iter().filter(|_| random.one_in(part)).cloned().collect();
+        let place = usize::try_from(random.below(self.around.rows.len() as u64)).unwrap();
+        some.extend(self.around.rows.iter().nth(place).cloned());
         let witness = &mut self.seen.lock().unwrap().witness;
         match random.below(4) {
             0 | 1 => witness.unsubscribe(&some),
@@ -257,8 +277,14 @@ impl Life {
 impl Seen {
     fn take(&mut self, text: &[u8]) {
         self.witness.take(text);
-        if let Ok(message) = Message::parse(text) {
-            self.replica.take(&message);
+        match Message::parse(text) {
+            Ok(reply @ Message::Reply { .. }) => {
+                if let Some(table) = self.asked.pop_front() {
+                    self.replicas[table].take(&reply);
+                }
+            }
+            Ok(message) => self.replicas.iter_mut().for_each(|replica| drop(replica.take(&message))),
+            Err(_) => {}
         }
     }
 }

@@ -1,14 +1,16 @@
 //! What one reader was told, and what it must never be told: [`Witness`].
 
+mod commands;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 
 use rowcast::model::key::Key;
 use rowcast::watch::message::{Change, Message};
 
-use super::Rows;
+use super::table::{Id, Rows, Tables};
 
-/// What a reader knows of a product.
+/// What a reader knows of a row.
 #[derive(Clone, Debug, Default)]
 struct Known {
     /// The greatest version that was told in this epoch, of a row or an absence; 0 if none was.
@@ -17,8 +19,8 @@ struct Known {
     told: Told,
 }
 
-/// What the server has told of a product, beside what is known. To who asks for everything it may tell less: it does not
-/// learn the version of each product, and may lag behind the server that told it.
+/// What the server has told of a row, beside what is known. To who asks for everything it may tell less: it does not
+/// learn the version of each row, and may lag behind the server that told it.
 #[derive(Clone, Copy, Debug, Default)]
 enum Told {
     /// What is known.
@@ -36,13 +38,13 @@ enum Asked {
     /// For changes alone.
     Changes,
     /// For what differs from the versions of an epoch, which may have been told more than these meanwhile.
-    Differences { versions: BTreeMap<u64, u64>, epoch: String },
-    /// For the state of these products; `missing` are those that were not named since.
-    Snapshot { products: BTreeSet<u64>, missing: BTreeSet<u64> },
-    /// For the state of everything; `named` are the products that were named since.
-    Everything { named: BTreeSet<u64> },
+    Differences { versions: BTreeMap<Id, u64>, epoch: String },
+    /// For the state of these rows; `missing` are those that were not named since.
+    Snapshot { rows: BTreeSet<Id>, missing: BTreeSet<Id> },
+    /// For the state of a whole table; `named` are the rows that were named since.
+    Everything { table: usize, named: BTreeSet<Id> },
     /// For the end of these.
-    Unsubscribed(BTreeSet<u64>),
+    Unsubscribed(BTreeSet<Id>),
 }
 
 /// The changes that a reader got, by their number.
@@ -59,14 +61,17 @@ pub(super) struct Account {
 }
 
 /// The state that a reader of the protocol keeps, and the faults that it saw.
-#[derive(Debug, Default)]
 pub(super) struct Witness {
-    epoch: Option<String>,
-    known: BTreeMap<u64, Known>,
-    /// The products that its commands subscribed it to on this connection.
-    subscribed: BTreeSet<u64>,
+    tables: Tables,
+    /// The epoch of each table's versions, as it was told last: by the table's name or for all.
+    epochs: BTreeMap<usize, String>,
+    known: BTreeMap<Id, Known>,
+    /// The rows that its commands subscribed it to on this connection.
+    subscribed: BTreeSet<Id>,
     asked: VecDeque<Asked>,
     is_live: bool,
+    /// The tables of which it was told that what it shows may be old.
+    lost: BTreeSet<usize>,
     commands: u64,
     pub(super) account: Account,
     /// True while versions may go back though no epoch was told, as to a reader who never asked for states.
@@ -77,10 +82,28 @@ pub(super) struct Witness {
 }
 
 impl Witness {
+    pub(super) const fn new(tables: Tables) -> Self {
+        Self {
+            tables,
+            epochs: BTreeMap::new(),
+            known: BTreeMap::new(),
+            subscribed: BTreeSet::new(),
+            asked: VecDeque::new(),
+            is_live: false,
+            lost: BTreeSet::new(),
+            commands: 0,
+            account: Account { received: 0, skipped: 0, perhaps: 0, was_lost: false },
+            ignores_versions: false,
+            may_go_back: false,
+            faults: Vec::new(),
+        }
+    }
+
     /// Begins a connection with what it knows.
     pub(super) fn begin(&mut self) {
         self.asked.clear();
         self.subscribed.clear();
+        self.lost.clear();
         self.is_live = true;
         for known in self.known.values_mut().filter(|known| matches!(known.told, Told::Less(_))) {
             known.told = Told::All;
@@ -90,7 +113,7 @@ impl Witness {
     /// Forgets what it was told.
     pub(super) fn forget(&mut self) {
         let (faults, may_go_back) = (std::mem::take(&mut self.faults), self.may_go_back);
-        *self = Self { may_go_back, faults, ..Self::default() };
+        *self = Self { may_go_back, faults, ..Self::new(self.tables.clone()) };
     }
 
     /// Learns that the connection is gone.
@@ -98,108 +121,54 @@ impl Witness {
         self.is_live = false;
     }
 
-    /// Shows these rows without having been told: it was subscribed to all products when they were all there was.
+    /// Shows these rows without having been told: it was subscribed to all rows when they were all there was.
     pub(super) fn show(&mut self, rows: &Rows) {
-        let known = |(&id, (version, row)): (&u64, &(u64, String))| {
-            (id, Known { version: *version, row: Some(row.clone()), ..Known::default() })
+        let known = |(id, (version, row)): (&Id, &(u64, String))| {
+            (id.clone(), Known { version: *version, row: Some(row.clone()), ..Known::default() })
         };
         self.known = rows.iter().map(known).collect();
     }
 
-    /// Returns the epoch that it was told.
-    pub(super) const fn epoch(&self) -> Option<&String> {
-        self.epoch.as_ref()
+    /// Returns the epoch that it was told of a table.
+    pub(super) fn epoch(&self, table: usize) -> Option<&String> {
+        self.epochs.get(&table)
     }
 
     /// Returns whether every command is answered and what it shows is said to be the present state.
     pub(super) fn is_live(&self) -> bool {
-        self.is_live && self.asked.is_empty()
+        self.is_live && self.lost.is_empty() && self.asked.is_empty()
     }
 
-    /// Returns the products that it is subscribed to.
-    pub(super) const fn subscribed(&self) -> &BTreeSet<u64> {
+    /// Returns the rows that it is subscribed to.
+    pub(super) const fn subscribed(&self) -> &BTreeSet<Id> {
         &self.subscribed
     }
 
     /// Returns the rows of what it is subscribed to, if they are said to be the present state.
     pub(super) fn rows(&self) -> Option<Rows> {
         let shown = self.known.iter().filter(|(id, _)| self.subscribed.contains(id));
-        let rows = shown.filter_map(|(&id, known)| Some((id, (known.version, known.row.clone()?))));
+        let rows = shown.filter_map(|(id, known)| Some((id.clone(), (known.version, known.row.clone()?))));
         self.is_live().then(|| rows.collect())
-    }
-
-    /// Returns the command that subscribes to changes alone.
-    pub(super) fn follow(&mut self, products: &BTreeSet<u64>) -> String {
-        self.asked.push_back(Asked::Changes);
-        self.subscribed.extend(products);
-        self.command("subscribe", products, "")
-    }
-
-    /// Returns the command that asks for the state of products.
-    pub(super) fn snapshot(&mut self, products: &BTreeSet<u64>) -> String {
-        // What is not subscribed to may have got another history meanwhile: who does not say what it knows begins anew.
-        self.known.retain(|id, _| !products.contains(id) || self.subscribed.contains(id));
-        self.asked.push_back(Asked::Snapshot { products: products.clone(), missing: products.clone() });
-        self.subscribed.extend(products);
-        self.command("subscribe", products, r#","snapshot":true"#)
-    }
-
-    /// Returns the command that asks for what differs from what it knows; for all, if it knows no epoch.
-    pub(super) fn resume(&mut self, products: &BTreeSet<u64>) -> String {
-        let Some(epoch) = self.epoch.clone() else { return self.snapshot(products) };
-        let version = |id: &u64| (*id, self.known.get(id).map_or(0, |known| known.version));
-        let versions: BTreeMap<u64, u64> = products.iter().map(version).collect();
-        let rest = format!(r#","versions":[{}],"epoch":"{epoch}""#, joined(versions.values().copied()));
-        self.asked.push_back(Asked::Differences { versions, epoch });
-        self.subscribed.extend(products);
-        self.command("subscribe", products, &rest)
-    }
-
-    /// Returns the command that asks for everything, and tells what it knows. `products` are all that there may be.
-    pub(super) fn everything(&mut self, products: &BTreeSet<u64>) -> String {
-        self.asked.push_back(Asked::Everything { named: BTreeSet::new() });
-        self.subscribed.extend(products);
-        self.commands += 1;
-        let newest = self.known.values().map(|known| known.version).max().unwrap_or(0);
-        let known =
-            self.epoch.as_ref().map_or_else(String::new, |epoch| format!(r#","epoch":"{epoch}","newest":{newest}"#));
-        format!(r#"{{"command":"subscribe","productIDs":"*","snapshot":true{known},"id":{}}}"#, self.commands)
-    }
-
-    /// Returns the command that ends subscriptions.
-    pub(super) fn unsubscribe(&mut self, products: &BTreeSet<u64>) -> String {
-        for asked in &mut self.asked {
-            if let Asked::Snapshot { missing, .. } = asked {
-                // What was asked for before need not come any more.
-                missing.retain(|id| !products.contains(id));
-            }
-        }
-        self.asked.push_back(Asked::Unsubscribed(products.clone()));
-        self.subscribed.retain(|id| !products.contains(id));
-        self.command("unsubscribe", products, "")
-    }
-
-    fn command(&mut self, command: &str, products: &BTreeSet<u64>, rest: &str) -> String {
-        self.commands += 1;
-        let ids = joined(products.iter().copied());
-        format!(r#"{{"command":"{command}","productIDs":[{ids}]{rest},"id":{}}}"#, self.commands)
     }
 
     /// Takes what the server says.
     pub(super) fn take(&mut self, text: &[u8]) {
         let before = self.faults.len();
         match Message::parse(text) {
-            Ok(Message::Change(change)) => self.change(&change),
-            Ok(Message::Absent { keys, versions, .. }) => {
-                for (place, key) in keys.iter().enumerate() {
-                    self.absent(id(key), versions.get(place).copied());
+            Ok(Message::Change(change)) => {
+                if let Some(id) = self.id(change.table.as_deref(), &change.key) {
+                    self.change(&id, &change);
                 }
             }
-            Ok(Message::Epoch { epoch, .. }) => self.begin_epoch(epoch),
-            Ok(Message::Live { is_live, .. }) => {
-                self.is_live = is_live;
-                self.account.was_lost |= !is_live;
+            Ok(Message::Absent { table, keys, versions }) => {
+                for (place, key) in keys.iter().enumerate() {
+                    if let Some(id) = self.id(table.as_deref(), key) {
+                        self.absent(&id, versions.get(place).copied());
+                    }
+                }
             }
+            Ok(Message::Epoch { epoch, table }) => self.epoch_told(&epoch, table.as_deref()),
+            Ok(Message::Live { is_live, table }) => self.live_told(is_live, table.as_deref()),
             Ok(Message::Skipped(skipped)) => self.account.skipped += skipped,
             Ok(Message::Reply { error: None }) => self.replied(),
             Ok(Message::Reply { error: Some(error) }) => self.faults.push(format!("a refusal, {error}")),
@@ -213,14 +182,31 @@ impl Witness {
         }
     }
 
-    fn change(&mut self, change: &Change) {
-        let product = id(&change.key);
-        self.named(product);
-        let is_asked = self.is_asked(product, change.version);
-        if self.is_told_less(product, change.version) {
+    /// Returns the row that a message names, unless there is none or its key has another form.
+    fn id(&mut self, table: Option<&str>, key: &Key) -> Option<Id> {
+        let place = self.table(table)?;
+        let text = key.to_string();
+        if self.tables.get(place).told(&text) != *key {
+            self.faults.push(format!("a key in another form than {text:?} has"));
+        }
+        Some(Id::new(place, text))
+    }
+
+    fn table(&mut self, name: Option<&str>) -> Option<usize> {
+        let place = self.tables.place(name);
+        if place.is_none() {
+            self.faults.push("a message about an unknown table".to_owned());
+        }
+        place
+    }
+
+    fn change(&mut self, id: &Id, change: &Change) {
+        self.named(id);
+        let is_asked = self.is_asked(id, change.version);
+        if self.is_told_less(id, change.version) {
             return;
         }
-        let known = self.known.entry(product).or_default();
+        let known = self.known.entry(id.clone()).or_default();
         if change.version <= known.version && !self.ignores_versions {
             let is_repeated = change.version == known.version;
             if !(is_repeated && (is_asked || !matches!(known.told, Told::All))) {
@@ -232,16 +218,16 @@ impl Witness {
         self.account.received += 1;
     }
 
-    fn absent(&mut self, product: u64, version: Option<u64>) {
-        self.named(product);
-        if version.is_some_and(|version| 0 < version && self.is_told_less(product, version)) {
+    fn absent(&mut self, id: &Id, version: Option<u64>) {
+        self.named(id);
+        if version.is_some_and(|version| 0 < version && self.is_told_less(id, version)) {
             return;
         }
-        let known = self.known.entry(product).or_default();
+        let known = self.known.entry(id.clone()).or_default();
         match version {
-            None => self.faults.push(format!("an absence of {product} without a version")),
+            None => self.faults.push(format!("an absence of {id:?} without a version")),
             Some(version) if 0 < version && version < known.version && !self.ignores_versions => {
-                self.faults.push(format!("an absence of {product} below {}", known.version));
+                self.faults.push(format!("an absence of {id:?} below {}", known.version));
             }
             Some(version) => {
                 let was_shown = known.row.take().is_some();
@@ -251,11 +237,12 @@ impl Witness {
         }
     }
 
-    /// Notes what is told of a product below the version that is known, where a server may tell less; returns whether it did.
-    fn is_told_less(&mut self, product: u64, version: u64) -> bool {
-        let asks_for_everything = self.asked.iter().any(|asked| matches!(asked, Asked::Everything { .. }));
-        let known = self.known.entry(product).or_default();
-        // The version at which a product went is forgotten at times, and is no bound for versions that go back.
+    /// Notes what is told of a row below the version that is known, where a server may tell less; returns whether it did.
+    fn is_told_less(&mut self, id: &Id, version: u64) -> bool {
+        let asks = |asked: &Asked| matches!(asked, Asked::Everything { table, .. } if *table == id.table);
+        let asks_for_everything = self.asked.iter().any(asks);
+        let known = self.known.entry(id.clone()).or_default();
+        // The version at which a row went is forgotten at times, and is no bound for versions that go back.
         let may_return = self.may_go_back && known.row.is_none();
         let comes_nearer = match known.told {
             Told::All => false,
@@ -269,42 +256,60 @@ impl Witness {
         is_less
     }
 
-    /// Looks at whether a product may be named, and notes that it was.
-    fn named(&mut self, product: u64) {
-        let is_ending = |asked: &Asked| matches!(asked, Asked::Unsubscribed(products) if products.contains(&product));
-        if !self.subscribed.contains(&product) && !self.asked.iter().any(is_ending) {
-            self.faults.push(format!("a message about {product}, which it is not subscribed to"));
+    /// Looks at whether a row may be named, and notes that it was.
+    fn named(&mut self, id: &Id) {
+        let is_ending = |asked: &Asked| matches!(asked, Asked::Unsubscribed(rows) if rows.contains(id));
+        if !self.subscribed.contains(id) && !self.asked.iter().any(is_ending) {
+            self.faults.push(format!("a message about {id:?}, which it is not subscribed to"));
         }
         for asked in &mut self.asked {
             match asked {
                 Asked::Snapshot { missing, .. } => {
-                    missing.remove(&product);
+                    missing.remove(id);
                 }
-                Asked::Everything { named } => {
-                    named.insert(product);
+                Asked::Everything { table, named } if *table == id.table => {
+                    named.insert(id.clone());
                 }
-                Asked::Changes | Asked::Differences { .. } | Asked::Unsubscribed(_) => {}
+                Asked::Changes | Asked::Differences { .. } | Asked::Everything { .. } | Asked::Unsubscribed(_) => {}
             }
         }
     }
 
-    /// Returns whether a product may come at a version that was told.
-    fn is_asked(&self, product: u64, version: u64) -> bool {
+    /// Returns whether a row may come at a version that was told.
+    fn is_asked(&self, id: &Id, version: u64) -> bool {
         self.asked.iter().any(|asked| match asked {
-            Asked::Snapshot { products, .. } => products.contains(&product),
+            Asked::Snapshot { rows, .. } => rows.contains(id),
             // Versions of another epoch are none.
             Asked::Differences { versions, epoch } => {
-                versions.get(&product).is_some_and(|known| *known < version || self.epoch.as_ref() != Some(epoch))
+                versions.get(id).is_some_and(|known| *known < version || self.epochs.get(&id.table) != Some(epoch))
             }
-            Asked::Everything { .. } => true,
+            Asked::Everything { table, .. } => *table == id.table,
             Asked::Changes | Asked::Unsubscribed(_) => false,
         })
     }
 
-    fn begin_epoch(&mut self, epoch: String) {
-        if self.epoch.as_ref() != Some(&epoch) {
-            self.epoch = Some(epoch);
-            self.known.values_mut().for_each(|known| (known.version, known.told) = (0, Told::All));
+    fn epoch_told(&mut self, epoch: &str, table: Option<&str>) {
+        if table.is_none() {
+            self.tables.clone().iter().for_each(|(table, _)| self.begin_epoch(table, epoch));
+        } else if let Some(table) = self.table(table) {
+            self.begin_epoch(table, epoch);
+        }
+    }
+
+    fn begin_epoch(&mut self, table: usize, epoch: &str) {
+        if self.epochs.get(&table).is_none_or(|before| before != epoch) {
+            self.epochs.insert(table, epoch.to_owned());
+            let of_table = self.known.iter_mut().filter(|(id, _)| id.table == table);
+            of_table.for_each(|(_, known)| (known.version, known.told) = (0, Told::All));
+        }
+    }
+
+    fn live_told(&mut self, is_live: bool, table: Option<&str>) {
+        self.account.was_lost |= !is_live;
+        if table.is_none() {
+            self.is_live = is_live;
+        } else if let Some(table) = self.table(table) {
+            let _ = if is_live { self.lost.remove(&table) } else { self.lost.insert(table) };
         }
     }
 
@@ -314,22 +319,14 @@ impl Witness {
             Some(Asked::Snapshot { missing, .. }) if !missing.is_empty() => {
                 self.faults.push(format!("a reply before {missing:?} were named"));
             }
-            Some(Asked::Everything { named }) => {
+            Some(Asked::Everything { table, named }) => {
                 // What was not named is gone.
-                for (_, known) in self.known.iter_mut().filter(|(id, _)| !named.contains(id)) {
+                let unnamed = self.known.iter_mut().filter(|(id, _)| id.table == table && !named.contains(id));
+                for (_, known) in unnamed {
                     (known.row, known.told) = (None, Told::Nothing);
                 }
             }
             Some(_) => {}
         }
     }
-}
-
-/// Returns the id of the product that has this key.
-pub(super) fn id(key: &Key) -> u64 {
-    key.to_string().parse().unwrap()
-}
-
-fn joined(numbers: impl Iterator<Item = u64>) -> String {
-    numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(",")
 }

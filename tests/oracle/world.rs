@@ -6,13 +6,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::process::Signal;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tempfile::TempDir;
+use tokio_postgres::Client;
 
-use super::Rows;
 use super::ledger::Ledger;
 use super::line::{Http as Version, Place};
 use super::random::Random;
+use super::table::{Id, PRODUCTS, Rows, SCHEMA, Tables};
 use crate::process::{Running, rowcast};
 use crate::support::patiently;
 use crate::support::postgres::{Cluster, Database, free_port};
@@ -25,6 +28,7 @@ const VERSION_FIRST: u64 = 1_000_000;
 
 /// The servers and their store.
 pub(super) struct World {
+    pub(super) tables: Tables,
     pub(super) servers: Vec<Process>,
     pub(super) store: Store,
 }
@@ -91,29 +95,34 @@ impl World {
     /// One server, which speaks TLS or not.
     pub(super) async fn embedded(random: &mut Random) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let tables = Tables::new(true);
         let mut options = options(random, &["0", "20000", "268435456"]);
+        options.extend(tables.options(true));
         options.extend(["--data-dir".to_owned(), directory.path().to_str().unwrap().to_owned()]);
         let server = Process::start(options, random.one_in(2)).await;
-        Self { servers: vec![server], store: Store::Embedded(directory) }
+        Self { tables, servers: vec![server], store: Store::Embedded(directory) }
     }
 
     /// Two servers, the second of which speaks TLS, and one of which remembers next to nothing.
     pub(super) async fn postgres(random: &mut Random) -> Self {
         let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
         let database = cluster.database().await;
+        database.connect().await.batch_execute(SCHEMA).await.unwrap();
+        let tables = Tables::new(false);
         let forgetful = random.below(2);
         let (mut servers, mut proxies) = (Vec::new(), Vec::new());
         for number in 0..2 {
             let proxy = Proxy::to(cluster.port()).await;
             let bytes: &[&str] = if number == forgetful { &["0", "2000"] } else { &["20000", "268435456"] };
             let mut options = options(random, bytes);
+            options.extend(tables.options(false));
             options.extend(["--database-url".to_owned(), proxy.url_of(database.url())]);
             servers.push(Process::start(options, number == 1).await);
             proxies.push(proxy);
         }
         let begin = format!("SELECT setval('product_versions', {VERSION_FIRST})");
         database.connect().await.batch_execute(&begin).await.unwrap();
-        Self { servers, store: Store::Postgres { cluster, database, proxies } }
+        Self { tables, servers, store: Store::Postgres { cluster, database, proxies } }
     }
 
     pub(super) fn places(&self) -> Arc<[Place]> {
@@ -127,11 +136,11 @@ impl World {
         }
     }
 
-    /// Begins to count a Postgres' changes of these products.
-    pub(super) async fn ledger(&self, products: &BTreeSet<u64>) -> Option<Ledger> {
+    /// Begins to count a Postgres' changes of these rows.
+    pub(super) async fn ledger(&self, rows: &BTreeSet<Id>) -> Option<Ledger> {
         match &self.store {
             Store::Embedded(_) => None,
-            Store::Postgres { database, .. } => Some(Ledger::open(database.url(), products.clone()).await),
+            Store::Postgres { database, .. } => Some(Ledger::open(database.url(), &self.tables, rows.clone()).await),
         }
     }
 
@@ -153,24 +162,78 @@ impl World {
         patiently(ready).await;
     }
 
-    /// Returns the table: of each product its version and its JSON as changes have it.
-    pub(super) async fn table(&self) -> Rows {
+    /// Returns all rows: of each its version, and its JSON as changes have it.
+    pub(super) async fn rows(&self) -> Rows {
         let mut http = self.servers[0].http().await;
         let list = patiently(http.request("GET", "/products?limit=1000", None)).await.json();
-        let row = |row: &Value| {
-            let text = |name: &str| serde_json::to_string(&row[name]).unwrap();
-            let json = format!(
-                r#"{{"productId":{},"manufacturer":{},"pricePerUnit":{},"unitsAvailable":{},"productName":{}}}"#,
-                text("productId"),
-                text("manufacturer"),
-                text("pricePerUnit"),
-                text("unitsAvailable"),
-                text("productName")
-            );
-            (row["productId"].as_u64().unwrap(), (row["version"].as_u64().unwrap(), json))
-        };
-        list["products"].as_array().unwrap().iter().map(row).collect()
+        let mut rows: Rows = list["products"].as_array().unwrap().iter().map(product).collect();
+        for (table, its) in self.tables.iter().skip(1) {
+            let list = patiently(http.request("GET", &format!("/tables/{}?limit=1000", its.name), None)).await;
+            let list: List<'_> = serde_json::from_str(&list.text).unwrap_or_else(|error| panic!("{error}: {list:?}"));
+            rows.extend(list.rows.into_iter().map(|row| row.of(table)));
+        }
+        if let Store::Postgres { database, .. } = &self.store {
+            self.compare(&rows, &database.connect().await).await;
+        }
+        rows
     }
+
+    /// Compares rows that a server told with what the database says itself.
+    async fn compare(&self, rows: &Rows, client: &Client) {
+        for (table, its) in self.tables.iter().skip(1) {
+            let query = format!(
+                "SELECT {}::text, rowcast_version, row_to_json(its)::text FROM {} AS its",
+                its.column, its.name
+            );
+            let stored = client.query(&query, &[]).await.unwrap();
+            let of_table = rows.iter().filter(|(id, _)| id.table == table);
+            assert_eq!(of_table.count(), stored.len(), "{}", its.name);
+            for row in stored {
+                let id = Id::new(table, row.get::<_, String>(0));
+                let (version, told) = rows.get(&id).unwrap_or_else(|| panic!("{id:?} was not told"));
+                let (told, mut stored): (Value, Value) =
+                    (serde_json::from_str(told).unwrap(), serde_json::from_str(row.get(2)).unwrap());
+                stored.as_object_mut().unwrap().remove("rowcast_version");
+                assert_eq!((*version, told), (row.get::<_, i64>(1).cast_unsigned(), stored), "{id:?}");
+            }
+        }
+    }
+}
+
+/// A list of rows as HTTP answers it.
+#[derive(Deserialize)]
+struct List<'a> {
+    #[serde(borrow)]
+    rows: Vec<Listed<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Listed<'a> {
+    key: Value,
+    version: u64,
+    #[serde(borrow)]
+    row: &'a RawValue,
+}
+
+impl Listed<'_> {
+    fn of(self, table: usize) -> (Id, (u64, String)) {
+        let key = self.key.as_str().map_or_else(|| self.key.to_string(), str::to_owned);
+        (Id::new(table, key), (self.version, self.row.get().to_owned()))
+    }
+}
+
+/// Returns a product of a list as changes have it.
+fn product(row: &Value) -> (Id, (u64, String)) {
+    let text = |name: &str| serde_json::to_string(&row[name]).unwrap();
+    let json = format!(
+        r#"{{"productId":{},"manufacturer":{},"pricePerUnit":{},"unitsAvailable":{},"productName":{}}}"#,
+        text("productId"),
+        text("manufacturer"),
+        text("pricePerUnit"),
+        text("unitsAvailable"),
+        text("productName")
+    );
+    (Id::new(PRODUCTS, text("productId")), (row["version"].as_u64().unwrap(), json))
 }
 
 impl Store {
