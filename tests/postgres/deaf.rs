@@ -152,7 +152,10 @@ async fn a_session_of_an_older_release_holds_the_migration_up() {
         "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'rowcast'",
     )
     .await;
-    assert_eq!(migrate(&config).await.unwrap(), ["0003_streams.sql", "0004_tables.sql", "0005_table_rows.sql"]);
+    assert_eq!(
+        migrate(&config).await.unwrap(),
+        ["0003_streams.sql", "0004_tables.sql", "0005_table_rows.sql", "0006_whole_rows.sql"]
+    );
 }
 
 /// The role of a server keeps its rights over the migration.

@@ -151,3 +151,59 @@ async fn rows_are_read_and_written_over_http() {
     let left: i64 = owner.query_one("SELECT count(*) FROM parcels", &[]).await.unwrap().get(0);
     assert_eq!(left, 0);
 }
+
+#[tokio::test]
+async fn columns_may_have_any_names() {
+    let database = Cluster::shared().database().await;
+    let owner = database.connect().await;
+    // Those that the statements of the server and of the triggers use, and some that must be quoted.
+    let columns = [
+        "found",
+        "target",
+        "given",
+        "stone",
+        "installed",
+        "whole",
+        "version",
+        "row_text",
+        "table_id",
+        "NEW",
+        "new",
+        "old",
+        "action",
+        "head",
+        "restamped",
+        "wanted",
+        "named",
+        "name",
+        "select",
+        "a \"b\"",
+        "it's",
+        "{key}",
+        "%s",
+        "$1",
+        "odd",
+    ];
+    let quoted: Vec<_> = columns.iter().map(|name| format!("\"{}\" text", name.replace('"', "\"\""))).collect();
+    owner.batch_execute(&format!("CREATE TABLE odd (key int PRIMARY KEY, {})", quoted.join(", "))).await.unwrap();
+    let server = TestServer::postgres(database.url(), &["--table", "odd"]).await;
+    let mut socket = Socket::connect(server.address).await;
+    ask(&mut socket, json!({"command":"subscribe","table":"odd","keys":"*"})).await;
+    let mut row: Value = columns.iter().map(|name| (*name, json!(format!("{name} 1")))).collect();
+    row["key"] = 1.into();
+    let put = server.request("PUT", "/tables/odd/1", Some(&row.to_string())).await;
+    assert_eq!((put.status.as_u16(), put.json()), (201, row.clone()));
+    assert_eq!(next(&mut socket).await, json!(["INSERT", "odd", 1, row]));
+    assert_eq!(server.get("/tables/odd/1").await.json(), row);
+    assert_eq!(server.get("/tables/odd").await.json()["rows"][0]["row"], row);
+    row["found"] = Value::Null;
+    let patched = server.request("PATCH", "/tables/odd/1", Some(r#"{"found":null}"#)).await;
+    assert_eq!((patched.status.as_u16(), patched.json()), (200, row.clone()));
+    assert_eq!(next(&mut socket).await, json!(["UPDATE", "odd", 1, row]));
+    let mut reader = Socket::connect(server.address).await;
+    let told = ask(&mut reader, json!({"command":"subscribe","table":"odd","keys":[1],"snapshot":true})).await;
+    let snapshot = told.iter().find(|it| it["action"] == "SNAPSHOT").map(brief);
+    assert_eq!(snapshot, Some(json!(["SNAPSHOT", "odd", 1, row])));
+    owner.batch_execute("DELETE FROM odd").await.unwrap();
+    assert_eq!(next(&mut socket).await, json!(["DELETE", "odd", 1, row]));
+}

@@ -29,6 +29,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "0003_streams.sql", sql: include_str!("../../../migrations/0003_streams.sql") },
     Migration { version: 4, name: "0004_tables.sql", sql: include_str!("../../../migrations/0004_tables.sql") },
     Migration { version: 5, name: "0005_table_rows.sql", sql: include_str!("../../../migrations/0005_table_rows.sql") },
+    Migration { version: 6, name: "0006_whole_rows.sql", sql: include_str!("../../../migrations/0006_whole_rows.sql") },
 ];
 
 /// The first step of a database without products, in the place of those that make them.
