@@ -4,6 +4,7 @@ mod changes;
 mod fingerprints;
 mod house;
 mod installing;
+mod pagila;
 mod products;
 mod races;
 mod reads;
