@@ -84,9 +84,10 @@ impl Fault {
         }
     }
 
-    /// Returns whether the history of versions is another one afterwards.
+    /// Returns whether the history of versions may be another one afterwards. Where a table was emptied, a read may find a
+    /// deletion of a row that is older than what was heard of it, and such a read begins one.
     pub(super) const fn replaces_history(self) -> bool {
-        matches!(self, Self::SequenceSetBack | Self::HistoryLost)
+        matches!(self, Self::SequenceSetBack | Self::HistoryLost | Self::Truncated(_))
     }
 
     /// Does what comes before the round's writes.

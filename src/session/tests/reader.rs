@@ -147,7 +147,13 @@ impl Reader {
                 self.asked.push(Asked { number: *number, topics, missing: missing.clone() });
             }
             Done::AskedForAll(number) => self.asked_for_all.push((*number, BTreeMap::new())),
-            Done::Ending(number) => drop(self.ending.insert(*number)),
+            Done::Ending(number, ends_all) => {
+                self.ending.insert(*number);
+                if *ends_all {
+                    // The replies to these say nothing of what is gone.
+                    self.asked_for_all.clear();
+                }
+            }
             // In an epoch of its own it is told no more of them than of others that it never claimed anything of.
             Done::Unasked(topics) => {
                 self.asking.retain(|topic| !topics.contains(topic));

@@ -59,8 +59,8 @@ pub(super) enum Done {
     Asked { number: usize, topics: Vec<(u64, Option<u64>)>, missing: Vec<u64> },
     /// A command asked for everything.
     AskedForAll(usize),
-    /// A command was sent that ends subscriptions.
-    Ending(usize),
+    /// A command was sent that ends subscriptions; true if it ends all.
+    Ending(usize, bool),
     /// Subscriptions ended.
     Ended(Vec<u64>),
     /// They ended beside one to everything.
@@ -504,7 +504,7 @@ impl World {
                 };
                 let ends_all = operation != Operation::Unsubscribe;
                 self.ending.push_back(Ending { topics, asked_again: BTreeSet::new(), ends_all });
-                self.log.push((self.taken.len(), Done::Ending(number)));
+                self.log.push((self.taken.len(), Done::Ending(number, ends_all)));
             }
             if matches!(operation, Operation::UnsubscribeAll(_)) {
                 self.log.push((self.taken.len(), Done::Ended((0..IDS).collect())));
