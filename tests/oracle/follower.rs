@@ -68,8 +68,8 @@ impl Follower {
         if !self.is_following() {
             return (!may_be_lost).then(|| "it has lost its connection".to_owned());
         }
-        let rows = self.seen.lock().unwrap().witness.rows();
-        let Some(rows) = rows else { return Some("it is not live".to_owned()) };
+        let seen = self.seen.lock().unwrap();
+        let Some(rows) = seen.witness.rows() else { return Some(format!("it is not live, {}", seen.witness.wait())) };
         let wanted = of(table, &self.rows);
         (rows != wanted).then(|| differences(&rows, &wanted))
     }

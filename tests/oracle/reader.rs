@@ -142,7 +142,7 @@ impl Reader {
     /// Returns in what it differs from the table, if it does.
     pub(super) fn differs_from(&self, table: &Rows) -> Option<String> {
         let seen = self.seen.lock().unwrap();
-        let Some(rows) = seen.witness.rows() else { return Some("it is not live".to_owned()) };
+        let Some(rows) = seen.witness.rows() else { return Some(format!("it is not live, {}", seen.witness.wait())) };
         let wanted = of(table, seen.witness.subscribed());
         if rows != wanted {
             return Some(differences(&rows, &wanted));

@@ -139,6 +139,16 @@ impl Witness {
         self.is_live && self.lost.is_empty() && self.asked.is_empty()
     }
 
+    /// Returns what it waits for until it is live.
+    pub(super) fn wait(&self) -> String {
+        let Self { is_live, lost, asked, .. } = self;
+        format!(
+            "source {is_live}, tables lost {lost:?}, {} commands without a reply, the first {:?}",
+            asked.len(),
+            asked.front()
+        )
+    }
+
     /// Returns the rows that it is subscribed to.
     pub(super) const fn subscribed(&self) -> &BTreeSet<Id> {
         &self.subscribed
