@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tokio::task::spawn_blocking;
 
 use super::problem::Problem;
-use crate::model::key::KeyKind;
+use crate::model::key::{Key, KeyKind};
 use crate::model::product::{ProductBody, ProductId, ProductPatch};
 use crate::model::row::Row;
 use crate::model::table::PRODUCTS;
@@ -28,14 +28,18 @@ pub(super) async fn whole(id: &RowId, body: Vec<u8>) -> Result<Row, Problem> {
     }
 }
 
-/// Reads a new row of this table, whose key the body carries: a product, or `{"key":…,"row":{…}}`.
+/// Reads a new row of this table, which the request does not name: a product, whose key is in it; where every text is a key,
+/// `{"key":…,"row":{…}}`; else the row, whose key the table's schema finds in it, or makes.
 ///
 /// # Errors
 /// 400.
-pub(super) async fn new(table: &str, keys: KeyKind, body: Vec<u8>) -> Result<(RowId, Row), Problem> {
+pub(super) async fn new(table: &str, keys: KeyKind, body: Vec<u8>) -> Result<(Option<Key>, Row), Problem> {
     if table == PRODUCTS {
         let (product, row) = product_under(None, &body)?;
-        return Ok((product.into(), row));
+        return Ok((Some(product.key()), row));
+    }
+    if keys != KeyKind::Any {
+        return Ok((None, row(body).await?));
     }
     let Element { key, row: json, .. } = serde_json::from_slice(&body).map_err(|error| {
         Problem::bad_request(format!(
@@ -47,7 +51,7 @@ pub(super) async fn new(table: &str, keys: KeyKind, body: Vec<u8>) -> Result<(Ro
         KeyJson::Text(text) => keys.of_text(&text),
     };
     let key = key.map_err(|error| Problem::bad_request(format!("key: {error}")))?;
-    Ok((RowId::new(table, key), row(json.get().as_bytes().to_vec()).await?))
+    Ok((Some(key), row(json.get().as_bytes().to_vec()).await?))
 }
 
 /// Reads a merge patch (RFC 7396) of the row with this name.

@@ -124,10 +124,10 @@ impl Range {
         let wanted = (self.left + 1).min(width(after.as_ref(), last.as_ref())).min(self.lookahead);
         let page = store.list(table, after, wanted, PAGE_BYTES).await?;
         let found = page.rows.len();
-        let is_full = page.more && (found < wanted || wanted == self.lookahead);
+        let is_full = page.next.is_some() && (found < wanted || wanted == self.lookahead);
         self.lookahead = if is_full { 2 * found } else { usize::MAX };
         let mut rows = page.rows;
-        self.pass(&mut rows, last, page.more);
+        self.pass(&mut rows, last, page.next);
         if !is_full || rows.is_empty() {
             self.lookups_left -= 1;
         }
@@ -141,13 +141,13 @@ impl Range {
             Err(StoreError::NotFound(_)) => Vec::new(),
             Err(error) => return Err(error),
         };
-        self.pass(&mut rows, Some(key), true);
+        self.pass(&mut rows, Some(key.clone()), Some(key));
         Ok(rows)
     }
 
     /// Keeps the rows that are listed, of those that the store has: those up to `last`, the end of a run that may be read.
-    /// Records if there are more.
-    fn pass(&mut self, rows: &mut Vec<Versioned>, last: Option<Key>, more: bool) {
+    /// Those that the store has beside follow `next`.
+    fn pass(&mut self, rows: &mut Vec<Versioned>, last: Option<Key>, next: Option<Key>) {
         let is_readable = |row: &&Versioned| last.as_ref().is_none_or(|last| row.key <= *last);
         let readable = rows.iter().take_while(is_readable).count();
         // Runs without rows are passed over.
@@ -157,11 +157,11 @@ impl Range {
         if rows.len() > self.left {
             rows.truncate(self.left);
             self.rest = Rest::Next(last_key(rows).or_else(|| self.listed.clone()));
-        } else if beyond.is_none() && !more {
+        } else if beyond.is_none() && next.is_none() {
             self.rest = Rest::Next(None);
         }
         self.left -= rows.len();
-        let passed = beyond.flatten().or_else(|| last_key(rows)).or(last);
+        let passed = beyond.flatten().or_else(|| last_key(rows)).or(next).or(last);
         self.listed = last_key(rows).or_else(|| self.listed.take());
         self.after = passed.or_else(|| self.after.take());
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue, LOCATION};
 
+use super::access::Access;
 use super::answer::AnswerBody;
 use super::budget::Lease;
 use super::cursor::Cursor;
@@ -15,7 +16,7 @@ use super::row::body_of_row;
 use super::rows::{Listing, room_for_rows};
 use super::{Answer, Services, bodies, preconditions};
 use crate::model::key::{Key, KeyKind};
-use crate::model::table::Table;
+use crate::model::table::{Table, TableId};
 use crate::store::{Precondition, Put, RowId, StoreError, Versioned};
 
 const LIMIT_DEFAULT: usize = 100;
@@ -75,19 +76,20 @@ pub(super) async fn create(
     call.access.require_write(table)?;
     let condition = preconditions::read(call.head.headers())?;
     let (body, lease) = call.body.object().await?;
-    let (id, row) = match key {
+    let (key, row) = match key {
         Some(key) => {
             let id = RowId::new(table, key);
             let row = bodies::whole(&id, body).await?;
-            (id, row)
+            (Some(id.key), row)
         }
         None => bodies::new(table, keys, body).await?,
     };
-    let (store, named, inserted) = (call.services.store.clone(), id.clone(), row.clone());
-    let (version, lease) = to_the_end(async move { store.insert(named, inserted, condition).await }, lease).await?;
-    let location = HeaderValue::try_from(location(&id)).expect("a path is text");
-    let row = Versioned { key: id.key, version, row };
-    let mut answer = show(call.services, form, StatusCode::CREATED, &row, lease);
+    let (store, name) = (call.services.store.clone(), table.to_owned());
+    let (added, lease) = to_the_end(async move { store.insert(&name, key, row, condition).await }, lease).await?;
+    let location = location(&RowId::new(table, added.key.clone()));
+    let location = HeaderValue::try_from(location).expect("a path is text");
+    let written = Written { form, status: StatusCode::CREATED, table };
+    let mut answer = show_written(call.services, &call.access, &written, &added, lease);
     answer.headers_mut().insert(LOCATION, location);
     Ok(answer)
 }
@@ -114,13 +116,14 @@ pub(super) async fn put(call: Call<'_>, form: Form, id: RowId) -> Result<Answer,
     let condition = preconditions::read(call.head.headers())?;
     let (body, lease) = call.body.object().await?;
     let row = bodies::whole(&id, body).await?;
-    let (store, key, written) = (call.services.store.clone(), id.key.clone(), row.clone());
-    let ((put, version), lease) = to_the_end(async move { store.put(id, written, condition).await }, lease).await?;
+    let (store, table) = (call.services.store.clone(), id.table.clone());
+    let ((put, written), lease) = to_the_end(async move { store.put(id, row, condition).await }, lease).await?;
     let status = match put {
         Put::Inserted => StatusCode::CREATED,
         Put::Replaced => StatusCode::OK,
     };
-    Ok(show(call.services, form, status, &Versioned { key, version, row }, lease))
+    let answer = Written { form, status, table: &table };
+    Ok(show_written(call.services, &call.access, &answer, &written, lease))
 }
 
 /// Answers a request to change a part of a row.
@@ -159,6 +162,29 @@ async fn to_the_end<T: Send + 'static>(
 fn show(services: &Services, form: Form, status: StatusCode, row: &Versioned, lease: Lease) -> Answer {
     let mut answer = json(status, body_of_row(services, form, row, lease));
     answer.headers_mut().insert(ETAG, etag(row.version));
+    answer
+}
+
+/// The answer of a write of a whole row.
+struct Written<'a> {
+    form: Form,
+    status: StatusCode,
+    /// The name of the row's table.
+    table: &'a str,
+}
+
+/// Shows a row to whoever wrote all of it. Where a schema may have filled columns that were not sent, they are for readers.
+fn show_written(services: &Services, access: &Access, written: &Written<'_>, row: &Versioned, lease: Lease) -> Answer {
+    let Written { form, status, table } = *written;
+    let table = services.hub.tables().find(table);
+    let is_as_sent = |table: &Table| table.id == TableId::PRODUCTS || table.keys == KeyKind::Any;
+    if table.is_none_or(|table| is_as_sent(&table) || access.may_read(&table, &row.key)) {
+        return show(services, form, status, row, lease);
+    }
+    let mut answer = done(row.version);
+    if status == StatusCode::CREATED {
+        *answer.status_mut() = status;
+    }
     answer
 }
 

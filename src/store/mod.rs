@@ -151,25 +151,35 @@ impl Store {
         }
     }
 
-    /// Adds a row; the version of the change.
+    /// Adds a row to the table with this name; the row as it is then. Without a key it has the one that the table's
+    /// schema finds in it.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn insert(&self, id: RowId, row: Row, condition: Precondition) -> Result<u64, StoreError> {
+    pub async fn insert(
+        &self,
+        table: &str,
+        key: Option<Key>,
+        row: Row,
+        condition: Precondition,
+    ) -> Result<Versioned, StoreError> {
         match self {
-            Self::Embedded(store) => store.insert(id, row, condition).await,
+            Self::Embedded(store) => {
+                let key = key.expect("a table without a schema finds no key in a row");
+                store.insert(RowId::new(table, key), row, condition).await
+            }
             Self::Postgres(store, control) => {
-                let store = store.clone();
-                on_control(control, async move { store.insert(id, row, condition).await }).await
+                let (store, table) = (store.clone(), Box::<str>::from(table));
+                on_control(control, async move { store.insert(&table, key, row, condition).await }).await
             }
         }
     }
 
-    /// Replaces a row whole, or adds it; which of them, and the version of the change.
+    /// Replaces a row whole, or adds it; which of them, and the row as it is then.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn put(&self, id: RowId, row: Row, condition: Precondition) -> Result<(Put, u64), StoreError> {
+    pub async fn put(&self, id: RowId, row: Row, condition: Precondition) -> Result<(Put, Versioned), StoreError> {
         match self {
             Self::Embedded(store) => store.put(id, row, condition).await,
             Self::Postgres(store, control) => {

@@ -63,6 +63,7 @@ pub struct Versioned {
 pub struct Page {
     /// In the order of their keys.
     pub rows: Vec<Versioned>,
-    /// True if the table has rows after the last of them.
-    pub more: bool,
+    /// The key after which the next ones follow, if there are any: that of the last of these, or of a row after it that
+    /// cannot be listed.
+    pub next: Option<Key>,
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::support::server::TestServer;
 
 /// The file of a key in `tests/auth/keys`.
-pub(super) fn key_file(name: &str) -> String {
+pub(crate) fn key_file(name: &str) -> String {
     format!("{}/tests/auth/keys/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -41,7 +41,7 @@ impl Issuer {
     }
 
     /// By the name of the key's file and the algorithm.
-    pub(super) fn private(algorithm: &'static str) -> Self {
+    pub(crate) fn private(algorithm: &'static str) -> Self {
         let der = |name: &str| PrivatePkcs8KeyDer::from_pem_file(key_file(name)).unwrap().secret_pkcs8_der().to_owned();
         let random = SystemRandom::new();
         let key = match algorithm {

@@ -223,11 +223,14 @@ trait Products {
 
 impl Products for PostgresStore {
     async fn insert_product(&self, product: Product, condition: Precondition) -> Result<u64, StoreError> {
-        self.insert(product.product_id.into(), Row::from(&product), condition).await
+        let key = Some(product.product_id.key());
+        self.insert("products", key, Row::from(&product), condition).await.map(|row| row.version)
     }
 
     async fn put_product(&self, product: Product, condition: Precondition) -> Result<(Put, u64), StoreError> {
-        self.put(product.product_id.into(), Row::from(&product), condition).await
+        let (put, row) = self.put(product.product_id.into(), Row::from(&product), condition).await?;
+        assert_eq!((row.key, row.row), (product.product_id.key(), Row::from(&product)));
+        Ok((put, row.version))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tables of anybody in a real Postgres: what is installed on them, and what their triggers tell.
 
+mod adding;
 mod changes;
 mod fingerprints;
 mod house;

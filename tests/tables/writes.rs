@@ -165,7 +165,7 @@ async fn the_examples_of_merge_patch_hold() {
 async fn inserts_take_the_rows_key_or_the_databases() {
     let rows =
         Rows::new("CREATE TABLE orders (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, note text)", "orders").await;
-    let insert = async |row: &str| rows.write(RowWrite::Insert { row }).await;
+    let insert = async |row: &str| rows.write(RowWrite::Insert { key: None, row }).await;
     let drawn = insert(r#"{"note":"a"}"#).await.unwrap();
     assert_eq!((drawn.key.clone(), drawn.is_new), (Key::Integer(1), true));
     assert_eq!(insert("{}").await.unwrap().key, Key::Integer(2));
@@ -177,9 +177,10 @@ async fn inserts_take_the_rows_key_or_the_databases() {
     assert_eq!(row(&rows.patch(40, &json!({"id": 40, "note": "c"})).await.unwrap()), json!({"id": 40, "note": "c"}));
 
     let rows = Rows::new("CREATE TABLE names (\"Full Name\" text PRIMARY KEY, \"select\" int)", "names").await;
-    let written = rows.write(RowWrite::Insert { row: r#"{"Full Name":"a\"b' %s","select":1}"# }).await.unwrap();
+    let written =
+        rows.write(RowWrite::Insert { key: None, row: r#"{"Full Name":"a\"b' %s","select":1}"# }).await.unwrap();
     assert_eq!(written.key, Key::Text("a\"b' %s".into()));
-    let missing = rows.write(RowWrite::Insert { row: "{}" }).await;
+    let missing = rows.write(RowWrite::Insert { key: None, row: "{}" }).await;
     assert!(
         matches!(missing, Err(RowError::Store(StoreError::Refused { refusal: Refusal::Invalid, .. }))),
         "{missing:?}"
@@ -248,7 +249,7 @@ async fn two_that_write_one_new_key_at_once_are_both_answered() {
     let rows = Rows::new("CREATE TABLE orders (id int PRIMARY KEY, n int)", "orders").await;
     for (write, is_written) in [
         (RowWrite::Put { key: &Key::Integer(1), row: r#"{"n":2}"# }, true),
-        (RowWrite::Insert { row: r#"{"id":1,"n":2}"# }, false),
+        (RowWrite::Insert { key: None, row: r#"{"id":1,"n":2}"# }, false),
     ] {
         rows.fixture.write("DELETE FROM orders").await;
         let holder = rows.fixture.database.connect().await;

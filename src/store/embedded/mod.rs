@@ -210,8 +210,8 @@ impl EmbeddedStore {
                     let (key, row) = entry?;
                     bytes += row.value().1.len();
                     let is_first = page.rows.is_empty() && limit > 0;
-                    page.more = page.rows.len() >= limit || (bytes > bytes_max && !is_first);
-                    if page.more {
+                    if page.rows.len() >= limit || (bytes > bytes_max && !is_first) {
+                        page.next = page.rows.last().map(|row: &Versioned| row.key.clone());
                         break;
                     }
                     let key = keys::decode(key.value()).ok_or_else(damaged)?;
@@ -237,22 +237,24 @@ impl EmbeddedStore {
         self.readers.read(read).await?.ok_or(StoreError::NotFound(id))
     }
 
-    /// Adds a row, and its table with the first; the version of the change.
+    /// Adds a row, and its table with the first; the row as it is then.
     ///
     /// # Errors
     /// [`StoreError::Exists`], [`StoreError::TooManyTables`], [`StoreError::PreconditionFailed`] and
     /// [`StoreError::Unavailable`].
-    pub async fn insert(&self, id: RowId, row: Row, condition: Precondition) -> Result<u64, StoreError> {
-        self.write(id, Write::Insert(row), condition).await.map(|done| done.version)
+    pub async fn insert(&self, id: RowId, row: Row, condition: Precondition) -> Result<Versioned, StoreError> {
+        let key = id.key.clone();
+        self.write(id, Write::Insert(row), condition).await.map(|done| done.row(key))
     }
 
     /// Replaces a row whole, or adds it, and its table with the first.
     ///
     /// # Errors
     /// [`StoreError::TooManyTables`], [`StoreError::PreconditionFailed`] and [`StoreError::Unavailable`].
-    pub async fn put(&self, id: RowId, row: Row, condition: Precondition) -> Result<(Put, u64), StoreError> {
+    pub async fn put(&self, id: RowId, row: Row, condition: Precondition) -> Result<(Put, Versioned), StoreError> {
+        let key = id.key.clone();
         let done = self.write(id, Write::Put(row), condition).await?;
-        Ok((if done.inserted { Put::Inserted } else { Put::Replaced }, done.version))
+        Ok((if done.inserted { Put::Inserted } else { Put::Replaced }, done.row(key)))
     }
 
     /// Changes a part of a row; the whole as it is then.
@@ -262,8 +264,7 @@ impl EmbeddedStore {
     /// [`StoreError::Unavailable`].
     pub async fn patch(&self, id: RowId, patch: Row, condition: Precondition) -> Result<Versioned, StoreError> {
         let key = id.key.clone();
-        let done = self.write(id, Write::Patch(patch), condition).await?;
-        Ok(Versioned { key, version: done.version, row: done.row })
+        self.write(id, Write::Patch(patch), condition).await.map(|done| done.row(key))
     }
 
     /// Removes a row; the version of the change.

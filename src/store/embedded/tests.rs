@@ -80,9 +80,12 @@ async fn stop(store: EmbeddedStore, writer: EmbeddedWriter) {
 async fn what_was_written_is_there_after_a_restart_and_versions_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer, mut source) = open(dir.path());
-    assert_eq!(store.insert(id(1), product(1, "a"), Precondition::default()).await.unwrap(), 1);
-    assert_eq!(store.put(id(2), product(2, "b"), Precondition::default()).await.unwrap(), (Put::Inserted, 2));
-    assert_eq!(store.put(id(1), product(1, "c"), Precondition::default()).await.unwrap(), (Put::Replaced, 3));
+    let first = Versioned { key: key(1), version: 1, row: product(1, "a") };
+    assert_eq!(store.insert(id(1), product(1, "a"), Precondition::default()).await.unwrap(), first);
+    let second = Versioned { key: key(2), version: 2, row: product(2, "b") };
+    assert_eq!(store.put(id(2), product(2, "b"), Precondition::default()).await.unwrap(), (Put::Inserted, second));
+    let third = Versioned { key: key(1), version: 3, row: product(1, "c") };
+    assert_eq!(store.put(id(1), product(1, "c"), Precondition::default()).await.unwrap(), (Put::Replaced, third));
     assert_eq!(store.delete(id(2), Precondition::default()).await.unwrap(), 4);
     stop(store, writer).await;
     let mut versions = Vec::new();
@@ -101,7 +104,7 @@ async fn what_was_written_is_there_after_a_restart_and_versions_go_on() {
     assert_eq!(store.get(id(1)).await.unwrap(), Versioned { key: key(1), version: 3, row: product(1, "c") });
     assert!(matches!(store.get(id(2)).await, Err(StoreError::NotFound(_))));
     assert_eq!(
-        store.insert(id(2), product(2, "d"), Precondition::default()).await.unwrap(),
+        store.insert(id(2), product(2, "d"), Precondition::default()).await.unwrap().version,
         5,
         "above the version of the delete"
     );
@@ -118,12 +121,12 @@ async fn writes_that_cannot_be_done_disturb_no_other() {
         store.patch(id(9), Row::encoded("{}"), Precondition::default()),
         store.delete(id(9), Precondition::default()),
     );
-    assert_eq!(first.unwrap(), 1);
+    assert_eq!(first.unwrap().version, 1);
     assert!(matches!(second, Err(StoreError::Exists(_))));
     assert!(matches!(patched, Err(StoreError::NotFound(_))));
     assert!(matches!(removed, Err(StoreError::NotFound(_))));
     assert_eq!(
-        store.insert(id(3), product(3, "c"), Precondition::default()).await.unwrap(),
+        store.insert(id(3), product(3, "c"), Precondition::default()).await.unwrap().version,
         2,
         "a write that was refused took no version"
     );
@@ -155,7 +158,7 @@ async fn a_page_of_the_list_has_so_many_bytes_or_one_row() {
     let bytes = store.get(id(1)).await.unwrap().row.as_bytes().len();
     let list = async |after, limit, bytes_max| {
         let page = store.list(TableId::PRODUCTS, after, limit, bytes_max).await.unwrap();
-        (page.rows.len(), page.more)
+        (page.rows.len(), page.next.is_some())
     };
     for (after, limit, bytes_max, wanted) in [
         (None, 9, 3 * bytes, (3, true)),

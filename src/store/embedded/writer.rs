@@ -14,7 +14,7 @@ use super::guard::guarded;
 use super::{keys, told, versioned};
 use crate::model::change::{Action, Change};
 use crate::model::event::SourceEvent;
-use crate::model::key::KeyKind;
+use crate::model::key::{Key, KeyKind};
 use crate::model::row::Row;
 use crate::model::table::{TableId, Tables};
 use crate::store::{Precondition, RowId, StoreError, Versioned};
@@ -39,6 +39,13 @@ pub(super) struct Done {
     /// The row; of a delete, as it was.
     pub(super) row: Row,
     pub(super) version: u64,
+}
+
+impl Done {
+    /// Returns the row, under its key.
+    pub(super) fn row(self, key: Key) -> Versioned {
+        Versioned { key, version: self.version, row: self.row }
+    }
 }
 
 /// The bounds of what is written.

@@ -144,8 +144,10 @@ impl PostgresStore {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX).min(i64::MAX - 1);
         let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
         let rows = self.query(LIST, &[&after, &limit, &bytes_max]).await?;
-        let more = rows.last().is_some_and(|row| row.get("is_followed"));
-        Ok(Page { rows: self.told(rows.iter().map(versioned).collect())?, more })
+        let is_followed = rows.last().is_some_and(|row| row.get("is_followed"));
+        let rows: Vec<Versioned> = self.told(rows.iter().map(versioned).collect())?;
+        let next = rows.last().filter(|_| is_followed).map(|row| row.key.clone());
+        Ok(Page { rows, next })
     }
 
     /// Returns the row with this key.
@@ -160,31 +162,39 @@ impl PostgresStore {
         self.told(rows.first().map(versioned).transpose())?.ok_or(StoreError::NotFound(id))
     }
 
-    /// Adds a row and answers its version.
+    /// Adds a row and answers it as it is then.
     ///
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::Exists`], [`StoreError::Unavailable`].
-    pub async fn insert(&self, id: RowId, row: ModelRow, condition: Precondition) -> Result<u64, StoreError> {
-        if *id.table != *PRODUCTS {
-            return self.insert_served(id, row.text(), condition).await;
+    pub async fn insert(
+        &self,
+        table: &str,
+        key: Option<Key>,
+        row: ModelRow,
+        condition: Precondition,
+    ) -> Result<Versioned, StoreError> {
+        if table != PRODUCTS {
+            return self.insert_served(table, key, row.text(), condition).await;
         }
+        let id = RowId::new(table, key.expect("whoever reads a product knows its id"));
         let product = product(&id, &row)?;
         if !condition.holds(None) {
             return Err(self.not_inserted(id, &condition).await);
         }
-        match self.query_retried(INSERT, &columns(&key(product.product_id), &product)).await {
+        match self.query_retried(INSERT, &columns(&self::key(product.product_id), &product)).await {
             Err(failure) if failure.is_taken_key() => Err(self.not_inserted(id, &condition).await),
             outcome => {
-                self.told(outcome.and_then(|rows| written::<i64>(&rows[0], "product_insert")).map(i64::cast_unsigned))
+                let version = outcome.and_then(|rows| written::<i64>(&rows[0], "product_insert"));
+                Ok(Versioned { key: id.key, version: self.told(version)?.cast_unsigned(), row })
             }
         }
     }
 
-    /// Writes a whole row, new or not, and answers which with its version.
+    /// Writes a whole row, new or not, and answers which, and the row as it is then.
     ///
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::Unavailable`].
-    pub async fn put(&self, id: RowId, row: ModelRow, condition: Precondition) -> Result<(Put, u64), StoreError> {
+    pub async fn put(&self, id: RowId, row: ModelRow, condition: Precondition) -> Result<(Put, Versioned), StoreError> {
         if *id.table != *PRODUCTS {
             return self.put_served(id, row.text(), condition).await;
         }
@@ -200,7 +210,8 @@ impl PostgresStore {
             rows
         };
         let put = if self.told(written(&rows[0], "is_new"))? { Put::Inserted } else { Put::Replaced };
-        Ok((put, self.told(written::<i64>(&rows[0], "new_version"))?.cast_unsigned()))
+        let version = self.told(written::<i64>(&rows[0], "new_version"))?.cast_unsigned();
+        Ok((put, Versioned { key: id.key, version, row }))
     }
 
     /// Replaces the members that the patch names, in one statement, and answers the row as it is then.

@@ -1,6 +1,13 @@
 //! The rows of tables beside the products, in the words of the store: [`ServedTables`].
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::PostgresStore;
 use super::tables::{FoundRow, InstalledTable, RowError, RowWrite, TableKeys, WrittenRow};
@@ -8,7 +15,7 @@ use crate::model::key::{BadKey, Key};
 use crate::model::row::Row;
 use crate::model::table::{Table, TableId, Tables, TooManyTables};
 use crate::model::topic::{Subject, Topic};
-use crate::store::{Found, Keys, Page, Precondition, Put, Read, Refusal, RowId, StoreError, Versioned, Versions};
+use crate::store::{Found, Keys, Page, Precondition, Put, Read, Refusal, RowId, StoreError, Versioned};
 
 /// The tables whose rows are cast, beside the products. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +76,33 @@ impl ServedTable {
         self.installed.hidden.strip(row, &mut shown).then(|| Row::encoded(shown))
     }
 
+    /// Returns the key that a row names in the column of the key. What is none of the kinds that a key may be written as, the
+    /// database reads.
+    fn key_in(&self, row: &str) -> Result<Option<Key>, StoreError> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Named {
+            Number(serde_json::Number),
+            Text(String),
+            Other(IgnoredAny),
+        }
+        let members: HashMap<Cow<'_, str>, &RawValue> =
+            serde_json::from_str(row).map_err(|error| unwritable(&error))?;
+        let named = members.get(&*self.installed.key).map(|value| serde_json::from_str(value.get()));
+        let text = match named {
+            Some(Ok(Named::Number(number))) => number.to_string(),
+            Some(Ok(Named::Text(text))) => text,
+            _ => return Ok(None),
+        };
+        let key = self.installed.kind.of_text(&text);
+        key.map(Some).map_err(|error| unwritable(&format_args!("{}: {error}", self.installed.key)))
+    }
+
+    /// Returns a row as a write left it.
+    fn shown_written(&self, written: WrittenRow) -> Result<Versioned, StoreError> {
+        self.versioned(written.key, written.version, written.row.as_deref().unwrap_or("{}"))
+    }
+
     fn versioned(&self, key: Key, version: u64, row: &str) -> Result<Versioned, StoreError> {
         let unread = || StoreError::Fault(format!("a row of {} is not as the database writes rows", self.table.name));
         Ok(Versioned { key, version, row: self.shown(row).ok_or_else(unread)? })
@@ -91,7 +125,8 @@ impl PostgresStore {
         let after = after.map(|key| key.to_string());
         let page = self.list_rows(&served.installed, after.as_deref(), limit, bytes_max).await?;
         let rows = page.rows.into_iter().map(|(key, version, row)| served.versioned(key, version, &row));
-        Ok(Page { rows: rows.collect::<Result<_, _>>()?, more: page.next.is_some() })
+        let next = page.next.map(|text| served.installed.key_of_stored(&text));
+        Ok(Page { rows: rows.collect::<Result<_, _>>()?, next })
     }
 
     pub(super) async fn get_served(&self, id: RowId) -> Result<Versioned, StoreError> {
@@ -102,14 +137,22 @@ impl PostgresStore {
         }
     }
 
-    /// Adds a row under its key, whatever the row says of that.
-    pub(super) async fn insert_served(&self, id: RowId, row: &str, condition: Precondition) -> Result<u64, StoreError> {
-        let is_plain = condition.is_none();
-        let absent = Precondition { unwanted: Some(Versions::Any), ..condition };
-        match self.write_served(&id, RowWrite::Put { key: &id.key, row }, absent).await {
-            Err(StoreError::PreconditionFailed(id)) if is_plain => Err(StoreError::Exists(id)),
-            outcome => outcome.map(|written| written.version),
-        }
+    /// Adds a row under this key, or the one in it, or one that the database draws.
+    pub(super) async fn insert_served(
+        &self,
+        table: &str,
+        key: Option<Key>,
+        row: &str,
+        condition: Precondition,
+    ) -> Result<Versioned, StoreError> {
+        let served = self.served.by_name(table)?;
+        let key = match key {
+            Some(key) => Some(key),
+            None => served.key_in(row)?,
+        };
+        let write = RowWrite::Insert { key: key.as_ref(), row };
+        let written = self.write_served(served, write, condition).await?;
+        served.shown_written(written)
     }
 
     pub(super) async fn put_served(
@@ -117,9 +160,11 @@ impl PostgresStore {
         id: RowId,
         row: &str,
         condition: Precondition,
-    ) -> Result<(Put, u64), StoreError> {
-        let written = self.write_served(&id, RowWrite::Put { key: &id.key, row }, condition).await?;
-        Ok((if written.is_new { Put::Inserted } else { Put::Replaced }, written.version))
+    ) -> Result<(Put, Versioned), StoreError> {
+        let served = self.served.by_name(&id.table)?;
+        let written = self.write_served(served, RowWrite::Put { key: &id.key, row }, condition).await?;
+        let put = if written.is_new { Put::Inserted } else { Put::Replaced };
+        Ok((put, served.shown_written(written)?))
     }
 
     pub(super) async fn patch_served(
@@ -128,30 +173,33 @@ impl PostgresStore {
         patch: &str,
         condition: Precondition,
     ) -> Result<Versioned, StoreError> {
-        let written = self.write_served(&id, RowWrite::Patch { key: &id.key, patch }, condition).await?;
         let served = self.served.by_name(&id.table)?;
-        served.versioned(written.key, written.version, written.row.as_deref().unwrap_or("{}"))
+        let written = self.write_served(served, RowWrite::Patch { key: &id.key, patch }, condition).await?;
+        served.shown_written(written)
     }
 
     pub(super) async fn delete_served(&self, id: RowId, condition: Precondition) -> Result<u64, StoreError> {
-        Ok(self.write_served(&id, RowWrite::Delete { key: &id.key }, condition).await?.version)
+        let served = self.served.by_name(&id.table)?;
+        Ok(self.write_served(served, RowWrite::Delete { key: &id.key }, condition).await?.version)
     }
 
     async fn write_served(
         &self,
-        id: &RowId,
+        served: &ServedTable,
         write: RowWrite<'_>,
         condition: Precondition,
     ) -> Result<WrittenRow, StoreError> {
-        let served = self.served.by_name(&id.table)?;
-        let unwritable =
-            |error: RowError| StoreError::Refused { refusal: Refusal::Unrepresentable, reason: error.to_string() };
+        // Only of a row that has a key already can there be another.
+        let named = |refused: fn(RowId) -> StoreError| match write.key() {
+            Some(key) => refused(RowId::new(&served.table.name, key.clone())),
+            None => StoreError::Fault(format!("a new row of {} was compared with another", served.table.name)),
+        };
         self.write_row(&served.installed, write, condition).await.map_err(|error| match error {
-            RowError::Exists => StoreError::Exists(id.clone()),
-            RowError::NotFound => StoreError::NotFound(id.clone()),
-            RowError::PreconditionFailed => StoreError::PreconditionFailed(id.clone()),
+            RowError::Exists => named(StoreError::Exists),
+            RowError::NotFound => named(StoreError::NotFound),
+            RowError::PreconditionFailed => named(StoreError::PreconditionFailed),
             RowError::Store(error) => error,
-            RowError::NoColumn(_) | RowError::OtherKey => unwritable(error),
+            RowError::NoColumn(_) | RowError::OtherKey => unwritable(&error),
         })
     }
 
@@ -194,4 +242,9 @@ impl PostgresStore {
             return Ok(Keys { keys: keys.collect(), is_last: next.is_none() });
         }
     }
+}
+
+/// Refuses what is no row of its table.
+fn unwritable(why: &dyn fmt::Display) -> StoreError {
+    StoreError::Refused { refusal: Refusal::Unrepresentable, reason: why.to_string() }
 }

@@ -69,7 +69,8 @@ async fn a_file_of_0_1_0_is_read_as_it_is_and_goes_on() {
         let put = store.put(RowId::new("orders", Key::Integer(7)), Row::encoded("{}"), Precondition::default()).await;
         let (expected, version) =
             if round == 0 { (Put::Inserted, VERSIONS + 1) } else { (Put::Replaced, VERSIONS + 1 + round) };
-        assert_eq!(put.unwrap(), (expected, version), "no version is given twice");
+        let (put, row) = put.unwrap();
+        assert_eq!((put, row.version), (expected, version), "no version is given twice");
         stop(store, writer).await;
     }
 }

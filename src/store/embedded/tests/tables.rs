@@ -105,7 +105,8 @@ async fn only_a_first_row_makes_a_table() {
         store.insert(order("1"), json("{}"), any()),
         store.put(order("2"), json("{}"), any()),
     );
-    assert_eq!((one.unwrap(), three.unwrap()), (1, (Put::Inserted, 2)));
+    let (put, three) = three.unwrap();
+    assert_eq!((one.unwrap().version, put, three.version), (1, Put::Inserted, 2));
     assert!(matches!(two, Err(StoreError::Exists(id)) if id == order("1")));
     for key in ["1", "2"] {
         store.delete(order(key), any()).await.unwrap();

@@ -33,7 +33,7 @@ pub use self::spec::{BadSpec, HiddenColumn, TableSpec};
 pub use self::writes::{RowError, RowWrite, WrittenRow};
 use super::config::PostgresConfig;
 use super::migrate::ADVISORY_LOCK;
-use crate::model::key::KeyKind;
+use crate::model::key::{Key, KeyKind};
 
 /// The column that Rowcast adds to a table.
 pub const VERSION_COLUMN: &str = "rowcast_version";
@@ -55,6 +55,13 @@ pub struct InstalledTable {
     pub kind: KeyKind,
     /// The columns that nobody is shown.
     pub hidden: HiddenColumns,
+}
+
+impl InstalledTable {
+    /// Returns the key whose text is this, also one that is too long to be told, or to name a row.
+    pub(crate) fn key_of_stored(&self, text: &str) -> Key {
+        self.kind.of_text(text).unwrap_or_else(|_| Key::Text(text.into()))
+    }
 }
 
 /// A connection on which tables are changed, while no other server changes any.

@@ -14,8 +14,10 @@ const WRITE: &str = "SELECT fault, is_new, told_key, version, row_text \
 /// A write of one row. Rows and patches are JSON objects; of members with one name the last counts.
 #[derive(Clone, Copy, Debug)]
 pub enum RowWrite<'a> {
-    /// Adds a row, whose key is the one in it, or one that the database gives it.
+    /// Adds a row.
     Insert {
+        /// Its key; without one it is the one in the row, or one that the database gives it.
+        key: Option<&'a Key>,
         /// The row; a column that it does not name gets its default.
         row: &'a str,
     },
@@ -86,16 +88,17 @@ impl RowWrite<'_> {
         }
     }
 
-    fn key(&self) -> Option<String> {
+    /// Returns the key that it is written under, unless the row has it or the database draws it.
+    pub(in super::super) const fn key(&self) -> Option<&Key> {
         match self {
-            Self::Insert { .. } => None,
-            Self::Put { key, .. } | Self::Patch { key, .. } | Self::Delete { key } => Some(key.to_string()),
+            Self::Insert { key, .. } => *key,
+            Self::Put { key, .. } | Self::Patch { key, .. } | Self::Delete { key } => Some(key),
         }
     }
 
     const fn json(&self) -> Option<&str> {
         match self {
-            Self::Insert { row } | Self::Put { row, .. } => Some(row),
+            Self::Insert { row, .. } | Self::Put { row, .. } => Some(row),
             Self::Patch { patch, .. } => Some(patch),
             Self::Delete { .. } => None,
         }
@@ -113,7 +116,7 @@ impl PostgresStore {
         write: RowWrite<'_>,
         condition: Precondition,
     ) -> Result<WrittenRow, RowError> {
-        let (action, key, json) = (write.action(), write.key(), write.json());
+        let (action, key, json) = (write.action(), write.key().map(Key::to_string), write.json());
         let Condition { presence, wanted, unwanted } = condition.into();
         let mut tries = 1;
         let rows = loop {
@@ -140,7 +143,7 @@ impl PostgresStore {
 }
 
 fn written(table: &InstalledTable, row: &Row) -> Result<WrittenRow, Failure> {
-    let key = table.kind.of_text(column(row, "told_key")?).map_err(|_| Failure::LeftOut)?;
+    let key = table.key_of_stored(column(row, "told_key")?);
     let version = column::<Option<i64>>(row, "version")?.map_or(0, i64::cast_unsigned);
     Ok(WrittenRow { key, is_new: column(row, "is_new")?, version, row: column(row, "row_text")? })
 }
