@@ -15,7 +15,7 @@ use super::form::Form;
 use super::problem::Problem;
 use super::resource::{self, LIMIT_MAX, Query};
 use super::routes::Call;
-use crate::model::key::{Key, KeyKind};
+use crate::model::key::{BadKey, Key, KeyKind};
 use crate::model::table::Table;
 use crate::store::RowId;
 
@@ -140,7 +140,13 @@ fn parse_query(query: &str, keys: KeyKind) -> Result<Query, String> {
         let key = || keys.of_text(&value).map_err(|error| format!("{name}: {error}"));
         match &*name {
             "key" => found.keys.push(key()?),
-            "after" => found.after = Some(key()?),
+            // A list goes on after any key that it named, also one that is too long to name a row.
+            "after" => {
+                found.after = Some(match keys.of_text(&value) {
+                    Err(BadKey::TooLong) if keys == KeyKind::Text => Key::Text(value.into()),
+                    _ => key()?,
+                });
+            }
             "limit" => found.limit = Some(resource::limit(&value)?),
             // `access` has read it, and its holder.
             "token" => {}
@@ -187,7 +193,11 @@ mod tests {
         assert_eq!(query("key=17&key=a,b&key=.&key=..&key=&key=a%2Fb&key=%C3%A9"), Ok(expected));
         let page = Query { after: Some(any("a b")), limit: Some(3), keys: Vec::new() };
         assert_eq!(query("after=a+b&limit=3"), Ok(page));
+        let long = "a".repeat(300);
+        let after_long = parse_query(&format!("after={long}"), KeyKind::Text).unwrap().after;
+        assert_eq!(after_long, Some(Key::Text(long.as_str().into())));
         for (bad, complaint) in [
+            (&*format!("after={long}"), "256 bytes"),
             ("key=a&limit=3", "without after"),
             ("after=b&key=a", "without after"),
             ("limit=0", "limit is"),

@@ -318,6 +318,10 @@ async fn text_that_is_damaged_while_the_store_runs_fails_its_reads_and_nothing_e
         if &bytes[at..at + 8] == b"Name 007" {
             bytes[at] = 0xFF;
         }
+        // Text all the same, but no JSON.
+        if &bytes[at..at + 8] == b"Name 009" {
+            bytes[at + 8] = b'x';
+        }
     }
     let path = dir.path().join("products.redb");
     std::fs::write(&path, bytes).unwrap();
@@ -334,6 +338,10 @@ async fn text_that_is_damaged_while_the_store_runs_fails_its_reads_and_nothing_e
         let (damaged, other) =
             tokio::join!(store.patch(id(7), Row::encoded("{}"), any()), store.put(id(8), product(8, "b"), any()));
         assert!(matches!(damaged, Err(StoreError::Fault(_))), "{damaged:?}");
+        let (damaged, third) =
+            tokio::join!(store.patch(id(9), Row::encoded("{}"), any()), store.put(id(10), product(10, "c"), any()));
+        assert!(matches!(damaged, Err(StoreError::Fault(_))), "{damaged:?}");
+        third.unwrap();
         other.unwrap();
         assert_eq!(store.get(id(8)).await.unwrap().row, product(8, "b"));
     }

@@ -234,14 +234,15 @@ impl Commit<'_> {
     fn apply(&mut self, waiting: &Waiting) -> Result<Outcome, redb::Error> {
         let Waiting { id, write, condition, .. } = waiting;
         let table = self.table(&id.table);
-        let before = match table.map(|table| self.before(table, id)).transpose() {
-            Err(error @ redb::Error::Corrupted(_)) => return Ok(Err(told(&error))),
-            before => before?.flatten(),
-        };
-        let decided = decide(id, write, before, condition).and_then(|(action, row)| {
-            let (fits, max) = (row.as_bytes().len() <= self.work.bounds.row_bytes_max, self.work.bounds.row_bytes_max);
-            if fits || action == Action::Delete { Ok((action, row)) } else { Err(StoreError::TooLong(max)) }
+        // A row that was damaged spoils its own write alone.
+        let decided = guarded(|| {
+            let before = table.map(|table| self.before(table, id)).transpose()?.flatten();
+            Ok(decide(id, write, before, condition))
         });
+        let decided = match decided {
+            Err(error @ redb::Error::Corrupted(_)) => return Ok(Err(told(&error))),
+            decided => decided?.and_then(|(action, row)| self.bounded(action, row)),
+        };
         let (action, row) = match (decided, table) {
             // A first row is what makes a table; nothing else of one can be done.
             (Err(StoreError::NotFound(id)), None) => return Ok(Err(StoreError::NoTable(id.table))),
@@ -286,10 +287,15 @@ impl Commit<'_> {
     }
 
     fn before(&self, table: TableId, id: &RowId) -> Result<Option<Versioned>, redb::Error> {
-        guarded(|| {
-            let row = self.rows.get(&keys::encode(table, &id.key)[..])?;
-            row.map(|row| versioned(id.key.clone(), row.value())).transpose()
-        })
+        let row = self.rows.get(&keys::encode(table, &id.key)[..])?;
+        row.map(|row| versioned(id.key.clone(), row.value())).transpose()
+    }
+
+    /// Refuses a row that is too long, but where it goes.
+    fn bounded(&self, action: Action, row: Row) -> Result<(Action, Row), StoreError> {
+        let max = self.work.bounds.row_bytes_max;
+        let fits = row.as_bytes().len() <= max || action == Action::Delete;
+        if fits { Ok((action, row)) } else { Err(StoreError::TooLong(max)) }
     }
 }
 
