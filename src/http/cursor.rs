@@ -161,7 +161,7 @@ impl Range {
             self.rest = Rest::Next(None);
         }
         self.left -= rows.len();
-        let passed = beyond.flatten().or_else(|| last_key(rows)).or(next).or(last);
+        let passed = beyond.flatten().or_else(|| last_key(rows)).or(last).or(next);
         self.listed = last_key(rows).or_else(|| self.listed.take());
         self.after = passed.or_else(|| self.after.take());
     }
