@@ -100,8 +100,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 async fn apply_migrations(config: &MigrateConfig) -> anyhow::Result<()> {
-    let MigrateConfig { database, tables, has_products } = config;
-    let Prepared { applied, tables, .. } = prepare(database, tables, &[], *has_products).await?;
+    let MigrateConfig { database, tables } = config;
+    let Prepared { applied, tables, .. } = prepare(database, tables).await?;
     for name in applied {
         say(format_args!("applied {name}\n"));
     }
@@ -117,7 +117,7 @@ async fn apply_migrations(config: &MigrateConfig) -> anyhow::Result<()> {
 }
 
 async fn take_off(config: &MigrateConfig) -> anyhow::Result<()> {
-    let names: Vec<String> = config.tables.iter().map(|table| table.name.clone()).collect();
+    let names: Vec<String> = config.tables.specs.iter().map(|table| table.name.clone()).collect();
     remove(&config.database, &names).await?;
     for name in &names {
         say(format_args!("{name} is as it was without Rowcast\n"));
@@ -149,13 +149,21 @@ fn greet(server: &Server, config: &Config) {
     let address = server.address();
     let store = match &config.store {
         StoreConfig::Embedded(store) => format!("the embedded store in {}", store.dir.display()),
-        StoreConfig::Postgres(database, _) => format!("Postgres at {database}"),
+        StoreConfig::Postgres(config) => format!("Postgres at {}", config.database),
     };
     let (http, ws) = if config.tls.is_some() { ("https", "wss") } else { ("http", "ws") };
     let token = if config.keys.is_some() { " -H \"Authorization: Bearer $TOKEN\"" } else { "" };
     let redirect =
         server.redirect_address().map(|redirect| format!("Requests to http://{redirect} are sent on to it\n"));
     let redirect = redirect.unwrap_or_default();
+    if !server.has_products() {
+        telemetry::greet(&format!(
+            "Rowcast is live at {http}://{address}\n{redirect}\
+             Tables are in {store}; WebSockets open at {ws}://{address}/websocket\n\
+             See which: curl {http}://{address}/tables{token}\n"
+        ));
+        return;
+    }
     telemetry::greet(&format!(
         "Rowcast is live at {http}://{address}\n{redirect}\
          Products are in {store}; WebSockets open at {ws}://{address}/websocket\n\

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use self::cores::Closed;
-use crate::config::{Config, StoreConfig, TlsConfig};
+use crate::config::{Config, DatabaseConfig, StoreConfig, TlsConfig};
 use crate::fanout::Hub;
 use crate::http::listener::{self, CoreDoor};
 use crate::http::{Services, Shared, redirect};
@@ -37,7 +37,7 @@ use crate::store::Store;
 use crate::store::embedded::{EmbeddedStore, EmbeddedWriter, OpenError};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::config::PostgresConfig;
-use crate::store::postgres::tables::prepare::{PrepareError, Prepared, prepare};
+use crate::store::postgres::tables::prepare::{PrepareError, Prepared, find_prepared, prepare};
 use crate::supervisor::{Failure, Fault, Supervisor};
 use crate::transport::admission::Admission;
 use crate::transport::tls::{Tls, TlsError};
@@ -59,9 +59,6 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Database(#[from] PrepareError),
-    /// The database has a table of this name that is somebody else's.
-    #[error("the table products of this database is not Rowcast's: rename it, or give Rowcast a schema of its own")]
-    ForeignProducts,
     /// There is no place for all tables.
     #[error(transparent)]
     Tables(#[from] TooManyTables),
@@ -170,6 +167,12 @@ impl Server {
         tokio::spawn(supervisor.part("the loader").run(loading));
         let running = Running { services, drain: config.drain, feeder, ingest, cores };
         Ok(Self { listener, address, doors, running, supervisor, tls, redirect })
+    }
+
+    /// Returns true if the built-in table of products is served.
+    #[must_use]
+    pub fn has_products(&self) -> bool {
+        self.running.services.hub.tables().products().is_some()
     }
 
     /// The store, for tests that end it.
@@ -317,16 +320,9 @@ async fn open_store(
             let (store, writer) = EmbeddedStore::open(config, tables, feed, part)?;
             Ok((Store::Embedded(store.clone()), Feeder::Embedded(store, writer)))
         }
-        StoreConfig::Postgres(database, specs) => {
-            let Prepared { applied, tables: installed, has_products } = prepare(database, specs, &[], true).await?;
-            for name in applied {
-                info!(name, "migrated the database");
-            }
-            if !has_products {
-                return Err(StartError::ForeignProducts);
-            }
-            let installed = installed.into_iter().map(|(table, _)| table).collect();
-            let store = PostgresStore::new(database).with_tables(tables, installed)?;
+        StoreConfig::Postgres(config) => {
+            let database = &config.database;
+            let store = open_database(config, tables).await?;
             let listener = Listener {
                 config: PostgresConfig::clone(database),
                 store: store.clone(),
@@ -338,4 +334,17 @@ async fn open_store(
             Ok((Store::Postgres(store, Handle::current()), Feeder::Postgres(listening)))
         }
     }
+}
+
+/// Prepares a database, or finds it prepared, and returns the store of its tables.
+async fn open_database(config: &DatabaseConfig, tables: &Tables) -> Result<PostgresStore, StartError> {
+    let DatabaseConfig { database, tables: wanted, migrates } = config;
+    let Prepared { applied, tables: installed, has_products } =
+        if *migrates { prepare(database, wanted).await? } else { find_prepared(database, wanted).await? };
+    for name in applied {
+        info!(name, "migrated the database");
+    }
+    let store = PostgresStore::new(database);
+    let store = if has_products { store } else { store.without_products(tables) };
+    Ok(store.with_tables(tables, installed.into_iter().map(|(table, _)| table).collect())?)
 }

@@ -9,6 +9,7 @@ use super::store::DatabaseArgs;
 use super::tables::{ProductArgs, TableArgs};
 use super::watch::WatchArgs;
 use super::{CertConfig, ConfigError, MigrateConfig, Task};
+use crate::store::postgres::tables::prepare::WantedTables;
 
 /// The command line of `rowcast`.
 #[derive(Debug, Parser)]
@@ -140,16 +141,17 @@ impl Cli {
             Some(Command::Serve(args)) => args.into_config(database_url).map(Task::Serve),
             Some(Command::Migrate(args)) => {
                 let database = args.database.postgres(database_url)?.ok_or(ConfigError::NoDatabase("migrate"))?;
-                let (tables, has_products) = (args.tables.into_specs()?, !args.products.no_products);
-                Ok(Task::Migrate(MigrateConfig { database, tables, has_products }))
+                let (specs, without_products) = (args.tables.into_specs()?, args.products.no_products);
+                let tables = WantedTables { specs, without_products, ..WantedTables::default() };
+                Ok(Task::Migrate(MigrateConfig { database, tables }))
             }
             Some(Command::Unmigrate(args)) => {
                 let database = args.database.postgres(database_url)?.ok_or(ConfigError::NoDatabase("unmigrate"))?;
-                let tables = args.tables.into_specs()?;
-                if tables.is_empty() {
+                let tables = WantedTables { specs: args.tables.into_specs()?, ..WantedTables::default() };
+                if tables.specs.is_empty() {
                     return Err(ConfigError::NoTable);
                 }
-                Ok(Task::Unmigrate(MigrateConfig { database, tables, has_products: true }))
+                Ok(Task::Unmigrate(MigrateConfig { database, tables }))
             }
             Some(Command::Cert(args)) => Ok(Task::Certify(args.into_config())),
             Some(Command::Watch(args)) => args.into_config().map(Task::Watch).map_err(ConfigError::Watch),

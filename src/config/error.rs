@@ -46,6 +46,9 @@ pub enum ConfigError {
     /// A table's name that is none.
     #[error("--table {0}: {1}")]
     Table(String, BadSpec),
+    /// A hidden column's name that is none.
+    #[error("--hide {0}: {1}")]
+    Hide(String, BadSpec),
     /// `unmigrate` without a table.
     #[error("unmigrate needs a --table")]
     NoTable,

@@ -28,7 +28,7 @@ use crate::http::origin::AllowedOrigins;
 use crate::session::SessionLimits;
 use crate::store::embedded::EmbeddedConfig;
 use crate::store::postgres::config::PostgresConfig;
-use crate::store::postgres::tables::TableSpec;
+use crate::store::postgres::tables::prepare::WantedTables;
 use crate::transport::admission::AdmissionLimits;
 use crate::transport::tls::TlsFiles;
 use crate::watch::WatchConfig;
@@ -54,10 +54,8 @@ pub enum Task {
 pub struct MigrateConfig {
     /// The database.
     pub database: Box<PostgresConfig>,
-    /// The tables beside the products.
-    pub tables: Vec<TableSpec>,
-    /// False if there is to be no table of products.
-    pub has_products: bool,
+    /// The tables.
+    pub tables: WantedTables,
 }
 
 /// The certificate to make.
@@ -120,8 +118,19 @@ pub struct TlsConfig {
 pub enum StoreConfig {
     /// The embedded one, in its directory.
     Embedded(EmbeddedConfig),
-    /// This database, and tables of it beside the products.
-    Postgres(Box<PostgresConfig>, Vec<TableSpec>),
+    /// A database.
+    Postgres(DatabaseConfig),
+}
+
+/// A database whose tables are served.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// The database.
+    pub database: Box<PostgresConfig>,
+    /// The tables.
+    pub tables: WantedTables,
+    /// True if what is missing is made at the start.
+    pub migrates: bool,
 }
 
 #[cfg(test)]

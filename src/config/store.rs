@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::tables::TableArgs;
-use super::{ConfigError, StoreConfig};
+use super::tables::{ProductArgs, ServedArgs, TableArgs};
+use super::{ConfigError, DatabaseConfig, StoreConfig};
 use crate::store::embedded::EmbeddedConfig;
 use crate::store::postgres::config::PostgresConfig;
+use crate::store::postgres::tables::prepare::WantedTables;
 
 /// The store of the products.
 #[derive(Clone, Debug, Args)]
@@ -27,6 +28,10 @@ pub(super) struct StoreArgs {
 
     #[command(flatten)]
     tables: TableArgs,
+    #[command(flatten)]
+    served: ServedArgs,
+    #[command(flatten)]
+    products: ProductArgs,
 }
 
 /// Which database, if any.
@@ -44,16 +49,27 @@ impl StoreArgs {
         database_url: Option<String>,
         row_bytes_max: usize,
     ) -> Result<StoreConfig, ConfigError> {
-        let specs = self.tables.into_specs()?;
-        Ok(match self.database.postgres(database_url)? {
-            Some(database) => StoreConfig::Postgres(database, specs),
-            None => StoreConfig::Embedded(EmbeddedConfig {
+        let (specs, hidden) = (self.tables.into_specs()?, self.served.hidden()?);
+        let without_products = self.products.no_products;
+        let Some(database) = self.database.postgres(database_url)? else {
+            // The embedded store makes what it needs, and knows of no columns but those of products.
+            let of_databases = [
+                ("--hide", !hidden.is_empty()),
+                ("--no-products", without_products),
+                ("--no-migrate", self.served.no_migrate),
+            ];
+            if let Some((option, _)) = of_databases.into_iter().find(|(_, is_given)| *is_given) {
+                return Err(ConfigError::NoDatabase(option));
+            }
+            return Ok(StoreConfig::Embedded(EmbeddedConfig {
                 dir: self.data_dir,
                 tables: specs.into_iter().map(|spec| spec.name).collect(),
                 tables_max: self.max_tables,
                 row_bytes_max,
-            }),
-        })
+            }));
+        };
+        let tables = WantedTables { specs, hidden, without_products };
+        Ok(StoreConfig::Postgres(DatabaseConfig { database, tables, migrates: !self.served.no_migrate }))
     }
 }
 

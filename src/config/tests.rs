@@ -64,7 +64,7 @@ fn a_public_address_must_be_meant() {
 #[test]
 fn the_option_wins_over_database_url_and_an_empty_one_is_none() {
     let store = |args: &[&str], url| match task(args, url) {
-        Ok(Task::Serve(Config { store: StoreConfig::Postgres(database, _), .. })) => database.to_string(),
+        Ok(Task::Serve(Config { store: StoreConfig::Postgres(store), .. })) => store.database.to_string(),
         Ok(Task::Serve(Config { store: StoreConfig::Embedded(store), .. })) => store.dir.display().to_string(),
         other => panic!("{other:?}"),
     };
@@ -80,7 +80,7 @@ fn the_option_wins_over_database_url_and_an_empty_one_is_none() {
 fn tables_are_named_one_by_one_or_in_a_list() {
     let tables = |args: &[&str]| match task(args, Some("postgres://u@a/d")).unwrap() {
         Task::Migrate(config) | Task::Unmigrate(config) => {
-            config.tables.iter().map(ToString::to_string).collect::<Vec<_>>()
+            config.tables.specs.iter().map(ToString::to_string).collect::<Vec<_>>()
         }
         other => panic!("{other:?}"),
     };
@@ -94,6 +94,26 @@ fn tables_are_named_one_by_one_or_in_a_list() {
     let wrong = refused(&["migrate", "--table", "orders", "--table", "a:b:c"]);
     assert!(matches!(wrong, ConfigError::Table(text, BadSpec::Colons) if text == "a:b:c"));
     assert!(matches!(task(&["unmigrate", "--table", "orders"], None), Err(ConfigError::NoDatabase("unmigrate"))));
+}
+
+#[test]
+fn a_server_hides_columns_and_may_leave_out_products_and_migrations() {
+    let database = |args: &[&str]| match task(args, Some("postgres://u@a/d")).unwrap() {
+        Task::Serve(Config { store: StoreConfig::Postgres(store), .. }) => store,
+        other => panic!("{other:?}"),
+    };
+    let plain = database(&[]);
+    assert!(plain.migrates && plain.tables == WantedTables::default());
+    let given = database(&["--hide", "users.pin", "--hide", "a.\"b,c\",d.e", "--no-migrate", "--no-products"]);
+    let hidden: Vec<_> = given.tables.hidden.iter().map(|hidden| (&*hidden.table, &*hidden.column)).collect();
+    assert_eq!(hidden, [("users", "pin"), ("a", "\"b,c\""), ("d", "e")]);
+    assert!(!given.migrates && given.tables.without_products);
+
+    let wrong = task(&["--hide", "pin"], Some("postgres://u@a/d"));
+    assert!(matches!(wrong, Err(ConfigError::Hide(text, BadSpec::NoColumn)) if text == "pin"));
+    for args in [&["--hide", "users.pin"][..], &["--no-migrate"], &["--no-products"]] {
+        assert!(matches!(task(args, None), Err(ConfigError::NoDatabase(option)) if option == args[0]), "{args:?}");
+    }
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Access {
         if self.may_read(table, key) {
             return Ok(());
         }
-        let id = RowId::new(&table.name, key.clone());
+        let id = RowId::of(table, key.clone());
         Err(forbidden(format!("the token does not let you read {id}")))
     }
 

@@ -11,7 +11,6 @@ use super::problem::Problem;
 use crate::model::key::{Key, KeyKind};
 use crate::model::product::{ProductBody, ProductId, ProductPatch};
 use crate::model::row::Row;
-use crate::model::table::PRODUCTS;
 use crate::store::RowId;
 
 /// A longer body is read beside the core, which delivers meanwhile.
@@ -28,13 +27,13 @@ pub(super) async fn whole(id: &RowId, body: Vec<u8>) -> Result<Row, Problem> {
     }
 }
 
-/// Reads a new row of this table, which the request does not name: a product, whose key is in it; where every text is a key,
+/// Reads a new row of a table with these keys, which the request does not name: a product, whose key is in it; where every text is a key,
 /// `{"key":…,"row":{…}}`; else the row, whose key the table's schema finds in it, or makes.
 ///
 /// # Errors
 /// 400.
-pub(super) async fn new(table: &str, keys: KeyKind, body: Vec<u8>) -> Result<(Option<Key>, Row), Problem> {
-    if table == PRODUCTS {
+pub(super) async fn new(keys: KeyKind, is_product: bool, body: Vec<u8>) -> Result<(Option<Key>, Row), Problem> {
+    if is_product {
         let (product, row) = product_under(None, &body)?;
         return Ok((Some(product.key()), row));
     }

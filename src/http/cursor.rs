@@ -55,7 +55,7 @@ async fn read_keys(
 ) -> Result<(Vec<Versioned>, Rest), StoreError> {
     let (mut rows, mut bytes) = (Vec::new(), 0);
     for key in keys.by_ref() {
-        match store.get(RowId::new(&table.name, key)).await {
+        match store.get(RowId::of(table, key)).await {
             Ok(row) => {
                 bytes += bytes_of(&row);
                 rows.push(row);
@@ -136,7 +136,7 @@ impl Range {
 
     async fn read_one(&mut self, store: &Store, table: &Table, key: Key) -> Result<Vec<Versioned>, StoreError> {
         self.lookups_left -= 1;
-        let mut rows = match store.get(RowId::new(&table.name, key.clone())).await {
+        let mut rows = match store.get(RowId::of(table, key.clone())).await {
             Ok(row) => vec![row],
             Err(StoreError::NotFound(_)) => Vec::new(),
             Err(error) => return Err(error),

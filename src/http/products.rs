@@ -1,58 +1,71 @@
 //! `/products`: the table of products, in the form that is its own.
 
-use super::Answer;
 use std::sync::Arc;
 
+use hyper::StatusCode;
+
+use super::Answer;
 use super::form::Form;
 use super::problem::Problem;
-use super::resource::{self, Query};
+use super::resource::{self, Query, WrittenTable};
 use super::routes::Call;
-use crate::model::key::KeyKind;
 use crate::model::product::ProductId;
-use crate::model::table::{PRODUCTS, Table, TableId};
+use crate::model::table::{PRODUCTS, Table};
 use crate::store::RowId;
 
 /// Answers `GET /products`.
 pub(super) async fn list(call: Call<'_>) -> Result<Answer, Problem> {
+    let table = table(&call)?;
     let query = query(call.head.uri().query().unwrap_or(""))?;
-    let table = table(&call);
     resource::list(call, Form::Product, table, query).await
 }
 
 /// Answers `POST /products`.
 pub(super) async fn create(call: Call<'_>) -> Result<Answer, Problem> {
     let location = |id: &RowId| format!("/products/{}", id.key);
-    resource::create(call, Form::Product, (PRODUCTS, KeyKind::PRODUCT), None, location).await
+    let table = WrittenTable::There(table(&call)?);
+    resource::create(call, Form::Product, table, None, location).await
 }
 
 /// Answers `GET /products/{id}`.
 pub(super) async fn read(call: Call<'_>) -> Result<Answer, Problem> {
+    let table = table(&call)?;
     let key = parse_id(call.segments[0])?.key();
-    let table = table(&call);
     resource::read(call, Form::Product, &table, key).await
 }
 
 /// Answers `PUT /products/{id}`.
 pub(super) async fn put(call: Call<'_>) -> Result<Answer, Problem> {
-    let id = parse_id(call.segments[0])?;
-    resource::put(call, Form::Product, id.into()).await
+    let table = WrittenTable::There(table(&call)?);
+    let key = parse_id(call.segments[0])?.key();
+    resource::put(call, Form::Product, table, key).await
 }
 
 /// Answers `PATCH /products/{id}`.
 pub(super) async fn patch(call: Call<'_>) -> Result<Answer, Problem> {
+    let table = table(&call)?;
     let key = parse_id(call.segments[0])?.key();
-    let table = table(&call);
     resource::patch(call, Form::Product, &table, key).await
 }
 
 /// Answers `DELETE /products/{id}`.
 pub(super) async fn delete(call: Call<'_>) -> Result<Answer, Problem> {
+    table(&call)?;
     let id = parse_id(call.segments[0])?;
     resource::delete(call, id.into()).await
 }
 
-fn table(call: &Call<'_>) -> Arc<Table> {
-    call.services.hub.tables().get(TableId::PRODUCTS)
+/// Returns the built-in table.
+fn table(call: &Call<'_>) -> Result<Arc<Table>, Problem> {
+    let tables = call.services.hub.tables();
+    tables.products().ok_or_else(|| {
+        let detail = if tables.find(PRODUCTS).is_some() {
+            "products is a table like any other here; its rows are under /tables/products"
+        } else {
+            "this server has no products; GET /tables lists the tables that it has"
+        };
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    })
 }
 
 /// Reads `after` and `limit` from a query string.

@@ -23,6 +23,41 @@ const LIMIT_DEFAULT: usize = 100;
 /// The most rows of a list.
 pub(super) const LIMIT_MAX: usize = 1000;
 
+/// A table that a row is written to.
+pub(super) enum WrittenTable {
+    /// One that is there.
+    There(Arc<Table>),
+    /// One of this name and with these keys, which its first row makes.
+    New(Box<str>, KeyKind),
+}
+
+impl WrittenTable {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::There(table) => &table.name,
+            Self::New(name, _) => name,
+        }
+    }
+
+    pub(super) fn keys(&self) -> KeyKind {
+        match self {
+            Self::There(table) => table.keys,
+            Self::New(_, keys) => *keys,
+        }
+    }
+
+    fn is_products(&self) -> bool {
+        matches!(self, Self::There(table) if table.id == TableId::PRODUCTS)
+    }
+
+    fn row(&self, key: Key) -> RowId {
+        match self {
+            Self::There(table) => RowId::of(table, key),
+            Self::New(name, _) => RowId::new(name, key),
+        }
+    }
+}
+
 /// The rows that a list is asked for, by its query string.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query {
@@ -69,27 +104,26 @@ pub(super) async fn list(call: Call<'_>, form: Form, table: Arc<Table>, query: Q
 pub(super) async fn create(
     call: Call<'_>,
     form: Form,
-    (table, keys): (&str, KeyKind),
+    table: WrittenTable,
     key: Option<Key>,
     location: impl FnOnce(&RowId) -> String,
 ) -> Result<Answer, Problem> {
-    call.access.require_write(table)?;
+    call.access.require_write(table.name())?;
     let condition = preconditions::read(call.head.headers())?;
     let (body, lease) = call.body.object().await?;
     let (key, row) = match key {
         Some(key) => {
-            let id = RowId::new(table, key);
+            let id = table.row(key);
             let row = bodies::whole(&id, body).await?;
             (Some(id.key), row)
         }
-        None => bodies::new(table, keys, body).await?,
+        None => bodies::new(table.keys(), table.is_products(), body).await?,
     };
-    let (store, name) = (call.services.store.clone(), table.to_owned());
+    let (store, name) = (call.services.store.clone(), table.name().to_owned());
     let (added, lease) = to_the_end(async move { store.insert(&name, key, row, condition).await }, lease).await?;
-    let location = location(&RowId::new(table, added.key.clone()));
+    let location = location(&table.row(added.key.clone()));
     let location = HeaderValue::try_from(location).expect("a path is text");
-    let written = Written { form, status: StatusCode::CREATED, table };
-    let mut answer = show_written(call.services, &call.access, &written, &added, lease);
+    let mut answer = show_written(call.services, &call.access, (form, StatusCode::CREATED), &table, &added, lease);
     answer.headers_mut().insert(LOCATION, location);
     Ok(answer)
 }
@@ -97,7 +131,7 @@ pub(super) async fn create(
 /// Answers a request for one row.
 pub(super) async fn read(call: Call<'_>, form: Form, table: &Table, key: Key) -> Result<Answer, Problem> {
     call.access.require_read(table, &key)?;
-    let id = RowId::new(&table.name, key);
+    let id = RowId::of(table, key);
     let condition = preconditions::read(call.head.headers())?;
     let lease = room_for_rows(call.services).await?;
     let found = call.services.store.get(id.clone()).await?;
@@ -111,19 +145,19 @@ pub(super) async fn read(call: Call<'_>, form: Form, table: &Table, key: Key) ->
 }
 
 /// Answers a request to replace a row whole, or to add it.
-pub(super) async fn put(call: Call<'_>, form: Form, id: RowId) -> Result<Answer, Problem> {
-    call.access.require_write(&id.table)?;
+pub(super) async fn put(call: Call<'_>, form: Form, table: WrittenTable, key: Key) -> Result<Answer, Problem> {
+    call.access.require_write(table.name())?;
     let condition = preconditions::read(call.head.headers())?;
     let (body, lease) = call.body.object().await?;
+    let id = table.row(key);
     let row = bodies::whole(&id, body).await?;
-    let (store, table) = (call.services.store.clone(), id.table.clone());
+    let store = call.services.store.clone();
     let ((put, written), lease) = to_the_end(async move { store.put(id, row, condition).await }, lease).await?;
     let status = match put {
         Put::Inserted => StatusCode::CREATED,
         Put::Replaced => StatusCode::OK,
     };
-    let answer = Written { form, status, table: &table };
-    Ok(show_written(call.services, &call.access, &answer, &written, lease))
+    Ok(show_written(call.services, &call.access, (form, status), &table, &written, lease))
 }
 
 /// Answers a request to change a part of a row.
@@ -131,7 +165,7 @@ pub(super) async fn patch(call: Call<'_>, form: Form, table: &Table, key: Key) -
     call.access.require_write(&table.name)?;
     // The rest of the row is for readers.
     let may_read = call.access.may_read(table, &key);
-    let id = RowId::new(&table.name, key);
+    let id = RowId::of(table, key);
     let condition = preconditions::read(call.head.headers())?;
     let (body, lease) = call.body.object().await?;
     let patch = bodies::patch(&id, body).await?;
@@ -165,20 +199,22 @@ fn show(services: &Services, form: Form, status: StatusCode, row: &Versioned, le
     answer
 }
 
-/// The answer of a write of a whole row.
-struct Written<'a> {
-    form: Form,
-    status: StatusCode,
-    /// The name of the row's table.
-    table: &'a str,
-}
-
 /// Shows a row to whoever wrote all of it. Where a schema may have filled columns that were not sent, they are for readers.
-fn show_written(services: &Services, access: &Access, written: &Written<'_>, row: &Versioned, lease: Lease) -> Answer {
-    let Written { form, status, table } = *written;
-    let table = services.hub.tables().find(table);
-    let is_as_sent = |table: &Table| table.id == TableId::PRODUCTS || table.keys == KeyKind::Any;
-    if table.is_none_or(|table| is_as_sent(&table) || access.may_read(&table, &row.key)) {
+fn show_written(
+    services: &Services,
+    access: &Access,
+    (form, status): (Form, StatusCode),
+    table: &WrittenTable,
+    row: &Versioned,
+    lease: Lease,
+) -> Answer {
+    let may_read = match table {
+        WrittenTable::There(table) if table.id != TableId::PRODUCTS && table.keys != KeyKind::Any => {
+            access.may_read(table, &row.key)
+        }
+        _ => true,
+    };
+    if may_read {
         return show(services, form, status, row, lease);
     }
     let mut answer = done(row.version);

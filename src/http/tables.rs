@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::Answer;
 use super::form::Form;
 use super::problem::Problem;
-use super::resource::{self, LIMIT_MAX, Query};
+use super::resource::{self, LIMIT_MAX, Query, WrittenTable};
 use super::routes::Call;
 use crate::model::key::{BadKey, Key, KeyKind};
 use crate::model::table::Table;
@@ -51,13 +51,14 @@ pub(super) async fn list(call: Call<'_>) -> Result<Answer, Problem> {
 /// Answers `POST /tables/{table}`.
 pub(super) async fn create(call: Call<'_>) -> Result<Answer, Problem> {
     let name = name(&call)?;
-    let keys = keys_to_write(&call, &name)?;
+    let table = table_to_write(&call, &name)?;
+    let keys = table.keys();
     let key = match &query_keys(&call, keys)?[..] {
         [] => None,
         [key] => Some(key.clone()),
         _ => return Err(Problem::bad_request("a POST adds one row; name one key")),
     };
-    resource::create(call, Form::Row, (&name, keys), key, path).await
+    resource::create(call, Form::Row, table, key, path).await
 }
 
 /// Answers `GET /tables/{table}/{key}`.
@@ -70,9 +71,9 @@ pub(super) async fn read(call: Call<'_>) -> Result<Answer, Problem> {
 /// Answers `PUT /tables/{table}/{key}`.
 pub(super) async fn put(call: Call<'_>) -> Result<Answer, Problem> {
     let name = name(&call)?;
-    let keys = keys_to_write(&call, &name)?;
-    let key = key(&call, keys)?;
-    resource::put(call, Form::Row, RowId::new(&name, key)).await
+    let table = table_to_write(&call, &name)?;
+    let key = key(&call, table.keys())?;
+    resource::put(call, Form::Row, table, key).await
 }
 
 /// Answers `PATCH /tables/{table}/{key}`.
@@ -86,7 +87,7 @@ pub(super) async fn patch(call: Call<'_>) -> Result<Answer, Problem> {
 pub(super) async fn delete(call: Call<'_>) -> Result<Answer, Problem> {
     let table = find(&call, &name(&call)?)?;
     let key = key(&call, table.keys)?;
-    resource::delete(call, RowId::new(&table.name, key)).await
+    resource::delete(call, RowId::of(&table, key)).await
 }
 
 /// Returns the name of the table, which the request may use.
@@ -100,12 +101,12 @@ fn find(call: &Call<'_>, name: &str) -> Result<Arc<Table>, Problem> {
     call.services.hub.tables().find(name).ok_or_else(|| Problem::unknown_table(name))
 }
 
-/// Returns the keys of a table that is there, or that its first row makes.
-fn keys_to_write(call: &Call<'_>, name: &str) -> Result<KeyKind, Problem> {
-    match call.services.hub.tables().find(name) {
-        Some(table) => Ok(table.keys),
-        None => Ok(call.services.store.keys_of_new_table(name)?),
-    }
+/// Returns the table that is there, or that its first row makes.
+fn table_to_write(call: &Call<'_>, name: &str) -> Result<WrittenTable, Problem> {
+    Ok(match call.services.hub.tables().find(name) {
+        Some(table) => WrittenTable::There(table),
+        None => WrittenTable::New(name.into(), call.services.store.keys_of_new_table(name)?),
+    })
 }
 
 /// Returns the key of the one row that a request is for.

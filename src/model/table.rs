@@ -78,6 +78,8 @@ struct Inner {
 struct List {
     tables: Vec<Arc<Table>>,
     ids_by_name: HashMap<Box<str>, TableId>,
+    /// True if the table at the first place is not cast: nothing finds it.
+    is_without_products: bool,
 }
 
 /// There is no place for another table.
@@ -101,6 +103,22 @@ impl Tables {
     pub fn new() -> Self {
         let random = RandomState::new();
         Self::with_key([random.hash_one(0), random.hash_one(1)])
+    }
+
+    /// Takes the built-in table of products out of the list, whose place stays empty. Another may then have its name.
+    pub fn leave_out_products(&self) {
+        let _adding = self.0.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = List::clone(&self.0.list.load());
+        list.is_without_products = true;
+        list.ids_by_name.retain(|_, id| *id != TableId::PRODUCTS);
+        self.0.list.store(Arc::new(list));
+    }
+
+    /// Returns the built-in table of products, unless it was left out.
+    #[must_use]
+    pub fn products(&self) -> Option<Arc<Table>> {
+        let list = self.0.list.load();
+        if list.is_without_products { None } else { Some(Arc::clone(&list.tables[0])) }
     }
 
     /// Adds a table, unless there is one of this name; returns it.
@@ -140,7 +158,8 @@ impl Tables {
     /// Returns all tables, in the order of their places.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Table>> {
-        self.0.list.load().tables.clone()
+        let list = self.0.list.load();
+        list.tables[usize::from(list.is_without_products)..].to_vec()
     }
 
     /// Returns the subject that a key of a table is.

@@ -244,7 +244,13 @@ impl<'t, 'i> Fields<'t, 'i> {
     /// Returns the rows that are meant: `productIDs`, or the `keys` of a `table`.
     fn rows(&self, tables: &Tables) -> Result<(Its, Listed<'t, 'i>), Why> {
         let name = match (self.table, self.keys, self.products) {
-            (None, None, Some(listed @ (Listed::Rows(_) | Listed::Everything))) => return Ok((Its::Products, listed)),
+            (None, None, Some(listed @ (Listed::Rows(_) | Listed::Everything))) => {
+                return if tables.products().is_some() {
+                    Ok((Its::Products, listed))
+                } else {
+                    Err(Why::no_products(tables))
+                };
+            }
             (None, None, _) => return Err(Why::NoProducts),
             (Some(Node::String(name)), _, None) => name,
             (Some(Node::String(_)), _, Some(_)) => return Err(Why::TwoTables),

@@ -5,6 +5,7 @@ use std::fmt;
 use super::command::ReplyId;
 use crate::model::key::{BadKey, Key};
 use crate::model::product::ProductId;
+use crate::model::table::{PRODUCTS, Tables};
 
 /// A command that cannot be carried out, with the answer to its sender.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +33,8 @@ pub enum Why {
     TwoTables,
     /// There is no table of this name, of which so much is said.
     UnknownTable(Box<str>),
+    /// `productIDs` where products are not built in: true if there is another table of their name.
+    NoBuiltInProducts(bool),
     /// `keys` is missing, and neither an array nor "*".
     NoKeys,
     /// The element of `keys` at this place is no key of the table.
@@ -74,13 +77,19 @@ impl Why {
         Self::UnknownTable(name.chars().take(NAME_CHARACTERS_MAX).collect::<String>().into())
     }
 
+    /// Returns the reason that `productIDs` names nothing.
+    #[must_use]
+    pub fn no_products(tables: &Tables) -> Self {
+        Self::NoBuiltInProducts(tables.find(PRODUCTS).is_some())
+    }
+
     pub(super) const fn code(&self) -> &'static str {
         match self {
             Self::NotAnObject => "not_json",
             Self::UnknownCommand => "unknown_command",
             Self::NoProducts | Self::BadProduct(_) => "bad_product_ids",
             Self::NoTable | Self::TwoTables => "bad_table",
-            Self::UnknownTable(_) => "unknown_table",
+            Self::UnknownTable(_) | Self::NoBuiltInProducts(_) => "unknown_table",
             Self::NoKeys | Self::BadKey(..) => "bad_keys",
             Self::BadId => "bad_id",
             Self::BadSnapshot => "bad_snapshot",
@@ -108,6 +117,12 @@ impl fmt::Display for Why {
             Self::NoTable => f.write_str("table is the name of the table whose keys these are"),
             Self::TwoTables => f.write_str("name either products by productIDs, or the keys of a table"),
             Self::UnknownTable(name) => write!(f, "there is no table {name}"),
+            Self::NoBuiltInProducts(true) => {
+                f.write_str(r#"products is a table like any other here; name its rows by "table":"products" and keys"#)
+            }
+            Self::NoBuiltInProducts(false) => {
+                f.write_str("this server has no products; name the rows of another table by table and keys")
+            }
             Self::NoKeys => f.write_str(r#"keys is an array of keys of the table, or "*""#),
             Self::BadKey(place, why) => write!(f, "keys[{place}]: {why}"),
             Self::BadId => f.write_str("id is a number or a string"),

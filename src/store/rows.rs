@@ -5,7 +5,7 @@ use std::fmt;
 use crate::model::key::Key;
 use crate::model::product::ProductId;
 use crate::model::row::Row;
-use crate::model::table::PRODUCTS;
+use crate::model::table::{PRODUCTS, Table, TableId};
 
 /// The name of a row: that of its table, which need not be there, and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,19 +14,27 @@ pub struct RowId {
     pub table: Box<str>,
     /// The row's key.
     pub key: Key,
+    /// True in the built-in table of products.
+    is_product: bool,
 }
 
 impl RowId {
-    /// Names a row.
+    /// Names a row of the table that has this name where products are built in.
     #[must_use]
     pub fn new(table: &str, key: Key) -> Self {
-        Self { table: table.into(), key }
+        Self { table: table.into(), key, is_product: table == PRODUCTS }
+    }
+
+    /// Names a row of a table.
+    #[must_use]
+    pub fn of(table: &Table, key: Key) -> Self {
+        Self { table: table.name.clone(), key, is_product: table.id == TableId::PRODUCTS }
     }
 
     /// Returns the product that it names, if it is one.
     #[must_use]
     pub fn product(&self) -> Option<ProductId> {
-        ProductId::of_key(&self.key).filter(|_| &*self.table == PRODUCTS)
+        ProductId::of_key(&self.key).filter(|_| self.is_product)
     }
 }
 
@@ -40,7 +48,7 @@ impl From<ProductId> for RowId {
 impl fmt::Display for RowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&*self.table, &self.key) {
-            (PRODUCTS, key) => write!(f, "product {key}"),
+            (_, key) if self.is_product => write!(f, "product {key}"),
             (table, Key::Text(text)) => write!(f, "row {text:?} of {table}"),
             (table, key) => write!(f, "row {key} of {table}"),
         }

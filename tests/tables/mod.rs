@@ -3,6 +3,7 @@
 mod adding;
 mod changes;
 mod fingerprints;
+mod hiding;
 mod house;
 mod installing;
 mod pagila;
@@ -13,6 +14,7 @@ mod refusals;
 mod removing;
 mod served;
 mod unfailing;
+mod unprepared;
 mod writes;
 
 use std::future::poll_fn;

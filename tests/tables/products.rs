@@ -1,16 +1,30 @@
 //! Tables where there are no products, or others.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use rowcast::metrics::Metrics;
+use rowcast::model::event::SourceEvent;
+use rowcast::model::table::Tables;
+use rowcast::source::notify::{Listener, Vigilance, listen};
+use rowcast::source::{Health, Source};
+use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::tables::TableSpec;
-use rowcast::store::postgres::tables::prepare::{Prepared, prepare};
+use rowcast::store::postgres::tables::prepare::{Prepared, WantedTables, prepare};
+use serde_json::{Value, json};
 
 use super::Told;
+use super::served::{ask, brief};
 use crate::support::postgres::{Cluster, Database};
+use crate::support::server::TestServer;
+use crate::support::socket::Socket;
 
 async fn prepared(database: &Database, tables: &str, wants_products: bool) -> Result<Prepared, String> {
     let config = PostgresConfig::parse(database.url()).unwrap();
     let specs = if tables.is_empty() { Vec::new() } else { TableSpec::parse_list(tables).unwrap() };
-    prepare(&config, &specs, &[], wants_products).await.map_err(|error| error.to_string())
+    let wanted = WantedTables { specs, without_products: !wants_products, ..WantedTables::default() };
+    prepare(&config, &wanted).await.map_err(|error| error.to_string())
 }
 
 async fn database(statements: &str) -> Database {
@@ -75,4 +89,109 @@ async fn products_that_are_there_stay_where_they_are_not_wanted() {
     assert!(done.applied.is_empty());
     let refusal = prepared(&database, "products", false).await.unwrap_err();
     assert!(refusal.contains("Rowcast's own table of products"), "{refusal}");
+}
+
+/// Sends a command, and returns the answer that refuses it.
+async fn refused(socket: &mut Socket, command: Value) -> Value {
+    socket.send(&command.to_string()).await;
+    loop {
+        let message = socket.next().await;
+        if message["error"].is_string() {
+            return message;
+        }
+    }
+}
+
+#[tokio::test]
+async fn products_of_somebody_else_are_a_table_like_any_other() {
+    let database = database("CREATE TABLE products (sku text PRIMARY KEY, label text, secret text DEFAULT 's')").await;
+    let options = ["--cores", "2", "--table", "products", "--hide", "products.secret"];
+    let server = TestServer::postgres(database.url(), &options).await;
+    let owner = database.connect().await;
+    for (method, path, body) in [
+        ("GET", "/products", None),
+        ("GET", "/products/1", None),
+        ("PUT", "/products/1", Some("{}")),
+        ("POST", "/products", Some("{}")),
+        ("PATCH", "/products/1", Some("{}")),
+        ("DELETE", "/products/1", None),
+    ] {
+        let reply = server.request(method, path, body).await;
+        assert_eq!(reply.status, 404, "{method} {path}: {reply:?}");
+        assert!(reply.text.contains("/tables/products"), "{method} {path}: {reply:?}");
+    }
+    let mut socket = Socket::connect(server.address).await;
+    for listed in [json!([1]), json!("*")] {
+        let refusal = refused(&mut socket, json!({"command":"subscribe","productIDs":listed})).await;
+        assert_eq!(refusal["code"], "unknown_table");
+        assert!(refusal["error"].as_str().unwrap().contains("\"table\":\"products\""), "{refusal}");
+    }
+    ask(&mut socket, json!({"command":"subscribe","table":"products","keys":["a b"]})).await;
+    assert_eq!(server.get("/tables").await.json(), json!({"tables":[{"table":"products","keys":"text"}]}));
+    let put = server.request("PUT", "/tables/products/a%20b", Some(r#"{"label":"L","secret":"x"}"#)).await;
+    assert_eq!((put.status.as_u16(), put.json()), (201, json!({"sku":"a b","label":"L"})), "{put:?}");
+    let row = json!({"sku":"a b","label":"L"});
+    assert_eq!(brief(&socket.next().await), json!(["INSERT", "products", "a b", row]));
+    let posted = server.request("POST", "/tables/products", Some(r#"{"sku":"a b"}"#)).await;
+    assert_eq!(posted.status, 409, "{posted:?}");
+    assert!(posted.text.contains("row \\\"a b\\\" of products exists; PUT replaces it"), "{posted:?}");
+    assert!(server.get("/tables/products/c").await.text.contains("row \\\"c\\\" of products"));
+    owner.batch_execute("DELETE FROM products").await.unwrap();
+    assert_eq!(brief(&socket.next().await), json!(["DELETE", "products", "a b", row]));
+}
+
+#[tokio::test]
+async fn a_server_without_products_serves_the_others_alone() {
+    // Once where there are none, and once where another server casts them.
+    for wants_products in [false, true] {
+        let database = database("CREATE TABLE orders (id int PRIMARY KEY)").await;
+        prepared(&database, "orders", wants_products).await.unwrap();
+        let server =
+            TestServer::postgres(database.url(), &["--cores", "2", "--no-products", "--table", "orders"]).await;
+        let owner = database.connect().await;
+        let reply = server.get("/products").await;
+        assert_eq!(reply.status, 404, "{reply:?}");
+        assert!(reply.text.contains("no products"), "{reply:?}");
+        assert_eq!(server.get("/tables/products").await.status, 404);
+        assert_eq!(server.get("/tables").await.json(), json!({"tables":[{"table":"orders","keys":"integer"}]}));
+        let mut socket = Socket::connect(server.address).await;
+        for command in [
+            json!({"command":"subscribe","productIDs":[1]}),
+            json!({"command":"subscribe","table":"products","keys":[1]}),
+        ] {
+            assert_eq!(refused(&mut socket, command).await["code"], "unknown_table");
+        }
+        ask(&mut socket, json!({"command":"subscribe","table":"orders","keys":"*"})).await;
+        if wants_products {
+            owner.batch_execute("INSERT INTO products VALUES (1, 'm', 'p', 2, 'n')").await.unwrap();
+        }
+        owner.batch_execute("INSERT INTO orders VALUES (7)").await.unwrap();
+        assert_eq!(brief(&socket.next().await), json!(["INSERT", "orders", 7, {"id":7}]));
+    }
+}
+
+#[tokio::test]
+async fn the_house_is_kept_where_there_are_no_products() {
+    let database = database("CREATE TABLE orders (id int PRIMARY KEY)").await;
+    let done = prepared(&database, "orders", false).await.unwrap();
+    let (config, tables) = (PostgresConfig::parse(database.url()).unwrap(), Tables::new());
+    let store = PostgresStore::new(&config).without_products(&tables);
+    let store = store.with_tables(&tables, vec![done.tables[0].0.clone()]).unwrap();
+    let owner = database.connect().await;
+    owner.batch_execute("INSERT INTO orders VALUES (1); DELETE FROM orders").await.unwrap();
+    let (feed, mut source) = Source::new();
+    let vigilance = Vigilance {
+        proof_interval: Duration::from_millis(50),
+        house_interval: Duration::from_millis(50),
+        tombstone_age: Duration::ZERO,
+        ..Vigilance::DEFAULT
+    };
+    let health = Health::new(Arc::new(Metrics::new()));
+    let listening = tokio::spawn(listen(Listener { config, store, health, vigilance }, feed));
+    assert!(matches!(source.next().await, Some(SourceEvent::Began(_))));
+    let left = "SELECT count(*) FROM rowcast_tombstones";
+    while owner.query_one(left, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        tokio::task::yield_now().await;
+    }
+    listening.abort();
 }

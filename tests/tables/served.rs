@@ -28,7 +28,7 @@ async fn serve() -> (TestServer, Client) {
 }
 
 /// Sends a command and returns what comes until its reply.
-async fn ask(socket: &mut Socket, command: Value) -> Vec<Value> {
+pub(super) async fn ask(socket: &mut Socket, command: Value) -> Vec<Value> {
     let mut command = command;
     command["id"] = 1.into();
     socket.send(&command.to_string()).await;
@@ -44,7 +44,7 @@ async fn ask(socket: &mut Socket, command: Value) -> Vec<Value> {
 }
 
 /// The action, the table, the key and the row of a message.
-fn brief(message: &Value) -> Value {
+pub(super) fn brief(message: &Value) -> Value {
     json!([message["action"], message["table"], message["key"], message["row"]])
 }
 

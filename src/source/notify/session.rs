@@ -272,6 +272,9 @@ impl<'a> Session<'a> {
         Ok(match parse(&payload) {
             Some(Payload::Change(notification)) => {
                 self.known.floor = self.known.floor.max(notification.version);
+                if !self.listener.store.has_products() {
+                    return Ok(Ok(()));
+                }
                 self.forward(notification, payload).await?
             }
             Some(Payload::Epoch(epoch)) if self.known.hears && self.known.epoch != Some(epoch) => {

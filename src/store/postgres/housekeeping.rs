@@ -42,11 +42,15 @@ impl PostgresStore {
     /// See [`StoreError`]; the rows that are left then are left for the next time.
     pub(crate) async fn keep_house(&self, tombstone_age: Duration) -> Result<(), StoreError> {
         self.query(REMOVE_MESSAGES, &[]).await?;
-        self.query(REMOVE_TOMBSTONES, &[&tombstone_age.as_secs_f64()]).await?;
+        if self.has_products() {
+            self.query(REMOVE_TOMBSTONES, &[&tombstone_age.as_secs_f64()]).await?;
+        }
         self.query(REMOVE_TABLE_TOMBSTONES, &[&tombstone_age.as_secs_f64()]).await?;
         let rows = self.query(LAST_VERSION, &[]).await?;
         let last_version: i64 = self.told(super::column(&rows[0], "last_value"))?;
-        self.query(MARK_TOMBSTONES, &[&last_version]).await?;
+        if self.has_products() {
+            self.query(MARK_TOMBSTONES, &[&last_version]).await?;
+        }
         self.query(MARK_TABLE_TOMBSTONES, &[&last_version]).await?;
         Ok(())
     }

@@ -140,11 +140,7 @@ pub enum MigrateError {
 /// # Errors
 /// See [`MigrateError`]; the migrations that were applied before the error stay.
 pub async fn migrate(config: &PostgresConfig) -> Result<Vec<&'static str>, MigrateError> {
-    apply_chosen(config, |done| match done {
-        [Done { version: 0, .. }, ..] => Err(MigrateError::NoProducts { database: config.to_string() }),
-        _ => Ok(MIGRATIONS.to_vec()),
-    })
-    .await
+    apply_chosen(config, |done| with_products(config, done)).await
 }
 
 /// Does as [`migrate`], but makes no products where there are none yet.
@@ -152,14 +148,43 @@ pub async fn migrate(config: &PostgresConfig) -> Result<Vec<&'static str>, Migra
 /// # Errors
 /// As [`migrate`].
 pub async fn migrate_without_products(config: &PostgresConfig) -> Result<Vec<&'static str>, MigrateError> {
-    apply_chosen(config, |done| {
-        if done.first().is_some_and(|first| first.version > WITHOUT_PRODUCTS.version) {
-            return Ok(MIGRATIONS.to_vec());
-        }
-        let others = MIGRATIONS.iter().filter(|migration| migration.version > LAST_OF_PRODUCTS);
-        Ok(std::iter::once(&WITHOUT_PRODUCTS).chain(others).copied().collect())
-    })
-    .await
+    apply_chosen(config, |done| Ok(without_products(done))).await
+}
+
+/// The names of migrations that a database lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking(pub Vec<&'static str>);
+
+/// Finds the migrations that [`migrate`] would apply, or [`migrate_without_products`], and applies none.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn find_migrated(config: &PostgresConfig, has_products: bool) -> Result<Option<Lacking>, MigrateError> {
+    let find = async |client: &mut Client| {
+        let read = |source| failed(config, "read rowcast_migrations", source);
+        let done =
+            if exists(client).await.map_err(read)? { read_done(client).await.map_err(read)? } else { Vec::new() };
+        let migrations = if has_products { with_products(config, &done)? } else { without_products(&done) };
+        let lacking: Vec<_> =
+            lacking(config, client, &done, &migrations).await?.into_iter().map(|(it, _)| it.name).collect();
+        Ok((!lacking.is_empty()).then_some(Lacking(lacking)))
+    };
+    connected(config, find).await
+}
+
+fn with_products(config: &PostgresConfig, done: &[Done]) -> Result<Vec<Migration>, MigrateError> {
+    match done {
+        [Done { version: 0, .. }, ..] => Err(MigrateError::NoProducts { database: config.to_string() }),
+        _ => Ok(MIGRATIONS.to_vec()),
+    }
+}
+
+fn without_products(done: &[Done]) -> Vec<Migration> {
+    if done.first().is_some_and(|first| first.version > WITHOUT_PRODUCTS.version) {
+        return MIGRATIONS.to_vec();
+    }
+    let others = MIGRATIONS.iter().filter(|migration| migration.version > LAST_OF_PRODUCTS);
+    std::iter::once(&WITHOUT_PRODUCTS).chain(others).copied().collect()
 }
 
 /// Does as [`migrate`], with a given list.
@@ -175,14 +200,26 @@ async fn apply_chosen(
     config: &PostgresConfig,
     choose: impl FnOnce(&[Done]) -> Result<Vec<Migration>, MigrateError>,
 ) -> Result<Vec<&'static str>, MigrateError> {
+    connected(config, async |client| apply_locked(config, client, choose).await).await
+}
+
+/// Does something on a connection of its own.
+async fn connected<T>(
+    config: &PostgresConfig,
+    task: impl AsyncFnOnce(&mut Client) -> Result<T, MigrateError>,
+) -> Result<T, MigrateError> {
     let (mut client, connection) = config.connect().await.map_err(|source| failed(config, "connect", source))?;
     // Ends when the client is dropped, which also gives the advisory lock back.
     let connection = tokio::spawn(connection);
-    let applied = apply_locked(config, &mut client, choose).await;
+    let settings = config.settings(Duration::ZERO);
+    let outcome = match client.batch_execute(&settings).await {
+        Ok(()) => task(&mut client).await,
+        Err(source) => Err(failed(config, "connect", source)),
+    };
     drop(client);
     // An error of the connection was an error of the query that waited for it.
     let _ = connection.await;
-    applied
+    outcome
 }
 
 async fn apply_locked(
@@ -190,26 +227,34 @@ async fn apply_locked(
     client: &mut Client,
     choose: impl FnOnce(&[Done]) -> Result<Vec<Migration>, MigrateError>,
 ) -> Result<Vec<&'static str>, MigrateError> {
-    let settings = config.settings(Duration::ZERO);
-    client.batch_execute(&settings).await.map_err(|source| failed(config, "connect", source))?;
     let done = lock_and_read(client).await.map_err(|source| failed(config, "read rowcast_migrations", source))?;
     let migrations = choose(&done)?;
-    check_known(&done, &migrations)?;
     let mut applied = Vec::new();
-    for migration in &migrations {
+    for (migration, checksum) in lacking(config, client, &done, &migrations).await? {
+        apply_one(client, &migration, &checksum).await.map_err(|source| failed(config, migration.name, source))?;
+        applied.push(migration.name);
+    }
+    Ok(applied)
+}
+
+/// Returns those of these migrations that are not done, with their checksums.
+async fn lacking(
+    config: &PostgresConfig,
+    client: &Client,
+    done: &[Done],
+    migrations: &[Migration],
+) -> Result<Vec<(Migration, String)>, MigrateError> {
+    check_known(done, migrations)?;
+    let mut lacking = Vec::new();
+    for migration in migrations {
         let checksum = checksum(client, migration).await.map_err(|source| failed(config, migration.name, source))?;
         match done.iter().find(|done| done.version == migration.version) {
             Some(done) if done.checksum == checksum => {}
             Some(_) => return Err(MigrateError::Changed { name: migration.name }),
-            None => {
-                apply_one(client, migration, &checksum)
-                    .await
-                    .map_err(|source| failed(config, migration.name, source))?;
-                applied.push(migration.name);
-            }
+            None => lacking.push((*migration, checksum)),
         }
     }
-    Ok(applied)
+    Ok(lacking)
 }
 
 /// A migration that the database has.
@@ -222,8 +267,7 @@ struct Done {
 async fn lock_and_read(client: &Client) -> Result<Vec<Done>, tokio_postgres::Error> {
     client.execute("SELECT pg_advisory_lock($1)", &[&ADVISORY_LOCK]).await?;
     // Not `IF NOT EXISTS`, which needs the right to create even where nothing is created.
-    let exists = client.query_one("SELECT to_regclass('rowcast_migrations') IS NOT NULL", &[]).await?;
-    if !exists.get::<_, bool>(0) {
+    if !exists(client).await? {
         client
             .batch_execute(
                 "CREATE TABLE rowcast_migrations (version int PRIMARY KEY, name text NOT NULL, \
@@ -231,6 +275,14 @@ async fn lock_and_read(client: &Client) -> Result<Vec<Done>, tokio_postgres::Err
             )
             .await?;
     }
+    read_done(client).await
+}
+
+async fn exists(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    Ok(client.query_one("SELECT to_regclass('rowcast_migrations') IS NOT NULL", &[]).await?.get(0))
+}
+
+async fn read_done(client: &Client) -> Result<Vec<Done>, tokio_postgres::Error> {
     let rows = client.query("SELECT version, name, checksum FROM rowcast_migrations ORDER BY version", &[]).await?;
     Ok(rows.iter().map(|row| Done { version: row.get(0), name: row.get(1), checksum: row.get(2) }).collect())
 }

@@ -87,6 +87,8 @@ pub struct PostgresStore {
     server: u64,
     /// Ends the listener's session.
     anew: Arc<Notify>,
+    /// True if the built-in table of products is cast.
+    has_products: bool,
     /// The tables beside the products.
     served: ServedTables,
 }
@@ -113,7 +115,22 @@ impl PostgresStore {
             .build()
             .expect("timeouts have their runtime");
         let server = RandomState::new().hash_one(config.to_string());
-        Self { pool, database: config.to_string(), server, anew: Arc::default(), served: ServedTables::default() }
+        Self {
+            pool,
+            database: config.to_string(),
+            server,
+            anew: Arc::default(),
+            has_products: true,
+            served: ServedTables::default(),
+        }
+    }
+
+    /// Returns the store of a database whose products, if it has any, are not cast; none stay among the tables of the
+    /// process.
+    #[must_use]
+    pub fn without_products(self, all: &Tables) -> Self {
+        all.leave_out_products();
+        Self { has_products: false, ..self }
     }
 
     /// Returns the store with these tables beside the products, which are added to those of the process.
@@ -122,6 +139,16 @@ impl PostgresStore {
     /// If there are too many.
     pub fn with_tables(self, all: &Tables, installed: Vec<InstalledTable>) -> Result<Self, TooManyTables> {
         Ok(Self { served: ServedTables::add(all, installed)?, ..self })
+    }
+
+    /// Returns true if this is the name of the built-in table, and that is cast.
+    fn is_of_products(&self, table: &str) -> bool {
+        self.has_products && table == PRODUCTS
+    }
+
+    /// Returns true if the built-in table of products is cast.
+    pub(crate) const fn has_products(&self) -> bool {
+        self.has_products
     }
 
     /// Returns at most `limit` rows of a table by key, from the first one after `after`: as many as have `bytes_max` bytes of
@@ -136,7 +163,7 @@ impl PostgresStore {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Page, StoreError> {
-        if table != PRODUCTS {
+        if !self.is_of_products(table) {
             return self.list_served(table, after, limit, bytes_max).await;
         }
         let after = after.map_or(Ok(-1), |after| product_id(&RowId::new(table, after)).map(key))?;
@@ -155,7 +182,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn get(&self, id: RowId) -> Result<Versioned, StoreError> {
-        if *id.table != *PRODUCTS {
+        if !self.is_of_products(&id.table) {
             return self.get_served(id).await;
         }
         let rows = self.query(GET, &[&key(product_id(&id)?)]).await?;
@@ -173,7 +200,7 @@ impl PostgresStore {
         row: ModelRow,
         condition: Precondition,
     ) -> Result<Versioned, StoreError> {
-        if table != PRODUCTS {
+        if !self.is_of_products(table) {
             return self.insert_served(table, key, row.text(), condition).await;
         }
         let id = RowId::new(table, key.expect("whoever reads a product knows its id"));
@@ -195,7 +222,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::Unavailable`].
     pub async fn put(&self, id: RowId, row: ModelRow, condition: Precondition) -> Result<(Put, Versioned), StoreError> {
-        if *id.table != *PRODUCTS {
+        if !self.is_of_products(&id.table) {
             return self.put_served(id, row.text(), condition).await;
         }
         let product = product(&id, &row)?;
@@ -219,7 +246,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn patch(&self, id: RowId, patch: ModelRow, condition: Precondition) -> Result<Versioned, StoreError> {
-        if *id.table != *PRODUCTS {
+        if !self.is_of_products(&id.table) {
             return self.patch_served(id, patch.text(), condition).await;
         }
         let key = key(product_id(&id)?);
@@ -242,7 +269,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn delete(&self, id: RowId, condition: Precondition) -> Result<u64, StoreError> {
-        if *id.table != *PRODUCTS {
+        if !self.is_of_products(&id.table) {
             return self.delete_served(id, condition).await;
         }
         let key = key(product_id(&id)?);

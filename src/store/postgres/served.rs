@@ -15,7 +15,7 @@ use crate::model::key::{BadKey, Key};
 use crate::model::row::Row;
 use crate::model::table::{Table, TableId, Tables, TooManyTables};
 use crate::model::topic::{Subject, Topic};
-use crate::store::{Found, Keys, Page, Precondition, Put, Read, Refusal, RowId, StoreError, Versioned};
+use crate::store::{Found, Keys, Page, Precondition, Put, Read, Refusal, RowId, StoreError, Versioned, Versions};
 
 /// The tables whose rows are cast, beside the products. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -86,8 +86,7 @@ impl ServedTable {
             Text(String),
             Other(IgnoredAny),
         }
-        let members: HashMap<Cow<'_, str>, &RawValue> =
-            serde_json::from_str(row).map_err(|error| unwritable(&error))?;
+        let members: Members<'_> = serde_json::from_str(row).map_err(|error| unwritable(&error))?;
         let named = members.get(&*self.installed.key).map(|value| serde_json::from_str(value.get()));
         let text = match named {
             Some(Ok(Named::Number(number))) => number.to_string(),
@@ -98,13 +97,34 @@ impl ServedTable {
         key.map(Some).map_err(|error| unwritable(&format_args!("{}: {error}", self.installed.key)))
     }
 
+    /// Checks that a row that may replace another names all columns that are hidden: whoever read the other could not know
+    /// them, and would set them back to their defaults.
+    fn require_hidden(&self, row: &str) -> Result<(), StoreError> {
+        let mut names = self.installed.hidden.names().peekable();
+        if names.peek().is_none() {
+            return Ok(());
+        }
+        let members: Members<'_> = serde_json::from_str(row).map_err(|error| unwritable(&error))?;
+        names.find(|name| !members.contains_key(*name)).map_or(Ok(()), |name| {
+            Err(unwritable(&format_args!(
+                "the column {name} is hidden, and a PUT that does not name it would set it back; name it, or PATCH what changes"
+            )))
+        })
+    }
+
     /// Returns a row as a write left it.
     fn shown_written(&self, written: WrittenRow) -> Result<Versioned, StoreError> {
         self.versioned(written.key, written.version, written.row.as_deref().unwrap_or("{}"))
     }
 
     fn versioned(&self, key: Key, version: u64, row: &str) -> Result<Versioned, StoreError> {
-        let unread = || StoreError::Fault(format!("a row of {} is not as the database writes rows", self.table.name));
+        let unread = || {
+            StoreError::Fault(format!(
+                "a row of {} is not as the database writes rows, or lacks a column that is to be hidden: it was renamed or \
+                 dropped, and --hide has to name it as it is",
+                self.table.name
+            ))
+        };
         Ok(Versioned { key, version, row: self.shown(row).ok_or_else(unread)? })
     }
 }
@@ -133,7 +153,7 @@ impl PostgresStore {
         let served = self.served.by_name(&id.table)?;
         match self.get_row(&served.installed, &id.key).await? {
             Some((version, row)) => served.versioned(id.key, version, &row),
-            None => Err(StoreError::NotFound(id)),
+            None => Err(StoreError::NotFound(RowId::of(&served.table, id.key))),
         }
     }
 
@@ -162,6 +182,9 @@ impl PostgresStore {
         condition: Precondition,
     ) -> Result<(Put, Versioned), StoreError> {
         let served = self.served.by_name(&id.table)?;
+        if condition.unwanted != Some(Versions::Any) {
+            served.require_hidden(row)?;
+        }
         let written = self.write_served(served, RowWrite::Put { key: &id.key, row }, condition).await?;
         let put = if written.is_new { Put::Inserted } else { Put::Replaced };
         Ok((put, served.shown_written(written)?))
@@ -191,7 +214,7 @@ impl PostgresStore {
     ) -> Result<WrittenRow, StoreError> {
         // Only of a row that has a key already can there be another.
         let named = |refused: fn(RowId) -> StoreError| match write.key() {
-            Some(key) => refused(RowId::new(&served.table.name, key.clone())),
+            Some(key) => refused(RowId::of(&served.table, key.clone())),
             None => StoreError::Fault(format!("a new row of {} was compared with another", served.table.name)),
         };
         self.write_row(&served.installed, write, condition).await.map_err(|error| match error {
@@ -243,6 +266,9 @@ impl PostgresStore {
         }
     }
 }
+
+/// The members of a row, by their names.
+type Members<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
 
 /// Refuses what is no row of its table.
 fn unwritable(why: &dyn fmt::Display) -> StoreError {

@@ -11,6 +11,7 @@ const VERSION_MAX: u64 = (1 << 53) - 1;
 const RENEW_EPOCH: &str = "SELECT rowcast_renew_epoch($1, $2) AS epoch";
 const GREATEST_VERSION: &str = "SELECT coalesce(greatest((SELECT max(version) FROM products), \
      (SELECT max(version) FROM product_tombstones), (SELECT max(version) FROM rowcast_tombstones)), 0) AS version";
+const GREATEST_OF_TABLES: &str = "SELECT coalesce((SELECT max(version) FROM rowcast_tombstones), 0) AS version";
 
 impl PostgresStore {
     /// Returns the name of this process in the stream.
@@ -30,10 +31,11 @@ impl PostgresStore {
         self.told(Epoch::new(number).ok_or(Failure::LeftOut))
     }
 
-    /// Returns the greatest version of the products and of all tombstones; reads all of them. A table's row is never stamped
+    /// Returns the greatest version of the products, where they are cast, and of all tombstones; reads all of them. A table's row is never stamped
     /// below the version that it has, so that those need not be read.
     pub(crate) async fn greatest_version(&self) -> Result<u64, StoreError> {
-        let rows = self.query(GREATEST_VERSION, &[]).await?;
+        let greatest = if self.has_products() { GREATEST_VERSION } else { GREATEST_OF_TABLES };
+        let rows = self.query(greatest, &[]).await?;
         Ok(self.told(column::<i64>(&rows[0], "version"))?.cast_unsigned())
     }
 

@@ -1,24 +1,38 @@
 //! The columns that never leave the server: [`HiddenColumns`]. Pure.
 
+/// The version's column as a member of a row.
+const VERSION_MEMBER: &str = "\"rowcast_version\"";
+
 /// The columns of a table that nobody is shown: that of the version, and those that the command line names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HiddenColumns {
-    /// Their names in JSON, with the quotes around them.
+    /// The names of those that the command line names.
     names: Box<[Box<str>]>,
+    /// The same in JSON, with the quotes around them.
+    members: Box<[Box<str>]>,
 }
 
 impl HiddenColumns {
     /// Hides the column of the version, and these.
     #[must_use]
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let names = std::iter::once(super::VERSION_COLUMN).chain(names);
-        Self { names: names.map(|name| serde_json::Value::from(name).to_string().into()).collect() }
+        let mut names: Vec<Box<str>> = names.into_iter().map(Into::into).collect();
+        names.sort_unstable();
+        names.dedup();
+        let members = names.iter().map(|name| serde_json::Value::from(&**name).to_string().into()).collect();
+        Self { names: names.into(), members }
+    }
+
+    /// Returns the names of the columns that the command line names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
     }
 
     /// Appends a row without them. The row is as `row_to_json` writes it: an object without space between its members,
     /// whose values may have any.
     ///
-    /// Returns false, and appends nothing that anybody may be shown, where it is not such a row.
+    /// Returns false, and appends nothing that anybody may be shown, where it is not such a row, or lacks a column that the
+    /// command line names: that was renamed, perhaps, and stands in the row under another name.
     #[must_use]
     pub fn strip(&self, row: &str, out: &mut Vec<u8>) -> bool {
         let start = out.len();
@@ -30,14 +44,16 @@ impl HiddenColumns {
     }
 
     fn strip_members(&self, row: &str, out: &mut Vec<u8>) -> Option<()> {
-        let mut rest = row.strip_prefix('{')?;
+        let (mut rest, mut hidden) = (row.strip_prefix('{')?, 0);
         out.push(b'{');
         let empty = out.len();
         while rest != "}" {
             let name = &rest[..string_length(rest)?];
             let value = rest[name.len()..].strip_prefix(':')?;
             let member = &rest[..name.len() + 1 + value_length(value)?];
-            if !self.names.iter().any(|hidden| **hidden == *name) {
+            if self.members.iter().any(|hidden| **hidden == *name) {
+                hidden += 1;
+            } else if name != VERSION_MEMBER {
                 if out.len() > empty {
                     out.push(b',');
                 }
@@ -51,7 +67,7 @@ impl HiddenColumns {
             }
         }
         out.push(b'}');
-        Some(())
+        (hidden == self.members.len()).then_some(())
     }
 }
 
@@ -131,22 +147,32 @@ mod tests {
 
     #[test]
     fn hidden_members_are_taken_out_wherever_they_are_and_nothing_else() {
-        let hidden = ["pass\"word", "größe"];
         for (row, shown) in [
             (r"{}", r"{}"),
             (r#"{"rowcast_version":1}"#, r"{}"),
             (r#"{"rowcast_version":1,"id":2}"#, r#"{"id":2}"#),
             (r#"{"id":2,"rowcast_version":1}"#, r#"{"id":2}"#),
             (r#"{"id":2,"rowcast_version":1,"a":[1,{"x":"]}"}]}"#, r#"{"id":2,"a":[1,{"x":"]}"}]}"#),
-            (r#"{"pass\"word":{"a":"}"},"größe":null,"id":"\\"}"#, r#"{"id":"\\"}"#),
             (
                 r#"{"j":{"rowcast_version":1},"k":",\"rowcast_version\":1"}"#,
                 r#"{"j":{"rowcast_version":1},"k":",\"rowcast_version\":1"}"#,
             ),
             ("{\"j\":{ \"a\" : 1,\n \"b\": [] },\"rowcast_version\":7}", "{\"j\":{ \"a\" : 1,\n \"b\": [] }}"),
         ] {
-            assert_eq!(stripped(&hidden, row).as_deref(), Some(shown), "{row}");
+            assert_eq!(stripped(&[], row).as_deref(), Some(shown), "{row}");
         }
+        let hidden = ["pass\"word", "größe", "größe"];
+        let row = r#"{"pass\"word":{"a":"}"},"rowcast_version":1,"größe":null,"id":"\\"}"#;
+        assert_eq!(stripped(&hidden, row).as_deref(), Some(r#"{"id":"\\"}"#));
+    }
+
+    #[test]
+    fn a_row_that_lacks_a_hidden_column_is_not_shown() {
+        for row in [r"{}", r#"{"id":1,"secret":"s"}"#, r#"{"id":1,"j":{"password":"s"}}"#, r#"{"id":1,"Password":"s"}"#]
+        {
+            assert_eq!(stripped(&["password"], row), None, "{row}");
+        }
+        assert_eq!(stripped(&["password", "pin"], r#"{"id":1,"password":"s"}"#), None);
     }
 
     proptest! {
@@ -162,7 +188,7 @@ mod tests {
                     (name, (0..depth).fold(leaf, |value, _| serde_json::json!({"b": [value]})))
                 })
                 .collect();
-            let names: Vec<&str> = hidden.iter().map(String::as_str).collect();
+            let names: Vec<&str> = hidden.iter().map(String::as_str).filter(|name| row.contains_key(*name)).collect();
             let shown = stripped(&names, &Value::Object(row.clone()).to_string()).unwrap();
             let shown: Value = serde_json::from_str(&shown).unwrap();
             let wanted: serde_json::Map<_, _> = row.into_iter().filter(|(name, _)| !hidden.contains(name)).collect();

@@ -31,8 +31,8 @@ pub enum Done {
 }
 
 /// Installs Rowcast on tables that have nothing of it, brings those up to date that have another form, and leaves the
-/// others alone. All are looked at before the first is touched, and whether the columns to hide are theirs. The database must be migrated. Any number of servers may
-/// do so at once; a table that others hold is tried again for some time.
+/// others alone. All are looked at before the first is touched, and whether the columns to hide are theirs. The database
+/// must be migrated. Any number of servers may do so at once; a table that others hold is tried again for some time.
 ///
 /// # Errors
 /// See [`TableError`]; the tables that were installed before the error stay so.
@@ -43,27 +43,73 @@ pub async fn install(
 ) -> Result<Vec<(InstalledTable, Done)>, TableError> {
     let Some(first) = specs.first() else { return Ok(Vec::new()) };
     let mut session = Session::open(config, &first.name).await?;
-    let mut found: Vec<FoundTable> = Vec::new();
-    for spec in specs {
-        let table = find(&session.client, spec).await?;
-        if let Some(twin) = found.iter().position(|other| other.oid == table.oid) {
-            let reason = Unfit::Twice(specs[twin].name.clone());
-            return Err(TableError::Unfit { name: spec.name.clone(), reason });
-        }
-        found.push(table);
-    }
-    let hidden = find_hidden(&session.client, hidden, &found).await?;
     let mut installed = Vec::new();
-    for (spec, found) in specs.iter().zip(found) {
-        let names = hidden.iter().filter(|(oid, _)| *oid == found.oid).map(|(_, name)| name.as_str());
-        let hidden = HiddenColumns::new(names);
+    for (spec, (found, hidden)) in specs.iter().zip(session.find_all(specs, hidden).await?) {
         installed.push(session.install(spec, found, hidden).await?);
     }
     session.close().await;
     Ok(installed)
 }
 
+/// Finds the tables as [`install`] leaves them, and changes nothing: in their order, those that have all of it, and of the
+/// others the specifications.
+///
+/// # Errors
+/// See [`TableError`].
+pub async fn find_installed(
+    config: &PostgresConfig,
+    specs: &[TableSpec],
+    hidden: &[HiddenColumn],
+) -> Result<Vec<Result<InstalledTable, TableSpec>>, TableError> {
+    let Some(first) = specs.first() else { return Ok(Vec::new()) };
+    let session = Session::open(config, &first.name).await?;
+    let mut installed = Vec::new();
+    for (spec, (found, hidden)) in specs.iter().zip(session.find_all(specs, hidden).await?) {
+        let state = State::of(&session.client, found.oid).await.map_err(|source| failed(&spec.name, source))?;
+        let id = session.whole(&found, &state);
+        installed.push(id.map(|id| session.as_installed(spec, found, id, hidden)).ok_or_else(|| spec.clone()));
+    }
+    session.close().await;
+    Ok(installed)
+}
+
 impl Session {
+    /// Finds the tables, each once, and their columns that are to be hidden.
+    async fn find_all(
+        &self,
+        specs: &[TableSpec],
+        hidden: &[HiddenColumn],
+    ) -> Result<Vec<(FoundTable, HiddenColumns)>, TableError> {
+        let mut found: Vec<FoundTable> = Vec::new();
+        for spec in specs {
+            let table = find(&self.client, spec).await?;
+            if let Some(twin) = found.iter().position(|other| other.oid == table.oid) {
+                let reason = Unfit::Twice(specs[twin].name.clone());
+                return Err(TableError::Unfit { name: spec.name.clone(), reason });
+            }
+            found.push(table);
+        }
+        let hidden = find_hidden(&self.client, hidden, &found).await?;
+        let with_hidden = |table: FoundTable| {
+            let names = hidden.iter().filter(|(oid, _)| *oid == table.oid).map(|(_, name)| name.as_str());
+            let hidden = HiddenColumns::new(names);
+            (table, hidden)
+        };
+        Ok(found.into_iter().map(with_hidden).collect())
+    }
+
+    /// Returns the number of a table that has all that it needs, in this build's form.
+    fn whole(&self, found: &FoundTable, state: &State) -> Option<i32> {
+        let has_bodies = |id: &i32| state.has_bodies(&Form::new(found, &self.schema, *id, self.is_utf8));
+        state.id.filter(|_| found.has_version && state.has_triggers).filter(has_bodies)
+    }
+
+    fn as_installed(&self, spec: &TableSpec, found: FoundTable, id: i32, hidden: HiddenColumns) -> InstalledTable {
+        let qualified = Form::new(&found, &self.schema, id, self.is_utf8).table;
+        let FoundTable { oid, key, kind, .. } = found;
+        InstalledTable { name: spec.name.clone(), oid, id, qualified, key, kind, hidden }
+    }
+
     async fn install(
         &mut self,
         spec: &TableSpec,
@@ -73,24 +119,20 @@ impl Session {
         let state = State::of(&self.client, found.oid).await.map_err(|source| failed(&spec.name, source))?;
         let (schema, is_utf8) = (self.schema.clone(), self.is_utf8);
         let form = |id| Form::new(&found, &schema, id, is_utf8);
-        let is_whole = found.has_version && state.has_triggers;
-        let (id, done) = match state.id {
-            Some(id) if is_whole && state.has_bodies(&form(id)) => (id, Done::Nothing),
-            known => {
-                self.check_owner(&spec.name).await?;
-                let mut tries = Tries::default();
-                let id = loop {
-                    match give(&mut self.client, &found, &state, form).await {
-                        Ok(id) => break id,
-                        Err(error) => tries.another(&spec.name, error).await?,
-                    }
-                };
-                (id, if known.is_some() || found.has_version { Done::Updated } else { Done::Installed })
-            }
+        let (id, done) = if let Some(id) = self.whole(&found, &state) {
+            (id, Done::Nothing)
+        } else {
+            self.check_owner(&spec.name).await?;
+            let mut tries = Tries::default();
+            let id = loop {
+                match give(&mut self.client, &found, &state, form).await {
+                    Ok(id) => break id,
+                    Err(error) => tries.another(&spec.name, error).await?,
+                }
+            };
+            (id, if state.id.is_some() || found.has_version { Done::Updated } else { Done::Installed })
         };
-        let qualified = form(id).table;
-        let FoundTable { oid, key, kind, .. } = found;
-        Ok((InstalledTable { name: spec.name.clone(), oid, id, qualified, key, kind, hidden }, done))
+        Ok((self.as_installed(spec, found, id, hidden), done))
     }
 
     /// Checks that functions of this role may use Rowcast's own tables.
