@@ -35,6 +35,8 @@ pub struct Metrics {
     registry: Registry,
     /// Changes that ingest took from the source.
     pub changes: Counter,
+    /// Changes of rows whose keys are too long to be told.
+    pub keys_too_long: Counter,
     /// Epochs that this server began, since the history of versions was replaced.
     pub epochs_begun: Counter,
     /// Products that were read for the shards and handed over.
@@ -106,6 +108,7 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("rowcast"),
             changes: Counter::default(),
+            keys_too_long: Counter::default(),
             epochs_begun: Counter::default(),
             products_loaded: Counter::default(),
             loads: Family::default(),
@@ -149,6 +152,11 @@ impl Metrics {
             "source_obstacle",
             "1 while this is the reason for which changes do not arrive",
             self.source_obstacle.clone(),
+        );
+        registry.register(
+            "keys_too_long",
+            "Changes that were not cast, of rows whose keys are too long",
+            self.keys_too_long.clone(),
         );
         registry.register(
             "epochs_begun",

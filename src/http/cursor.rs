@@ -125,7 +125,8 @@ impl Range {
         let page = store.list(table, after, wanted, PAGE_BYTES).await?;
         let found = page.rows.len();
         let is_full = page.next.is_some() && (found < wanted || wanted == self.lookahead);
-        self.lookahead = if is_full { 2 * found } else { usize::MAX };
+        // A page on which every key is too long says nothing of the bytes of rows.
+        self.lookahead = if is_full && found > 0 { 2 * found } else { usize::MAX };
         let mut rows = page.rows;
         self.pass(&mut rows, last, page.next);
         if !is_full || rows.is_empty() {

@@ -116,18 +116,17 @@ impl Listings {
     }
 
     /// Takes a page of a table.
-    pub(super) fn listed(&mut self, table: TableId, Keys { keys, is_last }: Keys) -> Option<Listed> {
+    pub(super) fn listed(&mut self, table: TableId, Keys { keys, next }: Keys) -> Option<Listed> {
         let listing = self.by_table.get_mut(&table)?;
         let progress = listing.progress.as_mut()?;
         progress.rows += keys.len();
-        if let Some((last, _)) = keys.last() {
-            progress.after = Some(last.key());
-        }
         // Who was promised every row keeps them, however many they become.
         let is_too_many = progress.rows > self.rows_max && listing.watches.values().all(|(watch, _)| watch.may_refuse);
-        let end = if is_too_many { Some(ListEnd::TooMany) } else { is_last.then_some(ListEnd::Whole) };
+        let end = if is_too_many { Some(ListEnd::TooMany) } else { next.is_none().then_some(ListEnd::Whole) };
         if end.is_some() {
             listing.progress = None;
+        } else {
+            progress.after = next;
         }
         let watches = listing.watches.iter().map(|(&core, (watch, _))| (core, watch.number)).collect();
         Some(Listed { table, keys, end, watches })

@@ -112,7 +112,7 @@ mod tests {
         ] {
             assert_eq!(json(&accepted(&id, 3)), format!(r#"{{"reply":{shown},"ok":true,"subscribed":3}}"#));
         }
-        let why = Why::TooManySubscriptions { limit: 10 };
+        let why = Why::TooManySubscriptions { table: TableId::PRODUCTS, limit: 10 };
         let reply = Some(ReplyId::Unsigned(1));
         assert_eq!(
             json(&refused(&Refusal { reply, why: why.clone() })),

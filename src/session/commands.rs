@@ -219,8 +219,10 @@ impl Commands {
                 let wanted = subscriptions + waiting.command.topics.len() - topics;
                 if wanted > limit {
                     self.ids -= waiting.command.topics.len();
-                    let refusal =
-                        Refusal { reply: waiting.command.reply.take(), why: Why::TooManySubscriptions { limit } };
+                    let table =
+                        waiting.command.topics.topics().first().map_or(TableId::PRODUCTS, |topic| topic.table());
+                    let why = Why::TooManySubscriptions { table, limit };
+                    let refusal = Refusal { reply: waiting.command.reply.take(), why };
                     *entry = Entry::Refused(answer::refused(&refusal));
                     return Counted::TooMany;
                 }

@@ -35,7 +35,7 @@ use crate::auth::Grant;
 use crate::fanout::{self, Listed, Operation, Pulled};
 use crate::metrics::Limit;
 use crate::model::epoch::Epoch;
-use crate::model::table::Tables;
+use crate::model::table::{TableId, Tables};
 use crate::model::topic::{Subject, Topic};
 use crate::wire::frame::{Frame, FrameRun};
 use crate::wire::websocket::{CodecError, Opcode};
@@ -463,7 +463,7 @@ impl Session {
         effects.refused = Some(Limit::WildcardRows);
         if let Some(commands) = &mut self.commands {
             let table = commands.joins(number);
-            commands.refused(number, Why::TooManyRows);
+            commands.refused(number, Why::TooManyRows(table.unwrap_or(TableId::PRODUCTS)));
             if let Some(table) = table {
                 self.unfollow_everything(table);
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use super::command::ReplyId;
 use crate::model::key::{BadKey, Key};
 use crate::model::product::ProductId;
-use crate::model::table::{PRODUCTS, Tables};
+use crate::model::table::{PRODUCTS, TableId, Tables};
 
 /// A command that cannot be carried out, with the answer to its sender.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,10 +51,12 @@ pub enum Why {
     BadEpoch,
     /// `newest` is no version.
     BadNewest,
-    /// The store has more rows than a reader may subscribe to as a whole.
-    TooManyRows,
+    /// This table has more rows than a reader may subscribe to as a whole.
+    TooManyRows(TableId),
     /// There would be more subscriptions than this connection may have.
     TooManySubscriptions {
+        /// The table of the rows that were asked for.
+        table: TableId,
         /// The most that it may have.
         limit: usize,
     },
@@ -96,7 +98,7 @@ impl Why {
             Self::BadVersions | Self::BadVersion(_) => "bad_versions",
             Self::BadEpoch => "bad_epoch",
             Self::BadNewest => "bad_newest",
-            Self::TooManyRows => "too_many_rows",
+            Self::TooManyRows(_) => "too_many_rows",
             Self::TooManySubscriptions { .. } => "too_many_subscriptions",
             Self::Forbidden { .. } => "forbidden",
         }
@@ -135,11 +137,13 @@ impl fmt::Display for Why {
             }
             Self::BadEpoch => f.write_str("epoch is a string, as the server told it"),
             Self::BadNewest => write!(f, "newest is not an integer from 0 to {}", ProductId::MAX),
-            Self::TooManyRows => {
-                f.write_str("there are more products than this server lets anybody subscribe to at once; name them")
+            Self::TooManyRows(table) => {
+                let rows = if *table == TableId::PRODUCTS { "products" } else { "rows of this table" };
+                write!(f, "there are more {rows} than this server lets anybody subscribe to at once; name them")
             }
-            Self::TooManySubscriptions { limit } => {
-                write!(f, "a connection subscribes to at most {limit} products; nothing was subscribed")
+            Self::TooManySubscriptions { table, limit } => {
+                let rows = if *table == TableId::PRODUCTS { "products" } else { "rows" };
+                write!(f, "a connection subscribes to at most {limit} {rows}; nothing was subscribed")
             }
             Self::Forbidden { keys, more } => {
                 f.write_str("the token does not let you read ")?;

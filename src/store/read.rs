@@ -1,6 +1,7 @@
 //! The rows that a load reads: [`Read`].
 
 use super::Versioned;
+use crate::model::key::Key;
 use crate::model::topic::{Subject, Topic};
 
 /// The most rows of one read.
@@ -13,8 +14,9 @@ pub const READ_BYTES_MAX: usize = 16 << 20;
 pub struct Keys {
     /// By rising keys, all at one moment.
     pub keys: Vec<(Subject, u64)>,
-    /// True if no row follows them.
-    pub is_last: bool,
+    /// The key after which the next ones follow, if there are any: that of the last of these, or of a row after it whose key
+    /// is too long to be told.
+    pub next: Option<Key>,
 }
 
 /// The outcome of a read of some rows.

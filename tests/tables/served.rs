@@ -207,3 +207,71 @@ async fn columns_may_have_any_names() {
     owner.batch_execute("DELETE FROM odd").await.unwrap();
     assert_eq!(next(&mut socket).await, json!(["DELETE", "odd", 1, row]));
 }
+
+#[tokio::test]
+async fn rows_whose_keys_are_too_long_are_counted_and_passed_over() {
+    let database = Cluster::shared().database().await;
+    let owner = database.connect().await;
+    // More of them in a row than a page of keys has.
+    owner
+        .batch_execute(
+            "CREATE TABLE notes (slug text COLLATE \"C\" PRIMARY KEY); INSERT INTO notes VALUES ('a'), ('c'); \
+             INSERT INTO notes SELECT 'b' || n || repeat('x', 256) FROM generate_series(1, 20001) n",
+        )
+        .await
+        .unwrap();
+    let server = TestServer::postgres(database.url(), &["--cores", "2", "--table", "notes"]).await;
+    let mut socket = Socket::connect(server.address).await;
+    let told = ask(&mut socket, json!({"command":"subscribe","table":"notes","keys":"*","snapshot":true})).await;
+    let mut keys: Vec<&str> = told.iter().filter_map(|it| it["key"].as_str()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["a", "c"]);
+    owner.batch_execute("DELETE FROM notes WHERE slug < 'b2'; INSERT INTO notes VALUES ('d')").await.unwrap();
+    loop {
+        let message = socket.next().await;
+        assert!(message["key"].as_str().is_none_or(|key| key.len() == 1), "{message}");
+        if message["action"] == "INSERT" {
+            assert_eq!(message["key"], "d");
+            break;
+        }
+    }
+    let gone: i64 = owner.query_one("SELECT 20001 + 3 - count(*) FROM notes", &[]).await.unwrap().get(0);
+    server.until_metric("rowcast_keys_too_long_total", gone.cast_unsigned() - 1).await;
+}
+
+#[tokio::test]
+async fn refusals_speak_of_the_rows_that_were_asked_for() {
+    let database = Cluster::shared().database().await;
+    let owner = database.connect().await;
+    owner.batch_execute(TABLES).await.unwrap();
+    let options = ["--cores", "2", "--table", "orders", "--max-subscriptions", "2", "--wildcard-rows", "1"];
+    let server = TestServer::postgres(database.url(), &options).await;
+    owner.batch_execute("INSERT INTO products SELECT n, 'm', 'p', n, 'n' FROM generate_series(1, 2) n").await.unwrap();
+    for (rows, refusal) in [
+        (
+            json!({"table":"orders","keys":[1, 2, 3]}),
+            "a connection subscribes to at most 2 rows; nothing was subscribed",
+        ),
+        (json!({"productIDs":[1, 2, 3]}), "a connection subscribes to at most 2 products; nothing was subscribed"),
+        (
+            json!({"table":"orders","keys":"*","snapshot":true}),
+            "there are more rows of this table than this server lets anybody subscribe to at once; name them",
+        ),
+        (
+            json!({"productIDs":"*","snapshot":true}),
+            "there are more products than this server lets anybody subscribe to at once; name them",
+        ),
+    ] {
+        let mut socket = Socket::connect(server.address).await;
+        let mut command = rows;
+        command["command"] = "subscribe".into();
+        socket.send(&command.to_string()).await;
+        loop {
+            let message = socket.next().await;
+            if let Some(error) = message["error"].as_str() {
+                assert_eq!(error, refusal, "{command}");
+                break;
+            }
+        }
+    }
+}

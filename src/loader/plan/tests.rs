@@ -257,7 +257,8 @@ const fn watch(number: u32, may_refuse: bool) -> Watch {
 }
 
 fn keys(ids: std::ops::Range<u64>, is_last: bool) -> Keys {
-    Keys { keys: ids.map(|number| (subject(number), number + 1)).collect(), is_last }
+    let next = (!is_last).then(|| subject(ids.end - 1).key());
+    Keys { keys: ids.map(|number| (subject(number), number + 1)).collect(), next }
 }
 
 /// Has the next read, which is to be of the listing, come and its barrier heard.

@@ -308,8 +308,11 @@ impl<'a> Session<'a> {
                 self.forward_row(change).await
             }
             // Nobody can be subscribed to such a key.
-            TablePayload::Keyless { version, .. } => {
+            TablePayload::Keyless { oid, version } => {
                 self.known.floor = self.known.floor.max(version);
+                if self.listener.store.served().by_oid(oid).is_some() {
+                    self.listener.health.metrics().keys_too_long.inc();
+                }
                 Ok(Ok(()))
             }
             TablePayload::Gap { oid, reason } => {

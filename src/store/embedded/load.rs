@@ -82,7 +82,8 @@ fn read_keys(
     let mut found = Vec::new();
     for entry in keys::range(&rows, table, after)? {
         if found.len() >= READ_IDS_MAX {
-            return Ok(Keys { keys: found, is_last: false });
+            let next = found.last().map(|(last, _): &(Subject, u64)| last.key());
+            return Ok(Keys { keys: found, next });
         }
         let (key, row) = entry?;
         let version = match guarded(|| Ok(row.value().0)) {
@@ -93,5 +94,5 @@ fn read_keys(
         let key = keys::decode(key.value()).ok_or_else(damaged)?;
         found.push((tables.subject(table, key), version));
     }
-    Ok(Keys { keys: found, is_last: true })
+    Ok(Keys { keys: found, next: None })
 }

@@ -70,7 +70,8 @@ impl PostgresStore {
                 Ok((id.subject(), number(row, "version")?))
             });
             let keys = keys.collect::<Result<Vec<_>, Failure>>()?;
-            Ok(Keys { is_last: keys.len() < READ_IDS_MAX, keys })
+            let next = keys.last().filter(|_| keys.len() == READ_IDS_MAX).map(|(last, _)| last.key());
+            Ok(Keys { keys, next })
         }))
     }
 

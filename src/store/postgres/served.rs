@@ -253,17 +253,10 @@ impl PostgresStore {
         barrier: u64,
     ) -> Result<Keys, StoreError> {
         let served = self.served.by_id(table)?;
-        let mut after = after.map(ToString::to_string);
-        loop {
-            let TableKeys { keys, next } = self.row_keys(&served.installed, after.as_deref(), barrier).await?;
-            // A page of keys that are all too long to be told has nothing to go on from.
-            if keys.is_empty() && next.is_some() {
-                after = next;
-                continue;
-            }
-            let keys = keys.into_iter().map(|(key, version)| (self.served.all.subject(table, key), version));
-            return Ok(Keys { keys: keys.collect(), is_last: next.is_none() });
-        }
+        let after = after.map(ToString::to_string);
+        let TableKeys { keys, next } = self.row_keys(&served.installed, after.as_deref(), barrier).await?;
+        let keys = keys.into_iter().map(|(key, version)| (self.served.all.subject(table, key), version));
+        Ok(Keys { keys: keys.collect(), next: next.map(|text| served.installed.key_of_stored(&text)) })
     }
 }
 
