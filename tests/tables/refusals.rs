@@ -2,6 +2,7 @@
 
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::tables::install::install;
+use rowcast::store::postgres::tables::prepare::{WantedTables, find_prepared};
 use rowcast::store::postgres::tables::{HiddenColumn, TableSpec};
 
 use super::Fixture;
@@ -166,4 +167,19 @@ async fn a_role_that_does_not_own_what_it_needs_is_told_who_does() {
     assert!(refusal.contains("must be owner of table orders") && refusal.contains("rowcast migrate"), "{refusal}");
     let theirs = connect(&url).await;
     theirs.batch_execute("INSERT INTO theirs VALUES (1)").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_read_a_table_is_told_what_to_grant() {
+    let fixture = Fixture::installed("CREATE TABLE orders (id int PRIMARY KEY)", "orders").await;
+    fixture
+        .write("DROP ROLE IF EXISTS blind; CREATE ROLE blind LOGIN; GRANT SELECT ON rowcast_migrations, rowcast_tables TO blind")
+        .await;
+    let config = PostgresConfig::parse(&fixture.database.url_as("blind")).unwrap();
+    let wanted = WantedTables { specs: TableSpec::parse_list("orders").unwrap(), ..WantedTables::default() };
+    let refusal = find_prepared(&config, &wanted).await.unwrap_err().to_string();
+    assert!(refusal.starts_with("table orders: the role blind may not read it"), "{refusal}");
+    assert!(refusal.contains("GRANT SELECT, INSERT, UPDATE, DELETE ON … TO blind"), "{refusal}");
+    fixture.write("GRANT SELECT ON orders TO blind").await;
+    assert_eq!(find_prepared(&config, &wanted).await.unwrap().tables.len(), 1);
 }

@@ -1,8 +1,10 @@
 //! `unmigrate`: a table is as it was.
 
+use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::tables::remove::remove;
 
 use super::Fixture;
+use crate::support::postgres::Cluster;
 
 const SHAPE: &str = "SELECT coalesce(string_agg(part, '; ' ORDER BY part), '') FROM ( \
          SELECT attname::text AS part FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attnum > 0 AND NOT attisdropped \
@@ -72,4 +74,20 @@ async fn a_table_that_others_hold_is_tried_again() {
     holder.batch_execute("COMMIT").await.unwrap();
     removing.await.unwrap().unwrap();
     assert_eq!(fixture.value::<String>(SHAPE).await, "id; note");
+}
+
+#[tokio::test]
+async fn all_names_are_looked_for_before_the_first_table_is_touched() {
+    let fixture =
+        Fixture::installed("CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE plain (id int)", "orders").await;
+    for (other, reason) in [("nothing", "there is no such table"), ("plain", "Rowcast is not installed on it")] {
+        let refusal = remove(&fixture.config, &["orders".to_owned(), other.to_owned()]).await.unwrap_err().to_string();
+        assert!(refusal.starts_with(&format!("table {other}: {reason}")), "{refusal}");
+        assert_eq!(fixture.value::<i64>("SELECT count(*) FROM rowcast_tables").await, 1);
+    }
+    let empty = Cluster::shared().database().await;
+    empty.connect().await.batch_execute("CREATE TABLE orders (id int PRIMARY KEY)").await.unwrap();
+    let config = PostgresConfig::parse(empty.url()).unwrap();
+    let refusal = remove(&config, &["orders".to_owned()]).await.unwrap_err().to_string();
+    assert_eq!(refusal, "table orders: Rowcast is not installed on it");
 }

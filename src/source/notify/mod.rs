@@ -95,7 +95,7 @@ pub async fn listen(listener: Listener, feed: Feed) {
         let delay = BACKOFF.after(failures, random.hash_one(Instant::now()));
         listener.health.set(Some(lost.obstacle()));
         let (database, retry_ms) = (&listener.config, delay.as_millis());
-        tracing::warn!(%database, reason = lost.told(database), retry_ms, "not listening to changes");
+        tracing::warn!(%database, reason = lost.told(database, listener.store.has_products()), retry_ms, "not listening to changes");
         if std::mem::take(&mut known.hears) && feed.send(SourceEvent::Gap).await.is_err() {
             return;
         }
@@ -151,8 +151,9 @@ impl Lost {
         }
     }
 
-    fn told(&self, config: &PostgresConfig) -> String {
-        let rights = || format!("{self}; as the tables' owner, for the server: {}", grants(&config.role()));
+    fn told(&self, config: &PostgresConfig, has_products: bool) -> String {
+        let grants = || grants(&config.role(), has_products);
+        let rights = || format!("{self}; as the tables' owner, for the server: {}", grants());
         if self.is_denied() { rights() } else { self.to_string() }
     }
 }

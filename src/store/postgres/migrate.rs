@@ -62,7 +62,7 @@ pub enum MigrateError {
     #[error(
         "migrate {database}: {doing}: {reason}; run `rowcast migrate` with the URL of a role that may create tables, and \
          as that role, for the server: {}",
-        grants(role)
+        grants(role, true)
     )]
     NotAllowed {
         /// The database.
@@ -334,15 +334,21 @@ fn failed(config: &PostgresConfig, doing: &str, source: tokio_postgres::Error) -
 }
 
 /// Returns the rights that a server's role needs once all is applied.
-pub(crate) fn grants(role: &str) -> String {
+pub(crate) fn grants(role: &str, has_products: bool) -> String {
     let role = if role.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
         role.to_owned()
     } else {
         format!("\"{}\"", role.replace('"', "\"\""))
     };
+    let products = if has_products {
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON products TO {role}; ")
+    } else {
+        String::new()
+    };
+    let tombstones = if has_products { "product_tombstones, " } else { "" };
     format!(
-        "GRANT SELECT ON rowcast_migrations TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON products TO {role}; \
-         GRANT SELECT, UPDATE, DELETE ON product_tombstones, oversize_changes TO {role}; \
+        "GRANT SELECT ON rowcast_migrations TO {role}; {products}\
+         GRANT SELECT, UPDATE, DELETE ON {tombstones}oversize_changes TO {role}; \
          GRANT SELECT ON SEQUENCE product_versions TO {role}; GRANT SELECT ON rowcast_stream TO {role}; \
          GRANT EXECUTE ON FUNCTION rowcast_renew_epoch TO {role}; \
          GRANT SELECT ON rowcast_tables TO {role}; GRANT SELECT, UPDATE, DELETE ON rowcast_tombstones TO {role}"

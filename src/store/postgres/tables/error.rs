@@ -88,6 +88,9 @@ pub enum Unfit {
         "it is unlogged, and a crash would empty it without telling; ALTER TABLE … SET LOGGED makes it a lasting one"
     )]
     Unlogged,
+    /// A table without the right to read it.
+    #[error("the role {0} may not read it; as its owner: GRANT SELECT, INSERT, UPDATE, DELETE ON … TO {0}")]
+    Unreadable(String),
     /// The built-in table.
     #[error("it is Rowcast's own table of products, which is cast without being named")]
     Products,

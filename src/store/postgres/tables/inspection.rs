@@ -27,6 +27,7 @@ const TABLE: &str = "SELECT class.oid, space.nspname AS schema, relname AS name,
              WHERE tgrelid = class.oid AND proname = 'product_before' AND pronamespace = relnamespace) AS is_products, \
          relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('rowcast_tables')) \
              AND (relname LIKE 'rowcast\\_%' OR relname IN ('product_tombstones', 'oversize_changes')) AS is_own, \
+         has_table_privilege(class.oid, 'SELECT') AS is_readable, current_user::text AS role, \
          (SELECT atttypid = 'bigint'::regtype AND attnotnull FROM pg_attribute \
              WHERE attrelid = class.oid AND attname = 'rowcast_version' AND NOT attisdropped) AS is_version_ours \
      FROM pg_class AS class JOIN pg_namespace AS space ON space.oid = relnamespace WHERE class.oid = to_regclass($1::text)";
@@ -56,6 +57,9 @@ pub(super) async fn find(client: &impl GenericClient, spec: &TableSpec) -> Resul
     let rows = client.query(TABLE, &[&spec.name]).await.map_err(|error| misread(&spec.name, error))?;
     let row = rows.first().ok_or_else(|| unfit(Unfit::Absent))?;
     check_kind(row).map_err(unfit)?;
+    if !row.get::<_, bool>("is_readable") {
+        return Err(unfit(Unfit::Unreadable(row.get("role"))));
+    }
     let oid: u32 = row.get("oid");
     let key = key_column(client, spec, oid).await?;
     let column = client.query_opt(COLUMN, &[&oid, &key]).await.map_err(|error| failed(&spec.name, error))?;

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 pub use self::error::{TableError, Unfit};
 pub use self::fingerprint::{Fingerprint, TableState};
@@ -87,7 +88,10 @@ impl Session {
             + "; SET standard_conforming_strings = on; SET client_min_messages = warning";
         client.batch_execute(&settings).await.map_err(failed)?;
         client.execute("SELECT pg_advisory_lock($1)", &[&ADVISORY_LOCK]).await.map_err(failed)?;
-        let about = client.query_one(ABOUT, &[]).await.map_err(failed)?;
+        let about = client.query_one(ABOUT, &[]).await.map_err(|source| match source.code() {
+            Some(&SqlState::UNDEFINED_TABLE) => TableError::NotInstalled { name: name.to_owned() },
+            _ => failed(source),
+        })?;
         Ok(Self { client, connection, schema: about.get(0), is_utf8: about.get(1) })
     }
 

@@ -8,23 +8,28 @@ use super::install::Tries;
 use super::{Session, TableError, inspection};
 use crate::store::postgres::config::PostgresConfig;
 
-/// Takes the triggers, the functions, the column and all that is known of these tables away, each in one transaction.
-/// Nothing else is dropped with them.
+/// Takes the triggers, the functions, the column and all that is known of these tables away, each in one transaction. All are
+/// looked for before the first is touched. Nothing else is dropped with them.
 ///
 /// # Errors
 /// See [`TableError`]; the tables that were done before the error stay without.
 pub async fn remove(config: &PostgresConfig, names: &[String]) -> Result<(), TableError> {
     let Some(first) = names.first() else { return Ok(()) };
     let mut session = Session::open(config, first).await?;
+    let mut installed = Vec::new();
     for name in names {
-        session.remove(name).await?;
+        installed.push(session.find_installed(name).await?);
+    }
+    for (name, (id, qualified)) in names.iter().zip(installed) {
+        session.remove(name, id, &qualified).await?;
     }
     session.close().await;
     Ok(())
 }
 
 impl Session {
-    async fn remove(&mut self, name: &str) -> Result<(), TableError> {
+    /// Returns the number of an installed table, and its name with its schema.
+    async fn find_installed(&self, name: &str) -> Result<(i32, String), TableError> {
         const INSTALLED: &str = "SELECT id, format('%I.%I', nspname, relname) AS qualified FROM rowcast_tables \
              JOIN pg_class ON pg_class.oid = relation JOIN pg_namespace ON pg_namespace.oid = relnamespace \
              WHERE relation = $1::oid";
@@ -32,9 +37,12 @@ impl Session {
         let oid = inspection::oid(&self.client, name).await?.ok_or_else(absent)?;
         let row = self.client.query_opt(INSTALLED, &[&oid]).await.map_err(|error| failed(name, error))?;
         let row = row.ok_or_else(|| TableError::NotInstalled { name: name.to_owned() })?;
-        let (id, qualified): (i32, String) = (row.get("id"), row.get("qualified"));
+        Ok((row.get("id"), row.get("qualified")))
+    }
+
+    async fn remove(&mut self, name: &str, id: i32, qualified: &str) -> Result<(), TableError> {
         let mut tries = Tries::default();
-        while let Err(error) = take(&mut self.client, id, &qualified, &self.schema).await {
+        while let Err(error) = take(&mut self.client, id, qualified, &self.schema).await {
             tries.another(name, error).await.map_err(|error| match error {
                 TableError::Database { source, .. } => failed(name, source),
                 error => error,
