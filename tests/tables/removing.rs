@@ -91,3 +91,19 @@ async fn all_names_are_looked_for_before_the_first_table_is_touched() {
     let refusal = remove(&config, &["orders".to_owned()]).await.unwrap_err().to_string();
     assert_eq!(refusal, "table orders: Rowcast is not installed on it");
 }
+
+#[tokio::test]
+async fn what_a_dropped_table_has_left_goes_with_another() {
+    let fixture = Fixture::installed(&format!("{ORDERS}; CREATE TABLE lines (id int PRIMARY KEY)"), "lines").await;
+    fixture.install("orders").await.unwrap();
+    fixture.write("INSERT INTO lines VALUES (1); DELETE FROM lines; DROP TABLE lines").await;
+    let refusal = remove_all(&fixture, &["lines"]).await.unwrap_err();
+    assert!(refusal.contains("no such table"), "{refusal}");
+    let left = "SELECT (SELECT count(*) FROM rowcast_tombstones) + (SELECT count(*) FROM rowcast_tables) \
+         + (SELECT count(*) FROM pg_class WHERE relname LIKE 'rowcast\\_deletes\\_%') \
+         + (SELECT count(*) FROM pg_proc WHERE proname ~ '^rowcast_(before|after)_[0-9]+$')";
+    // Those of the other one.
+    assert_eq!(fixture.value::<i64>(left).await, 4);
+    remove_all(&fixture, &["orders"]).await.unwrap();
+    assert_eq!(fixture.value::<i64>(left).await, 0);
+}

@@ -9,13 +9,14 @@ use super::{Session, TableError, inspection};
 use crate::store::postgres::config::PostgresConfig;
 
 /// Takes the triggers, the functions, the column and all that is known of these tables away, each in one transaction. All are
-/// looked for before the first is touched. Nothing else is dropped with them.
+/// looked for before the first is touched. Nothing else is dropped with them, but for what tables that are gone have left.
 ///
 /// # Errors
 /// See [`TableError`]; the tables that were done before the error stay without.
 pub async fn remove(config: &PostgresConfig, names: &[String]) -> Result<(), TableError> {
     let Some(first) = names.first() else { return Ok(()) };
     let mut session = Session::open(config, first).await?;
+    session.tidy().await.map_err(|error| failed(first, error))?;
     let mut installed = Vec::new();
     for name in names {
         installed.push(session.find_installed(name).await?);
@@ -28,6 +29,18 @@ pub async fn remove(config: &PostgresConfig, names: &[String]) -> Result<(), Tab
 }
 
 impl Session {
+    /// Takes away what is left of tables that were dropped, whose names nobody knows any more.
+    async fn tidy(&mut self) -> Result<(), tokio_postgres::Error> {
+        const GONE: &str = "SELECT id FROM rowcast_tables WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = relation)";
+        for row in self.client.query(GONE, &[]).await? {
+            let statements = forget(row.get(0), &ident(&self.schema));
+            let transaction = self.client.transaction().await?;
+            transaction.batch_execute(&statements).await?;
+            transaction.commit().await?;
+        }
+        Ok(())
+    }
+
     /// Returns the number of an installed table, and its name with its schema.
     async fn find_installed(&self, name: &str) -> Result<(i32, String), TableError> {
         const INSTALLED: &str = "SELECT id, format('%I.%I', nspname, relname) AS qualified FROM rowcast_tables \
@@ -55,17 +68,24 @@ impl Session {
 async fn take(client: &mut Client, id: i32, table: &str, schema: &str) -> Result<(), tokio_postgres::Error> {
     let schema = ident(schema);
     let triggers = trigger_names().into_iter().map(|name| format!("DROP TRIGGER IF EXISTS \"{name}\" ON {table}; "));
-    let functions = Form::function_names(id).map(|name| format!("DROP FUNCTION IF EXISTS {schema}.{name}(); "));
     let statements = format!(
-        "SET LOCAL lock_timeout = '1s'; {} ALTER TABLE {table} DROP COLUMN IF EXISTS rowcast_version; {} \
-         DROP SEQUENCE IF EXISTS {schema}.rowcast_deletes_{id}; \
-         DELETE FROM rowcast_tombstones WHERE table_id = {id}; DELETE FROM rowcast_tables WHERE id = {id}",
+        "SET LOCAL lock_timeout = '1s'; {} ALTER TABLE {table} DROP COLUMN IF EXISTS rowcast_version; {}",
         triggers.collect::<String>(),
-        functions.concat()
+        forget(id, &schema)
     );
     let transaction = client.transaction().await?;
     transaction.batch_execute(&statements).await?;
     transaction.commit().await
+}
+
+/// Returns the statements that take away what is not on the table itself.
+fn forget(id: i32, schema: &str) -> String {
+    let functions = Form::function_names(id).map(|name| format!("DROP FUNCTION IF EXISTS {schema}.{name}(); "));
+    format!(
+        "{} DROP SEQUENCE IF EXISTS {schema}.rowcast_deletes_{id}; \
+         DELETE FROM rowcast_tombstones WHERE table_id = {id}; DELETE FROM rowcast_tables WHERE id = {id}",
+        functions.concat()
+    )
 }
 
 fn failed(name: &str, source: tokio_postgres::Error) -> TableError {
