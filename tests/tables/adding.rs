@@ -42,6 +42,8 @@ async fn a_post_answers_the_key_that_was_drawn_and_the_columns_that_were_filled(
         let posted = post(&server, path, row).await;
         assert_eq!((posted.status.as_u16(), &posted.json()["id"]), (201, &json!(key)), "{posted:?}");
     }
+    let posted = server.request("POST", "/tables/notes", Some(r#"{"slug":1.50}"#)).await;
+    assert_eq!((posted.status.as_u16(), &posted.json()["slug"]), (201, &json!("1.50")), "{posted:?}");
     let put = server.request("PUT", "/tables/orders/41", Some(r#"{"lines":2}"#)).await;
     assert_eq!((put.status.as_u16(), put.json()), (200, json!({"id": 41, "state": "new", "lines": 2, "twice": 4})));
 }

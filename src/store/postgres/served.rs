@@ -5,8 +5,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::PostgresStore;
@@ -76,22 +74,17 @@ impl ServedTable {
         self.installed.hidden.strip(row, &mut shown).then(|| Row::encoded(shown))
     }
 
-    /// Returns the key that a row names in the column of the key. What is none of the kinds that a key may be written as, the
-    /// database reads.
+    /// Returns the key that a row names in the column of the key, as a number or a text; anything else the database reads.
     fn key_in(&self, row: &str) -> Result<Option<Key>, StoreError> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Named {
-            Number(serde_json::Number),
-            Text(String),
-            Other(IgnoredAny),
-        }
         let members: Members<'_> = serde_json::from_str(row).map_err(|error| unwritable(&error))?;
-        let named = members.get(&*self.installed.key).map(|value| serde_json::from_str(value.get()));
-        let text = match named {
-            Some(Ok(Named::Number(number))) => number.to_string(),
-            Some(Ok(Named::Text(text))) => text,
-            _ => return Ok(None),
+        let Some(named) = members.get(&*self.installed.key) else { return Ok(None) };
+        let text = match named.get() {
+            // A number is the text that it is written as, to the database too.
+            number if number.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => number.to_owned(),
+            other => match serde_json::from_str(other) {
+                Ok(text) => text,
+                Err(_) => return Ok(None),
+            },
         };
         let key = self.installed.kind.of_text(&text);
         key.map(Some).map_err(|error| unwritable(&format_args!("{}: {error}", self.installed.key)))
