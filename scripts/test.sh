@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the tests need and runs all of them: formatting, lints, documentation, unit, integration and browser
-# tests, the shortest of the load tests, the fuzz targets for 30 seconds, and the instructions of the hot paths against
-# their budgets. Needs a Rust toolchain (rustup's, or cargo with rustfmt and Clippy), a C compiler, and Debian or Ubuntu; on another system, install
-# by hand what it names.
+# Installs what the tests need and runs all of them: formatting, lints, documentation, unit and integration tests, those of
+# the JavaScript client and of the browser, the shortest of the load tests, the fuzz targets for 30 seconds, and the
+# instructions of the hot paths against their budgets. Needs a Rust toolchain (rustup's, or cargo with rustfmt and Clippy), a
+# C compiler, and Debian or Ubuntu; on another system, install by hand what it names.
 #
 #   scripts/test.sh              everything
 #   scripts/test.sh --install    only install
@@ -59,18 +59,20 @@ install_rust_components() {
     fi
 }
 
+# Installs what the tests in this directory need.
 install_node_modules() {
-    local wanted=tests/browser/package-lock.json installed=tests/browser/node_modules/.package-lock.json
+    local wanted=$1/package-lock.json installed=$1/node_modules/.package-lock.json
     if [ ! -e "$installed" ] || [ "$wanted" -nt "$installed" ]; then
-        say "installing playwright-core"
-        (cd tests/browser && npm ci --silent --no-audit --no-fund)
+        say "installing the modules of $1"
+        (cd "$1" && npm ci --silent --no-audit --no-fund)
         touch "$installed"
     fi
 }
 
 install_missing_packages
 install_rust_components
-install_node_modules
+install_node_modules tests/browser
+install_node_modules clients/js
 loadtest/k6/run.sh --install
 scripts/instructions.sh --install
 scripts/fuzz.sh --install
@@ -85,8 +87,10 @@ say "documentation"
 RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 say "unit and integration tests"
 cargo test --locked --workspace
-say "browser tests"
 binary="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/rowcast"
+say "JavaScript client"
+(cd clients/js && ROWCAST_BIN="$binary" node --test)
+say "browser tests"
 (cd tests/browser && ROWCAST_BIN="$binary" node --test)
 say "load-test smoke"
 node --test loadtest/k6/lib/ledger.test.mjs

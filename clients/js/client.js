@@ -1,0 +1,323 @@
+// Follows rows of tables, whatever happens to the connection.
+
+import { Connection } from './connection.js';
+import { PRODUCTS } from './pieces.js';
+import { reader, readRow } from './reads.js';
+import { Subscription } from './subscription.js';
+import { Table } from './table.js';
+
+const MESSAGE_BYTES = 64 * 1024;
+const TOO_LARGE = 1009;
+const ASK_PAUSE_MS = 3000;
+const REFUSED_PAUSE_MS = 30_000;
+const SILENCE_MS = 30_000;
+
+const PLATFORM = {
+  setTimeout: (run, ms) => setTimeout(run, ms),
+  clearTimeout: (timer) => clearTimeout(timer),
+  random: Math.random,
+  now: Date.now,
+};
+
+export class RowcastError extends Error {
+  name = 'RowcastError';
+}
+
+export function connect(url, options) {
+  return new Client(url, options);
+}
+
+class Client {
+  #connection;
+  #its;
+  #token;
+  #tablesByName = new Map();
+  #epoch = null;
+  #isSourceLost = false;
+  #isShown = false;
+  #told = '';
+  // The subscriptions of this turn.
+  #newcomers = null;
+  #listenersByType = { state: new Set(), error: new Set(), skipped: new Set() };
+
+  constructor(url = '', { token, WebSocket = globalThis.WebSocket, parse = JSON.parse, silenceMs = SILENCE_MS, losesChanges, platform } = {}) {
+    if (!WebSocket) throw new TypeError('there is no WebSocket here: give one');
+    const address = addressOf(url);
+    const open = (given) => {
+      this.#token = given;
+      return new WebSocket(`${address.replace('http', 'ws')}websocket`, given ? ['rowcast', `bearer.${given}`] : []);
+    };
+    const on = {
+      state: () => this.#settle(),
+      open: () => this.#tables.forEach((table) => this.#ask(table)),
+      closed: (code) => this.#closed(code),
+      frame: (frame) => this.#take(frame),
+      error: (error) => this.#report(error),
+    };
+    this.#its = { address, open, token, on, parse, silenceMs, losesChanges, messageBytes: MESSAGE_BYTES, platform: { ...PLATFORM, ...platform } };
+    this.#connection = new Connection(this.#its);
+    this.#connection.connect();
+    this.#listen('addEventListener');
+  }
+
+  get state() {
+    if (this.phase === 'closed') return 'closed';
+    if ([undefined, ...this.#tablesByName.keys()].every((name) => this.isLive(name))) return 'live';
+    return this.#isShown || this.phase === 'open' ? 'stale' : 'connecting';
+  }
+
+  get phase() {
+    return this.#isOpen && this.#tables.some(({ isAsking }) => isAsking) ? 'syncing' : this.#connection.state;
+  }
+
+  get retryAt() {
+    return this.#connection.retryAt;
+  }
+
+  set token(token) {
+    this.#connection.token = token;
+  }
+
+  isLive(name) {
+    const table = this.#tablesByName.get(name);
+    return this.#isOpen && !this.#isSourceLost && (!table?.isFollowed || table.isCurrent);
+  }
+
+  get(name, key) {
+    return this.#tablesByName.get(name)?.rows.get(String(key))?.row;
+  }
+
+  rows(name, keys = '*') {
+    const rows = this.#tablesByName.get(name)?.rows;
+    if (!rows || keys === '*') return rows?.entries() ?? [];
+    return keys.map((key) => rows.get(String(key))).filter(Boolean);
+  }
+
+  subscribe(what, handler) {
+    const { name, keys } = wanted(what);
+    if (this.phase === 'closed') throw new Error('this client is closed');
+    const table = this.#table(name);
+    const subscription = new Subscription(table, handler, (error) => this.#report(error), this.#its.platform);
+    table.add(subscription, keys);
+    this.#flushSoon().push(subscription);
+    return () => {
+      if (subscription.isEnded) return;
+      subscription.end();
+      table.remove(subscription);
+      this.#flushSoon();
+    };
+  }
+
+  on(type, listener) {
+    this.#listenersByType[type].add(listener);
+    return () => this.#listenersByType[type].delete(listener);
+  }
+
+  hurry() {
+    this.#connection.hurry();
+  }
+
+  close() {
+    this.#listen('removeEventListener');
+    if (this.phase !== 'closed') this.#connection.close();
+    for (const table of this.#tables) table.end();
+  }
+
+  get #tables() {
+    return [...this.#tablesByName.values()];
+  }
+
+  get #isOpen() {
+    return this.#connection.state === 'open';
+  }
+
+  #table(name) {
+    if (this.#tablesByName.has(name)) return this.#tablesByName.get(name);
+    const table = new Table(name, this.#epoch, this.#its);
+    this.#tablesByName.set(name, table);
+    const address = `${this.#its.address}tables/${encodeURIComponent(name)}`;
+    const read = (key) => readRow(address, this.#token, this.#its.parse, key);
+    const pause = (ms) => new Promise((resolve) => this.#later(resolve, ms));
+    table.read = reader(table.rows, read, (changes) => this.#changed(table, changes), pause);
+    return table;
+  }
+
+  // What is subscribed to and ended in one turn goes out together.
+  #flushSoon() {
+    if (!this.#newcomers) queueMicrotask(() => this.#flush());
+    return (this.#newcomers ??= []);
+  }
+
+  #flush() {
+    const newcomers = this.#newcomers;
+    this.#newcomers = null;
+    for (const table of this.#tables) this.#send(table.changes(this.#isOpen));
+    for (const subscription of newcomers) subscription.begin();
+    this.#settle();
+  }
+
+  // Keeps no process alive.
+  #later(run, ms) {
+    this.#its.platform.setTimeout(run, ms)?.unref?.();
+  }
+
+  #send(pieces) {
+    for (const piece of pieces) {
+      this.#connection.request(piece.command, (error) => piece.topics && this.#answered(piece, error));
+    }
+  }
+
+  #closed(code) {
+    this.#isSourceLost = false;
+    for (const table of this.#tables) table.lost();
+    if (code === TOO_LARGE) this.#its.messageBytes /= 2;
+  }
+
+  #ask(table) {
+    table.askedAt = this.#its.platform.now();
+    this.#send(table.asksForAll());
+  }
+
+  // Asks for everything of a table anew, after the answer that is due and a rest.
+  #askAgain(table) {
+    table.asksAgain = table.isFollowed;
+    this.#askSoon(table);
+  }
+
+  #askSoon(table) {
+    if (!table.asksAgain || table.due.size > 0) return;
+    const pause = table.askedAt + ASK_PAUSE_MS - this.#its.platform.now();
+    this.#later(() => table.asksAgain && this.#ask(table), pause);
+  }
+
+  #answered(piece, error) {
+    const { table } = piece;
+    if (error && error.code !== 'forbidden') {
+      this.#refused(piece, error);
+    } else {
+      table.isTold = true;
+      const { changes, complete } = table.answered(piece);
+      this.#changed(table, changes);
+      if (error) this.#tellRefusal(piece, error);
+      for (const subscription of complete) subscription.run('complete');
+    }
+    this.#askSoon(table);
+    this.#settle();
+  }
+
+  // One bad key refuses a whole piece; its halves show which it is. Another refusal may be for a while.
+  #refused(piece, error) {
+    const askAnew = (parts) => this.#send(piece.table.asksAnew(piece, parts));
+    if (/^bad_(keys|product_ids)$/.test(error.code) && piece.topics.length > 1) return askAnew(2);
+    piece.table.refused(piece);
+    this.#tellRefusal(piece, error);
+    const later = () => (this.#isOpen && askAnew(1), this.#settle());
+    this.#later(later, REFUSED_PAUSE_MS);
+  }
+
+  #tellRefusal({ table, topics }, refusal) {
+    const error = errorOf(refusal, table.rows.table);
+    const subscriptions = new Set(topics.flatMap((topic) => [...topic.subscriptions]));
+    const heard = [...subscriptions].map((subscription) => subscription.run('refused', error));
+    if (heard.includes(false)) this.#report(error);
+  }
+
+  #take(frame) {
+    const { action, absent, epoch, live, skipped, error, code } = frame;
+    const table = this.#tablesByName.get(frame.table ?? PRODUCTS);
+    if (action || absent) table && this.#changed(table, table.take(frame));
+    else if (epoch !== undefined) this.#epochBegan(frame);
+    else if (live !== undefined) this.#sourceIs(frame);
+    else if (skipped) this.#skipped(skipped);
+    else if (error) this.#report(errorOf({ message: error, code }));
+  }
+
+  #changed(table, changes) {
+    for (const change of changes) {
+      for (const subscription of table.followers(change.key)) subscription.tell(change);
+      if (change.isOwed) table.read();
+    }
+  }
+
+  // What was told of a table before may be of the other epoch.
+  #epochBegan({ epoch, table: name }) {
+    if (name === undefined) this.#epoch = epoch;
+    for (const table of this.#tables) {
+      if (name !== undefined && name !== table.rows.table) continue;
+      if (table.rows.enterEpoch(epoch) && table.isTold) this.#askAgain(table);
+    }
+    this.#settle();
+  }
+
+  #sourceIs({ live, table: name }) {
+    const table = this.#tablesByName.get(name);
+    if (name === undefined) this.#isSourceLost = !live;
+    else if (table) table.isLost = !live;
+    this.#settle();
+  }
+
+  #skipped(count) {
+    this.#emit('skipped', count);
+    if (this.#its.losesChanges) this.#tables.forEach((table) => this.#askAgain(table));
+    this.#settle();
+  }
+
+  #settle() {
+    const { state, phase } = this;
+    if (phase === 'open') this.#connection.settled();
+    this.#isShown ||= state === 'live';
+    const told = [state, phase, this.retryAt, ...this.#tables.map(({ isCurrent }) => isCurrent)].join();
+    if (told === this.#told) return;
+    this.#told = told;
+    this.#emit('state', state);
+  }
+
+  #emit(type, value) {
+    const listeners = [...this.#listenersByType[type]];
+    for (const listener of listeners) {
+      try {
+        listener(value);
+      } catch (error) {
+        console.error(error);
+      }
+    }
+    return listeners.length > 0;
+  }
+
+  #report(error) {
+    if (!this.#emit('error', error)) console.error(error);
+  }
+
+  // A page that is looked at does not wait.
+  #listen(how) {
+    const { document } = globalThis;
+    for (const type of ['online', 'offline']) globalThis[how]?.(type, this.#hurry);
+    document?.[how]('visibilitychange', this.#hurry);
+  }
+
+  #hurry = () => globalThis.document?.hidden || this.hurry();
+}
+
+function errorOf({ message, code }, table) {
+  return Object.assign(new RowcastError(message), { code, table });
+}
+
+// The server's HTTP address, from that or its WebSocket's.
+function addressOf(url) {
+  const address = new URL(url, globalThis.document?.baseURI);
+  address.search = address.hash = '';
+  return address.href.replace(/^ws/, 'http').replace(/(\/websocket)?\/?$/, '/');
+}
+
+function wanted(what) {
+  if (what === '*' || Array.isArray(what)) return wanted({ productIDs: what });
+  const { productIDs, table: name = PRODUCTS, keys = productIDs } = what;
+  if (typeof name !== 'string' || !(keys === '*' || Array.isArray(keys))) throw new TypeError('name a table and its keys');
+  for (const key of keys) if (keys !== '*' && !isKey(key, name)) throw new TypeError(`no key of ${name}: ${key}`);
+  return { name, keys };
+}
+
+function isKey(key, name) {
+  if (name === PRODUCTS) return /^\d+$/.test(key) && Number.isSafeInteger(Number(key));
+  return Number.isSafeInteger(key) || typeof key === 'string';
+}

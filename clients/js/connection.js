@@ -1,0 +1,171 @@
+// A connection that comes back by itself. It knows nothing of rows.
+
+import { delayMs } from './backoff.js';
+
+const HINT_MS_MAX = 10 * 60_000;
+const TOKEN_EXPIRED = 4401;
+
+export class Connection {
+  #its;
+  #socket = null;
+  #timer = null;
+  #attempt = 0;
+  #hintMs;
+  #given = null;
+  #lastId = 0;
+  #repliesById = new Map();
+
+  state = 'waiting';
+  retryAt = null;
+
+  // `its.open(token)` returns a socket with a WebSocket's face, of whatever transport.
+  constructor(its) {
+    this.#its = its;
+  }
+
+  set token(token) {
+    this.#its.token = token;
+    this.#given = null;
+    if (this.state === 'waiting') this.connect();
+  }
+
+  connect() {
+    this.#hintMs = undefined;
+    const attempt = (this.#socket = { close() {} });
+    this.#after(this.#its.silenceMs / 3, () => this.#lose(this.#socket));
+    this.#enter('connecting');
+    if (typeof this.#its.token !== 'function') return this.#connectWith(this.#its.token);
+    if (this.#given !== null) return this.#connectWith(this.#given);
+    const isCurrent = () => attempt === this.#socket;
+    new Promise((resolve) => resolve(this.#its.token())).then(
+      (token) => isCurrent() && this.#connectWith((this.#given = token)),
+      (error) => isCurrent() && this.#failed(error),
+    );
+  }
+
+  close() {
+    this.#end('closed');
+    this.#clearTimer();
+  }
+
+  // The next loss is the first of a row.
+  settled() {
+    this.#attempt = 0;
+  }
+
+  // Does not wait out a delay, and does not take an open socket's word for it.
+  hurry() {
+    if (this.state === 'waiting') this.connect();
+    else if (this.state === 'open' && this.#repliesById.size === 0) this.#probe();
+  }
+
+  // Calls `answered(error)` with the reply, if one comes.
+  request(command, answered) {
+    const id = (this.#lastId += 1);
+    this.#repliesById.set(id, answered);
+    this.#socket.send(JSON.stringify({ ...command, id }));
+    this.#awaitFrames();
+  }
+
+  #connectWith(token) {
+    try {
+      const socket = (this.#socket = this.#its.open(token));
+      socket.onopen = () => this.#opened(socket);
+      socket.onmessage = ({ data }) => this.#received(socket, data);
+      socket.onclose = ({ code }) => this.#lose(socket, code);
+      socket.onerror = () => {};
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #failed(error) {
+    this.#its.on.error(error);
+    this.#lose(this.#socket);
+  }
+
+  #opened(socket) {
+    if (socket !== this.#socket) return;
+    this.#awaitFrames();
+    this.state = 'open';
+    this.#its.on.open();
+    this.#its.on.state();
+  }
+
+  #received(socket, data) {
+    if (socket !== this.#socket) return;
+    this.#take(data);
+    if (socket === this.#socket) this.#awaitFrames();
+  }
+
+  #take(data) {
+    let frame;
+    try {
+      frame = this.#its.parse(data) ?? {};
+    } catch {
+      return;
+    }
+    const { reply, ok, error, code, reconnect } = frame;
+    if (reply !== undefined) {
+      const answered = this.#repliesById.get(reply);
+      this.#repliesById.delete(reply);
+      answered?.(ok ? null : { message: error, code });
+    } else if (reconnect !== undefined) {
+      const { afterMs } = reconnect;
+      if (Number.isFinite(afterMs)) this.#hintMs = Math.min(afterMs, HINT_MS_MAX);
+    } else {
+      this.#its.on.frame(frame);
+    }
+  }
+
+  // A dead network closes no socket: a silent server is asked for a reply. One that owes an answer keeps the next back.
+  #awaitFrames() {
+    const socket = this.#socket;
+    if (this.#repliesById.size > 0) this.#after(2 * this.#its.silenceMs, () => this.#lose(socket));
+    else this.#after(this.#its.silenceMs, () => this.#probe());
+  }
+
+  #probe() {
+    const socket = this.#socket;
+    this.request({ command: 'subscribe', productIDs: [] }, () => {});
+    this.#after(this.#its.silenceMs / 3, () => this.#lose(socket));
+  }
+
+  #lose(socket, closeCode) {
+    if (socket === null || socket !== this.#socket) return;
+    const isExpired = closeCode === TOKEN_EXPIRED;
+    // A browser does not tell why a socket did not open.
+    if (isExpired || this.state !== 'open') this.#given = null;
+    const isRenewed = isExpired && typeof this.#its.token === 'function' && this.#attempt === 0;
+    const hintMs = isRenewed ? 0 : this.#hintMs;
+    const delay = delayMs({ attempt: this.#attempt, closeCode, hintMs }, this.#its.platform.random());
+    this.#attempt += 1;
+    this.#after(delay, () => this.connect());
+    this.#end('waiting', closeCode, this.#its.platform.now() + delay);
+  }
+
+  #end(state, closeCode, retryAt) {
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#repliesById.clear();
+    this.#enter(state, retryAt);
+    socket?.close();
+    this.#its.on.closed(closeCode);
+  }
+
+  #enter(state, retryAt = null) {
+    this.state = state;
+    this.retryAt = retryAt;
+    this.#its.on.state();
+  }
+
+  // Each state waits for one thing.
+  #after(ms, run) {
+    this.#clearTimer();
+    this.#timer = this.#its.platform.setTimeout(run, ms);
+  }
+
+  #clearTimer() {
+    this.#its.platform.clearTimeout(this.#timer);
+  }
+}

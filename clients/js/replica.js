@@ -1,0 +1,134 @@
+// The rows of a table and their versions: pure data.
+//
+// Within one epoch the versions of a row only grow, deletes included, so that at which it went is kept as well. Where a
+// row is missing, the version that it had is taken again.
+//
+// A row's id is the text of its key: in no table do 17 and "17" name two rows.
+
+const GONE_MAX = 100_000;
+
+export class Replica {
+  #entriesById = new Map();
+  #goneById = new Map();
+  #owedById = new Map();
+  #maps = [this.#entriesById, this.#goneById, this.#owedById];
+  // The rows that were named since `begin`.
+  #named = null;
+
+  newest = 0;
+
+  constructor(table, epoch = null) {
+    this.table = table;
+    this.epoch = epoch;
+  }
+
+  // `{ key, row, version, isOwed }`, which is never altered.
+  get(id) {
+    return this.#entriesById.get(id);
+  }
+
+  entries() {
+    return this.#entriesById.values();
+  }
+
+  // The version that is known of a row, there or gone.
+  version(id) {
+    return this.#entriesById.get(id)?.version ?? this.#goneById.get(id) ?? 0;
+  }
+
+  owed() {
+    return Array.from(this.#owedById.values(), ({ key }) => key);
+  }
+
+  state(key) {
+    const entry = this.get(String(key));
+    return this.#change(entry ? 'SNAPSHOT' : 'ABSENT', entry ?? { key, version: this.version(String(key)), isOwed: false });
+  }
+
+  // What is not named from here on until it is complete will be gone.
+  begin() {
+    this.#named = new Set();
+  }
+
+  complete() {
+    const named = this.#named ?? this.#entriesById;
+    this.#named = null;
+    const gone = [...this.entries()].filter(({ key }) => !named.has(String(key)));
+    return gone.flatMap(({ key, version }) => this.#drop(key, version, 'ABSENT'));
+  }
+
+  // Forgets versions, and keeps rows. Returns true if it is another epoch.
+  enterEpoch(epoch) {
+    if (epoch === this.epoch) return false;
+    this.epoch = epoch;
+    this.newest = 0;
+    this.#goneById.clear();
+    this.#owedById.clear();
+    for (const [id, entry] of this.#entriesById) this.#entriesById.set(id, { ...entry, version: 0 });
+    return true;
+  }
+
+  apply({ action, version, key, row, product }) {
+    if (product) [key, row] = [product.productId, product.productName === undefined ? null : product];
+    const id = String(key);
+    this.#named?.add(id);
+    const known = this.version(id);
+    const owed = this.#owedById.get(id)?.version ?? 0;
+    if (version < owed || version < known || (version === known && this.#entriesById.has(id))) return [];
+    this.newest = Math.max(this.newest, version);
+    if (action === 'DELETE') return this.#drop(key, version, action);
+    if (row) return [this.#put({ key, row, version, isOwed: false }, action)];
+    return version === owed ? [] : [this.#owe(key, version, action)];
+  }
+
+  // Version 0: it is not known since when.
+  absent(key, version = 0) {
+    const known = this.version(String(key));
+    if (version > 0 && version < known) return [];
+    this.newest = Math.max(this.newest, version);
+    return this.#drop(key, Math.max(version, known), 'ABSENT');
+  }
+
+  fill(read) {
+    const owed = this.#owedById.get(String(read.key));
+    return owed && read.row && read.version >= owed.version ? this.apply({ ...read, action: owed.action }) : [];
+  }
+
+  forget(id) {
+    for (const map of this.#maps) map.delete(id);
+  }
+
+  forgetAllBut(kept) {
+    this.#named = null;
+    for (const map of this.#maps) for (const id of map.keys()) if (!kept.has(id)) map.delete(id);
+  }
+
+  #put(entry, action) {
+    const id = String(entry.key);
+    const previous = this.get(id)?.row;
+    this.#goneById.delete(id);
+    if (!entry.isOwed) this.#owedById.delete(id);
+    this.#entriesById.set(id, entry);
+    return this.#change(action, entry, previous);
+  }
+
+  #owe(key, version, action) {
+    const entry = this.get(String(key));
+    this.#owedById.set(String(key), { key, version, action });
+    return entry ? this.#put({ ...entry, isOwed: true }, action) : this.#change(action, { key, version, isOwed: true });
+  }
+
+  #drop(key, version, action) {
+    const id = String(key);
+    const previous = this.get(id)?.row;
+    const isKnown = previous || this.#owedById.has(id);
+    this.forget(id);
+    this.#goneById.set(id, version);
+    if (this.#goneById.size > GONE_MAX) this.#goneById.delete(this.#goneById.keys().next().value);
+    return isKnown ? [this.#change(action, { key, version, isOwed: false }, previous)] : [];
+  }
+
+  #change(action, entry, previous) {
+    return { table: this.table, action, row: undefined, ...entry, previous };
+  }
+}

@@ -1,0 +1,160 @@
+// Against a real server: what the protocol says, as the client does it.
+
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import WebSocket from 'ws';
+import { connect } from '../client.js';
+import { SECRET, Server, temporaryDirectory, tokenOf, until } from './support.mjs';
+
+function client(t, url, options = {}) {
+  const client = connect(url, { WebSocket, ...options });
+  t.after(() => client.close());
+  return client;
+}
+
+// A subscriber, and what it was told until `next()` resolves with a change that is like that.
+function follow(client, what) {
+  const told = [];
+  let check = () => {};
+  const tell = (entry) => {
+    told.push(entry);
+    check();
+  };
+  const end = client.subscribe(what, {
+    change: (change) => tell(change), complete: () => tell('complete'), refused: ({ code }) => tell(code),
+  });
+  const next = (isIt) =>
+    new Promise((resolve) => {
+      check = () => {
+        const place = told.findIndex((each) => each === isIt || (typeof isIt === 'function' && isIt(each)));
+        if (place >= 0) resolve(told.splice(place, 1)[0]);
+      };
+      check();
+    });
+  return { told, end, next };
+}
+
+async function guarded(t, grant) {
+  const key = join(await temporaryDirectory(t), 'key');
+  await writeFile(key, SECRET);
+  return Server.start(t, { options: ['--jwt-key', key], token: tokenOf(grant) });
+}
+
+const put = (server, key, row) => server.send('PUT', `/tables/orders?key=${encodeURIComponent(key)}`, row);
+
+test('rows of a table are followed, from before there are any', async (t) => {
+  const server = await Server.start(t);
+  await put(server, 17, { state: 'placed' });
+  const its = client(t, server.url);
+  const [one, all] = [follow(its, { table: 'orders', keys: ['17', 'a-9'] }), follow(its, { table: 'orders', keys: '*' })];
+  assert.equal((await one.next('complete')), 'complete');
+  await all.next('complete');
+  assert.equal(its.state, 'live');
+  assert.deepEqual(its.get('orders', 17), { state: 'placed' });
+  await put(server, 'a-9', { state: 'paid' });
+  assert.deepEqual((await one.next(({ key }) => key === 'a-9')).row, { state: 'paid' });
+  await server.send('DELETE', '/tables/orders/17');
+  const gone = await one.next(({ action }) => action === 'DELETE');
+  assert.deepEqual([gone.key, gone.row, gone.previous], [17, undefined, { state: 'placed' }]);
+  await put(server, 18, { state: 'new' });
+  await all.next(({ key }) => key === 18);
+  assert.deepEqual(Array.from(its.rows('orders'), ({ key }) => key).sort(), [18, 'a-9']);
+  // The end of everything leaves what is followed by its key.
+  all.end();
+  await put(server, 19, { state: 'new' });
+  await put(server, 'a-9', { state: 'sent' });
+  await one.next(({ row }) => row?.state === 'sent');
+  await until(its, () => its.get('orders', 18) === undefined);
+  assert.equal(its.get('orders', 19), undefined);
+});
+
+for (const signal of ['SIGTERM', 'SIGKILL']) {
+  test(`after ${signal} it is back, with what changed meanwhile`, async (t) => {
+    const server = await Server.start(t);
+    for (const key of [1, 2, 3]) await put(server, key, { n: key });
+    const its = client(t, server.url);
+    const some = follow(its, { table: 'orders', keys: [1, 2] });
+    await some.next('complete');
+    await server.stop(signal);
+    await until(its, () => its.state === 'stale');
+    assert.deepEqual(its.get('orders', 1), { n: 1 });
+    await server.start();
+    await put(server, 1, { n: 10 });
+    await server.send('DELETE', '/tables/orders/2');
+    await some.next(({ row }) => row?.n === 10);
+    await some.next(({ key, row }) => key === 2 && !row);
+    await until(its, () => its.state === 'live');
+    assert.equal(its.get('orders', 2), undefined);
+  });
+}
+
+test('a token is asked for anew when it has expired, and no row is lost', async (t) => {
+  const grant = { read: '*', write: true, tables: { orders: { read: '*', write: true } } };
+  const server = await guarded(t, grant);
+  await put(server, 1, { n: 1 });
+  let asked = 0;
+  const renewed = new Promise((resolve) => {
+    const token = async () => {
+      if ((asked += 1) === 2) resolve();
+      return tokenOf(grant, asked === 1 ? 2 : 3600);
+    };
+    t.its = client(t, server.url, { token });
+  });
+  const some = follow(t.its, { table: 'orders', keys: [1] });
+  await some.next('complete');
+  await renewed;
+  await put(server, 1, { n: 2 });
+  await some.next(({ row }) => row?.n === 2);
+  await until(t.its, () => t.its.state === 'live');
+  assert.equal(asked, 2);
+});
+
+test('what a token does not grant is refused, and the rest is followed', async (t) => {
+  const server = await guarded(t, { read: '*', write: true, tables: { orders: { read: '*', write: true } } });
+  for (const key of [1, 2]) await put(server, key, { n: key });
+  const its = client(t, server.url, { token: tokenOf({ tables: { orders: { read: [1] } } }) });
+  const some = follow(its, { table: 'orders', keys: [1, 2] });
+  await some.next('forbidden');
+  await some.next('complete');
+  assert.deepEqual([its.get('orders', 1), its.get('orders', 2), its.state], [{ n: 1 }, undefined, 'live']);
+});
+
+test('a bad key and a missing table disturb nobody else', async (t) => {
+  const server = await Server.start(t);
+  await put(server, 1, { n: 1 });
+  const its = client(t, server.url);
+  const [bad, good, missing] = [[-5, 1], [1, 2]].map((keys) => follow(its, { table: 'orders', keys }))
+    .concat(follow(its, { table: 'nothing', keys: [1] }));
+  await bad.next('bad_keys');
+  await missing.next('unknown_table');
+  await good.next('complete');
+  assert.deepEqual([its.get('orders', 1), its.state], [{ n: 1 }, 'live']);
+});
+
+test('twenty thousand keys are followed, in pieces', async (t) => {
+  const server = await Server.start(t);
+  await put(server, 'key 19999', { n: 1 });
+  const its = client(t, server.url);
+  const keys = Array.from({ length: 20_000 }, (_, number) => `key ${number}`);
+  const all = follow(its, { table: 'orders', keys });
+  await all.next('complete');
+  assert.deepEqual(its.get('orders', 'key 19999'), { n: 1 });
+  await put(server, 'key 0', { n: 2 });
+  await all.next(({ key }) => key === 'key 0');
+});
+
+test('a row of which only the key came is read', async (t) => {
+  const server = await guarded(t, { tables: { orders: { read: '*', write: true } } });
+  await put(server, '../x', { n: 1 });
+  // As if its rows were too large for messages.
+  const parse = (text) => JSON.parse(text, (name, value) => (value?.action ? { ...value, row: undefined } : value));
+  const its = client(t, server.url, { parse, token: tokenOf({ tables: { orders: { read: '*' } } }) });
+  const some = follow(its, { table: 'orders', keys: ['../x'] });
+  assert.deepEqual((await some.next(({ row }) => row)).row, { n: 1 });
+  await put(server, '../x', { n: 2 });
+  const old = await some.next(({ action }) => action === 'UPDATE');
+  assert.deepEqual([old.row, old.isOwed], [{ n: 1 }, true]);
+  assert.deepEqual((await some.next(({ isOwed }) => isOwed === false)).row, { n: 2 });
+});
