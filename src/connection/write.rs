@@ -157,8 +157,13 @@ impl Subscriber for Connection {
         self.waker.wake_by_ref();
     }
 
+    /// Wakes the task if a command is done, since those behind it may go on.
     fn pulled(&mut self, answer: Pulled) {
+        let before = self.session.commands();
         self.on(Event::Pulled(answer));
+        if self.session.commands() < before {
+            self.waker.wake_by_ref();
+        }
     }
 
     fn live(&mut self, is_live: bool) {

@@ -93,6 +93,12 @@ impl Commands {
         self.entries.is_empty()
     }
 
+    /// Returns the number of commands that are in progress.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Returns whether no further command is to be read.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -370,6 +370,12 @@ impl Session {
         }
     }
 
+    /// Returns the number of the peer's commands that are in progress.
+    #[must_use]
+    pub fn commands(&self) -> usize {
+        self.commands.as_ref().map_or(0, |commands| commands.len())
+    }
+
     /// Returns whether so many answers wait that they are to be written before more is read.
     #[must_use]
     pub fn has_answers_enough(&self) -> bool {

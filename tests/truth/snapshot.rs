@@ -70,6 +70,31 @@ async fn over_tls() {
     a_snapshot_tells_what_is_and_what_is_not(&server, &mut reader).await;
 }
 
+/// More than may be in progress at once: those that wait go on as the states of the others come.
+async fn every_command_of_many_is_answered(server: &TestServer, reader: &mut Reader) {
+    put(server, 7, 70).await;
+    for id in 0..200 {
+        reader.send(&json!({"command": "subscribe", "productIDs": [id], "snapshot": true, "id": id})).await;
+    }
+    for id in 0..200 {
+        let (_, reply) = reader.until_reply().await;
+        assert_eq!(reply, json!({"reply": id, "ok": true, "subscribed": id + 1}));
+    }
+    assert_eq!(reader.units, [(7, 70)].into());
+}
+
+#[tokio::test]
+async fn of_many_commands_at_once() {
+    for cores in ["1", "2"] {
+        let server = TestServer::embedded(&["--cores", cores]).await;
+        every_command_of_many_is_answered(&server, &mut Reader::connect(&server).await).await;
+        let (_database, server) = on_postgres(&["--cores", cores]).await;
+        every_command_of_many_is_answered(&server, &mut Reader::connect(&server).await).await;
+        let mut http2 = Http2::connect(server.address).await;
+        every_command_of_many_is_answered(&server, &mut Reader::new(Line::Http2(http2.websocket().await))).await;
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_asked_for_is_refused_and_disturbs_nothing() {
     let server = TestServer::embedded(&[]).await;
