@@ -69,7 +69,10 @@ impl From<BTreeSet<u64>> for Watched {
 #[derive(Debug)]
 pub struct Replica {
     watched: Watched,
+    /// The epoch of the table's versions.
     epoch: Option<String>,
+    /// The one that was told last of all tables.
+    epoch_of_all: Option<String>,
     rows: BTreeMap<Key, Known>,
     /// The replies that are still due until all that was asked for has come.
     replies_due: usize,
@@ -131,6 +134,7 @@ impl Replica {
         Self {
             watched: watched.into(),
             epoch: None,
+            epoch_of_all: None,
             rows: BTreeMap::new(),
             replies_due: 0,
             is_live: false,
@@ -206,7 +210,15 @@ impl Replica {
             Message::Absent { table, keys, versions } if self.watched.is_of(table.as_deref()) => {
                 self.absent(keys, versions)
             }
-            Message::Epoch { epoch, table } if table.is_none() || self.watched.is_of(table.as_deref()) => {
+            Message::Epoch { epoch, table: None } => {
+                // A connection begins with it. The one that the table has beside it holds on, and is told next.
+                if self.epoch_of_all.as_ref() != Some(epoch) {
+                    self.epoch_of_all = Some(epoch.clone());
+                    self.begin_epoch(epoch);
+                }
+                Effect::Nothing
+            }
+            Message::Epoch { epoch, table } if self.watched.is_of(table.as_deref()) => {
                 self.begin_epoch(epoch);
                 Effect::Nothing
             }
@@ -228,8 +240,7 @@ impl Replica {
         }
     }
 
-    /// Learns the epoch of all versions from here on. One that is told of the whole connection holds for the table too,
-    /// until one is told of that.
+    /// Learns the epoch of the table's versions from here on.
     fn begin_epoch(&mut self, epoch: &str) {
         if self.epoch.as_deref() != Some(epoch) {
             self.epoch = Some(epoch.to_owned());
@@ -539,6 +550,26 @@ mod tests {
         assert_eq!(replica.version_of(&Key::Text("17".into())), 7);
         assert_eq!(take(&mut replica, r#"{"epoch":"its","table":"orders"}"#), Effect::Nothing);
         assert_eq!(replica.version_of(&Key::Text("17".into())), 0, "the epoch is another for this table alone");
+    }
+
+    #[test]
+    fn a_table_s_own_epoch_outlives_the_connection() {
+        let mut replica = orders(&["17"]);
+        replica.begin();
+        let (of_all, of_table) = (r#"{"epoch":"k3x"}"#, r#"{"epoch":"its","table":"orders"}"#);
+        let row = r#"{"action":"SNAPSHOT","version":7,"table":"orders","key":17,"row":{}}"#;
+        for message in [of_all, of_table, row, REPLY] {
+            take(&mut replica, message);
+        }
+        let again = r#"{"command":"subscribe","table":"orders","keys":["17"],"versions":[7],"epoch":"its","id":0}"#;
+        for _ in 0..2 {
+            assert_eq!(replica.begin(), [again]);
+            for message in [of_all, of_table, REPLY] {
+                take(&mut replica, message);
+            }
+        }
+        take(&mut replica, r#"{"epoch":"other"}"#);
+        assert_eq!(replica.version_of(&Key::Text("17".into())), 0, "another epoch of all ends that of the table");
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub(super) struct Witness {
     tables: Tables,
     /// The epoch of each table's versions, as it was told last: by the table's name or for all.
     epochs: BTreeMap<usize, String>,
+    /// The one that was told last for all.
+    epoch_of_all: Option<String>,
     known: BTreeMap<Id, Known>,
     /// The rows that its commands subscribed it to on this connection.
     subscribed: BTreeSet<Id>,
@@ -86,6 +88,7 @@ impl Witness {
         Self {
             tables,
             epochs: BTreeMap::new(),
+            epoch_of_all: None,
             known: BTreeMap::new(),
             subscribed: BTreeSet::new(),
             asked: VecDeque::new(),
@@ -300,6 +303,11 @@ impl Witness {
 
     fn epoch_told(&mut self, epoch: &str, table: Option<&str>) {
         if table.is_none() {
+            // Of tables that have another one it says nothing, unless it is new.
+            if self.epoch_of_all.as_deref() == Some(epoch) {
+                return;
+            }
+            self.epoch_of_all = Some(epoch.to_owned());
             self.tables.clone().iter().for_each(|(table, _)| self.begin_epoch(table, epoch));
         } else if let Some(table) = self.table(table) {
             self.begin_epoch(table, epoch);
