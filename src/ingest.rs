@@ -61,6 +61,8 @@ pub async fn run(mut source: Source, hub: Hub, loader: Loader, hearing: Hearing,
                 loader.heard(SourceHeard::Gap);
             }
             SourceEvent::Missed(table) => hub.missed(table),
+            SourceEvent::TableLost(table) => hub.table_lost(table),
+            SourceEvent::TableBegan(table, epoch) => hub.table_began(table, epoch),
             SourceEvent::Barrier(number) => loader.heard(SourceHeard::Barrier(number)),
         }
     }

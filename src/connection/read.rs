@@ -154,16 +154,16 @@ fn give_work(core: &mut Core<Connection>, key: SlotKey) {
 }
 
 fn give_commands(core: &mut Core<Connection>, key: SlotKey) {
-    let standing = Standing { epoch: core.epoch(), is_live: core.is_live() };
+    let standing = Standing { epoch: core.epoch(), is_live: core.is_live(), tables: core.table_standings() };
     while let Some(connection) = core.get_mut(key)
-        && let Some(command) = connection.next_command(standing)
+        && let Some(command) = connection.next_command(&standing)
     {
         core.command(key, command);
     }
 }
 
 impl Connection {
-    fn next_command(&mut self, standing: Standing) -> Option<Command> {
+    fn next_command(&mut self, standing: &Standing) -> Option<Command> {
         let given =
             Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits, tables: &self.shared.tables };
         let (command, effects) = self.session.next_command(standing, &given)?;

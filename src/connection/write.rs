@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use super::Connection;
 use crate::fanout::{CastRun, Listed, Pulled, Subscriber};
 use crate::model::epoch::Epoch;
+use crate::model::table::TableId;
 use crate::model::topic::{Subject, Topic};
 use crate::session::{Event, Given};
 use crate::wire::frame::{Frame, FrameRun};
@@ -173,6 +174,16 @@ impl Subscriber for Connection {
     /// Wakes the task, since commands may wait for the epoch.
     fn epoch(&mut self, epoch: Epoch) {
         self.on(Event::Epoch(epoch));
+        self.waker.wake_by_ref();
+    }
+
+    fn table_live(&mut self, table: TableId, is_live: bool) {
+        self.on(Event::TableLive(table, is_live));
+    }
+
+    /// Wakes the task, since topics whose pulls were under way are to be pulled again.
+    fn table_epoch(&mut self, table: TableId, epoch: Epoch) {
+        self.on(Event::TableEpoch(table, epoch));
         self.waker.wake_by_ref();
     }
 }

@@ -5,6 +5,7 @@
 
 mod commands;
 mod everything;
+mod tables;
 mod truth;
 
 use std::collections::VecDeque;
@@ -15,7 +16,8 @@ use std::time::Instant;
 use slotmap::SlotMap;
 
 use self::everything::Everything;
-use self::truth::Health;
+pub use self::tables::TableStandings;
+use self::truth::{Health, TELL_COST};
 use super::cast_run::CastRuns;
 use super::hub::Hub;
 use super::message::{
@@ -78,6 +80,14 @@ pub trait Subscriber {
     fn epoch(&mut self, epoch: Epoch) {
         let _ = epoch;
     }
+    /// Learns the same as with [`Subscriber::live`] of one table. A flush follows.
+    fn table_live(&mut self, table: TableId, is_live: bool) {
+        let _ = (table, is_live);
+    }
+    /// Learns that all versions of a table from here on are of this epoch, until one of all begins. A flush follows.
+    fn table_epoch(&mut self, table: TableId, epoch: Epoch) {
+        let _ = (table, epoch);
+    }
 }
 
 /// The reader of the rows that shards do not know. None of its methods waits.
@@ -91,9 +101,9 @@ pub trait Reads: fmt::Debug {
     /// Learns that a core has taken the rows that it was handed last for its watch with this number: there is room for
     /// others.
     fn taken(&self, core: CoreId, table: TableId, number: u32);
-    /// Learns that a row was read whose version is below the one that was known when it was wished for: the history was
-    /// replaced.
-    fn regressed(&self);
+    /// Learns that a row of a table was read whose version is below the one that was known when it was wished for: the
+    /// history was replaced.
+    fn regressed(&self, table: TableId);
 }
 
 /// A core's wish to know the version of every row that the store has of a table.
@@ -145,6 +155,7 @@ pub struct Core<S> {
     is_turn_asked: bool,
     health: Health,
     everything: Everything,
+    tables: self::tables::Tables,
     /// The history that this core's connections were told. Another core may be ahead of this one's shards.
     told: History,
     metrics: CoreMetrics,
@@ -212,6 +223,7 @@ impl<S: Subscriber> Core<S> {
             is_turn_asked: false,
             health: Health::new(hub_cores),
             everything,
+            tables: self::tables::Tables::default(),
             told: History::default(),
             metrics,
         }
@@ -309,8 +321,9 @@ impl<S: Subscriber> Core<S> {
                 Message::Answers(answers) => answers.into_iter().for_each(|answer| self.answered(&answer)),
                 Message::Gap => self.lose(),
                 Message::Began(term) => self.begin(term),
-                Message::Missed(term, table) => self.miss(term, table),
+                Message::Table(term) => self.take_table_term(term),
                 Message::Healed(core, term) => self.healed(core, term),
+                Message::TableHealed(core, table, number) => self.table_healed(core, table, number),
                 Message::Loaded(rows) => self.rows.extend(rows),
                 Message::Listing(table, number, listing) => self.everything.take(table, number, listing),
                 Message::Listed(lists) => lists.into_iter().for_each(|(key, listed)| self.listed(key, listed)),
@@ -375,8 +388,11 @@ impl<S: Subscriber> Core<S> {
 
     fn deliver(&mut self, delivery: &Delivery, keys: &[SlotKey]) {
         let Delivery { run, history, permits } = delivery;
-        if *history != self.told && !self.turn_to(*history) {
-            return;
+        if *history != self.told {
+            self.turn_to(*history);
+            if self.tables.is_void(history.number, run.subject.topic().table()) {
+                return;
+            }
         }
         self.committed.extend(permits.iter().map(|permit| permit.committed_at));
         self.frames += keys.len() * run.frames.frames();

@@ -1,15 +1,15 @@
 //! The handle through which everything reaches the shards: [`Hub`].
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use siphasher::sip::SipHasher13;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::CoreId;
-use super::message::{Cast, CastPermit, History, Listing, Loaded, Message, Term};
+use super::message::{Beginning, Cast, CastPermit, Listing, Loaded, Message, TableTerm, TableWord, Term};
 use crate::model::epoch::Epoch;
 use crate::model::table::{TableId, Tables};
 use crate::model::topic::Topic;
@@ -33,12 +33,35 @@ struct Inner {
     cast_units: Arc<Semaphore>,
     /// The number of rows that all shards keep for those who are told of every topic.
     rows_kept: Arc<AtomicUsize>,
-    /// The last term that was told.
-    term: Mutex<Term>,
+    told: Mutex<Told>,
+    /// Of each core: the number of the history that its connections were told.
+    history_by_core: Vec<AtomicU32>,
     /// Of each core: whether it is live.
     live_by_core: Vec<AtomicBool>,
     /// Wakes those that wait for a core to be live.
     went_live: Notify,
+}
+
+/// The words of the source that the cores were told.
+#[derive(Debug, Default)]
+struct Told {
+    /// The last term.
+    term: Term,
+    /// The number of the last word on a table.
+    tables: u32,
+    /// The epochs that a core's connections may not have been told yet, by rising numbers.
+    beginnings: Vec<Beginning>,
+}
+
+impl Told {
+    /// Begins a history. Cores whose connections were told the one with the number `told` have all before it.
+    fn begin(&mut self, table: Option<TableId>, epoch: Epoch, told: u32) {
+        let history = &mut self.term.history;
+        history.number += 1;
+        history.epoch = if table.is_none() { Some(epoch) } else { history.epoch };
+        self.beginnings.retain(|beginning| beginning.number > told);
+        self.beginnings.push(Beginning { number: history.number, table, epoch });
+    }
 }
 
 /// The receiving end of one core's messages.
@@ -76,7 +99,7 @@ impl Hub {
             .unzip();
         let shard_hash = SipHasher13::new_with_keys(key[0], key[1]);
         let cast_units = Arc::new(Semaphore::new(CAST_UNITS_MAX as usize));
-        let (term, live_by_core) = (Mutex::default(), (0..cores).map(|_| AtomicBool::new(false)).collect());
+        let live_by_core = (0..cores).map(|_| AtomicBool::new(false)).collect();
         (
             Self(Arc::new(Inner {
                 inboxes,
@@ -85,7 +108,8 @@ impl Hub {
                 shard_hash,
                 cast_units,
                 rows_kept: Arc::default(),
-                term,
+                told: Mutex::default(),
+                history_by_core: (0..cores).map(|_| AtomicU32::new(0)).collect(),
                 live_by_core,
                 went_live: Notify::new(),
             })),
@@ -114,22 +138,51 @@ impl Hub {
     /// Says that from here on every change is cast, with versions of this epoch. With another epoch than before, all
     /// versions told before mean nothing.
     pub fn began(&self, epoch: Epoch) {
-        let mut term = self.0.term.lock().unwrap_or_else(PoisonError::into_inner);
-        term.number += 1;
-        if term.history.epoch != Some(epoch) {
-            term.history = History { number: term.history.number + 1, epoch: Some(epoch) };
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.term.number += 1;
+        if told.term.history.epoch != Some(epoch) {
+            told.begin(None, epoch, self.told_to_all());
         }
-        self.send_to_all(|| Message::Began(*term));
+        self.send_to_all(|| Message::Began(told.term));
     }
 
     /// Says that changes of this table may have been missed, and that from here on none is: what has subscribers is read.
-    /// Between [`Hub::gap`] and [`Hub::began`] that is so anyway.
     pub fn missed(&self, table: TableId) {
-        let mut term = self.0.term.lock().unwrap_or_else(PoisonError::into_inner);
-        if term.number > 0 {
-            term.number += 1;
-            self.send_to_all(|| Message::Missed(*term, table));
-        }
+        let told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tell_of_table(told, table, TableWord::Missed);
+    }
+
+    /// Says that changes of this table may be missed from here on, until [`Hub::missed`] or [`Hub::table_began`].
+    pub fn table_lost(&self, table: TableId) {
+        let told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tell_of_table(told, table, TableWord::Lost);
+    }
+
+    /// Says that changes of this table may have been missed, that none is from here on, and that its versions are of this
+    /// epoch: all versions of it that were told before mean nothing.
+    pub fn table_began(&self, table: TableId, epoch: Epoch) {
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.begin(Some(table), epoch, self.told_to_all());
+        self.tell_of_table(told, table, TableWord::Began);
+    }
+
+    fn tell_of_table(&self, mut told: MutexGuard<'_, Told>, table: TableId, word: TableWord) {
+        told.tables += 1;
+        let term = TableTerm { table, number: told.tables, history: told.term.history, word };
+        self.send_to_all(|| Message::Table(term));
+    }
+
+    /// Returns the number of the history that all cores' connections were told.
+    fn told_to_all(&self) -> u32 {
+        self.0.history_by_core.iter().map(|number| number.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
+    /// Returns the epochs that began after the history with the number `told` up to that with the number `history`, in
+    /// their order, and learns that a core's connections are told them.
+    pub(super) fn beginnings(&self, core: CoreId, told: u32, history: u32) -> Vec<Beginning> {
+        let all = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.history_by_core[usize::from(core.0)].store(history, Ordering::Release);
+        all.beginnings.iter().filter(|its| told < its.number && its.number <= history).copied().collect()
     }
 
     /// Returns whether every change that was missed has been pushed to every subscriber, and none is being missed, as

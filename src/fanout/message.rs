@@ -175,12 +175,44 @@ pub(super) struct CastPermit {
     pub(super) _units: OwnedSemaphorePermit,
 }
 
-/// An epoch of versions, with its number in this process: what is told of an older one means nothing.
+/// An epoch of versions, with its number in this process. What is told of an older one means nothing where the versions
+/// of its table began anew since ([`Beginning`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct History {
     /// 0: none is known.
     pub(super) number: u32,
     pub(super) epoch: Option<Epoch>,
+}
+
+/// The beginning of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Beginning {
+    /// The number of the history that began with it.
+    pub(super) number: u32,
+    /// The table whose versions are of it; `None`: all are.
+    pub(super) table: Option<TableId>,
+    pub(super) epoch: Epoch,
+}
+
+/// The source's word on one table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TableTerm {
+    pub(super) table: TableId,
+    /// Its number among the words on all tables.
+    pub(super) number: u32,
+    pub(super) history: History,
+    pub(super) word: TableWord,
+}
+
+/// What a source says of one table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TableWord {
+    /// Changes may be missed from here on.
+    Lost,
+    /// Changes may have been missed until here.
+    Missed,
+    /// The same, and the history of its versions is another.
+    Began,
 }
 
 /// A time in which every change comes.
@@ -324,10 +356,12 @@ pub(super) enum Message {
     Gap,
     /// To all cores: from here on every change comes.
     Began(Term),
-    /// To all cores: changes of this table may have been missed before this term, which goes on with the history before.
-    Missed(Term, TableId),
+    /// To all cores: the source's word on one table.
+    Table(TableTerm),
     /// To all cores: this core has told all that was missed before the term with this number.
     Healed(CoreId, u32),
+    /// To all cores: this core has told all that was missed of a table before the word with this number.
+    TableHealed(CoreId, TableId, u32),
     /// To the connections' core, from one with shards that are in this history.
     Pulled(History, Vec<(SlotKey, Pulled)>),
     /// To the core that wished for them.

@@ -18,7 +18,7 @@ mod shard;
 mod under_way;
 mod work;
 
-pub use self::core::{Core, LAST_VALUES_BYTES_MAX, Reads, Subscriber, Watch};
+pub use self::core::{Core, LAST_VALUES_BYTES_MAX, Reads, Subscriber, TableStandings, Watch};
 pub use self::hub::{Hub, Inbox};
 pub use self::idle::{count_idle, idle_time};
 pub use self::index::{Closing, CoreSubscribers, Keys, SubscriptionIndex};

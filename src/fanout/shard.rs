@@ -47,6 +47,8 @@ pub(super) struct Shard {
     void_before: u32,
     /// True if changes may be missed.
     is_lost: bool,
+    /// The tables of which changes may be missed; empty most of the time.
+    lost_tables: Vec<TableId>,
     /// The topics of which changes may have been missed, and that are yet to become loadings.
     to_heal: Vec<Topic>,
     /// The number of loadings that heal.
@@ -79,8 +81,8 @@ pub(super) struct Output {
     pub(super) answers: Vec<(ConnectionId, Pulled)>,
     /// Wishes for the loader, with their numbers.
     pub(super) wishes: Vec<(Subject, u32)>,
-    /// True if a row was below the version that was known.
-    pub(super) has_regressed: bool,
+    /// The table of a row that was below the version that was known.
+    pub(super) regressed: Option<TableId>,
     /// Values that were forgotten for want of room.
     pub(super) evicted: u64,
 }
@@ -88,8 +90,8 @@ pub(super) struct Output {
 impl Output {
     /// Returns whether there is nothing to pass on.
     pub(super) const fn is_empty(&self) -> bool {
-        let Self { casts, answers, wishes, has_regressed, evicted } = self;
-        casts.is_empty() && answers.is_empty() && wishes.is_empty() && !*has_regressed && *evicted == 0
+        let Self { casts, answers, wishes, regressed, evicted } = self;
+        casts.is_empty() && answers.is_empty() && wishes.is_empty() && regressed.is_none() && *evicted == 0
     }
 
     fn answer(&mut self, connection: ConnectionId, subject: Subject, number: u32, value: Value) {
@@ -110,6 +112,7 @@ impl Shard {
             next_number: 0,
             void_before: 0,
             is_lost: true,
+            lost_tables: Vec::new(),
             to_heal: Vec::new(),
             healing: 0,
             memory: Memory::new(bytes_max),
@@ -137,7 +140,7 @@ impl Shard {
                 self.set_place(connection, topic, place);
             }
         }
-        Subscribed { is_new, is_same: is_same && !self.heals(topic) }
+        Subscribed { is_new, is_same: is_same && !self.heals(topic) && !self.is_table_lost(topic.table()) }
     }
 
     /// Ends a subscription of a connection, and its pull of the topic; returns whether there was one.
@@ -223,6 +226,11 @@ impl Shard {
     #[cfg(test)]
     pub(super) const fn index(&self) -> &SubscriptionIndex {
         &self.index
+    }
+
+    /// Returns whether changes of this table may be missed, while those of others may not.
+    fn is_table_lost(&self, table: TableId) -> bool {
+        !self.lost_tables.is_empty() && self.lost_tables.contains(&table)
     }
 
     /// Returns whether changes of this topic may have been missed, and it is being read.

@@ -45,8 +45,8 @@ pub enum Demand {
     Watch(CoreId, TableId, Option<Watch>),
     /// To go on with the listing: a core has taken rows that it was handed for its watch with this number.
     Taken(CoreId, TableId, u32),
-    /// To have the store renew its epoch: a row was below the version that was known.
-    Regressed,
+    /// To have the store renew its epoch, or a table's: a row of it was below the version that was known.
+    Regressed(TableId),
     /// To take note of what the source said.
     Heard(SourceHeard),
 }
@@ -61,10 +61,10 @@ impl Wishes {
         let _ = self.0.send(Demand::Wish(wish));
     }
 
-    /// Says that a row was read whose version is below the one that was known when its read was wished for: the store's
+    /// Says that a row of a table was read whose version is below the one that was known when its read was wished for: the
     /// history was replaced.
-    pub fn regressed(&self) {
-        let _ = self.0.send(Demand::Regressed);
+    pub fn regressed(&self, table: TableId) {
+        let _ = self.0.send(Demand::Regressed(table));
     }
 }
 
@@ -81,8 +81,8 @@ impl Reads for Wishes {
         let _ = self.0.send(Demand::Taken(core, table, number));
     }
 
-    fn regressed(&self) {
-        Self::regressed(self);
+    fn regressed(&self, table: TableId) {
+        Self::regressed(self, table);
     }
 }
 

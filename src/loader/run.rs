@@ -96,7 +96,7 @@ impl Work {
         match demand {
             Demand::Wish(wish) => self.plan.wish(wish),
             Demand::Taken(core, table, number) => self.plan.listings().taken(core, table, number),
-            Demand::Regressed => self.renew(None),
+            Demand::Regressed(_) => self.renew(None),
             Demand::Watch(core, table, watch) => {
                 let is_void = self.plan.watch(core, table, watch);
                 self.forget_reading(is_void);

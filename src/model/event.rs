@@ -16,8 +16,14 @@ pub enum SourceEvent {
     Began(Epoch),
     /// From here back, changes may have been missed, and until the next [`SourceEvent::Began`] others may be.
     Gap,
-    /// From here back, changes of this table may have been missed; from here on, none is, as before.
+    /// From here back, changes of this table may have been missed; from here on, none is. Ends a [`SourceEvent::TableLost`].
     Missed(TableId),
+    /// From here back, changes of this table may have been missed, and until the next [`SourceEvent::Missed`] or
+    /// [`SourceEvent::TableBegan`] of it others may be.
+    TableLost(TableId),
+    /// As [`SourceEvent::Missed`], and the versions of this table are of this epoch from here on: those told before mean
+    /// nothing. It ends with the next epoch of the table, and with the next of all, unless it came before the first.
+    TableBegan(TableId, Epoch),
     /// The mark that the read with this number put into the stream: all that the read saw has been told before it.
     Barrier(u64),
 }

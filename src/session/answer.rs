@@ -17,7 +17,7 @@ use super::command::ReplyId;
 use super::refusal::Refusal;
 use crate::model::epoch::Epoch;
 use crate::model::key::Key;
-use crate::model::table::{TableId, Tables};
+use crate::model::table::{Table, TableId, Tables};
 use crate::model::topic::Subject;
 use crate::wire::frame::Frame;
 use crate::wire::websocket::Opcode;
@@ -69,6 +69,18 @@ pub fn absent(rows: &[(Subject, u64)], tables: &Tables) -> Frame {
 #[must_use]
 pub fn live(is_live: bool) -> Frame {
     text(&format!(r#"{{"live":{is_live}}}"#))
+}
+
+/// Returns the message that names the epoch of all versions of a table that follow.
+#[must_use]
+pub fn table_epoch(epoch: Epoch, table: &Table) -> Frame {
+    text(&format!(r#"{{"epoch":"{epoch}","table":{}}}"#, json!(table.name)))
+}
+
+/// Returns the message that what the reader shows of a table may be old, or that all that was missed of it has been sent.
+#[must_use]
+pub fn table_live(is_live: bool, table: &Table) -> Frame {
+    text(&format!(r#"{{"live":{is_live},"table":{}}}"#, json!(table.name)))
 }
 
 /// Returns the message to a reader whose connection is about to be closed and that should come back after that time.
@@ -127,6 +139,9 @@ mod tests {
         let gone = [(ProductId::new(3).unwrap().subject(), 12), (ProductId::MAX.subject(), 0)];
         assert_eq!(json(&absent(&gone, &Tables::new())), r#"{"absent":[3,9007199254740991],"versions":[12,0]}"#);
         assert_eq!(json(&live(false)), r#"{"live":false}"#);
+        let named = Tables::new().add("a\"b", crate::model::key::KeyKind::Any).unwrap();
+        assert_eq!(json(&table_live(false, &named)), r#"{"live":false,"table":"a\"b"}"#);
+        assert_eq!(json(&table_epoch("k3".parse().unwrap(), &named)), r#"{"epoch":"k3","table":"a\"b"}"#);
         assert_eq!(json(&reconnect(850)), r#"{"reconnect":{"afterMs":850}}"#);
     }
 }

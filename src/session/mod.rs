@@ -17,6 +17,7 @@ pub mod heartbeat;
 pub mod queue;
 pub mod refusal;
 pub mod stale;
+mod tables;
 pub mod values;
 
 use std::io::IoSlice;
@@ -117,6 +118,10 @@ pub enum Event<'a> {
     Epoch(Epoch),
     /// From here on changes may be missing; or all that was missed has been pushed.
     Live(bool),
+    /// All versions of a table from here on are of this epoch.
+    TableEpoch(TableId, Epoch),
+    /// The same as [`Event::Live`] of one table.
+    TableLive(TableId, bool),
     /// The socket takes no more for now.
     Blocked,
     /// The socket takes more again.
@@ -185,7 +190,8 @@ pub struct Session {
     allowance: Allowance,
     /// Boxed because few readers have commands in progress.
     commands: Option<Box<Commands>>,
-    /// Boxed because it is for those who ask for states or for every topic, and for slow readers.
+    /// Boxed because it is for those who ask for states, for every topic or for rows of tables beside products, and for slow
+    /// readers.
     values: Option<Box<Values>>,
     /// The grant of the reader's token; without a token, everything is granted.
     grant: Option<Rc<Grant>>,
@@ -250,6 +256,8 @@ impl Session {
             Event::Pulled(answer) => self.pulled(answer, given, &mut effects),
             Event::Epoch(epoch) => self.epoch_began(epoch, given, &mut effects),
             Event::Live(is_live) => self.live(is_live, given, &mut effects),
+            Event::TableEpoch(table, epoch) => self.table_epoch_began(table, epoch, given, &mut effects),
+            Event::TableLive(table, is_live) => self.table_live(table, is_live, given, &mut effects),
             Event::Blocked => self.is_blocked = true,
             Event::Writable => self.writable(given),
             Event::Flushed => self.flushed(&mut effects),
@@ -325,7 +333,7 @@ impl Session {
 
     /// Returns the next command for the shards, which stand like that towards the source. Ask after every event, until
     /// there is none.
-    pub fn next_command(&mut self, standing: Standing, given: &Given<'_>) -> Option<(fanout::Command, Effects)> {
+    pub fn next_command(&mut self, standing: &Standing, given: &Given<'_>) -> Option<(fanout::Command, Effects)> {
         let limit = given.limits.subscriptions_max;
         let listed = self.values.as_ref().map_or(0, |values| values.stale.listed());
         // Their lists are bounded like those of commands in progress.
@@ -337,22 +345,25 @@ impl Session {
         }
         match command.operation {
             Operation::Unsubscribe => self.unfollow(command.topics.topics(), given, &mut effects),
-            Operation::UnsubscribeAll(table) => self.unfollow_all(table, given, &mut effects),
+            Operation::UnsubscribeAll(table) => {
+                self.unfollow_table(table);
+                self.unfollow_all(table, given, &mut effects);
+            }
             Operation::SubscribeAll { table, .. } => self.follow_all(table, given),
             Operation::Subscribe => self.renew(command.topics.topics()),
             Operation::Count => {}
         }
         let is_subscription = matches!(command.operation, Operation::Subscribe | Operation::SubscribeAll { .. });
-        if is_subscription && !standing.is_live {
-            self.tell_lost();
+        if is_subscription {
+            self.follow_table(&command, standing, given);
         }
         if let (Some(states), Some(epoch)) = (states, standing.epoch) {
             if let (Operation::SubscribeAll { table, .. }, States::Everything { newest, epoch: its }) =
                 (command.operation, &states)
             {
-                self.ask_everything(table, *newest, *its, epoch, given);
+                self.ask_everything(table, (*newest, *its), epoch, standing, given);
             } else {
-                let part = self.ask(&mut command, states, epoch, given);
+                let part = self.ask(&mut command, states, epoch, standing, given);
                 self.commands.as_mut()?.awaits(command.number, part);
             }
         }
@@ -493,6 +504,9 @@ impl Session {
             }
         }
         self.subscriptions = u32::try_from(subscriptions).expect("a session has fewer than 2^32 subscriptions");
+        if subscriptions == 0 && self.commands.is_none() {
+            self.unfollow_tables();
+        }
         if self.commands.is_none() && self.phase == Phase::Answering {
             self.close(self.reason, given, effects);
         }

@@ -11,7 +11,8 @@ use std::io::IoSlice;
 
 use clap::ValueEnum;
 
-use crate::model::topic::Subject;
+use crate::model::table::TableId;
+use crate::model::topic::{Subject, Topic};
 use crate::wire::frame::{Frame, FrameRun};
 
 /// The choice of the frames that give way when a [`SendQueue`] is full.
@@ -69,6 +70,8 @@ pub enum Word {
     Answer,
     /// The source is back, and all that was missed has been sent.
     Live,
+    /// The same of one table.
+    TableLive(TableId),
     /// Any other.
     Other,
 }
@@ -164,10 +167,15 @@ impl SendQueue {
 
     /// Takes all changes that wait whole, oldest first, which give way; what is told of them is the caller's.
     pub fn take_changes(&mut self) -> Vec<(Subject, FrameRun)> {
+        self.take_changes_if(|_| true)
+    }
+
+    /// Takes likewise those of topics that are to be taken.
+    pub fn take_changes_if(&mut self, is_taken: impl Fn(Topic) -> bool) -> Vec<(Subject, FrameRun)> {
         let mut changes = Vec::new();
         for Waiting { run, kind } in std::mem::take(&mut self.ordered) {
             match kind {
-                Kind::Changes(subject) => {
+                Kind::Changes(subject) if is_taken(subject.topic()) => {
                     self.bytes -= run.len();
                     self.frames -= frames(&run);
                     changes.push((subject, run));
@@ -180,8 +188,13 @@ impl SendQueue {
 
     /// Takes back [`Word::Live`] if it waits whole; returns whether it did.
     pub fn take_live(&mut self) -> bool {
-        let is_live = |waiting: &Waiting| waiting.kind == Kind::Word(Word::Live);
-        let Some(waiting) = self.ordered.iter().position(is_live).and_then(|place| self.ordered.remove(place)) else {
+        self.take_word(Word::Live)
+    }
+
+    /// Takes back the first of such words that waits whole; returns whether one did.
+    pub fn take_word(&mut self, word: Word) -> bool {
+        let is_it = |waiting: &Waiting| waiting.kind == Kind::Word(word);
+        let Some(waiting) = self.ordered.iter().position(is_it).and_then(|place| self.ordered.remove(place)) else {
             return false;
         };
         self.bytes -= waiting.run.len();

@@ -420,6 +420,21 @@ impl StaleSet {
         lost
     }
 
+    /// Does the same for the rows of one table; the answers of others that are under way are void too.
+    pub fn begin_table_anew(&mut self, table: TableId) -> u64 {
+        let mut lost = 0;
+        for (_, stale) in self.stale_by_topic.iter_mut().filter(|(topic, _)| topic.table() == table) {
+            lost += u64::from(std::mem::take(&mut stale.newest) > 0);
+            stale.known = 0;
+        }
+        // Those with versions are each of a command, which is on one table.
+        for list in self.lists.iter_mut().filter(|list| list.topics.first().is_some_and(|it| it.table() == table)) {
+            list.versions = Vec::new();
+        }
+        self.pull_again();
+        lost
+    }
+
     fn add_list(&mut self, topics: Subjects, versions: Vec<u64>, part: Part) {
         let list = List::new(topics, versions, part);
         if list.topics.is_empty() {

@@ -2,6 +2,7 @@
 //! anything: in every order of events, the bytes that the socket took are such as a reader may be told.
 
 mod reader;
+mod tables;
 mod world;
 
 use proptest::prelude::*;

@@ -5,14 +5,16 @@
 //! of them and not a queue. They fill half of the send queue at most: changes have the other half.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::answer;
 use super::command::States;
 use super::queue::{SlowConsumerPolicy, Word};
 use super::stale::{Answered, Part, StaleSet, Told};
+use super::tables::FollowedTable;
 use super::{Effects, Given, Phase, Session, SessionLimits};
-use crate::fanout::{self, Listed, Operation, PageWish, Pull, Pulled, Value};
+use crate::fanout::{self, Listed, PageWish, Pull, Pulled, TableStandings, Value};
 use crate::model::epoch::Epoch;
 use crate::model::table::{TableId, Tables};
 use crate::model::topic::{Subject, Subjects, Topic, WideRow};
@@ -26,12 +28,26 @@ const STATE_BYTES: usize = 256;
 const ONE_BY_ONE_MAX: usize = 8;
 
 /// The standing of the shards towards the source of changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The epoch of the versions that they tell, once it is known.
     pub epoch: Option<Epoch>,
     /// Whether no change was missed.
     pub is_live: bool,
+    /// The tables that are not as all are, if any.
+    pub tables: Option<Rc<TableStandings>>,
+}
+
+impl Standing {
+    /// Returns the epoch of a table, if it has one of its own.
+    pub(super) fn own_epoch(&self, table: TableId) -> Option<Epoch> {
+        self.tables.as_ref().and_then(|tables| tables.epoch(table))
+    }
+
+    /// Returns whether no change of a table was missed that was not missed of all.
+    pub(super) fn is_table_live(&self, table: TableId) -> bool {
+        self.tables.as_ref().is_none_or(|tables| tables.is_live(table))
+    }
 }
 
 /// The states that a reader is still to get.
@@ -39,7 +55,9 @@ pub struct Standing {
 pub(super) struct Values {
     pub(super) stale: StaleSet,
     /// The epoch that the reader was told; `None` if it never asked for states.
-    epoch: Option<Epoch>,
+    pub(super) epoch: Option<Epoch>,
+    /// The epochs that it was told of tables after that.
+    pub(super) table_epochs: HashMap<TableId, Epoch>,
     /// The topics whose states it asked for, without repetitions, in the order of their ids.
     asked: Vec<Topic>,
     /// The rows of the wide ones among them.
@@ -56,35 +74,39 @@ pub(super) struct Values {
     awaited: usize,
     /// The tables of which it asked to be told every row.
     everything: Vec<Everything>,
+    /// The tables beside products that it is subscribed to rows of.
+    pub(super) followed: Vec<FollowedTable>,
     /// True if it ever did, and its grant withholds some: each change is to be looked at.
     is_filtered: bool,
 }
 
 /// A table of which a reader is told every row.
 #[derive(Debug)]
-struct Everything {
+pub(super) struct Everything {
     table: TableId,
     /// True if it asked for their states too.
     is_asked: bool,
     /// The newest version that it claims to know of any row, until that is looked at; 0: none.
-    newest_claimed: u64,
+    pub(super) newest_claimed: u64,
     /// The newest of those that the shards know, as far as they have said.
-    newest_heard: u64,
+    pub(super) newest_heard: u64,
 }
 
 impl Values {
-    fn new(tables: &Tables) -> Box<Self> {
+    pub(super) fn new(tables: &Tables) -> Box<Self> {
         Box::new(Self {
             tables: tables.clone(),
             rows_asked: HashMap::new(),
             stale: StaleSet::default(),
             epoch: None,
+            table_epochs: HashMap::new(),
             asked: Vec::new(),
             absent: Vec::new(),
             live_after: None,
             state_bytes: STATE_BYTES,
             awaited: 0,
             everything: Vec::new(),
+            followed: Vec::new(),
             is_filtered: false,
         })
     }
@@ -94,11 +116,20 @@ impl Values {
         self.stale.is_empty() && self.absent.is_empty() && self.live_after.is_none() && !self.is_filtered
     }
 
+    /// Returns the epoch that the reader was told of a table, by its name or with all.
+    pub(super) fn epoch_of(&self, table: TableId) -> Option<Epoch> {
+        self.table_epochs.get(&table).copied().or(self.epoch)
+    }
+
+    fn has_no_subscriptions(&self) -> bool {
+        self.everything.is_empty() && self.followed.is_empty()
+    }
+
     fn is_everything(&self, table: TableId) -> bool {
         self.everything.iter().any(|its| its.table == table)
     }
 
-    fn everything(&mut self, table: TableId) -> Option<&mut Everything> {
+    pub(super) fn everything(&mut self, table: TableId) -> Option<&mut Everything> {
         self.everything.iter_mut().find(|its| its.table == table)
     }
 
@@ -248,6 +279,7 @@ impl Session {
             self.is_told_lost = true;
             values.live_after = Some(values.stale.end_part());
         }
+        self.take_table_lives();
     }
 
     /// Begins to ask for states of the topics of a command that is given to the shards; adds the versions that are
@@ -257,14 +289,11 @@ impl Session {
         command: &mut fanout::Command,
         states: States,
         epoch: Epoch,
+        standing: &Standing,
         given: &Given<'_>,
     ) -> Part {
-        let values = self.values.get_or_insert_with(|| Values::new(given.tables));
-        let told = values.epoch.unwrap_or(epoch);
-        if values.epoch.is_none() {
-            values.epoch = Some(told);
-            self.say(Word::Other, answer::epoch(told));
-        }
+        let table = command.topics.topics().first().map(|topic| topic.table());
+        let told = self.tell_epochs(table, epoch, standing, given);
         let values = self.values.as_mut().expect("it is there");
         values.follow(&command.topics);
         match states {
@@ -279,6 +308,26 @@ impl Session {
         }
     }
 
+    /// Tells a reader that asks for states the epoch of all versions, and that of a table which has one of its own, unless it
+    /// was told; returns the one that it was told of the table.
+    fn tell_epochs(&mut self, table: Option<TableId>, epoch: Epoch, standing: &Standing, given: &Given<'_>) -> Epoch {
+        let values = self.values.get_or_insert_with(|| Values::new(given.tables));
+        let is_first = values.epoch.is_none();
+        let told = *values.epoch.get_or_insert(epoch);
+        if is_first {
+            self.say(Word::Other, answer::epoch(told));
+        }
+        let (Some(table), Some(values)) = (table, &mut self.values) else { return told };
+        if let Some(own) = standing.own_epoch(table)
+            && !values.table_epochs.contains_key(&table)
+        {
+            values.table_epochs.insert(table, own);
+            self.say(Word::Other, answer::table_epoch(own, &given.tables.get(table)));
+            return own;
+        }
+        values.epoch_of(table).unwrap_or(told)
+    }
+
     /// Learns topics of a command of which the reader does not know the newest version.
     pub(super) fn differ(&mut self, number: u32, topics: Vec<Topic>) {
         if let Some(values) = &mut self.values {
@@ -290,15 +339,15 @@ impl Session {
     pub(super) fn ask_everything(
         &mut self,
         table: TableId,
-        newest: u64,
-        its: Option<Epoch>,
+        (newest, its): (u64, Option<Epoch>),
         epoch: Epoch,
+        standing: &Standing,
         given: &Given<'_>,
     ) {
-        let mut nothing = fanout::Command::new(0, Operation::Subscribe, Subjects::default());
-        self.ask(&mut nothing, States::All, epoch, given);
+        let told = self.tell_epochs(Some(table), epoch, standing, given);
         if let Some(values) = &mut self.values {
-            let newest = if its == values.epoch { newest } else { 0 };
+            values.stale.list(Subjects::default(), Vec::new());
+            let newest = if its == Some(told) { newest } else { 0 };
             if let Some(its) = values.everything(table) {
                 (its.is_asked, its.newest_claimed) = (true, its.newest_claimed.max(newest));
             }
@@ -461,6 +510,7 @@ impl Session {
         self.say(Word::Other, answer::epoch(epoch));
         if let Some(values) = &mut self.values {
             values.epoch = Some(epoch);
+            values.table_epochs.values_mut().for_each(|its| *its = epoch);
             let subject = |&topic: &Topic| Subject::new(topic, values.rows_asked.get(&topic));
             let asked = values.asked.iter().map(subject).collect();
             values.stale.doubt(asked);
@@ -484,6 +534,7 @@ impl Session {
                 (its.newest_claimed, its.newest_heard) = (0, 0);
             }
             values.epoch = told.map(|_| epoch);
+            values.table_epochs = HashMap::new();
         }
         if told.is_some() {
             self.say(Word::Other, answer::epoch(epoch));
@@ -539,8 +590,9 @@ impl Session {
             values.live_after = None;
             self.tell_live();
         }
+        self.settle_tables(given);
         if self.values.as_ref().is_some_and(|values| {
-            values.is_at_rest() && values.everything.is_empty() && values.awaited == 0 && values.epoch.is_none()
+            values.is_at_rest() && values.has_no_subscriptions() && values.awaited == 0 && values.epoch.is_none()
         }) {
             self.values = None;
         }

@@ -35,6 +35,7 @@ impl<S: Subscriber> Core<S> {
     /// Returns whether something waits for [`Core::work`].
     pub(in super::super) fn has_work(&self) -> bool {
         let is_idle = self.work.is_empty() && self.health.telling.is_empty() && self.rows.is_empty();
+        let is_idle = is_idle && !self.tables.has_work();
         let has_shards_work = |shard: &Shard| shard.has_to_heal() || shard.has_to_release();
         !is_idle || self.everything.has_work() || self.shards.iter().any(has_shards_work)
     }

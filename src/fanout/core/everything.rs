@@ -57,6 +57,8 @@ struct Members {
     is_promised: bool,
     /// True if changes may have been missed since the first member came.
     has_missed: bool,
+    /// True if changes of this table alone may be missed: nothing is listed then.
+    is_lost: bool,
     /// The rows that came for this watch.
     listings: VecDeque<Listing>,
 }
@@ -114,7 +116,12 @@ impl Everything {
 
     /// Returns whether the shards have the version of every row, of the tables of which they are to have it.
     pub(super) fn is_listed(&self) -> bool {
-        self.members_by_table.values().all(|members| members.has_all)
+        self.members_by_table.values().all(|members| members.has_all || members.is_lost)
+    }
+
+    /// Returns whether they have those of one table, if they are to have it.
+    pub(super) fn is_listed_of(&self, table: TableId) -> bool {
+        self.members_by_table.get(&table).is_none_or(|members| members.has_all)
     }
 
     #[cfg(test)]
@@ -136,10 +143,7 @@ impl Everything {
     /// Learns that changes may be missed from here on.
     pub(super) fn lose(&mut self) {
         for members in self.members_by_table.values_mut() {
-            members.listings.clear();
-            (members.has_all, members.has_missed) = (false, true);
-            // What is on its way was read before.
-            members.number = take_number(&mut self.next_number);
+            members.lose(&mut self.next_number);
         }
     }
 
@@ -151,7 +155,7 @@ impl Everything {
     /// Learns the same of one table, of which changes may have been missed.
     pub(super) fn miss(&mut self, table: TableId) {
         if let Some(members) = self.of(table) {
-            members.has_missed = true;
+            (members.has_missed, members.is_lost) = (true, false);
         }
     }
 
@@ -168,6 +172,14 @@ impl Everything {
 impl Members {
     fn has_work(&self) -> bool {
         !self.listings.is_empty()
+    }
+
+    /// Learns that changes may be missed from here on.
+    fn lose(&mut self, next_number: &mut u32) {
+        self.listings.clear();
+        (self.has_all, self.has_missed) = (false, true);
+        // What is on its way was read before.
+        self.number = take_number(next_number);
     }
 
     /// Adds a connection; returns whether it is the first.
@@ -219,7 +231,8 @@ impl<S: Subscriber> Core<S> {
         let members = self.everything.members_by_table.entry(table).or_default();
         if is_new && members.add(connection) {
             members.is_promised = false;
-            members.has_missed = self.health.is_lost;
+            members.is_lost = self.tables.is_lost(table);
+            members.has_missed = self.health.is_lost || members.is_lost;
             self.shards.iter_mut().for_each(|shard| shard.watch(table));
             self.list_table_again(table);
         }
@@ -280,11 +293,22 @@ impl<S: Subscriber> Core<S> {
         let Some(members) = self.everything.of(table) else { return };
         members.listings.clear();
         (members.has_all, members.number) = (false, number);
+        if members.is_lost {
+            return;
+        }
         let watch = Watch { number, may_refuse: !members.is_promised };
         for shard in &mut self.shards {
             shard.set_listing(table, true);
         }
         self.watch(table, Some(watch));
+    }
+
+    /// Learns that changes of one table may be missed from here on: nothing of it is listed.
+    pub(super) fn lose_everything_of(&mut self, table: TableId) {
+        let Some(members) = self.everything.members_by_table.get_mut(&table) else { return };
+        members.lose(&mut self.everything.next_number);
+        members.is_lost = true;
+        self.watch(table, None);
     }
 
     fn watch(&self, table: TableId, watch: Option<Watch>) {

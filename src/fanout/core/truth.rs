@@ -11,11 +11,10 @@ use super::super::shard::Shard;
 use super::super::{ConnectionId, CoreId, SlotKey};
 use super::{Core, Subscriber, send_to_others};
 use crate::model::epoch::Epoch;
-use crate::model::table::TableId;
 use crate::wire::frame::FrameRun;
 
 /// The cost of telling a connection something, with a system call that writes it.
-const TELL_COST: usize = 16;
+pub(super) const TELL_COST: usize = 16;
 /// The cost of a row that was read, with the answers to those who wait for it.
 const ROW_COST: usize = 4;
 
@@ -134,12 +133,12 @@ impl<S: Subscriber> Core<S> {
             if !out.wishes.is_empty() {
                 loader.wish(self.id, std::mem::take(&mut out.wishes));
             }
-            if out.has_regressed {
-                loader.regressed();
+            if let Some(table) = out.regressed {
+                loader.regressed(table);
             }
         }
         out.wishes.clear();
-        out.has_regressed = false;
+        out.regressed = None;
         if out.evicted > 0 {
             self.metrics.last_values_evicted.inc_by(std::mem::take(&mut out.evicted));
         }
@@ -149,7 +148,7 @@ impl<S: Subscriber> Core<S> {
     /// Gives a connection an answer of this core's shards.
     fn give(&mut self, key: SlotKey, answer: Pulled) {
         let history = self.health.term.history;
-        if history != self.told && !self.turn_to(history) {
+        if history != self.told && self.is_void(history, &answer) {
             self.pull_again(key, &answer);
         } else if let Some(seat) = self.seats.get_mut(key) {
             seat.subscriber.pulled(answer);
@@ -159,15 +158,21 @@ impl<S: Subscriber> Core<S> {
 
     /// Gives connections the answers of another core's shards.
     pub(super) fn pulled(&mut self, history: History, answers: Vec<(SlotKey, Pulled)>) {
-        let is_current = history == self.told || self.turn_to(history);
+        let is_current = history == self.told;
         for (key, answer) in answers {
-            if !is_current {
+            if !is_current && self.is_void(history, &answer) {
                 self.pull_again(key, &answer);
             } else if let Some(seat) = self.seats.get_mut(key) {
                 seat.subscriber.pulled(answer);
                 self.touch(key);
             }
         }
+    }
+
+    /// Returns whether an answer is of a history that was over before another one was told.
+    fn is_void(&mut self, history: History, answer: &Pulled) -> bool {
+        self.turn_to(history);
+        self.tables.is_void(history.number, answer.subject.topic().table())
     }
 
     /// Repeats a pull whose answer is of an older history than the connection was told.
@@ -177,20 +182,6 @@ impl<S: Subscriber> Core<S> {
             self.work.push(self.connection(key), Job::pulls(vec![pull], self.told.number));
             self.ask_for_turn();
         }
-    }
-
-    /// Learns of a history from one that is in it; returns whether it is not an older one than the connections were
-    /// told.
-    pub(super) fn turn_to(&mut self, history: History) -> bool {
-        if history.number <= self.told.number {
-            return history.number == self.told.number;
-        }
-        self.told = history;
-        if let Some(epoch) = history.epoch {
-            self.seats.values_mut().for_each(|seat| seat.subscriber.epoch(epoch));
-        }
-        self.health.telling = self.seats.keys().collect();
-        true
     }
 
     /// Learns that changes may be missed from here on.
@@ -207,26 +198,13 @@ impl<S: Subscriber> Core<S> {
         self.send_waiting();
         self.set_live(false);
         self.health.is_lost = false;
-        let is_new_epoch = term.history != self.health.term.history;
+        let is_new_epoch = term.history.epoch != self.health.term.history.epoch;
         self.health.term = term;
         self.shards.iter_mut().for_each(|shard| shard.begin(is_new_epoch));
         self.everything.begin();
         self.list_again();
         self.turn_to(term.history);
         self.update_live();
-    }
-
-    /// Learns that changes of one table may have been missed. While all may be, the next beginning heals it too.
-    pub(super) fn miss(&mut self, term: Term, table: TableId) {
-        self.health.term.number = term.number;
-        if self.health.is_lost {
-            return;
-        }
-        self.send_waiting();
-        self.set_live(false);
-        self.shards.iter_mut().for_each(|shard| shard.miss(table));
-        self.everything.miss(table);
-        self.list_table_again(table);
     }
 
     /// Gives the shards a slice of the rows that were read for them. A row that waits is only older than what was cast
@@ -256,11 +234,12 @@ impl<S: Subscriber> Core<S> {
     /// Tells all cores, once in a term, that what was missed before it is told.
     pub(super) fn tell_if_healed(&mut self) {
         let own = usize::from(self.id.0);
-        if self.health.is_lost
-            || self.health.healed_terms[own] == self.health.term.number
-            || !self.everything.is_listed()
-            || !self.shards.iter().all(Shard::is_healed)
-        {
+        let is_told = self.health.healed_terms[own] == self.health.term.number;
+        if self.health.is_lost || is_told && self.tables.are_alike() || !self.shards.iter().all(Shard::is_healed) {
+            return;
+        }
+        self.tell_healed_tables();
+        if is_told || !self.everything.is_listed() {
             return;
         }
         let (core, term) = (self.id, self.health.term.number);
@@ -284,6 +263,7 @@ impl<S: Subscriber> Core<S> {
 
     /// Tells a slice of the connections whether the core is live.
     pub(super) fn tell(&mut self, cost: &mut usize) {
+        self.tell_of_tables(cost);
         let told = self.health.telling.len().min((*cost / TELL_COST).max(1));
         for key in self.health.telling.split_off(self.health.telling.len() - told) {
             if let Some(seat) = self.seats.get_mut(key) {

@@ -18,6 +18,7 @@ impl Shard {
         if !loading.is_wanted() {
             self.rest(topic);
         } else if self.is_lost || is_before(number, self.void_before) || is_before(number, loading.since) {
+            // That of a lost table too: its words make all before them void.
             self.want(topic);
         } else {
             self.take_row(topic, sent, &row, out);
@@ -39,7 +40,7 @@ impl Shard {
         });
         self.read_at(topic.table(), version);
         if learnt == Learnt::Regress {
-            out.has_regressed = true;
+            out.regressed = Some(topic.table());
             self.want(topic);
             return;
         }
@@ -91,29 +92,60 @@ impl Shard {
     pub(in super::super) fn begin(&mut self, is_new_epoch: bool) {
         self.lose();
         self.is_lost = false;
-        self.to_heal = self.index.topics().collect();
         if is_new_epoch {
-            for watched in self.watched.values_mut() {
-                (watched.newest, watched.gone) = (0, Vec::new());
+            self.forget(|_| true);
+        }
+        let lost_tables = &self.lost_tables;
+        self.to_heal = self.index.topics().filter(|topic| !lost_tables.contains(&topic.table())).collect();
+    }
+
+    /// Forgets all that is known of tables, since their versions mean nothing any more.
+    fn forget(&mut self, is_of: impl Fn(TableId) -> bool) {
+        for (_, watched) in self.watched.iter_mut().filter(|(table, _)| is_of(**table)) {
+            (watched.newest, watched.gone) = (0, Vec::new());
+        }
+        let topics: Vec<Topic> = self.index.topics().filter(|topic| is_of(topic.table())).collect();
+        for topic in topics {
+            self.change(topic, LastValue::let_go);
+            if let Some(entry) = self.index.entry_of(topic) {
+                entry.last.forget();
             }
-            let topics = self.to_heal.clone();
-            for topic in topics {
-                self.change(topic, LastValue::let_go);
-                if let Some(entry) = self.index.entry_of(topic) {
-                    entry.last.forget();
-                }
-            }
-            for loading in self.loadings.values_mut() {
-                loading.waiters.iter_mut().for_each(|waiter| waiter.known = 0);
-            }
+        }
+        for (_, loading) in self.loadings.iter_mut().filter(|(topic, _)| is_of(topic.table())) {
+            loading.waiters.iter_mut().for_each(|waiter| waiter.known = 0);
+        }
+    }
+
+    /// Learns that changes of one table may be missed, until [`Shard::miss`]: nothing of it is read.
+    pub(in super::super) fn lose_table(&mut self, table: TableId) {
+        self.void_before = self.next_number;
+        if !self.lost_tables.contains(&table) {
+            self.lost_tables.push(table);
+        }
+        self.to_heal.retain(|topic| topic.table() != table);
+        let is_its = |(topic, loading): (&Topic, &Loading)| (topic.table() == table && loading.heals).then_some(*topic);
+        let healing: Vec<Topic> = self.loadings.iter().filter_map(is_its).collect();
+        for topic in healing {
+            self.healed(topic);
+            self.rest(topic);
         }
     }
 
     /// Learns that changes of one table may have been missed, and that none is from here on: what has subscribers is to be
-    /// [healed](Shard::heal).
-    pub(in super::super) fn miss(&mut self, table: TableId) {
+    /// [healed](Shard::heal). In a new epoch of the table all that is known of it is forgotten.
+    pub(in super::super) fn miss(&mut self, table: TableId, is_new_epoch: bool) {
         self.void_before = self.next_number;
+        self.lost_tables.retain(|lost| *lost != table);
+        if is_new_epoch {
+            self.forget(|its| its == table);
+        }
+        // While all changes may be missed, the next beginning heals it too.
+        if self.is_lost {
+            return;
+        }
         self.to_heal.extend(self.index.topics().filter(|topic| topic.table() == table));
+        let waiting: Vec<Topic> = self.loadings.keys().filter(|topic| topic.table() == table).copied().collect();
+        waiting.into_iter().for_each(|topic| self.want(topic));
     }
 
     /// Makes up to `max` of the topics whose changes may have been missed loadings.
@@ -158,7 +190,7 @@ impl Shard {
     }
 
     /// Wishes for the topics of the line, as many as the loader may have. None while changes may be missed: nothing is
-    /// read then.
+    /// read then, and of a table that is lost alone its [return](Shard::miss) puts those into the line that are wanted.
     pub(super) fn wish(&mut self, out: &mut Output) {
         while !self.is_lost && self.awaited < self.wishes_max {
             let Some(topic) = self.to_wish.pop_front() else {
@@ -170,6 +202,9 @@ impl Shard {
                 continue;
             }
             loading.is_queued = false;
+            if !self.lost_tables.is_empty() && self.lost_tables.contains(&topic.table()) {
+                continue;
+            }
             let entry = self.index.entry_of(topic).expect("what is wanted has subscribers");
             let number = self.next_number;
             self.next_number = number.wrapping_add(1);

@@ -53,7 +53,7 @@ impl Shard {
             last.cast(version, is_remembered.then(|| frame.clone()));
         });
         // While changes may be missed, one that comes is not known to be the newest.
-        if !self.is_lost && self.loadings.contains_key(&topic) {
+        if !self.is_lost && self.loadings.contains_key(&topic) && !self.is_table_lost(topic.table()) {
             self.healed(topic);
             self.answer_waiters(topic, out, Waiter::told);
             self.rest(topic);
@@ -79,7 +79,8 @@ impl Shard {
         if waiting > 0 {
             out.answer(connection, subject.clone(), self.leave(topic, waiting), Value::Ended);
         }
-        if !self.is_lost && self.to_heal.is_empty() && !self.heals(topic) {
+        let is_known = !self.is_lost && self.to_heal.is_empty() && !self.heals(topic);
+        if is_known && !self.is_table_lost(topic.table()) {
             let entry = self.index.entry_of(topic).expect("a topic that is told has an entry");
             if let Some(value) = entry.last.answer(known) {
                 out.answer(connection, pull.subject, number, value);

@@ -217,8 +217,8 @@ impl World {
     fn give_work(&mut self) {
         loop {
             let given = Given { now: self.now, limits: &self.limits, tables: &self.tables };
-            let standing = Standing { epoch: Some(self.epoch), is_live: self.is_live };
-            if let Some((command, effects)) = self.session.next_command(standing, &given) {
+            let standing = Standing { epoch: Some(self.epoch), is_live: self.is_live, tables: None };
+            if let Some((command, effects)) = self.session.next_command(&standing, &given) {
                 self.skipped += effects.skipped;
                 assert!(self.session.ended().is_none() && !self.session.is_closing(), "an end gives no commands");
                 self.give(command);

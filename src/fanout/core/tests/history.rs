@@ -25,6 +25,9 @@ pub(super) enum Step {
     Lose,
     /// Perhaps in a new epoch.
     Begin(bool),
+    LoseTable,
+    /// Likewise.
+    BeginTable(bool),
     Read,
     HandOver,
     /// The connections go on with their lists of all topics.
@@ -57,6 +60,8 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (any::<usize>(), pulled, any::<bool>()).prop_map(|(place, ids, resumes)| Step::Pull(place, ids, resumes)),
         1 => Just(Step::Lose),
         2 => (0..4u8).prop_map(|of_four| Step::Begin(of_four == 0)),
+        1 => Just(Step::LoseTable),
+        2 => any::<bool>().prop_map(Step::BeginTable),
         2 => Just(Step::Read),
         2 => Just(Step::HandOver),
         3 => Just(Step::AskForPages),
@@ -154,15 +159,18 @@ impl Known {
     fn check(&mut self, world: &mut World) {
         let mut applied = world.recorder(self.connection).applied.clone();
         applied.sort_unstable();
-        if world.is_begun || self.everything.is_none() {
+        if world.is_begun && !world.is_table_lost || self.everything.is_none() {
             assert_eq!(applied, self.applied);
         }
         assert_eq!(world.subscribed(self.connection), self.subscribed);
         let (is_begun, is_healed, rows) = (world.is_begun, world.epoch > 0, world.rows.clone());
+        let is_table_lost = world.is_table_lost;
         let recorder = world.recorder(self.connection);
         assert!(recorder.waiting.is_empty() && !recorder.is_told, "what was pushed was flushed");
         assert_eq!(recorder.is_live, is_begun);
-        if is_begun {
+        assert!(recorder.is_table_lost || !is_table_lost, "it was told that the table is lost");
+        if is_begun && !is_table_lost {
+            assert!(!recorder.is_table_lost, "it was told that the table is back");
             assert!(recorder.pulls.is_empty(), "no answer: {recorder:?}");
             for (number, &version) in &recorder.shown {
                 let is_told = self.subscribed.contains(number) || self.everything.is_some();
@@ -239,6 +247,17 @@ pub(super) fn live(steps: &[Step], shards: usize, topics_in_a_slice: usize) {
                 }
                 settled = false;
             }
+            Step::LoseTable => {
+                world.lose_table();
+                settled = false;
+            }
+            Step::BeginTable(is_new_epoch) => {
+                world.begin_table(is_new_epoch);
+                for known in &mut known {
+                    known.due.clear();
+                }
+                settled = false;
+            }
             Step::Read => drop(world.read()),
             Step::HandOver => world.hand_over(),
             Step::AskForPages => drop(world.ask_for_pages()),
@@ -263,7 +282,7 @@ pub(super) fn live(steps: &[Step], shards: usize, topics_in_a_slice: usize) {
                     known.due.retain(|(topic, _)| *topic != number);
                 }
             }
-            Step::Cast(number) if world.epoch > 0 && !world.is_begun => world.commit(number),
+            Step::Cast(number) if !world.are_changes_told() => world.commit(number),
             Step::Cast(number) => {
                 let version = world.cast(number);
                 let is_told = |known: &&mut Known| known.subscribed.contains(&number) || known.everything.is_some();
@@ -287,8 +306,11 @@ pub(super) fn live(steps: &[Step], shards: usize, topics_in_a_slice: usize) {
     world.settle();
     check_all(&mut known, &mut world);
     world.begin(false);
+    if world.is_table_lost {
+        world.begin_table(false);
+    }
     world.settle();
-    assert!(world.hub.is_live());
+    assert!(world.hub.is_live() && world.cores.iter().all(|core| core.tables.are_alike()));
     check_all(&mut known, &mut world);
     for Known { connection, .. } in known {
         world.core(connection.core.0).remove(connection.key);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::super::{Page, Place, Value};
 use super::super::everything::PAGE_MAX;
 use super::super::*;
-use crate::model::topic::testing::{number, tables};
+use crate::model::topic::testing::{TABLE, number, tables};
 use crate::wire::frame::Frame;
 
 /// The bytes of a frame that are its version; the first one is its epoch.
@@ -22,8 +22,11 @@ pub(super) struct Recorder {
     pub(super) refused: Vec<u32>,
     /// True if it was told something that it is to be flushed for.
     pub(super) is_told: bool,
+    /// The epoch of all, and that which was told of the table since.
     pub(super) epoch: Option<Epoch>,
+    pub(super) table_epoch: Option<Epoch>,
     pub(super) is_live: bool,
+    pub(super) is_table_lost: bool,
     /// The newest version of each topic that it was told in this epoch; 0: that it does not exist.
     pub(super) shown: BTreeMap<u64, u64>,
     /// The pulls without an answer, by number.
@@ -45,10 +48,20 @@ impl Recorder {
     /// Takes a version, which is to be of the epoch that it was told.
     fn take(&mut self, topic: u64, content: [u8; 8]) {
         let (epoch, version) = (content[0], u64::from_be_bytes(content) & VERSION);
-        assert_eq!(u64::from(epoch), self.epoch.map_or(0, Epoch::get), "a version of another epoch");
+        let told = self.table_epoch.or(self.epoch);
+        assert_eq!(u64::from(epoch), told.map_or(0, Epoch::get), "a version of another epoch");
         let is_deletion = u64::from_be_bytes(content) & DELETION != 0;
         let before = self.shown.insert(topic, if is_deletion { 0 } else { version });
         assert!(before.is_none_or(|before| before <= version), "{version} after {before:?}");
+    }
+}
+
+impl Recorder {
+    fn begin_anew(&mut self) {
+        self.is_told = true;
+        self.shown.clear();
+        self.waiting.clear();
+        self.flushed.clear();
     }
 }
 
@@ -132,10 +145,21 @@ impl Subscriber for Recorder {
     }
 
     fn epoch(&mut self, epoch: Epoch) {
-        self.is_told = true;
+        // A table may have been told its own before the first.
+        self.table_epoch = self.table_epoch.filter(|_| self.epoch.is_none());
         self.epoch = Some(epoch);
-        self.shown.clear();
-        self.waiting.clear();
-        self.flushed.clear();
+        self.begin_anew();
+    }
+
+    fn table_live(&mut self, table: TableId, is_live: bool) {
+        assert_eq!(table, TABLE);
+        self.is_told = true;
+        self.is_table_lost = !is_live;
+    }
+
+    fn table_epoch(&mut self, table: TableId, epoch: Epoch) {
+        assert_eq!(table, TABLE);
+        self.table_epoch = Some(epoch);
+        self.begin_anew();
     }
 }

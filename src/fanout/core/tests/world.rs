@@ -39,6 +39,10 @@ pub(super) struct World {
     pub(super) rows: BTreeMap<u64, u64>,
     version: u64,
     pub(super) epoch: u8,
+    /// The epoch of all tables, where that of this one is another; 0: none was told.
+    epoch_of_all: u8,
+    /// True if changes of the table do not come.
+    pub(super) is_table_lost: bool,
     /// True if changes come.
     pub(super) is_begun: bool,
 }
@@ -74,13 +78,22 @@ impl World {
             rows: BTreeMap::new(),
             version: 0,
             epoch: 0,
+            epoch_of_all: 0,
+            is_table_lost: false,
             is_begun: false,
         }
     }
 
     pub(super) fn open(&mut self, core: u16) -> ConnectionId {
         let core = self.core(core);
-        let recorder = Recorder { epoch: core.epoch(), is_live: core.is_live(), ..Recorder::default() };
+        let standings = core.table_standings().unwrap_or_default();
+        let recorder = Recorder {
+            epoch: core.epoch(),
+            table_epoch: standings.epoch(TABLE),
+            is_live: core.is_live(),
+            is_table_lost: !standings.is_live(TABLE),
+            ..Recorder::default()
+        };
         let key = core.insert_with(|_| recorder);
         ConnectionId { core: core.id, key }
     }
@@ -114,10 +127,15 @@ impl World {
     pub(super) fn delete(&mut self, number: u64) {
         if self.rows.remove(&number).is_some() {
             self.version += 1;
-            if self.epoch == 0 || self.is_begun {
+            if self.are_changes_told() {
                 self.tell(number, true);
             }
         }
+    }
+
+    /// Returns whether the source tells what is committed.
+    pub(super) fn are_changes_told(&self) -> bool {
+        (self.epoch == 0 || self.is_begun) && !self.is_table_lost
     }
 
     /// Versions begin again, and nobody knows it yet.
@@ -147,17 +165,43 @@ impl World {
 
     /// Lets changes come; in a new epoch, of versions that begin again.
     pub(super) fn begin(&mut self, is_new_epoch: bool) {
-        if is_new_epoch || self.epoch == 0 {
-            self.epoch += 1;
-            self.version = 0;
-            let topics: Vec<u64> = self.rows.keys().copied().collect();
-            topics.into_iter().rev().for_each(|number| self.commit(number));
+        if self.epoch_of_all == 0 && self.epoch > 0 {
+            // The table has an epoch of its own before there is one of all.
+            self.epoch_of_all = u8::MAX;
+        } else if is_new_epoch || self.epoch_of_all == 0 {
+            self.renew_versions();
+            self.epoch_of_all = self.epoch;
         } else if self.is_begun {
             return;
         }
         self.is_begun = true;
         (self.is_listing, self.list_from) = (true, 0);
-        self.hub.began(Epoch::new(self.epoch.into()).unwrap());
+        self.hub.began(Epoch::new(self.epoch_of_all.into()).unwrap());
+    }
+
+    fn renew_versions(&mut self) {
+        self.epoch += 1;
+        self.version = 0;
+        let topics: Vec<u64> = self.rows.keys().copied().collect();
+        topics.into_iter().rev().for_each(|number| self.commit(number));
+    }
+
+    /// Loses the changes of the table alone.
+    pub(super) fn lose_table(&mut self) {
+        self.is_table_lost = true;
+        self.hub.table_lost(TABLE);
+    }
+
+    /// Lets them come; in a new epoch of the table, of versions that begin again.
+    pub(super) fn begin_table(&mut self, is_new_epoch: bool) {
+        self.is_table_lost = false;
+        (self.is_listing, self.list_from) = (true, 0);
+        if is_new_epoch {
+            self.renew_versions();
+            self.hub.table_began(TABLE, Epoch::new(self.epoch.into()).unwrap());
+        } else {
+            self.hub.missed(TABLE);
+        }
     }
 
     /// Reads what the shards wished for; whether there was anything.
@@ -177,7 +221,7 @@ impl World {
             }
         }
         let has_listed = self.list();
-        if !self.is_begun || self.wishes.is_empty() {
+        if !self.is_begun || self.is_table_lost || self.wishes.is_empty() {
             return has_listed;
         }
         for Wish { core, topics } in std::mem::take(&mut self.wishes) {

@@ -525,7 +525,7 @@ impl World {
                 }
             }
         }
-        if out.has_regressed {
+        if out.regressed.is_some() {
             assert!(is_in_doubt, "no history was replaced");
             self.renew();
         }

@@ -1,0 +1,151 @@
+//! The tables beside products that a reader is subscribed to rows of: what it is told where one of them alone was lost, or
+//! its versions began anew.
+
+use super::answer;
+use super::queue::Word;
+use super::stale::Part;
+use super::values::{Standing, Values};
+use super::{Effects, Given, Phase, Session};
+use crate::fanout::{self, Operation};
+use crate::model::epoch::Epoch;
+use crate::model::table::TableId;
+
+/// A table that a reader is subscribed to rows of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FollowedTable {
+    table: TableId,
+    /// True if the reader was told that what it shows of the table may be old.
+    is_told_lost: bool,
+    /// The part after which it is told that the table is back.
+    live_after: Option<Part>,
+}
+
+impl Session {
+    /// Notes the table of a command that subscribes, and tells the reader where changes are missing.
+    pub(super) fn follow_table(&mut self, command: &fanout::Command, standing: &Standing, given: &Given<'_>) {
+        if !standing.is_live {
+            self.tell_lost();
+        }
+        let table = match command.operation {
+            Operation::SubscribeAll { table, .. } => Some(table),
+            _ => command.topics.topics().first().map(|topic| topic.table()),
+        };
+        let Some(table) = table.filter(|table| *table != TableId::PRODUCTS) else { return };
+        let values = self.values.get_or_insert_with(|| Values::new(given.tables));
+        if values.followed.iter().all(|its| its.table != table) {
+            values.followed.push(FollowedTable { table, is_told_lost: false, live_after: None });
+        }
+        if !standing.is_table_live(table) {
+            self.tell_table_lost(table, given);
+        }
+    }
+
+    /// Learns that every subscription to rows of a table ends.
+    pub(super) fn unfollow_table(&mut self, table: TableId) {
+        if let Some(values) = &mut self.values {
+            values.followed.retain(|its| its.table != table);
+        }
+    }
+
+    /// Learns that there are no subscriptions.
+    pub(super) fn unfollow_tables(&mut self) {
+        if let Some(values) = &mut self.values {
+            values.followed = Vec::new();
+        }
+    }
+
+    fn followed(&mut self, table: TableId) -> Option<&mut FollowedTable> {
+        self.values.as_mut()?.followed.iter_mut().find(|its| its.table == table)
+    }
+
+    /// Learns the epoch of all versions of a table from here on: changes of another one that wait mean nothing, and all that
+    /// is subscribed to will be pushed.
+    pub(super) fn table_epoch_began(&mut self, table: TableId, epoch: Epoch, given: &Given<'_>, effects: &mut Effects) {
+        let told = self.values.as_ref().and_then(|values| values.epoch_of(table));
+        if self.phase != Phase::Open || told == Some(epoch) {
+            return;
+        }
+        let gone = self.queue.take_changes_if(|topic| topic.table() == table);
+        let mut lost: u64 = gone.iter().map(|(_, run)| run.frames() as u64).sum();
+        let is_followed = self.followed(table).is_some();
+        if let Some(values) = &mut self.values {
+            lost += values.stale.begin_table_anew(table);
+            if let Some(its) = values.everything(table) {
+                (its.newest_claimed, its.newest_heard) = (0, 0);
+            }
+            // Who is not subscribed to any row is told when it asks.
+            values.table_epochs.remove(&table);
+            if is_followed && told.is_some() {
+                values.table_epochs.insert(table, epoch);
+                self.say(Word::Other, answer::table_epoch(epoch, &given.tables.get(table)));
+            }
+        }
+        effects.skipped += lost;
+        self.queue.skip(lost);
+        self.settle_values(given, effects);
+    }
+
+    /// Learns that changes of a table may be missing from here on, or that all that was missed has been given to it.
+    pub(super) fn table_live(&mut self, table: TableId, is_live: bool, given: &Given<'_>, effects: &mut Effects) {
+        if self.phase != Phase::Open || self.followed(table).is_none() {
+            return;
+        }
+        if !is_live {
+            // Nobody is told of a return that did not last.
+            let is_taken = self.queue.take_word(Word::TableLive(table));
+            if let Some(its) = self.followed(table) {
+                its.live_after = None;
+                its.is_told_lost |= is_taken;
+            }
+            self.tell_table_lost(table, given);
+            self.settle_values(given, effects);
+            return;
+        }
+        let part = self.values.as_mut().filter(|values| !values.stale.is_empty()).map(|values| values.stale.end_part());
+        let Some(its) = self.followed(table).filter(|its| its.is_told_lost) else { return };
+        its.live_after = part;
+        if part.is_none() {
+            self.tell_table_live(table, given);
+        }
+    }
+
+    /// Takes the words back that tables are live, since changes that were missed give way: they are told again after those.
+    pub(super) fn take_table_lives(&mut self) {
+        let Some(values) = &mut self.values else { return };
+        for its in &mut values.followed {
+            if self.queue.take_word(Word::TableLive(its.table)) {
+                its.is_told_lost = true;
+                its.live_after = Some(values.stale.end_part());
+            }
+        }
+    }
+
+    /// Tells that tables are live whose states have come.
+    pub(super) fn settle_tables(&mut self, given: &Given<'_>) {
+        let Some(values) = &mut self.values else { return };
+        let (stale, followed) = (&values.stale, &mut values.followed);
+        let is_due = |its: &&mut FollowedTable| its.live_after.is_some_and(|part| stale.is_answered(part));
+        let due = followed.iter_mut().filter(is_due).map(|its| {
+            its.live_after = None;
+            its.table
+        });
+        for table in due.collect::<Vec<_>>() {
+            self.tell_table_live(table, given);
+        }
+    }
+
+    /// Tells the reader, once, that what it shows of a table may be old.
+    fn tell_table_lost(&mut self, table: TableId, given: &Given<'_>) {
+        if let Some(its) = self.followed(table).filter(|its| !its.is_told_lost) {
+            its.is_told_lost = true;
+            self.say(Word::Other, answer::table_live(false, &given.tables.get(table)));
+        }
+    }
+
+    fn tell_table_live(&mut self, table: TableId, given: &Given<'_>) {
+        if let Some(its) = self.followed(table) {
+            its.is_told_lost = false;
+            self.say(Word::TableLive(table), answer::table_live(true, &given.tables.get(table)));
+        }
+    }
+}

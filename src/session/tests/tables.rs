@@ -1,0 +1,265 @@
+//! What a reader is told where one table alone was lost, or its versions began anew.
+
+use std::rc::Rc;
+
+use simd_json::Buffers;
+
+use super::super::*;
+use crate::fanout::{TableStandings, Value};
+use crate::model::key::{Key, KeyKind};
+use crate::session::queue::SlowConsumerPolicy;
+use crate::wire::websocket::Opcode;
+
+const ALL: u64 = 1;
+const OWN: u64 = 2;
+
+/// A session with its surroundings, and two tables beside products.
+struct Reader {
+    session: Session,
+    limits: SessionLimits,
+    tables: Tables,
+    standings: TableStandings,
+    /// The number of the shards' next answer.
+    applied: u32,
+}
+
+fn epoch(number: u64) -> Epoch {
+    Epoch::new(number).unwrap()
+}
+
+impl Reader {
+    fn new() -> Self {
+        let tables = Tables::with_key([1, 2]);
+        for name in ["orders", "notes"] {
+            tables.add(name, KeyKind::Any).unwrap();
+        }
+        let queue = SendQueueLimits { frames_max: 4, bytes_max: 4096, policy: SlowConsumerPolicy::Conflate };
+        let limits = SessionLimits {
+            queue,
+            subscriptions_max: 10,
+            message_bytes_max: 1000,
+            units_per_second_max: 0,
+            ping_after: 25,
+        };
+        let standings = TableStandings::default();
+        Self { session: Session::new(0, None), limits, tables, standings, applied: 0 }
+    }
+
+    fn table(&self, name: &str) -> TableId {
+        self.tables.find(name).unwrap().id
+    }
+
+    fn subject(&self, name: &str, key: i64) -> Subject {
+        self.tables.subject(self.table(name), Key::Integer(key))
+    }
+
+    fn on(&mut self, event: Event<'_>) {
+        let given = Given { now: 0, limits: &self.limits, tables: &self.tables };
+        self.session.on(event, &given);
+    }
+
+    /// Sends a command, which the shards carry out; returns the versions that it told them.
+    fn command(&mut self, json: &str) -> Vec<u64> {
+        let command = command::parse(&mut json.as_bytes().to_vec(), &mut Buffers::default(), &self.tables);
+        self.on(Event::Command(command));
+        let tables = (self.standings != TableStandings::default()).then(|| Rc::new(self.standings.clone()));
+        let standing = Standing { epoch: Some(epoch(ALL)), is_live: true, tables };
+        let given = Given { now: 0, limits: &self.limits, tables: &self.tables };
+        let (command, _) = self.session.next_command(&standing, &given).unwrap();
+        let number = self.applied;
+        self.applied += 1;
+        self.on(Event::Applied { number, topics: command.topics.len() });
+        command.known
+    }
+
+    /// Begins an epoch of a table, or tells whether it is live.
+    fn begin(&mut self, name: &str, number: u64) {
+        let table = self.table(name);
+        self.standings = TableStandings::of(&[(table, epoch(number))], &[]);
+        self.on(Event::TableEpoch(table, epoch(number)));
+    }
+
+    fn live(&mut self, name: &str, is_live: bool) {
+        let table = self.table(name);
+        self.on(Event::TableLive(table, is_live));
+    }
+
+    /// Pushes a change, or conflates all that wait if there is no room for it.
+    fn push(&mut self, name: &str, key: i64, version: u64) {
+        let subject = self.subject(name, key);
+        let frame = || Frame::new(Opcode::Text, format!("{name} {key} at {version}").as_bytes());
+        let given = Given { now: 0, limits: &self.limits, tables: &self.tables };
+        if !self.session.push(&subject, &FrameRun::one(version, frame()), &self.limits) {
+            self.session.push_by_policy(&subject, version, frame(), &given);
+        }
+    }
+
+    /// Answers all pulls with rows of this version.
+    fn answer_pulls(&mut self, version: u64) -> usize {
+        let pulls = self.session.next_pulls(&self.limits);
+        let count = pulls.len();
+        for pull in pulls {
+            let frame = Frame::new(Opcode::Text, format!("row at {version}").as_bytes());
+            let value = Value::Present { version, frame };
+            self.on(Event::Pulled(Pulled { subject: pull.subject, number: pull.number, value }));
+        }
+        count
+    }
+
+    /// Takes what waits.
+    fn told(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        while self.session.has_output() {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let used = self.session.fill(&mut slices);
+            let mut bytes: &[u8] = &slices[..used].iter().flat_map(|slice| slice.to_vec()).collect::<Vec<u8>>();
+            let taken = bytes.len();
+            while let [_, length, rest @ ..] = bytes {
+                let (text, after) = rest.split_at(usize::from(*length));
+                told.push(String::from_utf8(text.to_vec()).unwrap());
+                bytes = after;
+            }
+            self.session.taken(taken);
+        }
+        told
+    }
+}
+
+#[test]
+fn a_table_that_is_lost_is_told_once_to_those_who_are_subscribed_to_it() {
+    let (mut reader, mut other) = (Reader::new(), Reader::new());
+    reader.command(r#"{"command":"subscribe","table":"orders","keys":[1]}"#);
+    other.command(r#"{"command":"subscribe","table":"notes","keys":"*"}"#);
+    other.command(r#"{"command":"subscribe","productIDs":[1]}"#);
+    for reader in [&mut reader, &mut other] {
+        for is_live in [false, false, true, true] {
+            reader.live("orders", is_live);
+        }
+    }
+    assert_eq!(reader.told(), [r#"{"live":false,"table":"orders"}"#, r#"{"live":true,"table":"orders"}"#]);
+    assert_eq!(other.told(), [""; 0]);
+    reader.command(r#"{"command":"unsubscribe","table":"orders","keys":"*"}"#);
+    reader.live("orders", false);
+    assert_eq!(reader.told(), [""; 0]);
+}
+
+#[test]
+fn who_subscribes_while_the_table_is_lost_is_told_so() {
+    let mut reader = Reader::new();
+    reader.standings = TableStandings::of(&[], &[reader.table("orders")]);
+    reader.command(r#"{"command":"subscribe","table":"notes","keys":[1]}"#);
+    assert_eq!(reader.told(), [""; 0]);
+    reader.command(r#"{"command":"subscribe","table":"orders","keys":[1],"snapshot":true}"#);
+    assert_eq!(reader.told(), [r#"{"live":false,"table":"orders"}"#, r#"{"epoch":"1"}"#]);
+    reader.live("orders", true);
+    assert_eq!(reader.told(), [""; 0], "its state has not come");
+    assert_eq!(reader.answer_pulls(7), 1);
+    assert_eq!(reader.told(), ["row at 7", r#"{"live":true,"table":"orders"}"#]);
+}
+
+#[test]
+fn a_return_that_waits_behind_changes_that_give_way_is_told_after_their_states() {
+    let mut reader = Reader::new();
+    reader.command(r#"{"command":"subscribe","table":"orders","keys":[1,2,3,4,5]}"#);
+    reader.live("orders", false);
+    reader.told();
+    reader.push("orders", 1, 1);
+    reader.live("orders", true);
+    (2..=5).for_each(|key| reader.push("orders", key, 1));
+    let told = reader.told();
+    assert!(!told.iter().any(|it| it.contains("live")), "{told:?}");
+    let mut told = Vec::new();
+    while reader.answer_pulls(9) > 0 {
+        told.extend(reader.told());
+    }
+    assert_eq!((told.len(), told.last().unwrap().as_str()), (6, r#"{"live":true,"table":"orders"}"#));
+}
+
+#[test]
+fn a_return_that_did_not_last_is_not_told() {
+    let mut reader = Reader::new();
+    reader.command(r#"{"command":"subscribe","table":"orders","keys":[1]}"#);
+    reader.live("orders", false);
+    reader.live("orders", true);
+    reader.live("orders", false);
+    assert_eq!(reader.told(), [r#"{"live":false,"table":"orders"}"#]);
+}
+
+#[test]
+fn the_epoch_of_a_table_makes_its_versions_void_and_no_others() {
+    let mut reader = Reader::new();
+    reader.command(r#"{"command":"subscribe","table":"orders","keys":[1],"snapshot":true}"#);
+    reader.command(r#"{"command":"subscribe","table":"notes","keys":[1],"snapshot":true}"#);
+    reader.answer_pulls(5);
+    reader.told();
+    reader.push("orders", 1, 6);
+    reader.push("notes", 1, 7);
+    reader.begin("orders", OWN);
+    reader.push("orders", 1, 1);
+    let told = reader.told();
+    assert_eq!(told, [r#"{"skipped":1}"#, "notes 1 at 7", r#"{"epoch":"2","table":"orders"}"#, "orders 1 at 1"]);
+    reader.begin("orders", OWN);
+    assert_eq!(reader.told(), [""; 0], "it was told");
+}
+
+#[test]
+fn a_state_that_gave_way_in_the_epoch_before_is_fresh_at_any_version_of_the_next() {
+    let mut reader = Reader::new();
+    reader.command(r#"{"command":"subscribe","table":"orders","keys":[1,2,3,4,5],"snapshot":true}"#);
+    while reader.answer_pulls(50) > 0 {
+        reader.told();
+    }
+    (1..=5).for_each(|key| reader.push("orders", key, 100 + key.unsigned_abs()));
+    reader.begin("orders", OWN);
+    let mut rows = 0;
+    while reader.answer_pulls(3) > 0 {
+        rows += reader.told().iter().filter(|it| *it == "row at 3").count();
+    }
+    assert_eq!(rows, 5);
+}
+
+#[test]
+fn versions_are_compared_within_the_epoch_of_their_table() {
+    let resume = |table: &str, epoch: &str| {
+        format!(r#"{{"command":"subscribe","table":"{table}","keys":[1],"versions":[9],"epoch":"{epoch}"}}"#)
+    };
+    for (table, claimed, known) in
+        [("orders", "2", vec![9]), ("orders", "1", vec![]), ("notes", "1", vec![9]), ("notes", "2", vec![])]
+    {
+        let mut reader = Reader::new();
+        reader.standings = TableStandings::of(&[(reader.table("orders"), epoch(OWN))], &[]);
+        assert_eq!(reader.command(&resume(table, claimed)), known, "{table} {claimed}");
+        let all = [r#"{"epoch":"1"}"#.to_owned(), r#"{"epoch":"2","table":"orders"}"#.to_owned()];
+        assert_eq!(reader.told(), all[..if table == "orders" { 2 } else { 1 }]);
+        reader.command(&resume(table, claimed));
+        assert_eq!(reader.told(), [""; 0], "epochs are told once");
+    }
+}
+
+#[test]
+fn an_epoch_that_began_while_nothing_of_the_table_was_subscribed_to_is_told_with_the_next_command() {
+    let mut reader = Reader::new();
+    let ask = r#"{"command":"subscribe","table":"orders","keys":[1],"snapshot":true}"#;
+    reader.command(ask);
+    reader.begin("orders", OWN);
+    reader.command(r#"{"command":"unsubscribe","table":"orders","keys":"*"}"#);
+    reader.command(r#"{"command":"subscribe","table":"notes","keys":[1]}"#);
+    reader.told();
+    reader.begin("orders", 3);
+    assert_eq!(reader.told(), [""; 0]);
+    reader.command(ask);
+    assert_eq!(reader.told(), [r#"{"epoch":"3","table":"orders"}"#]);
+}
+
+#[test]
+fn an_epoch_of_all_is_that_of_every_table() {
+    let mut reader = Reader::new();
+    reader.standings = TableStandings::of(&[(reader.table("orders"), epoch(OWN))], &[]);
+    reader.command(r#"{"command":"subscribe","table":"orders","keys":[1],"snapshot":true}"#);
+    reader.told();
+    reader.on(Event::Epoch(epoch(7)));
+    reader.standings = TableStandings::default();
+    assert_eq!(reader.told(), [r#"{"epoch":"7"}"#]);
+    let resume = r#"{"command":"subscribe","table":"orders","keys":[1],"versions":[9],"epoch":"7"}"#;
+    assert_eq!(reader.command(resume), [9]);
+}
