@@ -60,9 +60,19 @@ pub async fn run(mut source: Source, hub: Hub, loader: Loader, hearing: Hearing,
                 hub.gap();
                 loader.heard(SourceHeard::Gap);
             }
-            SourceEvent::Missed(table) => hub.missed(table),
-            SourceEvent::TableLost(table) => hub.table_lost(table),
-            SourceEvent::TableBegan(table, epoch) => hub.table_began(table, epoch),
+            // The loader first: what the shards wish for then is to be read.
+            SourceEvent::Missed(table) => {
+                loader.heard(SourceHeard::Table(table, true));
+                hub.missed(table);
+            }
+            SourceEvent::TableLost(table) => {
+                loader.heard(SourceHeard::Table(table, false));
+                hub.table_lost(table);
+            }
+            SourceEvent::TableBegan(table, epoch) => {
+                loader.heard(SourceHeard::Table(table, true));
+                hub.table_began(table, epoch);
+            }
             SourceEvent::Barrier(number) => loader.heard(SourceHeard::Barrier(number)),
         }
     }

@@ -328,6 +328,7 @@ async fn open_store(
                 store: store.clone(),
                 health,
                 vigilance: Vigilance::DEFAULT,
+                installs: config.migrates,
             };
             let listening = notify::listen(listener, feed);
             let listening = tokio::spawn(supervisor.part("the listener of the database").run(listening));

@@ -1,5 +1,8 @@
 //! The routes for operators: `/metrics`, `/healthz`, `/readyz`.
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 
@@ -35,7 +38,17 @@ pub(super) async fn readyz(Call { services, .. }: Call<'_>) -> Result<Answer, Pr
     if !services.hub.is_live() {
         return Err(Problem::unavailable("not ready: what was missed is being read"));
     }
-    Ok(text("text/plain; charset=utf-8", "ready\n"))
+    Ok(text("text/plain; charset=utf-8", ready(&services.health.tables())))
+}
+
+/// Returns the word that the process is ready, with the tables that are not live. They are no reason to take all others
+/// away from clients: every server would say the same.
+fn ready(tables_lost: &BTreeMap<String, String>) -> String {
+    let mut text = "ready\n".to_owned();
+    for (name, reason) in tables_lost {
+        let _ = writeln!(text, "not live: table {name}: {reason}");
+    }
+    text
 }
 
 fn text(content_type: &'static str, text: impl Into<Bytes>) -> Answer {

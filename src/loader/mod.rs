@@ -34,6 +34,8 @@ pub enum SourceHeard {
     Gap,
     /// The mark of the read with this number.
     Barrier(u64),
+    /// Whether rows of this table are to be read: not while it alone is lost.
+    Table(TableId, bool),
 }
 
 /// A demand on the loader.

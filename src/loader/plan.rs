@@ -77,6 +77,8 @@ pub(super) struct Plan {
     /// The time before which nothing is read, after a failure.
     not_before: Option<Instant>,
     failing_since: Option<Instant>,
+    /// The tables that are lost alone: nobody waits for their rows.
+    lost: Vec<TableId>,
 }
 
 #[derive(Debug)]
@@ -127,6 +129,7 @@ impl Plan {
             failures: 0,
             not_before: None,
             failing_since: None,
+            lost: Vec::new(),
         }
     }
 
@@ -145,6 +148,9 @@ impl Plan {
     /// Takes a wish. Each of its numbers is answered once.
     pub(super) fn wish(&mut self, wish: Wish) {
         for (subject, number) in wish.topics {
+            if self.lost.contains(&subject.topic().table()) {
+                continue;
+            }
             let askers = self.askers_by_topic.entry(subject.topic()).or_default();
             if askers.is_empty() {
                 self.waiting.push_back(subject);
@@ -162,6 +168,7 @@ impl Plan {
                 }
                 return false;
             }
+            SourceHeard::Table(table, is_there) => return self.hear_of_table(table, is_there),
             SourceHeard::Gap => self.epoch = None,
             SourceHeard::Began(epoch) => {
                 self.epoch = Some(epoch);
@@ -171,6 +178,26 @@ impl Plan {
         }
         self.listings.begin();
         self.give_up()
+    }
+
+    /// Learns whether rows of a table are to be read. The shards wish anew for those of one that is back, so that the wishes of
+    /// before are forgotten. Answers true if it made a read void.
+    fn hear_of_table(&mut self, table: TableId, is_there: bool) -> bool {
+        self.lost.retain(|lost| *lost != table);
+        if is_there {
+            return false;
+        }
+        self.lost.push(table);
+        let is_its = |reading: &mut Reading| match &reading.sought {
+            For::Listing(its) => *its == table,
+            For::Wishes(wishes) => wishes.first().is_some_and(|(subject, _)| subject.topic().table() == table),
+        };
+        let is_void = self.reading.take_if(is_its).is_some();
+        self.waiting.retain(|subject| subject.topic().table() != table);
+        self.askers_by_topic.retain(|topic, _| topic.table() != table);
+        // The failures may have been its.
+        (self.failures, self.failing_since, self.not_before) = (0, None, None);
+        is_void
     }
 
     /// Returns the epoch of the source, while it tells every change.

@@ -96,7 +96,11 @@ impl Work {
         match demand {
             Demand::Wish(wish) => self.plan.wish(wish),
             Demand::Taken(core, table, number) => self.plan.listings().taken(core, table, number),
-            Demand::Regressed(_) => self.renew(None),
+            Demand::Regressed(table) => {
+                if !self.store.table_regressed(table) {
+                    self.renew(None);
+                }
+            }
             Demand::Watch(core, table, watch) => {
                 let is_void = self.plan.watch(core, table, watch);
                 self.forget_reading(is_void);
@@ -127,6 +131,7 @@ impl Work {
             }
             Err(error) => {
                 tracing::warn!(%error, "rows for the shards were not read; they are read again");
+                self.store.look_again();
                 self.failed(now);
             }
         }

@@ -139,6 +139,20 @@ impl Tables {
         Ok(table)
     }
 
+    /// Sets the keys that a table has, for those who ask from here on.
+    ///
+    /// # Panics
+    /// If there is no such table.
+    pub fn set_keys(&self, id: TableId, keys: KeyKind) {
+        let _adding = self.0.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = List::clone(&self.0.list.load());
+        let table = &mut list.tables[usize::from(id.get())];
+        if table.keys != keys {
+            *table = Arc::new(Table { id, name: table.name.clone(), keys });
+            self.0.list.store(Arc::new(list));
+        }
+    }
+
     /// Returns the table with this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Table>> {

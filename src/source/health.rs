@@ -1,5 +1,6 @@
 //! The obstacle between the source and its changes: [`Health`], for operators.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::metrics::Metrics;
@@ -60,6 +61,8 @@ impl Obstacle {
 #[derive(Clone, Debug)]
 pub struct Health {
     obstacle: Arc<Mutex<Option<Obstacle>>>,
+    /// By their names, the tables that are not live, with the reason.
+    tables: Arc<Mutex<BTreeMap<String, String>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -67,13 +70,29 @@ impl Health {
     /// Returns a health without an obstacle.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { obstacle: Arc::default(), metrics }
+        Self { obstacle: Arc::default(), tables: Arc::default(), metrics }
     }
 
     /// Returns the obstacle.
     #[must_use]
     pub fn obstacle(&self) -> Option<Obstacle> {
         *self.obstacle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the tables that are not live while others are, each with the reason, as anybody may know it.
+    #[must_use]
+    pub fn tables(&self) -> BTreeMap<String, String> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets the reason for which a table is not live, and answers true if it was another; `None`: it is live.
+    pub fn set_table(&self, name: &str, reason: Option<&str>) -> bool {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match reason {
+            Some(reason) => tables.insert(name.to_owned(), reason.to_owned()),
+            None => tables.remove(name),
+        };
+        before.as_deref() != reason
     }
 
     /// Returns the metrics that show it.

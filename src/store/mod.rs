@@ -265,6 +265,27 @@ impl Store {
         }
     }
 
+    /// Has the source begin a new epoch of a table, a row of which is older than what was told of it; answers false where
+    /// only one of all can begin.
+    #[must_use]
+    pub fn table_regressed(&self, table: TableId) -> bool {
+        match self {
+            Self::Postgres(store, _) if table != TableId::PRODUCTS => {
+                store.table_regressed(table);
+                true
+            }
+            Self::Embedded(_) | Self::Postgres(..) => false,
+        }
+    }
+
+    /// Has the source look before its time whether the tables are as they were: for reads that fail.
+    pub fn look_again(&self) {
+        match self {
+            Self::Embedded(_) => {}
+            Self::Postgres(store, _) => store.look_at_tables_at_once(),
+        }
+    }
+
     /// Has the source begin anew, with a gap, where it can lose its way: for loads that fail while it seems to be well.
     pub fn source_anew(&self) {
         match self {

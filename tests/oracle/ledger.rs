@@ -61,6 +61,8 @@ fn row_of(payload: &str, tables_by_oid: &BTreeMap<u32, usize>) -> Option<Id> {
             Some(Id::new(*tables_by_oid.get(&change.oid)?, key))
         }
         Payload::Change(change) => Some(Id::new(PRODUCTS, change.product_id.to_string())),
-        Payload::Table(_) | Payload::Epoch(_) | Payload::Barrier(_) | Payload::Proof(_) => None,
+        Payload::TableBegan(_) | Payload::Table(_) | Payload::Epoch(_) | Payload::Barrier(_) | Payload::Proof(_) => {
+            None
+        }
     }
 }

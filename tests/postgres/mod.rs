@@ -105,7 +105,13 @@ impl Changes {
     fn deaf(config: &PostgresConfig, vigilance: Vigilance) -> Self {
         let (feed, source) = Source::new();
         let (health, store) = (Health::new(Arc::new(Metrics::new())), PostgresStore::new(config));
-        let listener = Listener { config: config.clone(), store: store.clone(), health: health.clone(), vigilance };
+        let listener = Listener {
+            config: config.clone(),
+            store: store.clone(),
+            health: health.clone(),
+            vigilance,
+            installs: true,
+        };
         Self { source, listener: tokio::spawn(listen(listener, feed)), health, store }
     }
 

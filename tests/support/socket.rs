@@ -200,9 +200,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawSocket<S> {
     }
 }
 
-/// True for `{"live":…}`, which clients here do not read: a server that has just begun may not have heard its source.
+/// True for `{"live":…}` of all tables, which clients here do not read: a server that has just begun may not have heard its source.
 pub(crate) fn is_about_the_source(payload: &[u8]) -> bool {
-    payload.starts_with(br#"{"live":"#)
+    payload.starts_with(br#"{"live":"#) && !payload.windows(7).any(|part| part == br#""table""#)
 }
 
 /// A masked frame with the shortest head.

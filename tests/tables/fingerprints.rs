@@ -1,6 +1,6 @@
 //! What a table's fingerprint tells of it.
 
-use rowcast::store::postgres::tables::{Fingerprint, InstalledTable, TableState};
+use rowcast::store::postgres::tables::{InstalledTable, TableLook, TableState};
 
 use super::Fixture;
 
@@ -11,7 +11,6 @@ struct Compared {
     fixture: Fixture,
     store: rowcast::store::postgres::PostgresStore,
     tables: Vec<InstalledTable>,
-    marks: u64,
 }
 
 impl Compared {
@@ -20,27 +19,26 @@ impl Compared {
         let tables =
             fixture.install("orders,public.lines").await.unwrap().into_iter().map(|(table, _)| table).collect();
         let store = rowcast::store::postgres::PostgresStore::new(&fixture.config);
-        Self { fixture, store, tables, marks: 0 }
+        Self { fixture, store, tables }
     }
 
-    async fn look(&mut self) -> Vec<Fingerprint> {
-        self.marks += 1;
-        self.store.fingerprints(&self.tables, self.marks).await.unwrap()
+    async fn look(&self) -> Vec<TableLook> {
+        self.store.look_at_tables(&self.tables).await.unwrap()
     }
 
     /// Answers whether the statements change the first table's fingerprint, and how it is then. The other's never changes.
-    async fn after(&mut self, statements: &str) -> (bool, TableState) {
+    async fn after(&self, statements: &str) -> (bool, TableState) {
         let before = self.look().await;
         self.fixture.write(statements).await;
         let after = self.look().await;
         assert_eq!(before[1], after[1], "{statements}");
-        (before[0] != after[0], after[0].state(&self.tables[0]))
+        (before[0] != after[0], after[0].seen.state(&self.tables[0]))
     }
 }
 
 #[tokio::test]
 async fn what_changes_rows_without_a_trigger_changes_it_and_what_does_not_does_not() {
-    let mut compared = Compared::new().await;
+    let compared = Compared::new().await;
     for statements in [
         "INSERT INTO orders VALUES (1, 'a'); UPDATE orders SET note = 'b'; DELETE FROM orders",
         "CREATE INDEX ON orders (note); ANALYZE orders; ALTER TABLE orders SET (fillfactor = 50)",

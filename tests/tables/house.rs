@@ -30,7 +30,10 @@ async fn tombstones_go_once_no_insert_can_need_them() {
         ..Vigilance::DEFAULT
     };
     let health = Health::new(Arc::new(Metrics::new()));
-    let listening = tokio::spawn(listen(Listener { config: fixture.config.clone(), store, health, vigilance }, feed));
+    let listening = tokio::spawn(listen(
+        Listener { config: fixture.config.clone(), store, health, vigilance, installs: true },
+        feed,
+    ));
     let is_marked = "SELECT count(*) = 2 FROM rowcast_tombstones WHERE horizon IS NOT NULL AND marked_at IS NOT NULL";
     while !fixture.value::<bool>(is_marked).await {
         tokio::task::yield_now().await;

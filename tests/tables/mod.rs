@@ -12,6 +12,7 @@ mod races;
 mod reads;
 mod refusals;
 mod removing;
+mod schema;
 mod served;
 mod unfailing;
 mod unprepared;

@@ -62,7 +62,13 @@ async fn without_products_none_are_made_and_an_epoch_can_begin() {
     let done = prepared(&database, "orders", false).await.unwrap();
     assert_eq!(
         done.applied,
-        ["0000_without_products.sql", "0004_tables.sql", "0005_table_rows.sql", "0006_whole_rows.sql"]
+        [
+            "0000_without_products.sql",
+            "0004_tables.sql",
+            "0005_table_rows.sql",
+            "0006_whole_rows.sql",
+            "0007_table_epochs.sql"
+        ]
     );
     let owner = database.connect().await;
     let count = "SELECT count(*) FROM pg_class WHERE relname LIKE 'product%' AND relkind = 'r'";
@@ -187,7 +193,7 @@ async fn the_house_is_kept_where_there_are_no_products() {
         ..Vigilance::DEFAULT
     };
     let health = Health::new(Arc::new(Metrics::new()));
-    let listening = tokio::spawn(listen(Listener { config, store, health, vigilance }, feed));
+    let listening = tokio::spawn(listen(Listener { config, store, health, vigilance, installs: true }, feed));
     assert!(matches!(source.next().await, Some(SourceEvent::Began(_))));
     let left = "SELECT count(*) FROM rowcast_tombstones";
     while owner.query_one(left, &[]).await.unwrap().get::<_, i64>(0) > 0 {

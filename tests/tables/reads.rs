@@ -210,7 +210,7 @@ async fn a_role_with_the_rights_that_are_named_reads_and_writes() {
         .write(
             "DROP ROLE IF EXISTS tables_server; CREATE ROLE tables_server LOGIN; \
              GRANT SELECT ON rowcast_tables, rowcast_stream TO tables_server; \
-             GRANT SELECT, UPDATE, DELETE ON rowcast_tombstones TO tables_server; \
+             GRANT SELECT, UPDATE, DELETE ON rowcast_tombstones TO tables_server; GRANT SELECT ON rowcast_served TO tables_server; \
              GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO tables_server",
         )
         .await;
@@ -228,5 +228,5 @@ async fn a_role_with_the_rights_that_are_named_reads_and_writes() {
     let read = store.load_rows(&table, &[int(1)], 1).await.unwrap();
     assert_eq!(read.found, [(int(1), FoundRow::Absent { version: deleted.version })]);
     assert!(deleted.version > 0);
-    store.fingerprints(std::slice::from_ref(&table), 1).await.unwrap();
+    store.look_at_tables(std::slice::from_ref(&table)).await.unwrap();
 }

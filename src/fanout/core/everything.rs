@@ -43,6 +43,8 @@ pub(super) struct Everything {
 }
 
 /// The connections that are told of every row of one table.
+// Each says one thing, and they do not exclude each other.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Default)]
 struct Members {
     by_core: Vec<CoreSubscribers>,

@@ -123,9 +123,11 @@ impl Shard {
             self.lost_tables.push(table);
         }
         self.to_heal.retain(|topic| topic.table() != table);
-        let is_its = |(topic, loading): (&Topic, &Loading)| (topic.table() == table && loading.heals).then_some(*topic);
-        let healing: Vec<Topic> = self.loadings.iter().filter_map(is_its).collect();
-        for topic in healing {
+        let loadings: Vec<Topic> = self.loadings.keys().filter(|topic| topic.table() == table).copied().collect();
+        for topic in loadings {
+            // The loader forgets the wishes of the table.
+            let sent = self.loadings.get_mut(&topic).and_then(|loading| loading.sent.take());
+            self.awaited -= usize::from(sent.is_some());
             self.healed(topic);
             self.rest(topic);
         }
@@ -145,7 +147,9 @@ impl Shard {
         }
         self.to_heal.extend(self.index.topics().filter(|topic| topic.table() == table));
         let waiting: Vec<Topic> = self.loadings.keys().filter(|topic| topic.table() == table).copied().collect();
-        waiting.into_iter().for_each(|topic| self.want(topic));
+        for topic in waiting {
+            self.want(topic);
+        }
     }
 
     /// Makes up to `max` of the topics whose changes may have been missed loadings.

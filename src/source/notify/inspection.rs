@@ -1,10 +1,14 @@
 //! The database's state as far as the stream's truth depends on it: [`Inspection`].
 
+use std::sync::Arc;
+
 use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::model::epoch::Epoch;
 use crate::store::StoreError;
 use crate::store::postgres::PostgresStore;
+use crate::store::postgres::served::ServedTable;
+use crate::store::postgres::tables::{InstalledTable, TableLook, looks, read_looks};
 
 /// The state at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +20,8 @@ pub(super) struct Inspection {
     is_untouched: bool,
     /// The triggers that are missing or off, if any.
     triggers_off: Option<String>,
+    /// The tables beside products, in the order of the store.
+    pub(super) tables: Vec<TableLook>,
 }
 
 /// The conclusion from an inspection.
@@ -62,10 +68,12 @@ pub(super) async fn listen(client: &Client, settings: &str) -> Result<(), Error>
 /// Another connection than the listening one asks: a proxy that pools transactions would pass a notification on to the
 /// very transaction that made it. And it is a simple query, which every proxy passes.
 pub(super) async fn inspect(store: &PostgresStore, proof: &str) -> Result<Option<Inspection>, StoreError> {
+    let tables: Vec<Arc<InstalledTable>> = store.served().iter().map(ServedTable::installed).collect();
     let look = format!(
         "SELECT epoch, (SELECT last_value FROM product_versions) AS last_version, \
          triggers = rowcast_triggers() AS is_untouched, rowcast_triggers_off() AS triggers_off, \
-         pg_notify(channel, '{proof}') FROM rowcast_stream"
+         {} AS tables, pg_notify(channel, '{proof}') FROM rowcast_stream",
+        looks(tables.iter().map(|table| &**table))
     );
     let messages = store.simple_query(&look).await?;
     let row = messages.iter().find_map(|message| match message {
@@ -88,6 +96,7 @@ fn read(row: &SimpleQueryRow) -> Option<Inspection> {
         last_version: number("last_version")?,
         is_untouched: row.try_get("is_untouched").ok().flatten()? == "t",
         triggers_off: row.try_get("triggers_off").ok().flatten().map(str::to_owned),
+        tables: read_looks(row.try_get("tables").ok().flatten()?)?,
     })
 }
 
@@ -98,7 +107,8 @@ mod tests {
     #[test]
     fn the_verdict_names_what_is_wrong() {
         let epoch = |number| Epoch::new(number).unwrap();
-        let sound = Inspection { epoch: epoch(1), last_version: 7, is_untouched: true, triggers_off: None };
+        let sound =
+            Inspection { epoch: epoch(1), last_version: 7, is_untouched: true, triggers_off: None, tables: Vec::new() };
         for known in [None, Some(epoch(1))] {
             assert_eq!(sound.verdict(7, known), Verdict::Sound(epoch(1)));
             assert!(matches!(sound.verdict(8, known), Verdict::Replaced(_, why) if why.contains("sequence")));

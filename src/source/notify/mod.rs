@@ -9,6 +9,7 @@
 mod inspection;
 pub mod notification;
 mod session;
+mod tables;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -78,6 +79,8 @@ pub struct Listener {
     pub health: Health,
     /// The times.
     pub vigilance: Vigilance,
+    /// True if a table that takes the place of another is installed on, as at the start.
+    pub installs: bool,
 }
 
 /// Feeds every change that the database notifies, until nobody takes them any more: a beginning once a notification has

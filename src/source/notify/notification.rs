@@ -15,6 +15,8 @@ pub enum Payload<'a> {
     Table(TablePayload<'a>),
     /// A new epoch begins (`rowcast_renew_epoch`).
     Epoch(Epoch),
+    /// A table, by the name that servers give it, has another epoch (`rowcast_note`).
+    TableBegan(&'a str),
     /// A server's read put its mark here.
     Barrier(Mark),
     /// A server's listener asked for a sign of life.
@@ -39,6 +41,7 @@ pub fn parse(payload: &str) -> Option<Payload<'_>> {
     let (kind, rest) = payload.split_once(' ')?;
     match kind {
         "epoch" => Epoch::new(rest.parse::<i64>().ok()?.cast_unsigned()).map(Payload::Epoch),
+        "began" => Some(Payload::TableBegan(rest)),
         "barrier" => mark(rest).map(Payload::Barrier),
         "proof" => mark(rest).map(Payload::Proof),
         _ => table::parse(kind, rest).map(Payload::Table),
@@ -115,6 +118,7 @@ mod tests {
 
     #[test]
     fn epochs_and_marks_are_read() {
+        assert_eq!(parse("began shop.\"Order Lines\""), Some(Payload::TableBegan("shop.\"Order Lines\"")));
         assert_eq!(parse("epoch -1"), Some(Payload::Epoch(Epoch::new(u64::MAX).unwrap())));
         let mark = Mark { server: u64::MAX, number: 7 };
         assert_eq!(parse("barrier 18446744073709551615 7"), Some(Payload::Barrier(mark)));

@@ -1,5 +1,8 @@
 //! One connection that listens: [`Session`].
 
+mod tables;
+
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 
@@ -9,16 +12,20 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
 
 use super::inspection::{Inspection, Verdict, inspect, listen, ping};
 use super::notification::{self, MessageAt, Notification, Payload, RowAt, TableChange, TablePayload, parse};
+use super::tables::Watched;
 use super::{CONNECT_TIMEOUT, Feed, Listener, Lost, STATEMENT_TIMEOUT};
 use crate::model::change::{Action, Change, ChangeBody};
 use crate::model::epoch::Epoch;
 use crate::model::event::SourceEvent;
 use crate::source::Obstacle;
 use crate::store::StoreError;
+use crate::store::postgres::tables::{InstalledTable, TableError, TableLook};
 use crate::store::postgres::tls::TlsStream;
 
 /// The most times that the message of an oversize change is asked for.
 const OVERSIZE_TRIES: u32 = 3;
+/// The reason of a gap that a TRUNCATE makes (`migrations/0004_tables.sql`).
+const TRUNCATED: &str = "truncated";
 /// The most characters of a foreign payload that the log shows.
 const FOREIGN_SHOWN_MAX: usize = 80;
 
@@ -31,6 +38,8 @@ pub(super) struct Known {
     epoch: Option<Epoch>,
     /// The greatest version that was heard in it, or read.
     floor: u64,
+    /// What was fed of each table beside products.
+    tables: Vec<Watched>,
 }
 
 /// A statement on the listening connection, whose answer comes by way of its messages.
@@ -51,6 +60,10 @@ enum Aside {
     Renewed(Epoch, Result<Epoch, StoreError>),
     /// Old rows were removed, or not.
     Kept(Result<(), StoreError>),
+    /// A table, by its place, was noted.
+    Noted(usize, Result<(), StoreError>),
+    /// A table was prepared as this look found it.
+    Prepared(usize, Box<(TableLook, Result<InstalledTable, TableError>)>),
 }
 
 /// A sign of life that was asked for.
@@ -70,6 +83,8 @@ impl Proof {
 }
 
 /// A connection that listens, with what is known of it.
+// Each says one thing, and they do not exclude each other.
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct Session<'a> {
     listener: &'a Listener,
     feed: &'a Feed,
@@ -84,6 +99,10 @@ pub(super) struct Session<'a> {
     asides: JoinSet<Aside>,
     is_keeping_house: bool,
     is_renewing: bool,
+    /// True if a look at the database is wanted before its time.
+    is_look_due: bool,
+    /// The tables about which something is being done.
+    busy: BTreeSet<usize>,
 }
 
 /// The wish for no further event.
@@ -105,7 +124,10 @@ impl<'a> Session<'a> {
             asides: JoinSet::new(),
             is_keeping_house: false,
             is_renewing: false,
+            is_look_due: false,
+            busy: BTreeSet::new(),
         };
+        session.known.tables.resize_with(listener.store.served().iter().count(), Watched::default);
         session.serve(&client, connection).await
     }
 
@@ -147,11 +169,18 @@ impl<'a> Session<'a> {
                     let silence = vigilance.silence_max;
                     return Err(if statement.is_some() { Lost::Silence(silence) } else { Lost::Deaf(silence) });
                 }
+                () = self.listener.store.asked_to_look() => {
+                    self.is_look_due = true;
+                    Ok(())
+                }
                 () = self.listener.store.asked_to_listen_anew() => return Err(Lost::Anew),
                 () = self.feed.closed() => return Ok(()),
             };
             if outcome.is_err() || self.judge().await.is_err() {
                 return Ok(());
+            }
+            if self.proof.is_none() && std::mem::take(&mut self.is_look_due) {
+                proving.reset_immediately();
             }
         }
     }
@@ -207,6 +236,17 @@ impl<'a> Session<'a> {
                     tracing::warn!(%error, "old rows were not removed");
                 }
             }
+            Aside::Noted(place, noted) => {
+                self.busy.remove(&place);
+                match noted {
+                    Ok(()) => self.is_look_due = true,
+                    Err(error) => tracing::error!(%error, "a table could not be noted; it is tried again"),
+                }
+            }
+            Aside::Prepared(place, prepared) => {
+                let (look, prepared) = *prepared;
+                self.table_prepared(place, &look, prepared);
+            }
             Aside::Renewed(before, Ok(epoch)) => {
                 self.is_renewing = false;
                 self.listener.health.metrics().epochs_begun.inc();
@@ -224,16 +264,22 @@ impl<'a> Session<'a> {
     /// Concludes from a proof that is complete.
     async fn judge(&mut self) -> Result<(), Unwanted> {
         let complete = self.proof.take_if(|proof| proof.is_heard && proof.inspection.is_some());
-        let Some(Proof { floor, inspection: Some(inspection), .. }) = complete else { return Ok(()) };
+        let Some(Proof { number, floor, inspection: Some(inspection), .. }) = complete else { return Ok(()) };
         let told = self.known.epoch.filter(|_| self.known.hears);
         match inspection.verdict(floor, told) {
             Verdict::Sound(epoch) => {
                 self.listener.health.set(None);
+                // Before the first beginning, so that what is read then is read with the right versions. An epoch of all ends
+                // those of tables.
+                let is_new_epoch = self.known.epoch.is_some_and(|known| known != epoch);
                 if !self.known.hears {
                     tracing::info!(database = %self.listener.config, %epoch, "listening to changes");
-                    return self.begin(epoch).await;
+                    if is_new_epoch {
+                        self.begin(epoch).await?;
+                    }
                 }
-                Ok(())
+                self.conclude_tables(&inspection.tables, number).await?;
+                if self.known.hears { Ok(()) } else { self.begin(epoch).await }
             }
             Verdict::Off(triggers) => {
                 if self.listener.health.obstacle() != Some(Obstacle::Triggers) {
@@ -255,7 +301,10 @@ impl<'a> Session<'a> {
 
     async fn begin(&mut self, epoch: Epoch) -> Result<(), Unwanted> {
         if self.known.epoch != Some(epoch) {
-            *self.known = Known { epoch: Some(epoch), floor: 0, hears: true };
+            if self.known.epoch.replace(epoch).is_some() {
+                self.known.tables.iter_mut().for_each(Watched::epoch_of_all);
+            }
+            self.known.floor = 0;
         }
         self.known.hears = true;
         self.send(SourceEvent::Began(epoch)).await
@@ -290,6 +339,10 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Some(Payload::Table(payload)) => self.hear_table(payload).await?,
+            Some(Payload::TableBegan(name)) => {
+                self.is_look_due |= self.listener.store.served().iter().any(|served| *served.table.name == *name);
+                Ok(())
+            }
             // The epoch that is known, and the marks of others.
             Some(_) => Ok(()),
             None => {
@@ -317,6 +370,9 @@ impl<'a> Session<'a> {
             }
             TablePayload::Gap { oid, reason } => {
                 let Some(served) = self.listener.store.served().by_oid(oid) else { return Ok(Ok(())) };
+                if reason == TRUNCATED {
+                    self.hear_truncation(served.table.id);
+                }
                 tracing::info!(
                     table = &*served.table.name,
                     reason,

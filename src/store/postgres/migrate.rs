@@ -30,6 +30,11 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 4, name: "0004_tables.sql", sql: include_str!("../../../migrations/0004_tables.sql") },
     Migration { version: 5, name: "0005_table_rows.sql", sql: include_str!("../../../migrations/0005_table_rows.sql") },
     Migration { version: 6, name: "0006_whole_rows.sql", sql: include_str!("../../../migrations/0006_whole_rows.sql") },
+    Migration {
+        version: 7,
+        name: "0007_table_epochs.sql",
+        sql: include_str!("../../../migrations/0007_table_epochs.sql"),
+    },
 ];
 
 /// The first step of a database without products, in the place of those that make them.
@@ -351,6 +356,7 @@ pub(crate) fn grants(role: &str, has_products: bool) -> String {
          GRANT SELECT, UPDATE, DELETE ON {tombstones}oversize_changes TO {role}; \
          GRANT SELECT ON SEQUENCE product_versions TO {role}; GRANT SELECT ON rowcast_stream TO {role}; \
          GRANT EXECUTE ON FUNCTION rowcast_renew_epoch TO {role}; \
-         GRANT SELECT ON rowcast_tables TO {role}; GRANT SELECT, UPDATE, DELETE ON rowcast_tombstones TO {role}"
+         GRANT SELECT ON rowcast_tables, rowcast_served TO {role}; GRANT EXECUTE ON FUNCTION rowcast_note TO {role}; \
+         GRANT SELECT, UPDATE, DELETE ON rowcast_tombstones TO {role}"
     )
 }

@@ -8,7 +8,7 @@ mod failure;
 mod housekeeping;
 mod load;
 pub mod migrate;
-mod served;
+pub(crate) mod served;
 mod sqlstate;
 mod stream;
 pub mod tables;
@@ -87,6 +87,8 @@ pub struct PostgresStore {
     server: u64,
     /// Ends the listener's session.
     anew: Arc<Notify>,
+    /// Has the listener look at the tables.
+    look: Arc<Notify>,
     /// True if the built-in table of products is cast.
     has_products: bool,
     /// The tables beside the products.
@@ -120,6 +122,7 @@ impl PostgresStore {
             database: config.to_string(),
             server,
             anew: Arc::default(),
+            look: Arc::default(),
             has_products: true,
             served: ServedTables::default(),
         }

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
 
 use serde_json::value::RawValue;
 
@@ -27,7 +30,9 @@ pub(crate) struct ServedTables {
 #[derive(Debug)]
 pub(crate) struct ServedTable {
     pub(crate) table: Arc<Table>,
-    installed: InstalledTable,
+    installed: ArcSwap<InstalledTable>,
+    /// True if a row was read that is older than what was told of it.
+    has_regressed: AtomicBool,
 }
 
 impl ServedTables {
@@ -35,14 +40,31 @@ impl ServedTables {
     pub(super) fn add(all: &Tables, installed: Vec<InstalledTable>) -> Result<Self, TooManyTables> {
         let served = installed.into_iter().map(|installed| {
             let table = all.add(&installed.name, installed.kind)?;
-            Ok(ServedTable { table, installed })
+            Ok(ServedTable {
+                table,
+                installed: ArcSwap::from_pointee(installed),
+                has_regressed: AtomicBool::new(false),
+            })
         });
         Ok(Self { served: served.collect::<Result<_, TooManyTables>>()?, all: all.clone() })
     }
 
     /// Returns the table with this number in `pg_class`.
     pub(crate) fn by_oid(&self, oid: u32) -> Option<&ServedTable> {
-        self.served.iter().find(|served| served.installed.oid == oid)
+        self.served.iter().find(|served| served.installed.load().oid == oid)
+    }
+
+    /// Returns them, in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ServedTable> {
+        self.served.iter()
+    }
+
+    /// Learns that a table, by its place here, is another one, or has another key.
+    pub(crate) fn replace(&self, place: usize, installed: InstalledTable) {
+        if let Some(served) = self.served.get(place) {
+            self.all.set_keys(served.table.id, installed.kind);
+            served.installed.store(Arc::new(installed));
+        }
     }
 
     fn by_name(&self, name: &str) -> Result<&ServedTable, StoreError> {
@@ -60,24 +82,34 @@ impl ServedTables {
     /// If it is no key of the table, or too long.
     pub(crate) fn subject(&self, served: &ServedTable, json: &str) -> Result<Subject, BadKey> {
         let key = match serde_json::from_str::<String>(json) {
-            Ok(text) => served.installed.kind.of_text(&text)?,
-            Err(_) => served.installed.kind.of_text(json)?,
+            Ok(text) => served.installed().kind.of_text(&text)?,
+            Err(_) => served.installed().kind.of_text(json)?,
         };
         Ok(self.all.subject(served.table.id, key))
     }
 }
 
 impl ServedTable {
+    /// Returns what was installed on it.
+    pub(crate) fn installed(&self) -> Arc<InstalledTable> {
+        self.installed.load_full()
+    }
+
+    /// Returns whether a row was read that is older than what was told of it, since this was last asked.
+    pub(crate) fn take_regressed(&self) -> bool {
+        self.has_regressed.swap(false, Ordering::Relaxed)
+    }
+
     /// Returns a row of the database as readers are shown it; `None` where it is not as `row_to_json` writes it.
     pub(crate) fn shown(&self, row: &str) -> Option<Row> {
         let mut shown = Vec::with_capacity(row.len());
-        self.installed.hidden.strip(row, &mut shown).then(|| Row::encoded(shown))
+        self.installed().hidden.strip(row, &mut shown).then(|| Row::encoded(shown))
     }
 
     /// Returns the key that a row names in the column of the key, as a number or a text; anything else the database reads.
     fn key_in(&self, row: &str) -> Result<Option<Key>, StoreError> {
         let members: Members<'_> = serde_json::from_str(row).map_err(|error| unwritable(&error))?;
-        let Some(named) = members.get(&*self.installed.key) else { return Ok(None) };
+        let Some(named) = members.get(&*self.installed().key) else { return Ok(None) };
         let text = match named.get() {
             // A number is the text that it is written as, to the database too.
             number if number.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => number.to_owned(),
@@ -86,14 +118,15 @@ impl ServedTable {
                 Err(_) => return Ok(None),
             },
         };
-        let key = self.installed.kind.of_text(&text);
-        key.map(Some).map_err(|error| unwritable(&format_args!("{}: {error}", self.installed.key)))
+        let key = self.installed().kind.of_text(&text);
+        key.map(Some).map_err(|error| unwritable(&format_args!("{}: {error}", self.installed().key)))
     }
 
     /// Checks that a row that may replace another names all columns that are hidden: whoever read the other could not know
     /// them, and would set them back to their defaults.
     fn require_hidden(&self, row: &str) -> Result<(), StoreError> {
-        let mut names = self.installed.hidden.names().peekable();
+        let installed = self.installed();
+        let mut names = installed.hidden.names().peekable();
         if names.peek().is_none() {
             return Ok(());
         }
@@ -127,6 +160,14 @@ impl PostgresStore {
         &self.served
     }
 
+    /// Has the listener begin a new epoch of a table, a row of which is older than what was told of it.
+    pub(crate) fn table_regressed(&self, table: TableId) {
+        if let Ok(served) = self.served.by_id(table) {
+            served.has_regressed.store(true, Ordering::Relaxed);
+            self.look_at_tables_at_once();
+        }
+    }
+
     pub(super) async fn list_served(
         &self,
         table: &str,
@@ -136,15 +177,15 @@ impl PostgresStore {
     ) -> Result<Page, StoreError> {
         let served = self.served.by_name(table)?;
         let after = after.map(|key| key.to_string());
-        let page = self.list_rows(&served.installed, after.as_deref(), limit, bytes_max).await?;
+        let page = self.list_rows(&served.installed(), after.as_deref(), limit, bytes_max).await?;
         let rows = page.rows.into_iter().map(|(key, version, row)| served.versioned(key, version, &row));
-        let next = page.next.map(|text| served.installed.key_of_stored(&text));
+        let next = page.next.map(|text| served.installed().key_of_stored(&text));
         Ok(Page { rows: rows.collect::<Result<_, _>>()?, next })
     }
 
     pub(super) async fn get_served(&self, id: RowId) -> Result<Versioned, StoreError> {
         let served = self.served.by_name(&id.table)?;
-        match self.get_row(&served.installed, &id.key).await? {
+        match self.get_row(&served.installed(), &id.key).await? {
             Some((version, row)) => served.versioned(id.key, version, &row),
             None => Err(StoreError::NotFound(RowId::of(&served.table, id.key))),
         }
@@ -210,7 +251,7 @@ impl PostgresStore {
             Some(key) => refused(RowId::of(&served.table, key.clone())),
             None => StoreError::Fault(format!("a new row of {} was compared with another", served.table.name)),
         };
-        self.write_row(&served.installed, write, condition).await.map_err(|error| match error {
+        self.write_row(&served.installed(), write, condition).await.map_err(|error| match error {
             RowError::Exists => named(StoreError::Exists),
             RowError::NotFound => named(StoreError::NotFound),
             RowError::PreconditionFailed => named(StoreError::PreconditionFailed),
@@ -223,7 +264,7 @@ impl PostgresStore {
     pub(super) async fn load_served(&self, rows: &[Subject], table: TableId, barrier: u64) -> Result<Read, StoreError> {
         let served = self.served.by_id(table)?;
         let keys: Vec<Key> = rows.iter().map(Subject::key).collect();
-        let read = self.load_rows(&served.installed, &keys, barrier).await?;
+        let read = self.load_rows(&served.installed(), &keys, barrier).await?;
         let topic = |key: Key| -> Topic { self.served.all.subject(table, key).topic() };
         let found = read.found.into_iter().map(|(key, found)| {
             let found = match found {
@@ -247,9 +288,9 @@ impl PostgresStore {
     ) -> Result<Keys, StoreError> {
         let served = self.served.by_id(table)?;
         let after = after.map(ToString::to_string);
-        let TableKeys { keys, next } = self.row_keys(&served.installed, after.as_deref(), barrier).await?;
+        let TableKeys { keys, next } = self.row_keys(&served.installed(), after.as_deref(), barrier).await?;
         let keys = keys.into_iter().map(|(key, version)| (self.served.all.subject(table, key), version));
-        Ok(Keys { keys: keys.collect(), next: next.map(|text| served.installed.key_of_stored(&text)) })
+        Ok(Keys { keys: keys.collect(), next: next.map(|text| served.installed().key_of_stored(&text)) })
     }
 }
 

@@ -44,6 +44,16 @@ impl PostgresStore {
         self.anew.notify_waiters();
     }
 
+    /// Has the listener look at the tables before its time.
+    pub(crate) fn look_at_tables_at_once(&self) {
+        self.look.notify_one();
+    }
+
+    /// Returns once somebody asks for such a look.
+    pub(crate) async fn asked_to_look(&self) {
+        self.look.notified().await;
+    }
+
     /// Returns once somebody asks for another session.
     pub(crate) async fn asked_to_listen_anew(&self) {
         self.anew.notified().await;

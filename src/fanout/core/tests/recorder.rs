@@ -14,6 +14,8 @@ pub(super) const VERSION: u64 = DELETION - 1;
 pub(super) const DELETION: u64 = 1 << 55;
 
 /// Remembers what it was given.
+// Each says one thing, and they do not exclude each other.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     pub(super) waiting: Vec<(u64, u64)>,

@@ -1,18 +1,18 @@
 //! What the truth of a table's changes depends on, as the database has it at one moment: [`Fingerprint`].
 
-use tokio_postgres::Row;
+use serde::Deserialize;
 
 use super::InstalledTable;
+use super::form::literal;
+use crate::model::epoch::Epoch;
 use crate::store::StoreError;
-use crate::store::postgres::failure::Failure;
-use crate::store::postgres::{PostgresStore, column};
-
-const FINGERPRINTS: &str = "SELECT oid, file, columns, key, triggers FROM rowcast_fingerprints($1, $2)";
+use crate::store::postgres::PostgresStore;
 
 /// A table as its name is read at one moment. Where two of the same table differ, its rows may have changed without
 /// being told: a column with a default was added, the table was swapped by renaming, or rewritten, or its triggers were
 /// off for a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct Fingerprint {
     oid: Option<u32>,
     file: Option<u32>,
@@ -48,27 +48,122 @@ impl Fingerprint {
             _ => TableState::Live,
         }
     }
-}
 
-impl PostgresStore {
-    /// Returns the fingerprints of tables, in their order, as of one moment, and marks the stream.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn fingerprints(&self, tables: &[InstalledTable], barrier: u64) -> Result<Vec<Fingerprint>, StoreError> {
-        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-        let ids: Vec<i32> = tables.iter().map(|table| table.id).collect();
-        let rows = self.query_and_mark(FINGERPRINTS, &[&names, &ids], barrier).await;
-        self.told(rows.and_then(|rows| rows.iter().map(fingerprint).collect()))
+    /// Returns it as it is noted. The file comes last.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self { oid, file, columns, key, triggers } = self;
+        format!("{oid:?} {columns:?} {key:?} {triggers:?} {file:?}")
+    }
+
+    /// Returns whether the table was noted as it is, but for its file, which TRUNCATE replaces too.
+    #[must_use]
+    pub fn differs_by_file_alone(&self, noted: &str) -> bool {
+        let text = self.text();
+        let before = |text: &'_ str| text.rsplit_once(' ').map(|(before, _)| before.to_owned());
+        text != noted && before(&text) == before(noted)
     }
 }
 
-fn fingerprint(row: &Row) -> Result<Fingerprint, Failure> {
-    Ok(Fingerprint {
-        oid: column(row, "oid")?,
-        file: column(row, "file")?,
-        columns: column(row, "columns")?,
-        key: column(row, "key")?,
-        triggers: column(row, "triggers")?,
-    })
+/// A table at one moment, and what was noted of it when its epoch began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct TableLook {
+    /// The table.
+    #[serde(flatten)]
+    pub seen: Fingerprint,
+    /// The triggers that are missing or off, if any, as a sentence says it.
+    pub off: Option<String>,
+    /// Its [text](Fingerprint::text) then; none, if it was never noted.
+    pub noted: Option<String>,
+    /// The number of its epoch, if it has one of its own.
+    pub(crate) epoch: Option<i64>,
+}
+
+impl TableLook {
+    /// Returns its epoch, if it has one of its own.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.epoch.and_then(|number| Epoch::new(number.cast_unsigned()))
+    }
+
+    /// Returns whether a server that heard all changes since would have to begin an epoch.
+    #[must_use]
+    pub fn is_as_noted(&self) -> bool {
+        self.noted.as_ref() == Some(&self.seen.text())
+    }
+
+    /// Returns whether it has no trigger of Rowcast.
+    #[must_use]
+    pub fn has_no_trigger(&self) -> bool {
+        self.off.as_ref().is_some_and(|off| off.matches("is missing").count() == 3)
+    }
+
+    /// Returns whether it has a trigger of Rowcast that somebody has switched off.
+    #[must_use]
+    pub fn has_trigger_off(&self) -> bool {
+        self.off.as_ref().is_some_and(|off| off.contains("is off"))
+    }
+}
+
+/// What is noted of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableNote {
+    /// The name that the server gives it.
+    pub name: String,
+    /// The note that is to be replaced, and its epoch; where another one stands, nothing is done.
+    pub expected: Option<String>,
+    /// The epoch of that note.
+    pub expected_epoch: Option<Epoch>,
+    /// The new note.
+    pub seen: String,
+    /// True if an epoch of the table begins with it.
+    pub begins: bool,
+}
+
+const NOTE: &str = "SELECT rowcast_note($1, $2, $3, $4, $5)";
+
+/// Returns the expression that reads tables at one moment, as an array in JSON.
+pub(crate) fn looks<'a>(tables: impl Iterator<Item = &'a InstalledTable> + Clone) -> String {
+    // With and without standard_conforming_strings.
+    let name = |table: &InstalledTable| format!("E{}", literal(&table.name.replace('\\', "\\\\")));
+    let names = tables.clone().map(name).collect::<Vec<_>>().join(", ");
+    let ids = tables.map(|table| table.id.to_string()).collect::<Vec<_>>().join(", ");
+    format!(
+        "(SELECT coalesce(json_agg(json_build_object('oid', seen.oid::bigint, 'file', file::bigint, 'columns', columns, \
+             'key', key, 'triggers', triggers, 'off', rowcast_table_triggers_off(seen.oid), 'noted', fingerprint, \
+             'epoch', epoch) ORDER BY place), '[]') \
+         FROM rowcast_fingerprints(ARRAY[{names}]::text[], ARRAY[{ids}]::int[]) AS seen \
+         LEFT JOIN rowcast_served AS noted ON noted.name = (ARRAY[{names}]::text[])[place])"
+    )
+}
+
+impl PostgresStore {
+    /// Notes a table.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub(crate) async fn note(&self, note: &TableNote) -> Result<(), StoreError> {
+        let TableNote { name, expected, expected_epoch, seen, begins } = note;
+        let expected_epoch = expected_epoch.map(|epoch| epoch.get().cast_signed());
+        self.query(NOTE, &[name, expected, &expected_epoch, seen, begins]).await.map(|_| ())
+    }
+
+    /// Looks at tables at one moment.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn look_at_tables(&self, tables: &[InstalledTable]) -> Result<Vec<TableLook>, StoreError> {
+        let messages = self.simple_query(&format!("SELECT {} AS tables", looks(tables.iter()))).await?;
+        let text = messages.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get("tables"),
+            _ => None,
+        });
+        read_looks(text.unwrap_or_default()).ok_or_else(|| StoreError::Fault("tables were not looked at".into()))
+    }
+}
+
+/// Reads what [`looks`] answers.
+pub(crate) fn read_looks(json: &str) -> Option<Vec<TableLook>> {
+    serde_json::from_str(json).ok()
 }

@@ -107,7 +107,8 @@ impl Session {
     fn as_installed(&self, spec: &TableSpec, found: FoundTable, id: i32, hidden: HiddenColumns) -> InstalledTable {
         let qualified = Form::new(&found, &self.schema, id, self.is_utf8).table;
         let FoundTable { oid, key, kind, .. } = found;
-        InstalledTable { name: spec.name.clone(), oid, id, qualified, key, kind, hidden }
+        let TableSpec { name, key: given_key } = spec.clone();
+        InstalledTable { name, given_key, oid, id, qualified, key, kind, hidden }
     }
 
     async fn install(

@@ -27,7 +27,8 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 pub use self::error::{TableError, Unfit};
-pub use self::fingerprint::{Fingerprint, TableState};
+pub use self::fingerprint::{Fingerprint, TableLook, TableNote, TableState};
+pub(crate) use self::fingerprint::{looks, read_looks};
 pub use self::hidden::HiddenColumns;
 pub use self::reads::{FoundRow, TableKeys, TablePage, TableRead};
 pub use self::spec::{BadSpec, HiddenColumn, TableSpec};
@@ -44,6 +45,8 @@ pub const VERSION_COLUMN: &str = "rowcast_version";
 pub struct InstalledTable {
     /// The name as it was given.
     pub name: String,
+    /// The column of its key, as it was given, if it was.
+    pub given_key: Option<String>,
     /// Its number in `pg_class`, by which notifications name it.
     pub oid: u32,
     /// Its number in `rowcast_tables`, by which tombstones name it.

@@ -143,6 +143,27 @@ async fn is_among(client: &Client, specs: &[TableSpec]) -> Result<bool, TableErr
     Ok(false)
 }
 
+/// Prepares a table once more that is not as it was: as at the start, or, where that is not to be done, only if it has all that
+/// it needs. The same columns are hidden.
+///
+/// # Errors
+/// See [`TableError`].
+pub(crate) async fn prepare_again(
+    config: &PostgresConfig,
+    before: &InstalledTable,
+    installs: bool,
+) -> Result<InstalledTable, TableError> {
+    let InstalledTable { name, given_key, hidden, .. } = before;
+    let spec = [TableSpec { name: name.clone(), key: given_key.clone() }];
+    let installed = if installs {
+        install(config, &spec, &[]).await?.remove(0).0
+    } else {
+        let found = find_installed(config, &spec, &[]).await?.remove(0);
+        found.map_err(|spec| TableError::NotInstalled { name: spec.name })?
+    };
+    Ok(InstalledTable { hidden: hidden.clone(), ..installed })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,135 @@
+//! The tables beside the products, as the looks at the database find them: [`Watched`] says what is fed of each, and what is
+//! to be done about it. Pure.
+//!
+//! A table was noted as it was when its epoch began. Where a look finds it otherwise, rows may have changed without their
+//! versions: it is lost until it is noted anew, with another epoch. Before that it is prepared once more, as at the start:
+//! another table may have its name, and its key another type.
+
+use crate::model::epoch::Epoch;
+use crate::store::postgres::tables::{InstalledTable, TableLook, TableNote, TableState};
+
+/// What was fed of a table, which outlives sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Watched {
+    is_lost: bool,
+    epoch: Option<Epoch>,
+    /// The number of the last look before a truncation was heard, until a look finds it noted.
+    truncated_after: Option<u64>,
+    /// The table as it was prepared last, if it was not as it is noted.
+    prepared: Option<String>,
+}
+
+/// What is fed of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    Lost,
+    /// What was missed is to be read.
+    Missed,
+    Began(Epoch),
+}
+
+/// What is to be done about a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Note(TableNote),
+    Prepare,
+}
+
+/// The conclusion from a look at a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Conclusion {
+    pub(super) word: Option<Word>,
+    pub(super) step: Option<Step>,
+    /// The reason for which it is not live, and what somebody can do about that.
+    pub(super) obstacle: Option<String>,
+}
+
+impl Watched {
+    /// Returns whether it was fed that changes may be missed.
+    pub(super) const fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// Learns that a truncation was heard, after so many looks were begun.
+    pub(super) const fn truncated(&mut self, looks: u64) {
+        self.truncated_after = Some(looks);
+    }
+
+    /// Learns that versions of all tables are of another epoch.
+    pub(super) const fn epoch_of_all(&mut self) {
+        self.epoch = None;
+    }
+
+    /// Learns that the table was prepared as a look found it.
+    pub(super) fn prepared(&mut self, look: &TableLook) {
+        self.prepared = Some(look.seen.text());
+    }
+
+    /// Concludes from the look with this number, for a server that may have read a row that was older than it knew.
+    pub(super) fn conclude(
+        &mut self,
+        table: &InstalledTable,
+        look: &TableLook,
+        number: u64,
+        has_regressed: bool,
+    ) -> Conclusion {
+        let name = &table.name;
+        let (seen, noted) = (look.seen.text(), look.noted.clone());
+        let note = |begins| {
+            let (name, expected, expected_epoch, seen) = (name.clone(), noted.clone(), look.epoch(), seen.clone());
+            Some(Step::Note(TableNote { name, expected, expected_epoch, seen, begins }))
+        };
+        match look.seen.state(table) {
+            TableState::Gone => {
+                self.lost(None, Some("there is no such table; make it again, or leave it out of --table"))
+            }
+            TableState::NoKey if look.has_no_trigger() => self.lost(
+                None,
+                Some(
+                    "Rowcast was taken off it; `rowcast migrate` installs it again, or leave the table out of --table",
+                ),
+            ),
+            TableState::TriggersOff if look.has_trigger_off() => {
+                let off = look.off.as_deref().unwrap_or_default();
+                let advice = format!("its trigger {off}; enable it (ALTER TABLE … ENABLE ALWAYS TRIGGER …)");
+                self.lost(None, Some(&advice))
+            }
+            TableState::Swapped | TableState::NoKey | TableState::TriggersOff => {
+                self.lost(Some(Step::Prepare), Some("it is not as it was installed, and is being looked at"))
+            }
+            TableState::Live if noted.is_none() => Conclusion { step: note(false), ..self.live(look.epoch()) },
+            TableState::Live if look.is_as_noted() => {
+                self.truncated_after = self.truncated_after.filter(|looks| *looks >= number);
+                self.prepared = None;
+                let is_epoch_lost = look.epoch().is_none() && self.epoch.is_some();
+                if has_regressed || is_epoch_lost { self.lost(note(true), None) } else { self.live(look.epoch()) }
+            }
+            TableState::Live => {
+                let is_truncated = self.truncated_after.is_some();
+                if is_truncated && look.seen.differs_by_file_alone(noted.as_deref().unwrap_or_default()) {
+                    return Conclusion { step: note(false), ..self.live(look.epoch()) };
+                }
+                let is_prepared = self.prepared.as_ref() == Some(&seen);
+                self.lost(if is_prepared { note(true) } else { Some(Step::Prepare) }, None)
+            }
+        }
+    }
+
+    fn lost(&mut self, step: Option<Step>, obstacle: Option<&str>) -> Conclusion {
+        let word = (!std::mem::replace(&mut self.is_lost, true)).then_some(Word::Lost);
+        Conclusion { word, step, obstacle: obstacle.map(str::to_owned) }
+    }
+
+    fn live(&mut self, epoch: Option<Epoch>) -> Conclusion {
+        let was_lost = std::mem::take(&mut self.is_lost);
+        let word = match epoch.filter(|_| epoch != self.epoch) {
+            Some(epoch) => Some(Word::Began(epoch)),
+            None => was_lost.then_some(Word::Missed),
+        };
+        self.epoch = epoch;
+        Conclusion { word, ..Conclusion::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

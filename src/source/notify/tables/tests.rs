@@ -1,0 +1,155 @@
+use super::*;
+use crate::model::key::KeyKind;
+use crate::store::postgres::tables::HiddenColumns;
+
+const ALL: [&str; 3] = ["00_rowcast", "zz_rowcast", "zz_rowcast_truncate"];
+
+fn epoch(number: u64) -> Epoch {
+    Epoch::new(number).unwrap()
+}
+
+fn table() -> InstalledTable {
+    InstalledTable {
+        name: "orders".into(),
+        given_key: None,
+        oid: 7,
+        id: 1,
+        qualified: "public.orders".into(),
+        key: "id".into(),
+        kind: KeyKind::Uuid,
+        hidden: HiddenColumns::new([]),
+    }
+}
+
+/// A table that is live, with these columns in this file.
+fn seen(columns: &str, file: u32) -> TableLook {
+    let look = serde_json::json!({"oid": 7, "file": file, "columns": columns, "key": "1 id", "triggers": "on",
+        "off": null, "noted": null, "epoch": null});
+    serde_json::from_value(look).unwrap()
+}
+
+/// The look, as it was noted in this epoch.
+fn noted(look: &TableLook, as_seen: &TableLook, epoch: Option<u64>) -> TableLook {
+    let fields = serde_json::json!({"noted": as_seen.seen.text(), "epoch": epoch});
+    let epoch = serde_json::from_value::<TableLook>(fields).unwrap();
+    TableLook { seen: look.seen.clone(), off: look.off.clone(), ..epoch }
+}
+
+fn off(names: &[&str], word: &str) -> TableLook {
+    let off: Vec<String> = names.iter().map(|name| format!("{name} is {word}")).collect();
+    let look = serde_json::json!({"oid": 7, "file": 1, "columns": "a", "key": "1 id", "off": off.join(", ")});
+    serde_json::from_value(look).unwrap()
+}
+
+fn begins(conclusion: &Conclusion) -> Option<bool> {
+    match &conclusion.step {
+        Some(Step::Note(note)) => Some(note.begins),
+        _ => None,
+    }
+}
+
+/// A table that a server has found as it was noted.
+fn watched() -> Watched {
+    let (mut watched, look) = (Watched::default(), seen("a", 1));
+    assert_eq!(watched.conclude(&table(), &noted(&look, &look, None), 1, false), Conclusion::default());
+    watched
+}
+
+#[test]
+fn a_table_that_was_never_noted_is_live_in_the_epoch_of_all() {
+    let mut watched = Watched::default();
+    let concluded = watched.conclude(&table(), &seen("a", 1), 1, false);
+    assert_eq!((concluded.word, begins(&concluded)), (None, Some(false)));
+}
+
+#[test]
+fn one_that_is_otherwise_is_lost_then_prepared_then_noted_then_begins() {
+    let mut watched = watched();
+    let (before, after) = (seen("a", 1), seen("b", 1));
+    let look = noted(&after, &before, None);
+    let first = watched.conclude(&table(), &look, 2, false);
+    assert_eq!((first.word, first.step), (Some(Word::Lost), Some(Step::Prepare)));
+    watched.prepared(&look);
+    let second = watched.conclude(&table(), &look, 3, false);
+    assert_eq!((second.word, begins(&second)), (None, Some(true)));
+    let third = watched.conclude(&table(), &noted(&after, &after, Some(9)), 4, false);
+    assert_eq!((third.word, third.step), (Some(Word::Began(epoch(9))), None));
+    assert_eq!(watched.conclude(&table(), &noted(&after, &after, Some(9)), 5, false), Conclusion::default());
+}
+
+#[test]
+fn an_epoch_that_another_server_began_is_fed() {
+    let (mut watched, look) = (watched(), seen("a", 1));
+    let concluded = watched.conclude(&table(), &noted(&look, &look, Some(9)), 2, false);
+    assert_eq!((concluded.word, concluded.step), (Some(Word::Began(epoch(9))), None));
+    watched.epoch_of_all();
+    assert_eq!(watched.conclude(&table(), &noted(&look, &look, None), 3, false), Conclusion::default());
+}
+
+#[test]
+fn another_file_is_no_epoch_after_a_truncation_and_one_otherwise() {
+    let (before, after) = (seen("a", 1), seen("a", 2));
+    let look = noted(&after, &before, None);
+    let mut truncated = watched();
+    truncated.truncated(1);
+    let concluded = truncated.conclude(&table(), &look, 2, false);
+    assert_eq!((concluded.word, begins(&concluded)), (None, Some(false)));
+    assert_eq!(truncated.conclude(&table(), &noted(&after, &after, None), 3, false), Conclusion::default());
+    let rewritten = noted(&seen("a", 3), &after, None);
+    assert_eq!(truncated.conclude(&table(), &rewritten, 4, false).word, Some(Word::Lost), "of that file no more");
+    assert_eq!(watched().conclude(&table(), &look, 2, false).word, Some(Word::Lost));
+    let mut other = watched();
+    other.truncated(1);
+    assert_eq!(other.conclude(&table(), &noted(&seen("b", 2), &before, None), 2, false).word, Some(Word::Lost));
+}
+
+#[test]
+fn a_truncation_that_is_heard_while_a_look_is_under_way_counts_for_the_next() {
+    let mut watched = watched();
+    let (before, after) = (seen("a", 1), seen("a", 2));
+    watched.truncated(2);
+    watched.conclude(&table(), &noted(&before, &before, None), 2, false);
+    assert_eq!(watched.conclude(&table(), &noted(&after, &before, None), 3, false).word, None);
+}
+
+#[test]
+fn a_row_that_was_older_than_known_begins_an_epoch() {
+    let (mut watched, look) = (watched(), seen("a", 1));
+    let concluded = watched.conclude(&table(), &noted(&look, &look, None), 2, true);
+    assert_eq!((concluded.word, begins(&concluded)), (Some(Word::Lost), Some(true)));
+    let concluded = watched.conclude(&table(), &noted(&look, &look, Some(9)), 3, false);
+    assert_eq!(concluded.word, Some(Word::Began(epoch(9))));
+}
+
+#[test]
+fn what_is_gone_is_said_and_what_may_be_put_right_is() {
+    let gone = serde_json::from_value::<TableLook>(serde_json::json!({})).unwrap();
+    let another = TableLook { seen: serde_json::from_value(serde_json::json!({"oid": 8})).unwrap(), ..gone.clone() };
+    let no_key = serde_json::from_value(serde_json::json!({"oid": 7, "triggers": "on"})).unwrap();
+    let unmigrated =
+        TableLook { seen: serde_json::from_value(serde_json::json!({"oid": 7})).unwrap(), ..off(&ALL, "missing") };
+    for (look, says, prepares) in [
+        (gone, "no such table", false),
+        (unmigrated, "taken off", false),
+        (off(&ALL[..1], "off"), "00_rowcast is off; enable it", false),
+        (off(&ALL[..1], "missing"), "not as it was installed", true),
+        (off(&ALL, "missing"), "not as it was installed", true),
+        (another, "not as it was installed", true),
+        (no_key, "not as it was installed", true),
+    ] {
+        let concluded = watched().conclude(&table(), &look, 2, false);
+        assert_eq!(concluded.word, Some(Word::Lost), "{look:?}");
+        assert_eq!(concluded.step == Some(Step::Prepare), prepares, "{look:?}");
+        assert!(concluded.obstacle.as_ref().is_some_and(|told| told.contains(says)), "{concluded:?}");
+    }
+}
+
+#[test]
+fn one_that_comes_back_as_it_was_is_healed_in_its_epoch() {
+    let (mut watched, look) = (watched(), seen("a", 1));
+    let gone = serde_json::from_value::<TableLook>(serde_json::json!({})).unwrap();
+    assert_eq!(watched.conclude(&table(), &gone, 2, false).word, Some(Word::Lost));
+    assert_eq!(watched.conclude(&table(), &gone, 3, false).word, None, "that is fed once");
+    let back = watched.conclude(&table(), &noted(&look, &look, None), 4, false);
+    assert_eq!(back, Conclusion { word: Some(Word::Missed), ..Conclusion::default() });
+}

@@ -1,0 +1,322 @@
+//! Tables whose schema changes while they are served: what their readers are told, and that those of others are told
+//! nothing.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+use crate::support::patiently;
+use crate::support::postgres::{Cluster, Database};
+use crate::support::server::TestServer;
+use crate::support::socket::Socket;
+
+const TABLES: &str = "CREATE TABLE orders (id int PRIMARY KEY, state text); \
+    CREATE TABLE notes (slug text PRIMARY KEY, body text); \
+    INSERT INTO orders VALUES (1, 'placed'), (2, 'paid')";
+const OPTIONS: [&str; 4] = ["--cores", "2", "--table", "orders,notes"];
+
+/// A server, the owner of its tables, and a reader of each of them.
+struct Fixture {
+    server: TestServer,
+    database: Database,
+    owner: Client,
+    orders: Socket,
+    notes: Socket,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let database = Cluster::shared().database().await;
+        let owner = database.connect().await;
+        owner.batch_execute(TABLES).await.unwrap();
+        let server = serve(&database).await;
+        let (mut orders, mut notes) = (Socket::connect(server.address).await, Socket::connect(server.address).await);
+        ask(&mut orders, json!({"command":"subscribe","table":"orders","keys":"*","snapshot":true})).await;
+        ask(&mut notes, json!({"command":"subscribe","table":"notes","keys":["a"],"snapshot":true})).await;
+        Self { server, database, owner, orders, notes }
+    }
+
+    async fn write(&self, statements: &str) {
+        self.owner.batch_execute(statements).await.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+    }
+
+    /// Returns what the reader of orders is told until the table is live.
+    async fn until_live(&mut self) -> Told {
+        let mut told = Told::default();
+        patiently(async { while !told.take(&self.orders.next().await) {} }).await;
+        told
+    }
+
+    /// Likewise, where all is told anew in another epoch.
+    async fn told_anew(&mut self) -> Told {
+        let told = self.until_live().await;
+        assert!(told.was_lost && told.epochs.len() == 1, "{told:?}");
+        told
+    }
+
+    /// Returns once the reader of orders is told that they are lost.
+    async fn until_lost(&mut self) {
+        patiently(async { while self.orders.next().await != json!({"live":false,"table":"orders"}) {} }).await;
+    }
+
+    /// Returns what is said of orders to operators, once anything is.
+    async fn reason(&self) -> String {
+        let mut reason = None;
+        patiently(async {
+            while reason.is_none() {
+                let reply = self.server.get("/readyz").await;
+                assert_eq!(reply.status, 200, "{reply:?}");
+                let line = reply.text.lines().find_map(|line| line.strip_prefix("not live: table orders: "));
+                reason = line.filter(|line| !line.starts_with("it ")).map(str::to_owned);
+            }
+        })
+        .await;
+        reason.unwrap()
+    }
+
+    /// Checks that the reader of notes was told nothing, and that writes of orders are told.
+    async fn goes_on(mut self) {
+        self.write("INSERT INTO notes VALUES ('a', 'b')").await;
+        let told = self.notes.next().await;
+        assert_eq!(told["action"], "INSERT", "{told}");
+        self.write("UPDATE orders SET state = 'last' WHERE id = 1").await;
+        patiently(async { while self.orders.next().await["row"]["state"] != "last" {} }).await;
+        assert_eq!(self.server.get("/readyz").await.text, "ready\n");
+    }
+}
+
+async fn serve(database: &Database) -> TestServer {
+    let server = TestServer::postgres(database.url(), &OPTIONS).await;
+    server.until_ready().await;
+    server
+}
+
+/// What a reader was told.
+#[derive(Debug, Default)]
+struct Told {
+    was_lost: bool,
+    epochs: Vec<String>,
+    /// The rows that were told since the last epoch, or since the beginning; null: absent.
+    rows: BTreeMap<String, Value>,
+}
+
+impl Told {
+    /// Takes a message; answers whether it says that orders are live.
+    fn take(&mut self, message: &Value) -> bool {
+        assert!(message["table"] == "orders" || message["skipped"].is_u64(), "{message}");
+        self.was_lost |= message["live"] == false;
+        if let Some(epoch) = message["epoch"].as_str() {
+            self.epochs.push(epoch.to_owned());
+            self.rows.clear();
+        }
+        if message["key"] != Value::Null {
+            self.rows.insert(message["key"].to_string(), message["row"].clone());
+        }
+        for key in message["absent"].as_array().into_iter().flatten() {
+            self.rows.insert(key.to_string(), Value::Null);
+        }
+        message["live"] == true
+    }
+}
+
+/// Sends a command and returns what comes until its reply.
+async fn ask(socket: &mut Socket, command: Value) -> Vec<Value> {
+    let mut command = command;
+    command["id"] = 1.into();
+    socket.send(&command.to_string()).await;
+    let mut told = Vec::new();
+    loop {
+        let message = socket.next().await;
+        if message["reply"] == 1 {
+            assert_eq!(message["ok"], true, "{message}");
+            return told;
+        }
+        told.push(message);
+    }
+}
+
+#[tokio::test]
+async fn what_changes_rows_without_a_trigger_is_told_anew_in_an_epoch_of_the_table() {
+    let mut fixture = Fixture::new().await;
+    for (statements, row) in [
+        ("ALTER TABLE orders ADD COLUMN extra text DEFAULT 'e'", json!({"id":1,"state":"placed","extra":"e"})),
+        ("ALTER TABLE orders RENAME COLUMN extra TO more", json!({"id":1,"state":"placed","more":"e"})),
+        ("ALTER TABLE orders DROP COLUMN more", json!({"id":1,"state":"placed"})),
+        ("ALTER TABLE orders ALTER state TYPE varchar(9) USING upper(state)", json!({"id":1,"state":"PLACED"})),
+        ("ALTER TABLE orders ALTER state TYPE varchar(9) USING lower(state)", json!({"id":1,"state":"placed"})),
+        (
+            "ALTER TABLE orders DISABLE TRIGGER USER; UPDATE orders SET state = 'silent'; \
+             ALTER TABLE orders ENABLE ALWAYS TRIGGER \"00_rowcast\", ENABLE ALWAYS TRIGGER zz_rowcast, \
+             ENABLE ALWAYS TRIGGER zz_rowcast_truncate",
+            json!({"id":1,"state":"silent"}),
+        ),
+    ] {
+        fixture.write(statements).await;
+        let told = fixture.told_anew().await;
+        assert_eq!((told.rows.len(), &told.rows["1"]), (2, &row), "{statements}");
+    }
+    fixture.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_key_that_gets_another_type_or_name_is_followed() {
+    let mut fixture = Fixture::new().await;
+    fixture.write("ALTER TABLE orders ALTER id TYPE bigint").await;
+    fixture.told_anew().await;
+    fixture.write("INSERT INTO orders VALUES (9007199254740993, 'big')").await;
+    assert_eq!(fixture.orders.next().await["key"], "9007199254740993");
+    let keys = json!(["9007199254740993"]);
+    ask(&mut fixture.orders, json!({"command":"subscribe","table":"orders","keys":keys})).await;
+    fixture.write("ALTER TABLE orders RENAME COLUMN id TO number").await;
+    let told = fixture.told_anew().await;
+    assert_eq!(told.rows["1"], json!({"number":1,"state":"placed"}));
+    fixture.write("UPDATE orders SET state = 'last' WHERE number = 1").await;
+    assert_eq!(fixture.orders.next().await["row"], json!({"number":1,"state":"last"}));
+}
+
+#[tokio::test]
+async fn a_truncate_is_a_gap_and_no_epoch() {
+    const NOTED: &str = "SELECT fingerprint, epoch FROM rowcast_served WHERE name = 'orders'";
+    let mut fixture = Fixture::new().await;
+    let before: String = fixture.owner.query_one(NOTED, &[]).await.unwrap().get(0);
+    fixture.write("TRUNCATE orders; INSERT INTO orders VALUES (1, 'again')").await;
+    patiently(async {
+        while fixture.owner.query_one(NOTED, &[]).await.unwrap().get::<_, String>(0) == before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(fixture.owner.query_one(NOTED, &[]).await.unwrap().get::<_, Option<i64>>(1), None);
+    let told = fixture.until_live().await;
+    assert!(told.was_lost && told.epochs.is_empty(), "{told:?}");
+    assert_eq!((&told.rows["1"]["state"], &told.rows["2"]), (&json!("again"), &Value::Null));
+    fixture.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_table_that_takes_the_place_of_another_is_installed_on_and_told_anew() {
+    let mut fixture = Fixture::new().await;
+    let swap = |old: &str, new: &str| {
+        format!("BEGIN; ALTER TABLE orders RENAME TO {old}; ALTER TABLE {new} RENAME TO orders; COMMIT")
+    };
+    fixture
+        .write("CREATE TABLE fresh (id int PRIMARY KEY, total numeric); INSERT INTO fresh VALUES (2, 1.50), (3, 2)")
+        .await;
+    fixture.write(&swap("old", "fresh")).await;
+    let told = fixture.told_anew().await;
+    assert_eq!(told.rows["2"], json!({"id":2,"total":1.5}));
+    assert_eq!(told.rows["3"], json!({"id":3,"total":2}));
+    assert!(told.rows.get("1").is_none_or(Value::is_null), "{told:?}");
+    fixture.write("UPDATE old SET state = 'elsewhere'; UPDATE orders SET total = 9 WHERE id = 3").await;
+    assert_eq!(fixture.orders.next().await["row"]["total"], 9);
+    fixture.write(&swap("fresh", "old")).await;
+    let back = fixture.told_anew().await;
+    assert_ne!(back.epochs, told.epochs);
+    assert_eq!(back.rows["1"], json!({"id":1,"state":"elsewhere"}));
+    fixture.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_table_without_its_key_is_not_live_until_it_has_it() {
+    let mut fixture = Fixture::new().await;
+    fixture.write("ALTER TABLE orders DROP CONSTRAINT orders_pkey").await;
+    fixture.until_lost().await;
+    patiently(async { while !fixture.server.get("/readyz").await.text.contains("it has no primary key") {} }).await;
+    let mut late = Socket::connect(fixture.server.address).await;
+    let command = json!({"command":"subscribe","table":"orders","keys":[1],"snapshot":true,"id":1});
+    late.send(&command.to_string()).await;
+    assert_eq!(late.next().await, json!({"live":false,"table":"orders"}));
+    fixture.write("UPDATE orders SET state = 'keyless'; ALTER TABLE orders ADD PRIMARY KEY (id)").await;
+    let told = fixture.until_live().await;
+    assert!(told.epochs.is_empty(), "{told:?}");
+    patiently(async { while late.next().await["reply"] != 1 {} }).await;
+    fixture.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_dropped_is_not_live_until_it_is_made_again() {
+    let mut fixture = Fixture::new().await;
+    fixture.write("DROP TABLE orders").await;
+    fixture.until_lost().await;
+    assert!(fixture.reason().await.starts_with("there is no such table"));
+    fixture.write("INSERT INTO notes VALUES ('a', 'meanwhile'); DELETE FROM notes").await;
+    for action in ["INSERT", "DELETE"] {
+        assert_eq!(fixture.notes.next().await["action"], action);
+    }
+    ask(&mut fixture.notes, json!({"command":"subscribe","table":"notes","keys":["a","b"],"snapshot":true})).await;
+    fixture.write("CREATE TABLE orders (id int PRIMARY KEY, state text); INSERT INTO orders VALUES (1, 'anew')").await;
+    let told = fixture.until_live().await;
+    assert_eq!((told.epochs.len(), &told.rows["1"]), (1, &json!({"id":1,"state":"anew"})));
+    fixture.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_trigger_that_is_off_is_named_and_begins_an_epoch_once_it_is_on() {
+    let mut fixture = Fixture::new().await;
+    fixture.write("ALTER TABLE orders DISABLE TRIGGER \"00_rowcast\"").await;
+    fixture.until_lost().await;
+    patiently(async { while !fixture.server.get("/readyz").await.text.contains("00_rowcast is off; enable it") {} })
+        .await;
+    fixture.write("UPDATE orders SET state = 'silent'").await;
+    fixture.write("ALTER TABLE orders ENABLE ALWAYS TRIGGER \"00_rowcast\"").await;
+    let told = fixture.until_live().await;
+    assert_eq!((told.epochs.len(), &told.rows["2"]["state"]), (1, &json!("silent")));
+    fixture.write("DROP TRIGGER \"00_rowcast\" ON orders; UPDATE orders SET state = 'untold'").await;
+    let told = fixture.told_anew().await;
+    assert_eq!(told.rows["2"]["state"], "untold", "it was installed again");
+    fixture.goes_on().await;
+}
+
+#[tokio::test]
+async fn two_servers_tell_the_same_epoch_and_readers_move_between_them() {
+    let mut fixture = Fixture::new().await;
+    let other = serve(&fixture.database).await;
+    let mut reader = Socket::connect(other.address).await;
+    ask(&mut reader, json!({"command":"subscribe","table":"orders","keys":[1],"snapshot":true})).await;
+    fixture.write("ALTER TABLE orders ADD COLUMN extra text DEFAULT 'e'").await;
+    let told = fixture.told_anew().await;
+    let (mut elsewhere, mut version) = (Told::default(), 0);
+    patiently(async {
+        loop {
+            let message = reader.next().await;
+            version = message["version"].as_u64().unwrap_or(version);
+            if elsewhere.take(&message) {
+                break;
+            }
+        }
+    })
+    .await;
+    assert_eq!(elsewhere.epochs, told.epochs, "one of them begins it, and both tell it");
+    assert_eq!(elsewhere.rows["1"]["extra"], "e");
+    let mut mover = Socket::connect(fixture.server.address).await;
+    let known = json!({"command":"subscribe","table":"orders","keys":[1],"versions":[version],"epoch":told.epochs[0]});
+    let again = ask(&mut mover, known).await;
+    assert!(again.len() == 2 && again.iter().all(|message| message["epoch"].is_string()), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_table_that_changed_while_no_server_ran_is_told_anew_and_one_that_did_not_is_not() {
+    let Fixture { mut server, database, owner, .. } = Fixture::new().await;
+    let ask_one = |versions: Value, epoch: Value| json!({"command":"subscribe","table":"orders","keys":[1],"versions":versions,"epoch":epoch});
+    let (mut epoch, mut version, mut columns) = (json!("none"), json!(0), 2);
+    for statements in ["", "ALTER TABLE orders ADD COLUMN extra text DEFAULT 'e'", "", "DROP VIEW IF EXISTS v"] {
+        server.begin_stop();
+        server.ended().await;
+        owner.batch_execute(statements).await.unwrap();
+        server = serve(&database).await;
+        let mut socket = Socket::connect(server.address).await;
+        let told = ask(&mut socket, ask_one(json!([version]), epoch.clone())).await;
+        let is_new = statements.contains("ADD COLUMN") || version == 0;
+        let row = told.iter().find(|message| message["key"] == 1);
+        assert_eq!(row.is_some(), is_new, "{statements}: {told:?}");
+        let last = told.iter().rfind(|message| message["epoch"].is_string()).unwrap();
+        assert_eq!(last["table"] == "orders", version != 0 && (is_new || columns == 3), "{told:?}");
+        epoch = last["epoch"].clone();
+        if let Some(row) = row {
+            columns = row["row"].as_object().unwrap().len();
+            version = row["version"].clone();
+        }
+    }
+    assert_eq!(columns, 3);
+}
