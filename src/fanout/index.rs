@@ -1,8 +1,8 @@
 //! The subscriptions of one shard, by topic and by connection: [`SubscriptionIndex`], pure data. A topic's entry
 //! holds its last value too, so that a change looks up both at once.
 //!
-//! Narrow topics and wide ones stand in halves of their own, so that an integer takes 8 bytes of each subscription and a
-//! wide topic pays for itself alone: 8 bytes more of each, and 16 of its entry, with its row's key.
+//! Narrow topics and wide ones stand in halves of their own. Both take 8 bytes of each subscription and of a topic's entry:
+//! the integer, or a pointer to the row, which has the wide topic and its key once for all of them.
 
 mod half;
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashMap};
 use smallvec::SmallVec;
 
-use self::half::Half;
+use self::half::{Half, HalfTopic, SharedRow};
 use super::last::LastValue;
 use super::{ConnectionId, CoreId, SlotKey};
 use crate::model::table::TableId;
@@ -50,12 +50,20 @@ pub(super) struct TopicEntry {
 
 /// A subscription that has ended.
 #[derive(Clone, Debug)]
-pub(super) struct Ended {
-    pub(super) subject: Subject,
+pub(super) struct Ended<R = Subject> {
+    /// Its row, as a half has it or as a subject.
+    pub(super) row: R,
     /// The connection's place among those who waited for the topic's value, counted from 1; 0: it did not wait.
     pub(super) waiting: u32,
     /// True if nobody is told of the topic any more.
     pub(super) was_last: bool,
+}
+
+impl<R> Ended<R> {
+    fn with_subject<T: HalfTopic<Row = R>>(self) -> Ended {
+        let Self { row, waiting, was_last } = self;
+        Ended { row: T::subject(row), waiting, was_last }
+    }
 }
 
 impl TopicEntry {
@@ -116,28 +124,35 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
     /// Does the same, and returns the topic's entry too.
     pub(super) fn subscribe_to(&mut self, connection: ConnectionId, subject: &Subject) -> (bool, &mut TopicEntry) {
         match subject {
-            Subject::Narrow(topic) => self.narrow.subscribe_to(connection, *topic, || ()),
-            Subject::Wide(row) => self.wide.subscribe_to(connection, row.topic, || Arc::clone(row)),
+            Subject::Narrow(topic) => self.narrow.subscribe_to(connection, *topic),
+            Subject::Wide(row) => self.wide.subscribe_to(connection, SharedRow(Arc::clone(row))),
         }
     }
 
     /// Ends one subscription of a connection; returns whether there was one.
     pub fn unsubscribe(&mut self, connection: ConnectionId, topic: Topic) -> bool {
-        self.end(connection, topic).is_some()
+        match topic.narrow() {
+            Some(topic) => self.narrow.end(connection, topic).is_some(),
+            None => self.wide.end(connection, topic).is_some(),
+        }
     }
 
     /// Ends one subscription of a connection, if there is one.
     pub(super) fn end(&mut self, connection: ConnectionId, topic: Topic) -> Option<Ended> {
         match topic.narrow() {
-            Some(topic) => self.narrow.end(connection, topic),
-            None => self.wide.end(connection, topic),
+            Some(topic) => self.narrow.end(connection, topic).map(Ended::with_subject::<u64>),
+            None => self.wide.end(connection, topic).map(Ended::with_subject::<Topic>),
         }
     }
 
     /// Ends up to `max` subscriptions of a connection that is gone; returns their number. To be called until the close
     /// [is done](Closing::is_done), with the same `closing` and no subscription in between.
     pub fn close(&mut self, connection: ConnectionId, closing: &mut Closing, max: usize) -> usize {
-        self.close_with(connection, None, closing, max, |_| {})
+        let narrow = self.narrow.close_with(connection, |_| true, &mut closing.narrow, max, |_| {});
+        if closing.narrow.is_some() {
+            return narrow;
+        }
+        narrow + self.wide.close_with(connection, |_| true, &mut closing.wide, max - narrow, |_| {})
     }
 
     /// Does the same, for the rows of one table or for all, and tells of each subscription that it ended, when it is ended.
@@ -149,11 +164,19 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         max: usize,
         mut on_end: impl FnMut(Ended),
     ) -> usize {
-        let narrow = self.narrow.close_with(connection, table, &mut closing.narrow, max, &mut on_end);
+        let is_to_end = |topic: Topic| table.is_none_or(|table| topic.table() == table);
+        let narrow = self.narrow.close_with(
+            connection,
+            |topic| is_to_end(Topic::of_narrow(topic)),
+            &mut closing.narrow,
+            max,
+            |ended| on_end(ended.with_subject::<u64>()),
+        );
         if closing.narrow.is_some() {
             return narrow;
         }
-        narrow + self.wide.close_with(connection, table, &mut closing.wide, max - narrow, on_end)
+        let on_end = |ended: Ended<SharedRow>| on_end(ended.with_subject::<Topic>());
+        narrow + self.wide.close_with(connection, is_to_end, &mut closing.wide, max - narrow, on_end)
     }
 
     /// Returns whether this connection is subscribed to this topic.
@@ -212,7 +235,7 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
     /// If it is wide and has none.
     pub(super) fn subject(&self, topic: Topic) -> Subject {
         let row = topic.narrow().is_none().then(|| self.wide.row_of(topic)).flatten();
-        Subject::new(topic, row)
+        Subject::new(topic, row.map(|row| &row.0))
     }
 
     /// Returns all topics that have a subscriber or a value.
@@ -223,8 +246,8 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
     /// Returns a subject's entry, which it has from here on.
     pub(super) fn entry_or_new(&mut self, subject: &Subject) -> &mut TopicEntry {
         match subject {
-            Subject::Narrow(topic) => self.narrow.entry_or_new(*topic, || ()),
-            Subject::Wide(row) => self.wide.entry_or_new(row.topic, || Arc::clone(row)),
+            Subject::Narrow(topic) => self.narrow.entry_or_new(*topic),
+            Subject::Wide(row) => self.wide.entry_or_new(SharedRow(Arc::clone(row))),
         }
     }
 

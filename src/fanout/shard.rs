@@ -147,7 +147,7 @@ impl Shard {
     pub(super) fn unsubscribe(&mut self, connection: ConnectionId, topic: Topic, out: &mut Output) -> bool {
         let Some(ended) = self.index.end(connection, topic) else { return false };
         if let Some(number) = self.ended(&ended) {
-            out.answer(connection, ended.subject, number, Value::Ended);
+            out.answer(connection, ended.row, number, Value::Ended);
         }
         true
     }
@@ -172,7 +172,7 @@ impl Shard {
         for gone in gone {
             let number = self.ended(&gone);
             if let (Some(out), Some(number)) = (&mut out, number) {
-                out.answer(connection, gone.subject, number, Value::Ended);
+                out.answer(connection, gone.row, number, Value::Ended);
             }
         }
         ended
@@ -239,7 +239,7 @@ impl Shard {
     }
 
     /// Ends what a subscription that has ended leaves; returns the number of the pull that waited.
-    fn ended(&mut self, &Ended { ref subject, waiting, was_last }: &Ended) -> Option<u32> {
+    fn ended(&mut self, &Ended { row: ref subject, waiting, was_last }: &Ended) -> Option<u32> {
         let topic = subject.topic();
         let number = (waiting > 0).then(|| self.leave(topic, waiting));
         if was_last {

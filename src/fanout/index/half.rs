@@ -4,114 +4,145 @@
 //! adding and removing one costs the same whatever the number of topics, of subscribers, or of other connections.
 
 use std::fmt::Debug;
-use std::hash::{BuildHasher, Hash};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use hashbrown::hash_map::Entry;
-use hashbrown::{HashMap, HashTable, hash_table};
+use hashbrown::hash_map::EntryRef;
+use hashbrown::{Equivalent, HashMap, HashTable, hash_table};
 use slotmap::Key as _;
 
 use super::{CoreSubscribers, Ended, TopicEntry, is_nearly_empty, shrink};
 use crate::fanout::ConnectionId;
-use crate::model::table::TableId;
 use crate::model::topic::{Subject, Topic, WideRow};
 
-/// The form in which a half has its topics.
-pub(super) trait HalfTopic: Copy + Debug + Eq + Hash {
-    /// The row, where the topic does not give its key back.
-    type Row: Debug;
+/// The form in which a half looks for its topics.
+pub(super) trait HalfTopic: Copy + Debug + Eq + Hash + Equivalent<Self::Row> {
+    /// The form in which it keeps them: 8 bytes that give the topic and its key.
+    type Row: Clone + Debug + Eq + Hash;
 
+    fn of(row: &Self::Row) -> Self;
     fn topic(self) -> Topic;
-    fn subject(self, key: &Self::Row) -> Subject;
+    fn subject(row: Self::Row) -> Subject;
+    /// Returns the row that stands for all with its topic: that of the entries, if they have one, or else this one.
+    fn shared<V, S: BuildHasher>(row: Self::Row, entries: &HashMap<Self::Row, V, S>) -> Self::Row;
 }
 
 /// A narrow topic.
 impl HalfTopic for u64 {
-    type Row = ();
+    type Row = Self;
+
+    fn of(row: &Self) -> Self {
+        *row
+    }
 
     fn topic(self) -> Topic {
         Topic::of_narrow(self)
     }
 
-    fn subject(self, (): &()) -> Subject {
-        Subject::Narrow(self)
+    fn subject(row: Self) -> Subject {
+        Subject::Narrow(row)
+    }
+
+    fn shared<V, S: BuildHasher>(row: Self, _entries: &HashMap<Self, V, S>) -> Self {
+        row
     }
 }
 
 /// A wide one.
 impl HalfTopic for Topic {
-    type Row = Arc<WideRow>;
+    type Row = SharedRow;
+
+    fn of(row: &SharedRow) -> Self {
+        row.0.topic
+    }
 
     fn topic(self) -> Topic {
         self
     }
 
-    fn subject(self, row: &Arc<WideRow>) -> Subject {
-        Subject::Wide(Arc::clone(row))
+    fn subject(row: SharedRow) -> Subject {
+        Subject::Wide(row.0)
+    }
+
+    fn shared<V, S: BuildHasher>(row: SharedRow, entries: &HashMap<SharedRow, V, S>) -> SharedRow {
+        entries.get_key_value(&row.0.topic).map_or(row, |(shared, _)| shared.clone())
+    }
+}
+
+/// The row of a wide topic: one for all of its subscriptions, so that its key stands in the half once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SharedRow(pub(super) Arc<WideRow>);
+
+/// As its topic.
+impl Hash for SharedRow {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.topic.hash(state);
+    }
+}
+
+impl Equivalent<SharedRow> for Topic {
+    fn equivalent(&self, row: &SharedRow) -> bool {
+        *self == row.0.topic
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Half<T: HalfTopic, S> {
-    connections_by_topic: HashMap<T, Named<T::Row>, S>,
+    entries_by_row: HashMap<T::Row, TopicEntry, S>,
     topics_by_connection: HashMap<ConnectionId, Subscriptions<T>, S>,
     /// The subscriptions that a close is ending.
     ending: Vec<Subscription<T>>,
 }
 
-/// A topic's entry, with its row where that is wide.
-#[derive(Debug)]
-pub(super) struct Named<R> {
-    pub(super) entry: TopicEntry,
-    pub(super) row: R,
-}
-
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<(u64, Named<()>)>() <= 48, "a last value adds 16 bytes to a subscribed topic");
+const _: () = assert!(size_of::<(u64, TopicEntry)>() <= 48, "a last value adds 16 bytes to a subscribed topic");
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<(Topic, Named<Arc<WideRow>>)>() <= 64, "a wide topic adds itself and its key");
+const _: () = assert!(size_of::<(SharedRow, TopicEntry)>() <= 48, "a wide topic adds its row alone");
 
 /// The subscriptions of one connection, by the hash of the topic.
 type Subscriptions<T> = HashTable<Subscription<T>>;
 
 /// A topic, with the connection's position in its core's list of that topic's subscribers.
-#[derive(Clone, Copy, Debug)]
-struct Subscription<T> {
-    topic: T,
+#[derive(Debug)]
+struct Subscription<T: HalfTopic> {
+    row: T::Row,
     position: u32,
     /// The connection's place among those who wait for the topic's value, counted from 1; 0: it does not wait.
     waiting: u32,
 }
 
 const _: () = assert!(size_of::<Subscription<u64>>() == 16, "the place of who waits stands in room that was there");
-const _: () = assert!(size_of::<Subscription<Topic>>() == 24, "a wide topic adds 8 bytes");
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Subscription<Topic>>() == 16, "a wide topic adds nothing");
+
+impl<T: HalfTopic> Subscription<T> {
+    fn is_of(&self, topic: T) -> bool {
+        topic.equivalent(&self.row)
+    }
+}
 
 impl<T: HalfTopic, S: Default> Default for Half<T, S> {
     fn default() -> Self {
-        Self { connections_by_topic: HashMap::default(), topics_by_connection: HashMap::default(), ending: Vec::new() }
+        Self { entries_by_row: HashMap::default(), topics_by_connection: HashMap::default(), ending: Vec::new() }
     }
 }
 
 impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
     /// Subscribes a connection to a topic; returns whether it was not subscribed before, and the topic's entry.
-    pub(super) fn subscribe_to(
-        &mut self,
-        connection: ConnectionId,
-        topic: T,
-        row: impl FnOnce() -> T::Row,
-    ) -> (bool, &mut TopicEntry) {
-        let hasher = self.connections_by_topic.hasher();
+    pub(super) fn subscribe_to(&mut self, connection: ConnectionId, row: T::Row) -> (bool, &mut TopicEntry) {
+        let topic = T::of(&row);
+        let hasher = self.entries_by_row.hasher();
         let topics = self.topics_by_connection.entry(connection).or_default();
         let hash_table::Entry::Vacant(subscription) = topics.entry(
             hasher.hash_one(topic),
-            |subscription| subscription.topic == topic,
-            |subscription| hasher.hash_one(subscription.topic),
+            |subscription| subscription.is_of(topic),
+            |subscription| hasher.hash_one(&subscription.row),
         ) else {
-            let named = self.connections_by_topic.get_mut(&topic);
-            return (false, &mut named.expect("a subscribed topic is in both maps").entry);
+            let entry = self.entries_by_row.get_mut(&topic);
+            return (false, entry.expect("a subscribed topic is in both maps"));
         };
-        let named = self.connections_by_topic.entry(topic);
-        let entry = &mut named.or_insert_with(|| Named { entry: TopicEntry::default(), row: row() }).entry;
+        let row = T::shared(row, &self.entries_by_row);
+        let entry = self.entries_by_row.entry(row.clone()).or_default();
         let cores = &mut entry.cores;
         let index = cores.iter().position(|subscribers| subscribers.core == connection.core).unwrap_or_else(|| {
             cores.push(CoreSubscribers { core: connection.core, keys: Arc::default() });
@@ -119,40 +150,40 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
         });
         let keys = Arc::make_mut(&mut cores[index].keys);
         let position = u32::try_from(keys.len()).expect("fewer than 2^32 connections on a core");
-        subscription.insert(Subscription { topic, position, waiting: 0 });
+        subscription.insert(Subscription { row, position, waiting: 0 });
         keys.push(connection.key);
         (true, entry)
     }
 
     /// Ends one subscription of a connection, if there is one.
-    pub(super) fn end(&mut self, connection: ConnectionId, topic: T) -> Option<Ended> {
-        let hasher = self.connections_by_topic.hasher();
+    pub(super) fn end(&mut self, connection: ConnectionId, topic: T) -> Option<Ended<T::Row>> {
+        let hasher = self.entries_by_row.hasher();
         let topics = self.topics_by_connection.get_mut(&connection)?;
-        let is_it = |subscription: &Subscription<T>| subscription.topic == topic;
+        let is_it = |subscription: &Subscription<T>| subscription.is_of(topic);
         let entry = topics.find_entry(hasher.hash_one(topic), is_it).ok()?;
         let (subscription, _) = entry.remove();
         if topics.is_empty() {
             self.topics_by_connection.remove(&connection);
         } else if is_nearly_empty(topics.len(), topics.capacity()) {
-            topics.shrink_to(2 * topics.len(), |subscription| hasher.hash_one(subscription.topic));
+            topics.shrink_to(2 * topics.len(), |subscription| hasher.hash_one(&subscription.row));
         }
         let ended = self.forget_subscriber(connection, subscription);
         // A check now and then is enough, and costs nothing that could be measured.
-        if self.connections_by_topic.len().is_multiple_of(256) {
+        if self.entries_by_row.len().is_multiple_of(256) {
             self.give_room_back();
         }
         Some(ended)
     }
 
-    /// Ends up to `max` subscriptions of a connection, to rows of one table or to all, from this place of its subscriptions
-    /// on, and tells of each; returns their number.
+    /// Ends up to `max` of those subscriptions of a connection whose topics are to be ended, from this place of its
+    /// subscriptions on, and tells of each; returns their number.
     pub(super) fn close_with(
         &mut self,
         connection: ConnectionId,
-        table: Option<TableId>,
+        is_to_end: impl Fn(T) -> bool,
         place: &mut Option<usize>,
         max: usize,
-        mut on_end: impl FnMut(Ended),
+        mut on_end: impl FnMut(Ended<T::Row>),
     ) -> usize {
         let Some(topics) = self.topics_by_connection.get_mut(&connection) else {
             *place = None;
@@ -165,7 +196,7 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
         let mut at = first;
         while ending.len() < max && at < last {
             if let Ok(entry) = topics.get_bucket_entry(at)
-                && table.is_none_or(|table| entry.get().topic.topic().table() == table)
+                && is_to_end(T::of(&entry.get().row))
             {
                 ending.push(entry.remove().0);
             }
@@ -191,7 +222,7 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
     pub(super) fn contains(&self, connection: ConnectionId, topic: T) -> bool {
         self.topics_by_connection
             .get(&connection)
-            .is_some_and(|topics| topics.find(self.hash(topic), |it| it.topic == topic).is_some())
+            .is_some_and(|topics| topics.find(self.hash(topic), |it| it.is_of(topic)).is_some())
     }
 
     /// Returns whether this connection is subscribed to anything.
@@ -201,7 +232,7 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
 
     /// Returns the subscribers of a topic, core by core: one look-up, and nothing more if there are none.
     pub(super) fn subscribers(&self, topic: T) -> &[CoreSubscribers] {
-        self.connections_by_topic.get(&topic).map_or(&[], |named| named.entry.subscribers())
+        self.entries_by_row.get(&topic).map_or(&[], TopicEntry::subscribers)
     }
 
     /// Reads the places in memory that the subscription of a connection to this topic changes. In a large index none of
@@ -214,36 +245,35 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
 
     /// Reads the places in memory of a topic's value, in the same way.
     pub(super) fn fetch_value(&self, topic: T) -> u64 {
-        self.connections_by_topic.get(&topic).map_or(0, |named| named.entry.last.fetch())
+        self.entries_by_row.get(&topic).map_or(0, |entry| entry.last.fetch())
     }
 
     /// Returns a topic that has a subscriber or a value.
     pub(super) fn entry_of(&mut self, topic: T) -> Option<&mut TopicEntry> {
-        Some(&mut self.connections_by_topic.get_mut(&topic)?.entry)
+        self.entries_by_row.get_mut(&topic)
     }
 
     /// Returns the row of a topic that has an entry.
     pub(super) fn row_of(&self, topic: T) -> Option<&T::Row> {
-        Some(&self.connections_by_topic.get(&topic)?.row)
+        Some(self.entries_by_row.get_key_value(&topic)?.0)
     }
 
     /// Returns all topics that have a subscriber or a value.
     pub(super) fn topics(&self) -> impl Iterator<Item = Topic> {
-        self.connections_by_topic.keys().map(|topic| topic.topic())
+        self.entries_by_row.keys().map(|row| T::of(row).topic())
     }
 
     /// Returns a topic's entry, which it has from here on.
-    pub(super) fn entry_or_new(&mut self, topic: T, row: impl FnOnce() -> T::Row) -> &mut TopicEntry {
-        let named = self.connections_by_topic.entry(topic);
-        &mut named.or_insert_with(|| Named { entry: TopicEntry::default(), row: row() }).entry
+    pub(super) fn entry_or_new(&mut self, row: T::Row) -> &mut TopicEntry {
+        self.entries_by_row.entry(row).or_default()
     }
 
     /// Forgets a topic of which nobody is told.
     pub(super) fn forget(&mut self, topic: T) {
-        let entry = self.connections_by_topic.remove(&topic);
-        debug_assert!(entry.is_none_or(|named| !named.entry.is_wanted()), "nobody is told of it");
+        let entry = self.entries_by_row.remove(&topic);
+        debug_assert!(entry.is_none_or(|entry| !entry.is_wanted()), "nobody is told of it");
         // As at the end of a subscription.
-        if self.connections_by_topic.len().is_multiple_of(256) {
+        if self.entries_by_row.len().is_multiple_of(256) {
             self.give_room_back();
         }
     }
@@ -252,12 +282,12 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
     /// not wait.
     pub(super) fn waiting(&mut self, connection: ConnectionId, topic: T) -> Option<&mut u32> {
         let hash = self.hash(topic);
-        Some(&mut self.topics_by_connection.get_mut(&connection)?.find_mut(hash, |it| it.topic == topic)?.waiting)
+        Some(&mut self.topics_by_connection.get_mut(&connection)?.find_mut(hash, |it| it.is_of(topic))?.waiting)
     }
 
     /// Returns the number of topics that have a subscriber or a value.
     pub(super) fn topics_len(&self) -> usize {
-        self.connections_by_topic.len()
+        self.entries_by_row.len()
     }
 
     /// Returns the number of connections that have a subscription.
@@ -268,23 +298,23 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
     /// Makes the maps smaller if they are nearly empty, so that the room for a flood of subscriptions is not kept. It
     /// happens after most of the entries have gone, so that each removal pays a part of it.
     fn give_room_back(&mut self) {
-        shrink(&mut self.connections_by_topic);
+        shrink(&mut self.entries_by_row);
         shrink(&mut self.topics_by_connection);
     }
 
     fn hash(&self, topic: T) -> u64 {
-        self.connections_by_topic.hasher().hash_one(topic)
+        self.entries_by_row.hasher().hash_one(topic)
     }
 
     /// Takes a subscriber out of its list, and records the new position of the one that moves there.
-    fn forget_subscriber(&mut self, connection: ConnectionId, subscription: Subscription<T>) -> Ended {
-        let Subscription { topic, position, waiting } = subscription;
+    fn forget_subscriber(&mut self, connection: ConnectionId, subscription: Subscription<T>) -> Ended<T::Row> {
+        let Subscription { row, position, waiting } = subscription;
+        let topic = T::of(&row);
         let hash = self.hash(topic);
-        let Entry::Occupied(mut entry) = self.connections_by_topic.entry(topic) else {
+        let EntryRef::Occupied(mut entry) = self.entries_by_row.entry_ref(&topic) else {
             unreachable!("a subscribed topic is in both maps");
         };
-        let Named { entry: TopicEntry { cores, last }, row } = entry.get_mut();
-        let subject = topic.subject(row);
+        let TopicEntry { cores, last } = entry.get_mut();
         let index = cores
             .iter()
             .position(|subscribers| subscribers.core == connection.core)
@@ -296,7 +326,7 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
             let moved = ConnectionId { core: connection.core, key };
             self.topics_by_connection
                 .get_mut(&moved)
-                .and_then(|topics| topics.find_mut(hash, |subscription| subscription.topic == topic))
+                .and_then(|topics| topics.find_mut(hash, |subscription| subscription.is_of(topic)))
                 .expect("every listed subscriber is in both maps")
                 .position = position;
         }
@@ -310,28 +340,36 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
         } else if keys.capacity() > 64 && keys.len() < keys.capacity() / 4 {
             keys.shrink_to_fit();
         }
-        Ended { subject, waiting, was_last }
+        Ended { row, waiting, was_last }
     }
 
     /// Returns the topics that are kept though they may have no subscribers.
     #[cfg(test)]
     pub(super) fn kept(&self) -> impl Iterator<Item = Topic> {
-        let kept = self.connections_by_topic.iter().filter(|(_, named)| named.entry.last.is_kept());
-        kept.map(|(topic, _)| topic.topic())
+        let kept = self.entries_by_row.iter().filter(|(_, entry)| entry.last.is_kept());
+        kept.map(|(row, _)| T::of(row).topic())
     }
 
     /// Returns the topics and the connections for which its maps have room.
     #[cfg(test)]
     pub(super) fn room(&self) -> (usize, usize) {
-        (self.connections_by_topic.capacity(), self.topics_by_connection.capacity())
+        (self.entries_by_row.capacity(), self.topics_by_connection.capacity())
+    }
+
+    /// Returns the bytes of its tables.
+    #[cfg(test)]
+    pub(super) fn table_bytes(&self) -> usize {
+        let topics: usize = self.topics_by_connection.values().map(HashTable::allocation_size).sum();
+        self.entries_by_row.allocation_size() + self.topics_by_connection.allocation_size() + topics
     }
 
     /// Panics if the two maps disagree.
     #[cfg(test)]
     pub(super) fn check(&self) {
         let mut listed = 0;
-        for (&topic, Named { entry: TopicEntry { cores, last }, row }) in &self.connections_by_topic {
-            assert_eq!(topic.subject(row).topic(), topic.topic());
+        for (row, TopicEntry { cores, last }) in &self.entries_by_row {
+            let topic = T::of(row);
+            assert_eq!(T::subject(row.clone()).topic(), topic.topic());
             assert!(!cores.is_empty() || last.is_held() || last.is_kept());
             for subscribers in cores {
                 assert!(!subscribers.keys.is_empty());
@@ -339,7 +377,7 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
                 for (&key, position) in subscribers.keys.iter().zip(0u32..) {
                     let connection = ConnectionId { core: subscribers.core, key };
                     let topics = &self.topics_by_connection[&connection];
-                    let found = topics.find(self.hash(topic), |it| it.topic == topic);
+                    let found = topics.find(self.hash(topic), |it| it.is_of(topic));
                     assert_eq!(found.map(|subscription| subscription.position), Some(position));
                 }
             }

@@ -138,3 +138,46 @@ fn a_flood_of_subscriptions_leaves_no_room_behind() {
     assert!(room.iter().all(|&connections| connections < 8192), "{room:?}");
     index.check();
 }
+
+/// Returns an index in which so many connections subscribe to so many topics each: all narrow, or all wide.
+fn index_of(connections: u32, topics: u64, is_wide: bool) -> SubscriptionIndex {
+    let mut index = SubscriptionIndex::new();
+    for slot in 0..connections {
+        for number in 0..topics {
+            let subject = subject(2 * number + u64::from(is_wide));
+            index.subscribe(ConnectionId { core: CoreId(0), key: key(slot, 0) }, &subject);
+        }
+    }
+    index
+}
+
+#[test]
+fn a_wide_topic_takes_its_row_and_else_what_an_integer_takes() {
+    // Shared by all connections; each one's own.
+    for (connections, topics) in [(500, 40), (1, 20_000)] {
+        let [narrow, wide] = [false, true].map(|is_wide| {
+            let index = index_of(connections, topics, is_wide);
+            index.narrow.table_bytes() + index.wide.table_bytes()
+        });
+        assert_eq!(wide, narrow, "{connections} connections, {topics} topics");
+    }
+}
+
+#[test]
+fn a_wide_row_stands_once_however_many_subscribe_to_it() {
+    let mut index = SubscriptionIndex::new();
+    let subjects: Vec<Subject> = (0..12).map(|_| subject(1)).collect();
+    for (number, subject) in (0..).zip(&subjects) {
+        index.subscribe(connection(number), subject);
+    }
+    let holders = |subject: &Subject| Arc::strong_count(subject.wide().unwrap());
+    let kept = index.subject(topic(1));
+    assert!(Arc::ptr_eq(kept.wide().unwrap(), subjects[0].wide().unwrap()));
+    // The entry, each subscription, the list and this one.
+    assert_eq!(holders(&kept), 1 + 12 + 2);
+    assert!(subjects[1..].iter().all(|subject| holders(subject) == 1));
+    for number in 0..12 {
+        close(&mut index, connection(number), 1);
+    }
+    assert_eq!(holders(&kept), 2, "nothing is left of it");
+}
