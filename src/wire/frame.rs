@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::slice;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use super::websocket::Opcode;
 use crate::model::change::{Change, ChangeBody, write_key_alone, write_snapshot_json};
@@ -16,6 +16,9 @@ use crate::model::table::{Table, TableId, Tables};
 const FIN: u8 = 0x80;
 /// Two bytes, and eight more for a length of 65,536 and above.
 const HEADER_BYTES_MAX: usize = 10;
+/// The room that is left in a buffer, so that `Bytes` counts its holders from the start: a full one is found out to be
+/// shared by each that comes.
+const SPARE_BYTES: usize = 1;
 /// The bytes around a row in the JSON of its change, about: a version, and of other tables than products a name and a key.
 const ROW_HEAD_BYTES: usize = 64;
 
@@ -87,7 +90,7 @@ impl Frame {
 
     /// Writes the payload behind room for the longest header, then the header right before it: no second copy.
     fn build(opcode: Opcode, payload_bytes_expected: usize, write_payload: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let mut buffer = Vec::with_capacity(HEADER_BYTES_MAX + payload_bytes_expected);
+        let mut buffer = Vec::with_capacity(HEADER_BYTES_MAX + payload_bytes_expected + SPARE_BYTES);
         buffer.resize(HEADER_BYTES_MAX, 0);
         write_payload(&mut buffer);
         let payload_bytes = buffer.len() - HEADER_BYTES_MAX;
@@ -108,7 +111,9 @@ impl Frame {
             }
         };
         buffer[start] = FIN | opcode as u8;
-        Self(Bytes::from(buffer).slice(start..))
+        let mut frame = Bytes::from(buffer);
+        frame.advance(start);
+        Self(frame)
     }
 
     /// Returns the rest of this frame after its first `sent` bytes, for a socket that took only a part.
@@ -163,7 +168,8 @@ impl FrameRun {
             [] => panic!("a run has a frame"),
             [(version, frame)] => Self::one(*version, frame.clone()),
             _ => {
-                let mut bytes = Vec::with_capacity(frames.iter().map(|(_, frame)| frame.len()).sum());
+                let mut bytes =
+                    Vec::with_capacity(frames.iter().map(|(_, frame)| frame.len()).sum::<usize>() + SPARE_BYTES);
                 for (_, frame) in frames {
                     bytes.extend_from_slice(frame);
                 }
