@@ -176,8 +176,12 @@ impl<'t, 'i> Listed<'t, 'i> {
 
 /// Reads the elements of `productIDs`.
 fn products(nodes: &[Node<'_>]) -> Result<Subjects, Why> {
-    let id = |(place, node)| product_id(node).map(ProductId::topic).ok_or(Why::BadProduct(place));
-    nodes.iter().enumerate().map(id).collect::<Result<Vec<_>, _>>().map(Subjects::from)
+    // Not collected: a list of results has no room from the start.
+    let mut topics = Vec::with_capacity(nodes.len());
+    for (place, node) in nodes.iter().enumerate() {
+        topics.push(product_id(node).ok_or(Why::BadProduct(place))?.topic());
+    }
+    Ok(Subjects::from(topics))
 }
 
 /// Reads the elements of `keys`.

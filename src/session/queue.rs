@@ -172,8 +172,10 @@ impl SendQueue {
 
     /// Takes likewise those of topics that are to be taken.
     pub fn take_changes_if(&mut self, is_taken: impl Fn(Topic) -> bool) -> Vec<(Subject, FrameRun)> {
-        let mut changes = Vec::new();
-        for Waiting { run, kind } in std::mem::take(&mut self.ordered) {
+        let ordered = std::mem::take(&mut self.ordered);
+        // Nearly all of them are, where changes give way.
+        let mut changes = Vec::with_capacity(ordered.len());
+        for Waiting { run, kind } in ordered {
             match kind {
                 Kind::Changes(subject) if is_taken(subject.topic()) => {
                     self.bytes -= run.len();
