@@ -170,7 +170,7 @@ impl Tries {
 }
 
 /// Gives the table what it lacks, in one transaction: nobody writes between the column and the triggers. What needs the
-/// table's lock comes last.
+/// table's lock comes last, in one message with the commit: however slow this process is, writers do not wait for it.
 async fn give(
     client: &mut Client,
     found: &FoundTable,
@@ -185,20 +185,20 @@ async fn give(
         transaction.query_one(insert, &[&found.oid, &found.key]).await?.get(0)
     };
     let form = form(id);
-    let mut statements = form.sequence() + &form.functions();
-    if !found.has_version {
-        let version: i64 = transaction.query_one("SELECT nextval('product_versions')", &[]).await?.get(0);
-        statements += "SET LOCAL lock_timeout = '1s'; ";
-        statements += &form.column(version);
-    }
-    if !state.has_triggers {
-        statements += "SET LOCAL lock_timeout = '1s'; ";
-        statements += &form.triggers();
-    }
     transaction
         .execute("UPDATE rowcast_tables SET key = $2::text WHERE id = $1 AND key <> $2", &[&id, &found.key])
         .await?;
-    transaction.batch_execute(&statements).await?;
+    transaction.batch_execute(&(form.sequence() + &form.functions())).await?;
+    let mut locking = "SET LOCAL lock_timeout = '1s'; ".to_owned();
+    if !found.has_version {
+        let version: i64 = transaction.query_one("SELECT nextval('product_versions')", &[]).await?.get(0);
+        locking += &form.column(version);
+    }
+    if !state.has_triggers {
+        locking += &form.triggers();
+    }
+    // The transaction that begins is empty, and is there for the client's to end.
+    transaction.batch_execute(&(locking + "COMMIT; BEGIN")).await?;
     transaction.commit().await?;
     Ok(id)
 }
