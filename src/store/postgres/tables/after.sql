@@ -9,6 +9,7 @@ DECLARE
     gone_version bigint;
     gone_head text;
     gone_row text;
+    deletes bigint;
     restamped bigint;
 BEGIN
     -- What may fail is done within this block, which costs next to nothing while nothing in it writes.
@@ -20,12 +21,11 @@ BEGIN
                 IF NOT FOUND THEN
                     gone_version := nextval({versions});
                     -- Counted after it was drawn: an insert that drew before and finds the key free finds it counted.
-                    PERFORM nextval({deletes});
-                    IF octet_length(OLD.{key}::text) <= 256 THEN
-                        gone_head := {sendable}(concat('row ', TG_RELID, ' D ', gone_version, ' ', to_json(OLD.{key})));
-                        gone_row := {sendable}(row_to_json(OLD)::text);
-                    END IF;
-                    SELECT channel INTO stream_channel FROM {schema}.rowcast_stream;
+                    deletes := nextval({deletes});
+                    SELECT channel, {sendable}(row_to_json(OLD)::text),
+                        CASE WHEN octet_length(OLD.{key}::text) <= 256 THEN {sendable}(
+                            concat('row ', TG_RELID, ' D ', gone_version, ' ', to_json(OLD.{key}))) END
+                        INTO stream_channel, gone_row, gone_head FROM {schema}.rowcast_stream;
                 END IF;
             END IF;
             IF action = 'U' THEN
@@ -73,8 +73,18 @@ BEGIN
     END;
 
     IF gone_version IS NOT NULL THEN
-        PERFORM {schema}.rowcast_bury(stream_channel, TG_RELID, gone_head, gone_version, gone_row, {id},
-            OLD.{key}::text);
+        -- Not within a block that catches errors: each would be a subtransaction with a number of its own, and a
+        -- statement that deletes many rows would make every snapshot in the cluster slower. What may fail here, beside
+        -- a full disk, is looked at before.
+        IF gone_head IS NOT NULL AND to_regclass({tombstones}) IS NOT NULL THEN
+            INSERT INTO {schema}.rowcast_tombstones (table_id, key, version)
+                VALUES ({id}, OLD.{key}::text, gone_version) ON CONFLICT DO NOTHING;
+        END IF;
+        IF stream_channel IS NOT NULL AND octet_length(gone_head) + octet_length(gone_row) < 7999 THEN
+            PERFORM pg_notify(stream_channel, gone_head || ' ' || gone_row);
+        ELSE
+            PERFORM {schema}.rowcast_tell(stream_channel, TG_RELID, gone_head, gone_version, gone_row);
+        END IF;
     END IF;
     IF octet_length(head) + octet_length(row_text) < 7999 THEN
         PERFORM pg_notify(stream_channel, head || ' ' || row_text);

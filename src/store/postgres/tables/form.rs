@@ -54,6 +54,7 @@ impl Form {
             ("{table}", table.clone()),
             ("{versions}", literal(&format!("{schema}.product_versions"))),
             ("{deletes}", literal(&format!("{schema}.rowcast_deletes_{id}"))),
+            ("{tombstones}", literal(&format!("{schema}.rowcast_tombstones"))),
             ("{sendable}", if is_utf8 { String::new() } else { format!("{schema}.rowcast_sendable") }),
             ("{restamp}", literal(&format!(" SET rowcast_version = 0 WHERE {key} = $1 AND rowcast_version = $2"))),
             ("{key}", key),
