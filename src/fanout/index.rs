@@ -16,7 +16,7 @@ use self::half::{Half, HalfTopic, SharedRow};
 use super::last::LastValue;
 use super::{ConnectionId, CoreId, SlotKey};
 use crate::model::table::TableId;
-use crate::model::topic::{Subject, Topic};
+use crate::model::topic::{Subject, Topic, WideRow};
 
 /// The subscribers of one topic on one core. The list is shared with messages in flight: cloning it copies a
 /// pointer, and changing it while a message holds it copies the list.
@@ -125,8 +125,14 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
     pub(super) fn subscribe_to(&mut self, connection: ConnectionId, subject: &Subject) -> (bool, &mut TopicEntry) {
         match subject {
             Subject::Narrow(topic) => self.narrow.subscribe_to(connection, *topic),
-            Subject::Wide(row) => self.wide.subscribe_to(connection, SharedRow(Arc::clone(row))),
+            Subject::Wide(row) => self.subscribe_to_wide(connection, row),
         }
+    }
+
+    /// Apart, so that the subscription to an integer does not save the registers that this one needs.
+    #[inline(never)]
+    fn subscribe_to_wide(&mut self, connection: ConnectionId, row: &Arc<WideRow>) -> (bool, &mut TopicEntry) {
+        self.wide.subscribe_to(connection, SharedRow(Arc::clone(row)))
     }
 
     /// Ends one subscription of a connection; returns whether there was one.
