@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::random::Random;
 use super::reader::{Habit, Reader};
+use super::table::Table;
 use super::world::{Store, World, on_cluster};
 use crate::support::patiently;
 use crate::support::proxy::Link;
@@ -37,6 +39,8 @@ pub(super) enum Fault {
     TombstonesRemoved,
     /// A table is emptied, several times; not that of products, of which each row is told.
     Truncated(usize),
+    /// Columns of a table come, go, and get other names and types, several times: rows are other ones without a change.
+    Altered(usize),
     /// Versions begin again at half of the last one.
     SequenceSetBack,
     /// The store's files become those of the round's beginning, once all readers have shown the later ones.
@@ -50,7 +54,7 @@ impl Fault {
         if let Store::Embedded(_) = world.store {
             return *random.pick(&[Self::None, Self::None, Self::Killed(0), Self::Killed(0), Self::HistoryLost]);
         }
-        match random.below(18) {
+        match random.below(21) {
             0..4 => Self::None,
             4..6 => Self::Killed(server),
             6 => Self::HistoryLost,
@@ -60,6 +64,7 @@ impl Fault {
             13 => Self::Crashed,
             14 => Self::TombstonesRemoved,
             15 | 16 => Self::Truncated(other_table(world, random)),
+            17..20 => Self::Altered(other_table(world, random)),
             _ => Self::SequenceSetBack,
         }
     }
@@ -69,9 +74,12 @@ impl Fault {
         match self {
             Self::None | Self::TombstonesRemoved => true,
             Self::Killed(other) | Self::Stalled(other, _) | Self::HalfOpen(other) => server != other,
-            Self::ListenersEnded | Self::Crashed | Self::Truncated(_) | Self::SequenceSetBack | Self::HistoryLost => {
-                false
-            }
+            Self::ListenersEnded
+            | Self::Crashed
+            | Self::Truncated(_)
+            | Self::Altered(_)
+            | Self::SequenceSetBack
+            | Self::HistoryLost => false,
         }
     }
 
@@ -84,10 +92,15 @@ impl Fault {
         }
     }
 
+    /// Returns whether it is of one table: it disturbs no other.
+    pub(super) const fn is_of_table(self) -> bool {
+        matches!(self, Self::Truncated(_) | Self::Altered(_))
+    }
+
     /// Returns whether the history of versions may be another one afterwards. Where a table was emptied, a read may find a
     /// deletion of a row that is older than what was heard of it, and such a read begins one.
     pub(super) const fn replaces_history(self) -> bool {
-        matches!(self, Self::SequenceSetBack | Self::HistoryLost | Self::Truncated(_))
+        matches!(self, Self::SequenceSetBack | Self::HistoryLost) || self.is_of_table()
     }
 
     /// Does what comes before the round's writes.
@@ -96,6 +109,15 @@ impl Fault {
             world.kill_embedded().await;
             world.store.save().await;
             world.start_embedded().await;
+        }
+    }
+
+    /// Returns what is done to a table.
+    fn statements(self, table: &Table, random: &mut Random) -> String {
+        let name = table.name;
+        match self {
+            Self::Altered(_) => alteration(name, random),
+            _ => format!("TRUNCATE {name}"),
         }
     }
 
@@ -152,10 +174,11 @@ impl Fault {
                     tokio::time::sleep(Duration::from_millis(random.below(300))).await;
                 }
             }
-            Self::Truncated(table) => {
+            Self::Truncated(table) | Self::Altered(table) => {
                 let client = database.connect().await;
                 for _ in 0..=random.below(3) {
-                    client.batch_execute(&format!("TRUNCATE {}", world.tables.get(table).name)).await.unwrap();
+                    let statements = self.statements(world.tables.get(table), random);
+                    run(&client, &statements).await;
                     tokio::time::sleep(Duration::from_millis(random.below(600))).await;
                 }
             }
@@ -164,6 +187,31 @@ impl Fault {
                 database.connect().await.batch_execute(back).await.unwrap();
             }
         }
+    }
+}
+
+/// Returns a change of a table's columns, of whatever columns it has by now: writers name none of those that come and go.
+fn alteration(name: &str, random: &mut Random) -> String {
+    let number = random.below(1_000);
+    let add = format!("ALTER TABLE {name} ADD COLUMN IF NOT EXISTS extra");
+    match random.below(6) {
+        0 | 1 => format!("{add} int NOT NULL DEFAULT {number}"),
+        2 => format!(
+            "{add} text; ALTER TABLE {name} DROP COLUMN IF EXISTS c; ALTER TABLE {name} RENAME COLUMN extra TO c"
+        ),
+        3 => format!("ALTER TABLE {name} DROP COLUMN IF EXISTS extra"),
+        4 => {
+            format!("ALTER TABLE {name} ALTER COLUMN amount TYPE {}", random.pick(&["int", "bigint", "numeric(12, 2)"]))
+        }
+        _ => format!("ALTER TABLE {name} ALTER COLUMN note TYPE {}", random.pick(&["text", "varchar"])),
+    }
+}
+
+/// Runs statements until they are not refused for the writers' sake.
+async fn run(client: &Client, statements: &str) {
+    while let Err(error) = client.batch_execute(statements).await {
+        assert_eq!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED), "{statements}: {error:?}");
+        client.batch_execute("ROLLBACK").await.unwrap();
     }
 }
 

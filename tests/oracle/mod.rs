@@ -108,6 +108,9 @@ async fn run(mut world: World, mut random: Random, span: Duration) {
             everybody.until_other_epochs_than(&epochs).await;
         }
         everybody.until_equal(&world, fault, &round).await;
+        if fault.is_of_table() {
+            assert_eq!(everybody.epochs(), epochs, "products are of the same history, {round}");
+        }
         let committed = match ledger {
             Some(ledger) => ledger.count().await,
             None => written,
