@@ -25,13 +25,30 @@ pub(super) const NEEDED_ASSETS_LINK: HeaderValue = HeaderValue::from_static(
 );
 
 macro_rules! assets {
-    ($($name:literal: $content_type:expr),* $(,)?) => {
-        &[$(($name, $content_type, include_str!(concat!("page/", $name)))),*]
+    ($directory:literal: $($name:literal: $content_type:expr),* $(,)?) => {
+        &[$(($name, $content_type, include_str!(concat!($directory, $name)))),*]
     };
 }
 
 /// Name, content type, content.
-const ASSETS: &[(&str, &str, &str)] = assets! {
+type Asset = (&'static str, &'static str, &'static str);
+
+/// The JavaScript client, which the page uses.
+const CLIENT: &[Asset] = assets! {
+    "../../clients/js/":
+    "backoff.js": JAVASCRIPT,
+    "client.js": JAVASCRIPT,
+    "connection.js": JAVASCRIPT,
+    "pieces.js": JAVASCRIPT,
+    "reads.js": JAVASCRIPT,
+    "replica.js": JAVASCRIPT,
+    "subscription.js": JAVASCRIPT,
+    "table.js": JAVASCRIPT,
+};
+
+/// The page's own files.
+const PAGE: &[Asset] = assets! {
+    "page/":
     "style.css": "text/css; charset=utf-8",
     "favicon.svg": "image/svg+xml",
     "any-rows.js": JAVASCRIPT,
@@ -39,24 +56,21 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "api.js": JAVASCRIPT,
     "app.js": JAVASCRIPT,
     "arrange.js": JAVASCRIPT,
-    "backoff.js": JAVASCRIPT,
     "cell.js": JAVASCRIPT,
     "columns.js": JAVASCRIPT,
     "confirm.js": JAVASCRIPT,
-    "connection.js": JAVASCRIPT,
     "controls.js": JAVASCRIPT,
     "editor.js": JAVASCRIPT,
-    "follower.js": JAVASCRIPT,
+    "following.js": JAVASCRIPT,
     "named.js": JAVASCRIPT,
     "order.js": JAVASCRIPT,
     "products.js": JAVASCRIPT,
     "rate.js": JAVASCRIPT,
-    "reads.js": JAVASCRIPT,
-    "replica.js": JAVASCRIPT,
     "row.js": JAVASCRIPT,
     "rows.js": JAVASCRIPT,
     "samples.js": JAVASCRIPT,
     "search.js": JAVASCRIPT,
+    "shelf.js": JAVASCRIPT,
     "sorting.js": JAVASCRIPT,
     "status.js": JAVASCRIPT,
     "text.js": JAVASCRIPT,
@@ -87,7 +101,7 @@ pub(super) fn asset(call: &Call<'_>) -> Result<Answer, Problem> {
 }
 
 fn find(name: &str) -> Option<Answer> {
-    let (_, content_type, content) = ASSETS.iter().find(|(known, ..)| *known == name)?;
+    let (_, content_type, content) = CLIENT.iter().chain(PAGE).find(|(known, ..)| *known == name)?;
     Some(file(content_type, ASSET_KEPT, *content))
 }
 
@@ -103,6 +117,7 @@ fn file(content_type: &'static str, kept: HeaderValue, content: impl Into<Bytes>
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use http_body_util::BodyExt;
 
@@ -128,13 +143,39 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_the_page_is_served() {
-        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/page");
-        let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-        let mut files: Vec<_> = files.filter(|name| !matches!(&name[..], "index.html" | "package.json")).collect();
-        files.sort();
-        let mut served: Vec<_> = ASSETS.iter().map(|&(name, ..)| name).collect();
-        served.sort_unstable();
-        assert_eq!(served, files);
+    fn every_file_of_the_page_and_the_client_is_served() {
+        let page = served_from("src/http/page", |name| !matches!(name, "index.html" | "package.json"));
+        assert_eq!(names(PAGE), page);
+        // React is whoever's that uses it.
+        let client = served_from("clients/js", |name| is_module(name) && name != "react.js");
+        assert_eq!(names(CLIENT), client);
+        assert!(page.iter().all(|name| !client.contains(name)), "all names are of one directory to a browser");
+    }
+
+    #[test]
+    fn every_module_is_preloaded() {
+        let modules = names(CLIENT).into_iter().chain(names(PAGE)).filter(|name| is_module(name) && name != "app.js");
+        for name in modules {
+            let link = format!(r#"<link rel="modulepreload" href="assets/{name}">"#);
+            assert!(include_str!("page/index.html").contains(&link), "{name}");
+        }
+    }
+
+    fn is_module(name: &str) -> bool {
+        Path::new(name).extension().is_some_and(|extension| extension == "js")
+    }
+
+    fn served_from(directory: &str, is_served: impl Fn(&str) -> bool) -> Vec<String> {
+        let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)).unwrap();
+        let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| is_served(name));
+        names.sort();
+        names
+    }
+
+    fn names(assets: &[Asset]) -> Vec<String> {
+        let mut names: Vec<_> = assets.iter().map(|&(name, ..)| name.to_owned()).collect();
+        names.sort();
+        names
     }
 }

@@ -2,27 +2,25 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AnyTable, tableNamed } from '../../src/http/page/any-table.js';
 import { Columns, membersMax } from '../../src/http/page/columns.js';
-import { CommandRefused } from '../../src/http/page/connection.js';
-import { Follower } from '../../src/http/page/follower.js';
 import { Order } from '../../src/http/page/order.js';
-import { Replica } from '../../src/http/page/replica.js';
+import { Shelf } from '../../src/http/page/shelf.js';
 import { Exact, parseExactly, textOf } from '../../src/http/page/values.js';
 
 const ORDERS = new AnyTable('orders');
 
-function told(action, version, key, row) {
-  return { action, version, table: 'orders', key, row };
+function told(version, key, row) {
+  return { key, row, version, isOwed: false };
 }
 
 function filled(...rows) {
-  const replica = new Replica(() => {}, ORDERS);
-  for (const [place, [key, row]] of rows.entries()) replica.apply(told('SNAPSHOT', place + 1, key, row));
-  return replica;
+  const shelf = new Shelf(ORDERS);
+  for (const [place, [key, row]] of rows.entries()) shelf.take(told(place + 1, key, row));
+  return shelf;
 }
 
-function ordered(replica) {
+function ordered(shelf) {
   const order = new Order(ORDERS);
-  order.update(Array.from(replica.rows(), (row) => row.id), (id) => replica.get(id));
+  order.update(Array.from(shelf.rows(), (row) => row.id), (id) => shelf.get(id));
   return order;
 }
 
@@ -30,9 +28,9 @@ function ids(order) {
   return Array.from({ length: order.length }, (_, place) => order.at(place).id);
 }
 
-function columnsOf(replica, most = 12) {
+function columnsOf(shelf, most = 12) {
   const columns = new Columns();
-  for (const row of replica.rows()) columns.changed(row.id, row);
+  for (const row of shelf.rows()) columns.changed(row.id, row);
   const { columns: shown, left } = columns.shown(most);
   return { heads: shown.map(({ head }) => head), left, shown, columns };
 }
@@ -45,77 +43,11 @@ test('the address names the table', () => {
   assert.equal(tableNamed('?table='), '');
 });
 
-test('rows are told apart by their keys, numbers and texts', () => {
-  const replica = filled([17, { n: 1 }], ['17', { n: 2 }], ['a-9', { n: 3 }]);
-  replica.apply(told('UPDATE', 9, 17, { n: 4 }));
-  replica.apply(told('DELETE', 10, 'a-9', { n: 3 }));
-  assert.deepEqual(replica.get(17), { id: 17, fields: { n: 4 }, version: 9, isOwed: false });
-  assert.deepEqual(replica.get('17').fields, { n: 2 });
-  replica.absent(['17'], [0]);
-  assert.equal(replica.size, 1);
-});
-
-test('a row of which only the key is told is read', () => {
-  const replica = filled([17, { n: 1 }]);
-  replica.apply(told('UPDATE', 5, 17));
-  assert.deepEqual(replica.owed(), [17]);
-  assert.deepEqual(replica.get(17).fields, { n: 1 });
-  replica.fill({ key: 17, version: 5 });
-  assert.deepEqual(replica.owed(), [17], 'what was read is no row');
-  replica.fill({ key: 17, version: 5, row: { n: 2 } });
-  assert.deepEqual([replica.get(17).fields, replica.isOwing], [{ n: 2 }, false]);
-});
-
-test('products are understood where they are asked for like any other table', () => {
-  const product = { productId: 7, productName: 'Lamp', unitsAvailable: 3 };
-  const replica = new Replica(() => {}, new AnyTable('products'));
-  replica.apply({ action: 'SNAPSHOT', version: 1, product });
-  replica.apply({ action: 'UPDATE', version: 2, product: { productId: 8 } });
-  assert.deepEqual([replica.get(7).fields, replica.owed()], [product, [8]]);
-});
-
-test('it subscribes to the table, and says why it cannot', async () => {
-  const [commands, refusals, states] = [[], [], []];
-  let answer;
-  const connection = {
-    request: (command) => {
-      commands.push(command);
-      return new Promise((resolve, reject) => (answer = { resolve, reject }));
-    },
-    become: (state) => states.push(state),
-    abandon: () => {},
-  };
-  const on = { change: () => {}, skipped: () => {}, complete: () => {}, refused: (...why) => refusals.push(why) };
-  const platform = { setTimeout: () => {}, clearTimeout: () => {}, now: () => 0 };
-  const options = { subscription: ORDERS.subscription, platform };
-  const follower = new Follower(connection, new Replica(() => {}, ORDERS), on, options);
-  follower.opened();
-  assert.deepEqual(commands, [{ command: 'subscribe', table: 'orders', keys: '*', snapshot: true }]);
-  answer.reject(new CommandRefused('there is no table orders', 'unknown_table'));
-  await new Promise((resolve) => setImmediate(resolve));
-  assert.deepEqual(refusals, [['there is no table orders', 'unknown_table']]);
-  assert.equal(states.at(-1), 'refused');
-
-  follower.closed();
-  follower.opened();
-  answer.resolve();
-  await new Promise((resolve) => setImmediate(resolve));
-  // A table that has lost its key is not live, whatever the source is.
-  const after = (frame) => {
-    follower.take(frame);
-    return states.at(-1);
-  };
-  assert.equal(after({ live: false, table: 'orders' }), 'stale');
-  assert.equal(after({ live: false }), 'stale');
-  assert.equal(after({ live: true }), 'stale');
-  assert.equal(after({ live: true, table: 'orders' }), 'live');
-  // It is said anew on each connection.
-  after({ live: false, table: 'orders' });
-  follower.closed();
-  follower.opened();
-  answer.resolve();
-  await new Promise((resolve) => setImmediate(resolve));
-  assert.equal(states.at(-1), 'live');
+test('a row is drawn by its key, with its fields apart', () => {
+  const shelf = filled([17, { n: 1 }], ['a-9', { n: 3 }]);
+  shelf.take({ ...told(9, 17, { n: 4 }), isOwed: true });
+  shelf.take(told(10, 'a-9', undefined));
+  assert.deepEqual([...shelf.rows()], [{ id: 17, fields: { n: 4 }, version: 9, isOwed: true }]);
 });
 
 test('columns are the members of the rows, in the order in which they came', () => {
@@ -182,8 +114,8 @@ test('rows are sorted by the values of a column, and those without one come last
 
 test('keys are in order, and each has a place of its own', () => {
   const keys = ['b', 10, 'a10', 9, 'a9', 'A9', '9'];
-  const replica = filled(...keys.map((key) => [key, { same: 1 }]));
-  const order = ordered(replica);
+  const shelf = filled(...keys.map((key) => [key, { same: 1 }]));
+  const order = ordered(shelf);
   assert.deepEqual(ids(order), [9, 10, '9', 'A9', 'a9', 'a10', 'b']);
   order.sortBy('member:same', true);
   for (const key of keys) assert.equal(order.at(order.indexOf(key)).id, key);
@@ -191,10 +123,10 @@ test('keys are in order, and each has a place of its own', () => {
 
 test('a search looks into keys and all values', () => {
   const rows = [['ord-17', { to: 'Zoë', lines: [{ sku: 'KT-5' }] }], [18, { to: 'Jan', n: new Exact('1.50') }]];
-  const replica = filled(...rows);
-  const order = ordered(replica);
+  const shelf = filled(...rows);
+  const order = ordered(shelf);
   const found = (text) => {
-    order.search(text, replica.rows());
+    order.search(text, shelf.rows());
     return ids(order);
   };
   assert.deepEqual(found('zoe kt-5'), ['ord-17']);
@@ -203,6 +135,6 @@ test('a search looks into keys and all values', () => {
   assert.deepEqual(found('zoe jan'), []);
   assert.deepEqual(found(' '), [18, 'ord-17']);
   // A row that changed is looked into anew.
-  replica.apply(told('UPDATE', 9, 18, { to: 'Zoe' }));
+  shelf.take(told(9, 18, { to: 'Zoe' }));
   assert.deepEqual(found('zoe'), [18, 'ord-17']);
 });

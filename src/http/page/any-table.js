@@ -1,4 +1,4 @@
-// A table that the page knows nothing of but its name: how its rows are told, found and ordered. Pure.
+// A table that the page knows nothing of but its name: how its rows are drawn, found and ordered. Pure.
 
 import { folded, wordsOf } from './search.js';
 import { compareSortable, memberOf, sortable, wholeTextOf } from './values.js';
@@ -19,12 +19,9 @@ export class AnyTable {
     this.subscription = { table: name, keys: '*' };
   }
 
-  // The key of a row that a message tells, and the row; null if its key alone is told. Products are told in a form of
-  // their own, also where they are asked for like any other table.
-  told({ key, row, product }) {
-    if (product === undefined) return { id: key, row: row ? { id: key, fields: row } : null };
-    const { productId: id, productName } = product;
-    return { id, row: productName === undefined ? null : { id, fields: product } };
+  // The row that is drawn of one that the client tells.
+  rowOf({ key, row, version, isOwed }) {
+    return { id: key, fields: row, version, isOwed };
   }
 
   idOf(row) {

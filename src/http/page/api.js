@@ -1,7 +1,5 @@
-// Reading and writing products, and reading rows of any table, over HTTP. Every failure is an ApiError whose message can be shown as it is. Addresses
-// are relative to the page's, since a proxy may serve it under a path of its own.
-
-import { parseExactly } from './values.js';
+// Writing products over HTTP. Every failure is an ApiError whose message can be shown as it is. Addresses are relative to
+// the page's, since a proxy may serve it under a path of its own.
 
 const TIMEOUT_MS = 15_000;
 
@@ -25,20 +23,6 @@ export function knock(table) {
   return call('GET', `${table === null ? 'products' : pathOf(table)}?limit=1`);
 }
 
-// Resolves to a product in the form of a message.
-export async function readProduct(id) {
-  const { version, ...product } = await call('GET', `products/${id}`);
-  return { version, product };
-}
-
-// Resolves to a row of any table in the form of a message. The key is not part of the path, from which a browser takes `.`
-// and `..` away.
-export async function readRow(table, key) {
-  const { rows } = await call('GET', `${pathOf(table)}?key=${encodeURIComponent(key)}`, { parse: parseExactly });
-  if (rows.length === 0) throw new ApiError('This row does not exist.', 404);
-  return rows[0];
-}
-
 export function createProduct(product) {
   return call('POST', 'products', { body: product });
 }
@@ -55,7 +39,7 @@ function pathOf(table) {
   return `tables/${encodeURIComponent(table)}`;
 }
 
-async function call(method, path, { body, contentType = 'application/json', parse = JSON.parse } = {}) {
+async function call(method, path, { body, contentType = 'application/json' } = {}) {
   const headers = {};
   if (token) headers.authorization = `Bearer ${token}`;
   const request = { method, headers, cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) };
@@ -71,7 +55,7 @@ async function call(method, path, { body, contentType = 'application/json', pars
     throw new ApiError('The server cannot be reached. Try again in a moment.');
   }
   if (!response.ok) throw new ApiError(problemText(response, text), response.status);
-  return text === '' ? null : parse(text);
+  return text === '' ? null : JSON.parse(text);
 }
 
 // The sentence of a problem document (RFC 9457), or at least the status.

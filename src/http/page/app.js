@@ -1,24 +1,23 @@
-// The live page, joined: the connection feeds the replica of a table, the replica tells the rows, and the forms write over
-// HTTP. What was written comes back over the connection like any other change. The table is that of products, unless the
+// The live page, joined: the client tells the rows of a table, the shelf keeps them as they are drawn, and the forms write
+// over HTTP. What was written comes back through the client like any other change. The table is that of products, unless the
 // address names one (`/?table=orders`): that is shown whatever its columns, and not written.
 
 import { AnyRows } from './any-rows.js';
 import { AnyTable, tableNamed } from './any-table.js';
-import { createProduct, deleteProduct, knock, patchProduct, readProduct, readRow, useToken } from './api.js';
-import { LiveConnection } from './connection.js';
+import { createProduct, deleteProduct, knock, patchProduct, useToken } from './api.js';
+import { connect } from './client.js';
 import { Controls } from './controls.js';
 import { Editor } from './editor.js';
-import { Follower } from './follower.js';
+import { follow } from './following.js';
 import { columnsLeftText, nameTable, noTableText } from './named.js';
 import { PRODUCTS } from './products.js';
-import { Reads } from './reads.js';
-import { Replica } from './replica.js';
 import { ProductRows } from './row.js';
 import { Rows } from './rows.js';
 import { SAMPLES } from './samples.js';
+import { Shelf } from './shelf.js';
 import { Status } from './status.js';
 import { countText } from './text.js';
-import { mayWrite, refusalText, subprotocols, takeToken, TokenDialog } from './token.js';
+import { mayWrite, refusalText, takeToken, TokenDialog } from './token.js';
 import { parseExactly } from './values.js';
 
 const element = (id) => document.getElementById(id);
@@ -37,17 +36,16 @@ let isComplete = false;
 let isRefused = false;
 let summary = '';
 
-const replica = new Replica((id, isNew) => {
-  const row = replica.get(id);
+const shelf = new Shelf(table, (id, isNew) => {
+  const row = shelf.get(id);
   drawing.changed(id, row);
   // The rows that are there when the page comes are new only to the page.
   rows.changed(id, isNew && isComplete);
   editor.follow(id, row);
-  if (replica.isOwing) reads.start();
-}, table);
+});
 
-const rows = new Rows(element('rows'), drawing, table, replica, {
-  edit: (id) => replica.get(id) && editor.edit(replica.get(id)),
+const rows = new Rows(element('rows'), drawing, table, shelf, {
+  edit: (id) => shelf.get(id) && editor.edit(shelf.get(id)),
   delete: (id) => attempt(() => deleteProduct(id)),
   drawn: drawSummary,
   focusLost: () => (element('add').hidden ? controls.focus() : element('add').focus()),
@@ -57,7 +55,7 @@ const editor = new Editor(element('editor'), {
   create: (product) => write(() => createProduct(product)),
   patch: (id, fields) => write(() => patchProduct(id, fields)),
   // A page that does not know all products cannot know which ids are free.
-  nextFreeId: () => (isComplete ? replica.nextFreeId() : null),
+  nextFreeId: () => (isComplete ? shelf.nextFreeId() : null),
 });
 
 const controls = new Controls(element, table.firstColumn, {
@@ -65,50 +63,18 @@ const controls = new Controls(element, table.firstColumn, {
   sort: (column, isDescending) => rearrange(() => rows.sortBy(column, isDescending)),
 });
 
-const socketAddress = new URL('websocket', document.baseURI);
-socketAddress.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
+const client = connect('', {
+  token,
+  parse: isNamed ? parseExactly : JSON.parse,
+  losesChanges: document.body.dataset.slowConsumer === 'drop',
+});
+client.on('error', (error) => notice(error.message));
+client.on('skipped', (count) => status.skipped(count));
 
-const connection = new LiveConnection(
-  socketAddress.href,
-  {
-    state: entered,
-    open: () => {
-      isOpened = true;
-      follower.opened();
-    },
-    closed: () => follower.closed(),
-    frame: (frame) => follower.take(frame),
-    error: notice,
-  },
-  { parse: isNamed ? parseExactly : JSON.parse },
-);
-
-const follower = new Follower(
-  connection,
-  replica,
-  {
-    change: () => status.changed(),
-    skipped: (count) => status.skipped(count),
-    complete: () => {
-      isComplete = true;
-      isRefused = false;
-      notice('');
-      drawSummary();
-    },
-    refused: (text, code) => {
-      isRefused = isNamed;
-      notice(code === 'unknown_table' ? noTableText(tableName) : text);
-      drawSummary();
-    },
-  },
-  { subscription: table.subscription, losesChanges: document.body.dataset.slowConsumer === 'drop' },
-);
-
-const reads = new Reads(replica, isNamed ? (key) => readRow(tableName, key) : readProduct);
-const status = new Status(() => connection.hurry());
+const status = new Status(() => client.hurry());
 const tokenDialog = new TokenDialog(element('token'), (given) => {
+  client.token = given;
   use(given);
-  connection.hurry();
 });
 
 function entered(state, retryAt) {
@@ -117,13 +83,13 @@ function entered(state, retryAt) {
   element('table').classList.toggle('old', !isLive);
   element('old-note').hidden = isLive || !isComplete;
   if (state === 'connecting') isOpened = false;
-  if (state === 'waiting' && !isOpened) askForToken();
+  else if (state !== 'waiting') isOpened = true;
+  else if (!isOpened) askForToken();
 }
 
 function use(given) {
   token = given;
   useToken(token);
-  connection.subprotocols = subprotocols(token);
   offerWrites(!isNamed && mayWrite(token));
 }
 
@@ -189,7 +155,7 @@ function columnsChanged(left) {
 // Says how many rows there are, and what is shown in place of them if there are none.
 function drawSummary() {
   const { found } = rows;
-  const { size } = replica;
+  const { size } = shelf;
   controls.found(found);
   const drawn = [found, size, isComplete, isRefused, controls.isSearching].join();
   if (drawn === summary) return;
@@ -208,9 +174,22 @@ element('add').addEventListener('click', () => editor.add());
 element('add-first').addEventListener('click', () => editor.add());
 element('add-samples').addEventListener('click', () => attempt(addSamples));
 element('notice-close').addEventListener('click', () => notice(''));
-for (const event of ['online', 'offline']) addEventListener(event, () => connection.hurry());
-document.addEventListener('visibilitychange', () => document.hidden || connection.hurry());
 
 if (isNamed) nameTable(tableName, element);
 use(token);
-connection.connect();
+follow(client, table.subscription, {
+  state: entered,
+  row: (change) => shelf.take(change),
+  change: () => status.changed(),
+  complete: () => {
+    isComplete = true;
+    isRefused = false;
+    notice('');
+    drawSummary();
+  },
+  refused: (text, code) => {
+    isRefused = isNamed;
+    notice(code === 'unknown_table' ? noTableText(tableName) : text);
+    drawSummary();
+  },
+});

@@ -1,4 +1,4 @@
-// The table of products, which has a schema: how its rows are told, found and ordered. Any other table is an AnyTable.
+// The table of products, which has a schema: how its rows are drawn, found and ordered. Any other table is an AnyTable.
 
 import { matcher } from './search.js';
 import { comparison, valueOf } from './sorting.js';
@@ -10,9 +10,9 @@ export const PRODUCTS = {
   valueOf,
   comparison,
 
-  // The id of a product that a message tells, and its row; null if its id alone is told.
-  told({ product }) {
-    return { id: product.productId, row: product.productName === undefined ? null : product };
+  // The row that is drawn of one that the client tells.
+  rowOf({ row, version, isOwed }) {
+    return { ...row, version, isOwed };
   },
 
   idOf(row) {

@@ -20,7 +20,7 @@ export class Rows {
   #body;
   #drawing;
   #table;
-  #replica;
+  #shelf;
   #on;
   #order;
   // Of each element that is drawn the id of its row.
@@ -38,11 +38,11 @@ export class Rows {
   // `drawing`: create(row), update(element, old, row), reuse(element, old, row), and prepare() before rows are drawn, which
   // returns true if those that are drawn have to be made anew. `table`: how its rows are found and ordered.
   // `on`: edit(id), delete(id), drawn(), focusLost() when the last row that could have the focus is gone.
-  constructor(body, drawing, table, replica, on) {
+  constructor(body, drawing, table, shelf, on) {
     this.#body = body;
     this.#drawing = drawing;
     this.#table = table;
-    this.#replica = replica;
+    this.#shelf = shelf;
     this.#on = on;
     this.#order = new Order(table);
     body.addEventListener('click', (event) => this.#clicked(event));
@@ -72,7 +72,7 @@ export class Rows {
   }
 
   search(text) {
-    this.#order.search(text, this.#replica.rows());
+    this.#order.search(text, this.#shelf.rows());
     this.#drawSoon();
   }
 
@@ -90,7 +90,7 @@ export class Rows {
     cancelAnimationFrame(this.#frame);
     this.#frame = null;
     if (this.#drawing.prepare()) this.#removeAllBut(new Set());
-    this.#order.update(this.#changed, (id) => this.#replica.get(id));
+    this.#order.update(this.#changed, (id) => this.#shelf.get(id));
     const view = this.#view();
     this.#body.style.height = `${view.height}px`;
     this.#on.drawn();
@@ -175,7 +175,7 @@ export class Rows {
     const kept = new Set(places.map((index) => this.#table.idOf(this.#order.at(index))));
     const spare = [];
     for (const [id, drawn] of this.#drawnById) {
-      if (kept.has(id) || drawn === focused || !this.#replica.get(id) || !isReusable(drawn.element)) continue;
+      if (kept.has(id) || drawn === focused || !this.#shelf.get(id) || !isReusable(drawn.element)) continue;
       this.#drawnById.delete(id);
       spare.push(drawn);
     }
@@ -187,7 +187,7 @@ export class Rows {
     for (const [id, drawn] of this.#drawnById) {
       if (kept.has(drawn)) continue;
       this.#drawnById.delete(id);
-      if (this.#replica.get(id) || this.#leaving >= LEAVING_MAX) drawn.element.remove();
+      if (this.#shelf.get(id) || this.#leaving >= LEAVING_MAX) drawn.element.remove();
       else this.#leave(drawn.element);
     }
   }

@@ -12,11 +12,6 @@ export function takeToken({ location, history, sessionStorage } = globalThis) {
   return token;
 }
 
-// Returns the subprotocols that a WebSocket offers. The server chooses `rowcast`, so that the token is not sent back.
-export function subprotocols(token) {
-  return token ? ['rowcast', `bearer.${token}`] : [];
-}
-
 // Returns true if a page with this token may try to write. The server decides; this is only so that nothing is offered
 // that cannot work. Where no token is needed everybody may, and a token that is no JWT says nothing.
 export function mayWrite(token) {
