@@ -105,8 +105,9 @@ test('a write that is forbidden all the same takes the buttons away', async (t) 
 
 test('a page whose token expires asks for another', async (t) => {
   const server = await guarded(t);
-  const page = await openPage(t, browser, server, { path: `/#token=${token(EVERYTHING, 4)}` });
-  await page.locator('#token[open]').waitFor();
+  // A busy machine may load the page only after that.
+  const ready = (page) => page.locator('#token[open]').waitFor();
+  const page = await openPage(t, browser, server, { path: `/#token=${token(EVERYTHING, 4)}`, ready });
   await waitForText(page.locator('#token'), /expired/);
   await page.getByRole('textbox', { name: 'Token' }).fill(token(EVERYTHING));
   await page.getByRole('button', { name: 'Connect' }).click();
