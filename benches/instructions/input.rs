@@ -37,7 +37,7 @@ fn decode_subscribe(mut bytes: Vec<u8>) -> Vec<u8> {
 #[library_benchmark(config = within(budgets::PARSE_SUBSCRIBE))]
 #[bench::once((used_buffers(), Tables::new()), subscribe_json(0..10).into_bytes())]
 fn parse_subscribe((mut buffers, tables): (Buffers, Tables), mut text: Vec<u8>) -> (Command, Buffers, Tables, Vec<u8>) {
-    let command = command::parse(black_box(&mut text), &mut buffers, &tables).expect("it is a command");
+    let command = command::parse(black_box(&mut text), &mut buffers, &tables, None).expect("it is a command");
     (command, buffers, tables, text)
 }
 
@@ -51,7 +51,8 @@ fn parse_notification(payload: String) -> String {
 /// Buffers as a core has them, which were used before; the choice of the instructions to parse with is made by then.
 fn used_buffers() -> Buffers {
     let mut buffers = Buffers::default();
-    command::parse(&mut subscribe_json(0..10).into_bytes(), &mut buffers, &Tables::new()).expect("it is a command");
+    command::parse(&mut subscribe_json(0..10).into_bytes(), &mut buffers, &Tables::new(), None)
+        .expect("it is a command");
     buffers
 }
 

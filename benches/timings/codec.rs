@@ -64,7 +64,7 @@ fn bench_parse(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter_batched_ref(
                 || json.clone().into_bytes(),
-                |text| parse(text, &mut buffers, &tables).expect("it is a command"),
+                |text| parse(text, &mut buffers, &tables, None).expect("it is a command"),
                 BatchSize::SmallInput,
             );
         });

@@ -38,12 +38,12 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     if text.split("-0").skip(1).any(|rest| !rest.starts_with(['.', 'e', 'E'])) {
         return Corpus::Reject;
     }
-    let fresh = command::parse(&mut data.to_vec(), &mut Buffers::default(), &TABLES);
+    let fresh = command::parse(&mut data.to_vec(), &mut Buffers::default(), &TABLES, None);
     let mut working_space = data.to_vec();
     // The first term is for the reused buffers, which grow by doubling: this input pays for those before it as well.
     let bytes_max = 64 * 1024 + 64 * data.len();
     let parsed =
-        within(bytes_max, || BUFFERS.with_borrow_mut(|buffers| command::parse(&mut working_space, buffers, &TABLES)));
+        within(bytes_max, || BUFFERS.with_borrow_mut(|buffers| command::parse(&mut working_space, buffers, &TABLES, None)));
     assert_eq!(parsed, fresh, "what was read before makes a difference");
     let expected = second_reading(text);
     assert!(alike(&parsed, &expected), "simd-json: {parsed:?}\nserde_json: {expected:?}");

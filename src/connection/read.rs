@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use super::{Connection, Connections, Shared};
+use crate::auth::Grant;
 use crate::fanout::{Command, Core, SlotKey};
 use crate::session::close::CloseReason;
 use crate::session::values::Standing;
@@ -235,7 +236,8 @@ impl Connection {
         let (taken, event) = match self.decoder.decode(input) {
             Ok((taken, received)) => {
                 let is_ignored = self.session.is_closing();
-                (taken, received.and_then(|received| event(received, is_ignored, &self.shared)))
+                let grant = self.session.grant();
+                (taken, received.and_then(|received| event(received, is_ignored, &self.shared, grant)))
             }
             Err(error) => {
                 self.is_broken = true;
@@ -264,12 +266,13 @@ impl Connection {
 
 /// Returns the event that a message is to a session, if it is one. A session that closes takes nothing but the peer's
 /// close.
-fn event<'a>(received: Received<'a>, is_closing: bool, shared: &Shared) -> Option<Event<'a>> {
+fn event<'a>(received: Received<'a>, is_closing: bool, shared: &Shared, grant: Option<&Grant>) -> Option<Event<'a>> {
     match received {
         Received::Close(status) => Some(Event::PeerClosed(status.map(|(code, _)| code))),
         _ if is_closing => None,
         Received::Text(text) => {
-            Some(Event::Command(command::parse(text, &mut shared.json_buffers.borrow_mut(), &shared.tables)))
+            let buffers = &mut shared.json_buffers.borrow_mut();
+            Some(Event::Command(command::parse(text, buffers, &shared.tables, grant)))
         }
         Received::Ping(payload) => Some(Event::Ping(payload)),
         Received::Pong(_) => None,

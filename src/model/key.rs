@@ -93,6 +93,17 @@ impl KeyKind {
         }
     }
 
+    /// Returns the reason for which what is neither an integer nor a text is none of its keys.
+    #[must_use]
+    pub const fn complaint(self) -> BadKey {
+        match self {
+            Self::Integer(first, last) => BadKey::NoInteger(first, last),
+            Self::Uuid => BadKey::NoUuid,
+            Self::Text => BadKey::NoText,
+            Self::Any => BadKey::NoKey,
+        }
+    }
+
     /// Returns the key that an integer in JSON is.
     ///
     /// # Errors
@@ -131,7 +142,7 @@ impl KeyKind {
 }
 
 /// Reads an integer without a needless sign or zero: each has one text.
-fn integer(text: &str) -> Option<i64> {
+pub(crate) fn integer(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (!digits.starts_with('0') || text == "0");
     if is_plain { text.parse().ok() } else { None }

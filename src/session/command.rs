@@ -16,7 +16,6 @@ use super::refusal::{Refusal, Why};
 use crate::auth::Grant;
 use crate::fanout::Operation;
 use crate::model::epoch::Epoch;
-use crate::model::key::BadKey;
 use crate::model::product::ProductId;
 use crate::model::table::{Table, TableId, Tables};
 use crate::model::topic::{Subject, Subjects};
@@ -106,11 +105,16 @@ pub fn withhold(command: &mut Command, grant: &Grant, tables: &Tables) -> Option
 }
 
 /// Reads one text message, which it uses as working space, on rows of these tables. `buffers` are reused from message to
-/// message.
+/// message. Of a table on which `grant` gives no rights nothing is said, not even whether there is one.
 ///
 /// # Errors
 /// The refusal to send to the sender; the connection stays.
-pub fn parse(text: &mut [u8], buffers: &mut Buffers, tables: &Tables) -> Result<Command, Refusal> {
+pub fn parse(
+    text: &mut [u8],
+    buffers: &mut Buffers,
+    tables: &Tables,
+    grant: Option<&Grant>,
+) -> Result<Command, Refusal> {
     let unread = Refusal { reply: None, why: Why::NotAnObject };
     // The tape of an array of 131,000 numbers, which is no command, would keep the core for 3 ms.
     let is_white = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
@@ -129,7 +133,7 @@ pub fn parse(text: &mut [u8], buffers: &mut Buffers, tables: &Tables) -> Result<
         Some(Node::String("unsubscribe")) => Operation::Unsubscribe,
         _ => return Err(refuse(Why::UnknownCommand)),
     };
-    let (table, listed) = fields.rows(tables).map_err(refuse)?;
+    let (table, listed) = fields.rows(tables, grant).map_err(refuse)?;
     let nodes = match listed {
         Listed::Everything => return fields.everything(table, operation, reply.clone()).map_err(refuse),
         Listed::Rows(nodes) => nodes,
@@ -192,7 +196,7 @@ fn rows(nodes: &[Node<'_>], table: &Table, tables: &Tables) -> Result<Subjects, 
             Node::Static(StaticNode::I64(number)) => table.keys.of_number(number),
             // Beyond the greatest of i64, which is beyond what is exact.
             Node::Static(StaticNode::U64(number)) => table.keys.of_number(i64::try_from(number).unwrap_or(i64::MAX)),
-            _ => Err(BadKey::NoKey),
+            _ => Err(table.keys.complaint()),
         };
         key.map(|key| tables.subject(table.id, key)).map_err(|why| Why::BadKey(place, why))
     };
@@ -246,7 +250,7 @@ impl<'t, 'i> Fields<'t, 'i> {
     }
 
     /// Returns the rows that are meant: `productIDs`, or the `keys` of a `table`.
-    fn rows(&self, tables: &Tables) -> Result<(Its, Listed<'t, 'i>), Why> {
+    fn rows(&self, tables: &Tables, grant: Option<&Grant>) -> Result<(Its, Listed<'t, 'i>), Why> {
         let name = match (self.table, self.keys, self.products) {
             (None, None, Some(listed @ (Listed::Rows(_) | Listed::Everything))) => {
                 return if tables.products().is_some() {
@@ -260,6 +264,9 @@ impl<'t, 'i> Fields<'t, 'i> {
             (Some(Node::String(_)), _, Some(_)) => return Err(Why::TwoTables),
             _ => return Err(Why::NoTable),
         };
+        if grant.is_some_and(|grant| !grant.names(name)) {
+            return Err(Why::no_rights(name));
+        }
         let table = tables.find(name).ok_or_else(|| Why::unknown_table(name))?;
         let listed = self.keys.filter(|keys| !matches!(keys, Listed::Other)).ok_or(Why::NoKeys)?;
         let its = if table.id == TableId::PRODUCTS { Its::Products } else { Its::Other(table) };
@@ -348,10 +355,10 @@ fn integer(node: &Node<'_>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::key::Key;
+    use crate::model::key::{Key, KeyKind};
 
     fn parse_text(text: &str) -> Result<Command, Refusal> {
-        parse(&mut text.as_bytes().to_vec(), &mut Buffers::default(), &Tables::new())
+        parse(&mut text.as_bytes().to_vec(), &mut Buffers::default(), &Tables::new(), None)
     }
 
     fn id(number: u64) -> ProductId {
@@ -420,6 +427,51 @@ mod tests {
             Some(Why::Forbidden { keys: vec![Key::Integer(1), Key::Integer(9)], more: 0 })
         );
         assert_eq!(asked, command(&[2, 4], since(&[20, 40])));
+    }
+
+    #[test]
+    fn a_token_without_rights_on_a_table_does_not_learn_whether_there_is_one() {
+        let tables = Tables::new();
+        tables.add("secret", KeyKind::Uuid).unwrap();
+        let grant = Grant::to_read(2, 4);
+        let refused = |text: &str, grant| {
+            let refusal = parse(&mut text.as_bytes().to_vec(), &mut Buffers::default(), &tables, grant).unwrap_err();
+            (refusal.why.code(), refusal.why.to_string())
+        };
+        for command in ["subscribe", "unsubscribe"] {
+            let uuid = r#","keys":["67e55044-10b1-426f-9247-bb680e5fe0c8"]"#;
+            for rest in ["", r#","keys":"*""#, uuid, r#","keys":[7]"#, r#","keys":[]"#] {
+                let [secret, nothing] = ["secret", "nowhere"].map(|table| {
+                    let text = format!(r#"{{"command":"{command}","table":"{table}"{rest}}}"#);
+                    let (code, complaint) = refused(&text, Some(&grant));
+                    (code, complaint.replace(table, "…"))
+                });
+                assert_eq!(secret, ("forbidden", "the token gives no rights on the table …".to_owned()));
+                assert_eq!(secret, nothing);
+            }
+        }
+        let text = r#"{"command":"subscribe","table":"nowhere","keys":"*"}"#;
+        assert_eq!(refused(text, None).0, "unknown_table");
+        let long = format!(r#"{{"command":"subscribe","table":"{}","keys":"*"}}"#, "x".repeat(100_000));
+        assert!(refused(&long, Some(&grant)).1.len() < 200);
+    }
+
+    #[test]
+    fn what_is_neither_a_number_nor_a_text_is_refused_with_what_the_keys_are() {
+        let tables = Tables::new();
+        for (name, kind, complaint) in [
+            ("a", KeyKind::Any, "an integer from 0 to 2^53 - 1, or a text"),
+            ("u", KeyKind::Uuid, "a UUID"),
+            ("t", KeyKind::Text, "a text"),
+            ("i", KeyKind::Integer(-5, 5), "an integer from -5 to 5"),
+        ] {
+            tables.add(name, kind).unwrap();
+            for key in ["1.0", "1e3", "null", "true", "{}", "[]"] {
+                let mut text = format!(r#"{{"command":"subscribe","table":"{name}","keys":[{key}]}}"#).into_bytes();
+                let refusal = parse(&mut text, &mut Buffers::default(), &tables, None).unwrap_err();
+                assert!(refusal.why.to_string().ends_with(complaint), "{name} {key}: {}", refusal.why);
+            }
+        }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum Why {
     TwoTables,
     /// There is no table of this name, of which so much is said.
     UnknownTable(Box<str>),
+    /// The token gives no rights on the table of this name, of which so much is said, and which may be none.
+    NoRights(Box<str>),
     /// `productIDs` where products are not built in: true if there is another table of their name.
     NoBuiltInProducts(bool),
     /// `keys` is missing, and neither an array nor "*".
@@ -76,7 +78,13 @@ impl Why {
     /// Returns the reason that there is no table of this name.
     #[must_use]
     pub fn unknown_table(name: &str) -> Self {
-        Self::UnknownTable(name.chars().take(NAME_CHARACTERS_MAX).collect::<String>().into())
+        Self::UnknownTable(shown(name))
+    }
+
+    /// Returns the reason that a token gives no rights on the table of this name.
+    #[must_use]
+    pub fn no_rights(name: &str) -> Self {
+        Self::NoRights(shown(name))
     }
 
     /// Returns the reason that `productIDs` names nothing.
@@ -100,9 +108,14 @@ impl Why {
             Self::BadNewest => "bad_newest",
             Self::TooManyRows(_) => "too_many_rows",
             Self::TooManySubscriptions { .. } => "too_many_subscriptions",
-            Self::Forbidden { .. } => "forbidden",
+            Self::Forbidden { .. } | Self::NoRights(_) => "forbidden",
         }
     }
+}
+
+/// Returns so much of a name as a refusal repeats.
+fn shown(name: &str) -> Box<str> {
+    name.chars().take(NAME_CHARACTERS_MAX).collect::<String>().into()
 }
 
 impl fmt::Display for Why {
@@ -119,6 +132,7 @@ impl fmt::Display for Why {
             Self::NoTable => f.write_str("table is the name of the table whose keys these are"),
             Self::TwoTables => f.write_str("name either products by productIDs, or the keys of a table"),
             Self::UnknownTable(name) => write!(f, "there is no table {name}"),
+            Self::NoRights(name) => write!(f, "the token gives no rights on the table {name}"),
             Self::NoBuiltInProducts(true) => {
                 f.write_str(r#"products is a table like any other here; name its rows by "table":"products" and keys"#)
             }

@@ -60,7 +60,7 @@ impl Reader {
 
     /// Sends a command, which the shards carry out; returns the versions that it told them.
     fn command(&mut self, json: &str) -> Vec<u64> {
-        let command = command::parse(&mut json.as_bytes().to_vec(), &mut Buffers::default(), &self.tables);
+        let command = command::parse(&mut json.as_bytes().to_vec(), &mut Buffers::default(), &self.tables, None);
         self.on(Event::Command(command));
         let tables = (self.standings != TableStandings::default()).then(|| Rc::new(self.standings.clone()));
         let standing = Standing { epoch: Some(epoch(ALL)), is_live: true, tables };
