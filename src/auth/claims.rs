@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use super::TokenError;
 use super::grant::{Grant, Read, Rights};
-use crate::model::key::SAFE_INTEGER_MAX;
+use crate::model::key::{self, SAFE_INTEGER_MAX};
 use crate::model::table::PRODUCTS;
 
 /// The time by which a token's issuer may be ahead of this server's clock. `exp` has no such allowance: a socket and a
@@ -86,14 +85,17 @@ fn rights_of(claim: &Map<String, Value>, listed: fn(&[Value]) -> Option<Read>) -
 fn products_of(elements: &[Value]) -> Option<Read> {
     let is_id = |integer: &i64| (0..=SAFE_INTEGER_MAX).contains(integer);
     let range = |element: &Value| match element {
-        Value::String(text) => range(text),
+        Value::String(text) => range(text, integer),
         element => element.as_i64().map(|id| (id, id)),
     };
     let range = |element| range(element).filter(|(first, last)| is_id(first) && is_id(last));
     Some(Read::rows(elements.iter().map(range).collect::<Option<_>>()?, Vec::new()))
 }
 
-/// Reads keys of any table: integers, ranges of them, and texts.
+/// Reads keys of any table: integers, ranges of them, and texts. An integer has one text, as in [`KeyKind::of_text`]:
+/// `007` is another row than `7`.
+///
+/// [`KeyKind::of_text`]: crate::model::key::KeyKind::of_text
 fn rows_of(elements: &[Value]) -> Option<Read> {
     let (mut ranges, mut texts) = (Vec::new(), Vec::new());
     for element in elements {
@@ -102,17 +104,15 @@ fn rows_of(elements: &[Value]) -> Option<Read> {
             ranges.push((integer, integer));
             continue;
         };
-        let range = range(text);
-        ranges.extend(range.or_else(|| integer(text).map(|integer| (integer, integer))));
-        let uuid = Uuid::try_parse(text).ok().map(|uuid| (uuid.to_string().into(), false));
-        texts.extend(uuid);
+        let range = range(text, key::integer);
+        ranges.extend(range.or_else(|| key::integer(text).map(|integer| (integer, integer))));
         texts.push((text.as_str().into(), range.is_some()));
     }
     Some(Read::rows(ranges, texts))
 }
 
-/// Reads `7-9`, or with signs `-9--7`.
-fn range(text: &str) -> Option<(i64, i64)> {
+/// Reads `7-9`, or with signs `-9--7`, of such integers.
+fn range(text: &str, integer: fn(&str) -> Option<i64>) -> Option<(i64, i64)> {
     // A sign of the first is no separator.
     let separator = text.get(1..)?.find('-')? + 1;
     let (first, last) = (integer(&text[..separator])?, integer(&text[separator + 1..])?);
@@ -172,6 +172,33 @@ mod tests {
         assert_eq!(self::reads(&json!({"tables": {"products": {"read": ["3-5"]}}})), [3, 4, 5]);
         let all = self::grant(json!({"exp": 2000, "rowcast": {"tables": {"orders": {"read": "*"}}}})).unwrap();
         assert!(all.may_read_row(&orders, &Key::Text(String::new().into())) && !all.may_read(ProductId::MAX));
+    }
+
+    #[test]
+    fn a_key_grants_no_other_that_is_written_like_it() {
+        const HYPHENATED: &str = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+        const PLAIN: &str = "67e5504410b1426f9247bb680e5fe0c8";
+        let tables = Tables::new();
+        for (granted, kind, read, unread) in [
+            ("007", KeyKind::Any, &["007"][..], &["7", "07"][..]),
+            ("-0", KeyKind::Any, &["-0"], &["0"]),
+            ("01-03", KeyKind::Any, &["01-03"], &["1", "2", "3"]),
+            ("1-03", KeyKind::Any, &["1-03"], &["1", "2"]),
+            ("1-3", KeyKind::Any, &["1", "3"], &["1-3", "4"]),
+            (PLAIN, KeyKind::Any, &[PLAIN], &[HYPHENATED]),
+            (HYPHENATED, KeyKind::Any, &[HYPHENATED], &[PLAIN]),
+            ("67E55044-10B1-426F-9247-BB680E5FE0C8", KeyKind::Any, &[HYPHENATED], &[PLAIN]),
+            ("67E55044-10B1-426F-9247-BB680E5FE0C8", KeyKind::Text, &[], &[HYPHENATED, PLAIN]),
+            (PLAIN, KeyKind::Uuid, &[HYPHENATED], &["67e55044-10b1-426f-9247-bb680e5fe0c9"]),
+            ("007", KeyKind::Integer(0, 9), &[], &["7"]),
+        ] {
+            let table = tables.add(&format!("{kind:?}"), kind).unwrap();
+            let rights = json!({"tables": {&*table.name: {"read": [granted]}}});
+            let grant = grant(json!({"exp": 2000, "rowcast": rights})).unwrap();
+            let reads = |text: &&str| grant.may_read_row(&table, &kind.of_text(text).unwrap());
+            assert!(read.iter().all(reads), "{granted} {kind:?}");
+            assert!(!unread.iter().any(reads), "{granted} {kind:?}");
+        }
     }
 
     #[test]

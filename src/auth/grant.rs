@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::model::key::{Key, KeyKind};
 use crate::model::product::ProductId;
 use crate::model::table::{PRODUCTS, Table};
@@ -53,6 +55,8 @@ pub(super) enum Read {
         ranges: Box<[(i64, i64)]>,
         /// Keys as texts, ordered, and whether each stands for a range too.
         texts: Box<[(Box<str>, bool)]>,
+        /// Those of the texts that are UUIDs, ordered, and whether one stands with its hyphens alone.
+        uuids: Box<[(Uuid, bool)]>,
     },
 }
 
@@ -69,7 +73,16 @@ impl Read {
         });
         texts.sort_unstable();
         texts.dedup();
-        Self::Rows { ranges: ranges.into_boxed_slice(), texts: texts.into_boxed_slice() }
+        let uuid = |text: &str| Some((Uuid::try_parse(text).ok()?, text.len() == uuid::fmt::Hyphenated::LENGTH));
+        let mut uuids: Vec<_> = texts.iter().filter_map(|(text, _)| uuid(text)).collect();
+        // The hyphenated one of the same is the first, which stays.
+        uuids.sort_unstable_by_key(|&(uuid, is_hyphenated)| (uuid, !is_hyphenated));
+        uuids.dedup_by_key(|(uuid, _)| *uuid);
+        Self::Rows {
+            ranges: ranges.into_boxed_slice(),
+            texts: texts.into_boxed_slice(),
+            uuids: uuids.into_boxed_slice(),
+        }
     }
 
     fn covers(&self, keys: KeyKind, key: &Key) -> bool {
@@ -82,10 +95,10 @@ impl Read {
             (Self::Rows { .. }, Key::Text(text)) => {
                 self.names(text).is_some_and(|is_range| !is_range || keys != KeyKind::Any)
             }
-            (Self::Rows { .. }, Key::Uuid(uuid)) => {
-                let mut text = uuid::Uuid::encode_buffer();
-                self.names(uuid.hyphenated().encode_lower(&mut text)).is_some()
-            }
+            // Where texts are keys too, 32 digits in a row are one.
+            (Self::Rows { uuids, .. }, Key::Uuid(uuid)) => uuids
+                .binary_search_by_key(uuid, |(uuid, _)| *uuid)
+                .is_ok_and(|place| uuids[place].1 || keys != KeyKind::Any),
         }
     }
 
@@ -138,7 +151,7 @@ impl Grant {
     pub fn may_read_some(&self, table: &Table) -> bool {
         self.on(&table.name).is_some_and(|rights| match &rights.read {
             Read::All => true,
-            Read::Rows { ranges, texts } => !ranges.is_empty() || !texts.is_empty(),
+            Read::Rows { ranges, texts, .. } => !ranges.is_empty() || !texts.is_empty(),
         })
     }
 
@@ -197,8 +210,6 @@ impl Grant {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::model::table::Tables;
 
