@@ -113,12 +113,20 @@ fn table_to_write(call: &Call<'_>, name: &str) -> Result<WrittenTable, Problem> 
 fn key(call: &Call<'_>, keys: KeyKind) -> Result<Key, Problem> {
     let segment = call.segments[1];
     if !segment.is_empty() {
+        if names_a_key(call.head.uri().query().unwrap_or("")) {
+            return Err(Problem::bad_request("the path names the row, and key another; give one of them"));
+        }
         return keys.of_text(&decoded(segment)?).map_err(|error| Problem::bad_request(error.to_string()));
     }
     match &query_keys(call, keys)?[..] {
         [key] => Ok(key.clone()),
         _ => Err(Problem::bad_request("name one row, by its key: /tables/orders/17, or /tables/orders?key=17")),
     }
+}
+
+/// Returns true if a query string has a key.
+fn names_a_key(query: &str) -> bool {
+    form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "key")
 }
 
 /// Returns the keys that the query of a request for one row names.
@@ -137,6 +145,10 @@ fn query(call: &Call<'_>, keys: KeyKind) -> Result<Query, Problem> {
 /// Reads `key`, `after` and `limit` from a query string.
 fn parse_query(query: &str, keys: KeyKind) -> Result<Query, String> {
     let mut found = Query::default();
+    // What follows reads U+FFFD in the place of what is no text, and that is another key.
+    if percent_decode_str(query).decode_utf8().is_err() {
+        return Err("the query is no text in UTF-8".to_owned());
+    }
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let key = || keys.of_text(&value).map_err(|error| format!("{name}: {error}"));
         match &*name {
@@ -205,10 +217,21 @@ mod tests {
             ("limit=1001", "limit is"),
             ("offset=3", "not \"offset\""),
             ("key=%00", "U+0000"),
+            ("key=%FF", "UTF-8"),
+            ("key=a&after=%C3", "UTF-8"),
             (&format!("key={}", "a".repeat(257)), "256 bytes"),
             (&"key=a&".repeat(1001), "at most 1000 keys"),
         ] {
             assert!(query(bad).unwrap_err().contains(complaint), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_query_is_seen_however_it_is_written() {
+        for (query, expected) in
+            [("", false), ("token=key", false), ("key", true), ("a=1&k%65y=2", true), ("keys=1", false)]
+        {
+            assert_eq!(names_a_key(query), expected, "{query}");
         }
     }
 
