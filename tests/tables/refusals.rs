@@ -19,7 +19,9 @@ async fn what_is_no_table_is_refused_by_its_name() {
          CREATE UNLOGGED TABLE volatile (id int PRIMARY KEY); CREATE SEQUENCE counter; \
          CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; \
          CREATE FOREIGN TABLE elsewhere (id int) SERVER files OPTIONS (filename '/dev/null'); \
-         CREATE TABLE taken (id int PRIMARY KEY, rowcast_version text)",
+         CREATE TABLE taken (id int PRIMARY KEY, rowcast_version text); \
+         CREATE TABLE counted (id int PRIMARY KEY, rowcast_version bigint GENERATED ALWAYS AS IDENTITY); \
+         CREATE TABLE computed (id int PRIMARY KEY, rowcast_version bigint NOT NULL GENERATED ALWAYS AS (id) STORED)",
     )
     .await;
     for (name, reason) in [
@@ -45,6 +47,8 @@ async fn what_is_no_table_is_refused_by_its_name() {
         ("product_tombstones", "Rowcast's own"),
         ("rowcast_tables", "Rowcast's own"),
         ("taken", "has a column rowcast_version"),
+        ("counted", "has a column rowcast_version"),
+        ("computed", "has a column rowcast_version"),
     ] {
         let refusal = fixture.install(name).await.unwrap_err().to_string();
         assert!(refusal.starts_with(&format!("table {name}: ")) && refusal.contains(reason), "{refusal}");

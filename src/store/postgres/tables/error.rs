@@ -138,6 +138,8 @@ pub enum Unfit {
     #[error("its column {0} is its key, which every change names, and cannot be hidden")]
     HiddenKey(String),
     /// Somebody else's column.
-    #[error("it has a column {VERSION_COLUMN} that is not a bigint NOT NULL, as Rowcast's is; rename that")]
+    #[error(
+        "it has a column {VERSION_COLUMN} that is not, as Rowcast's is, a bigint NOT NULL which the database does not compute; rename that"
+    )]
     VersionColumn,
 }

@@ -28,7 +28,7 @@ const TABLE: &str = "SELECT class.oid, space.nspname AS schema, relname AS name,
          relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('rowcast_tables')) \
              AND (relname LIKE 'rowcast\\_%' OR relname IN ('product_tombstones', 'oversize_changes')) AS is_own, \
          has_table_privilege(class.oid, 'SELECT') AS is_readable, current_user::text AS role, \
-         (SELECT atttypid = 'bigint'::regtype AND attnotnull FROM pg_attribute \
+         (SELECT atttypid = 'bigint'::regtype AND attnotnull AND attgenerated = '' AND attidentity = '' FROM pg_attribute \
              WHERE attrelid = class.oid AND attname = 'rowcast_version' AND NOT attisdropped) AS is_version_ours \
      FROM pg_class AS class JOIN pg_namespace AS space ON space.oid = relnamespace WHERE class.oid = to_regclass($1::text)";
 
