@@ -154,7 +154,14 @@ async fn a_session_of_an_older_release_holds_the_migration_up() {
     .await;
     assert_eq!(
         migrate(&config).await.unwrap(),
-        ["0003_streams.sql", "0004_tables.sql", "0005_table_rows.sql", "0006_whole_rows.sql", "0007_table_epochs.sql"]
+        [
+            "0003_streams.sql",
+            "0004_tables.sql",
+            "0005_table_rows.sql",
+            "0006_whole_rows.sql",
+            "0007_table_epochs.sql",
+            "0008_written_columns.sql"
+        ]
     );
 }
 

@@ -67,7 +67,8 @@ async fn without_products_none_are_made_and_an_epoch_can_begin() {
             "0004_tables.sql",
             "0005_table_rows.sql",
             "0006_whole_rows.sql",
-            "0007_table_epochs.sql"
+            "0007_table_epochs.sql",
+            "0008_written_columns.sql"
         ]
     );
     let owner = database.connect().await;

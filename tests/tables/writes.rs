@@ -292,3 +292,34 @@ async fn a_write_that_waits_for_a_delete_answers_the_version_that_it_got_in_the_
     let buried: i64 = rows.fixture.value("SELECT version FROM rowcast_tombstones").await;
     assert!(written.version > buried.cast_unsigned());
 }
+
+#[tokio::test]
+async fn columns_that_are_not_sent_are_not_read() {
+    const USERS: &str = "CREATE DOMAIN mail AS text NOT NULL; CREATE DOMAIN document AS jsonb; \
+         CREATE TABLE users (id serial PRIMARY KEY, mail mail DEFAULT 'none', other mail, name text, doc document, \
+         shouted text GENERATED ALWAYS AS (upper(name)) STORED, words tsvector GENERATED ALWAYS AS \
+         (to_tsvector('simple', name)) STORED, length int GENERATED ALWAYS AS (length(name)) STORED)";
+    let rows = Rows::new(USERS, "users").await;
+    let inserted = rows.write(RowWrite::Insert { key: None, row: r#"{"other":"o"}"# }).await.unwrap();
+    let shown = |mail: &str, name: Value, doc: Value| {
+        let (shouted, words, length) = match name.as_str() {
+            Some(name) => (json!(name.to_uppercase()), json!(format!("'{name}':1")), json!(name.len())),
+            None => (Value::Null, Value::Null, Value::Null),
+        };
+        json!({"id": 1, "mail": mail, "other": "o", "name": name, "doc": doc, "shouted": shouted, "words": words,
+            "length": length})
+    };
+    assert_eq!(row(&inserted), shown("none", Value::Null, Value::Null));
+    let patched = rows.patch(1, &json!({"name": "anna", "doc": {"a": 1, "b": 2}})).await.unwrap();
+    assert_eq!(row(&patched), shown("none", json!("anna"), json!({"a": 1, "b": 2})));
+    let patched = rows.patch(1, &json!({"doc": {"a": null, "c": 3}})).await.unwrap();
+    assert_eq!(row(&patched), shown("none", json!("anna"), json!({"b": 2, "c": 3})), "a domain over jsonb is merged");
+    // What the database computes is ignored, whatever it is.
+    let whole = json!({"id": 1, "mail": "m", "other": "o", "name": "bea", "length": "three", "words": [], "rowcast_version": "x"});
+    assert_eq!(row(&rows.put(1, &whole).await.unwrap()), shown("m", json!("bea"), Value::Null));
+    assert_eq!(row(&rows.put(1, &json!({"other": "o"})).await.unwrap()), shown("none", Value::Null, Value::Null));
+    assert_eq!(row(&rows.patch(1, &json!({})).await.unwrap()), shown("none", Value::Null, Value::Null));
+    for missing in [json!({"other": null}), json!({"name": "x"})] {
+        rows.put(1, &missing).await.unwrap_err();
+    }
+}

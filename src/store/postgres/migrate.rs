@@ -35,6 +35,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "0007_table_epochs.sql",
         sql: include_str!("../../../migrations/0007_table_epochs.sql"),
     },
+    Migration {
+        version: 8,
+        name: "0008_written_columns.sql",
+        sql: include_str!("../../../migrations/0008_written_columns.sql"),
+    },
 ];
 
 /// The first step of a database without products, in the place of those that make them.
