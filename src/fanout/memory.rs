@@ -18,12 +18,12 @@ pub(super) struct Memory {
     bytes: usize,
     bytes_max: usize,
     subscribed: Line,
-    /// Products without subscribers, whose entries go with their values.
+    /// Topics without subscribers, whose entries go with their values.
     idle: Line,
     next_stamp: u32,
 }
 
-/// Products in the order in which they came, each with a stamp: the place counts while the value has that stamp.
+/// Topics in the order in which they came, each with a stamp: the place counts while the value has that stamp.
 #[derive(Debug, Default)]
 struct Line {
     places: VecDeque<(Topic, u32)>,

@@ -279,7 +279,7 @@ pub(super) struct Answer {
     pub(super) topics: Result<usize, Refused>,
 }
 
-/// Products of a command whose newest versions are not those that its connection knows.
+/// Topics of a command whose newest versions are not those that its connection knows.
 #[derive(Debug)]
 pub(super) struct Differing {
     pub(super) key: SlotKey,
@@ -317,7 +317,7 @@ pub enum Listed {
     Page(Page),
 }
 
-/// Products that follow each other in the list of all.
+/// Topics that follow each other in the list of all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// The question's number.
@@ -331,7 +331,7 @@ pub struct Page {
 /// A part of the store's rows, for the shards of a core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listing {
-    /// Products that exist, each with its version.
+    /// Topics whose rows exist, each with its version.
     Rows(Vec<(Subject, u64)>),
     /// There are no more.
     End,

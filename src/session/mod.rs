@@ -98,7 +98,7 @@ pub enum Event<'a> {
     Applied {
         /// The number with which the command was given.
         number: u32,
-        /// Products that were new, ended, or counted.
+        /// Topics that were new, ended, or counted.
         topics: usize,
     },
     /// The shards have refused this command: there are more rows than a reader may subscribe to as a whole.

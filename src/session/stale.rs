@@ -1,7 +1,7 @@
 //! The topics whose newest state a reader is still to get, because their changes gave way or because it asked:
 //! [`StaleSet`], pure data.
 //!
-//! A topic leaves it once a pull of it is answered. Products whose changes gave way are pulled first in first out,
+//! A topic leaves it once a pull of it is answered. Topics whose changes gave way are pulled first in first out,
 //! so that a hot one starves nobody; those of a command stay in a list (8 bytes each, and 8 for a version that the
 //! reader knows) until they are pulled or change. The two take turns. Where a command asks for all topics, their list
 //! comes in pages, each when the one before is nearly pulled.

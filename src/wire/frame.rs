@@ -131,7 +131,7 @@ impl Deref for Frame {
     }
 }
 
-/// Frames that go out one after the other, in one buffer, each with the version of its change: the casts of one product
+/// Frames that go out one after the other, in one buffer, each with the version of its change: the casts of one topic
 /// in one batch, so that each subscriber is given all of them at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameRun {
