@@ -239,9 +239,12 @@ class Client {
     }
   }
 
-  // What was told of a table before may be of the other epoch.
+  // That of all, told again to each connection, ends no table's.
   #epochBegan({ epoch, table: name }) {
-    if (name === undefined) this.#epoch = epoch;
+    if (name === undefined) {
+      if (epoch === this.#epoch) return;
+      this.#epoch = epoch;
+    }
     for (const table of this.#tables) {
       if (name !== undefined && name !== table.rows.table) continue;
       if (table.rows.enterEpoch(epoch) && table.isTold) this.#askAgain(table);

@@ -224,6 +224,17 @@ test("a table's epoch is its own, until one is told for all", async () => {
   await world.pass(250);
   world.socket.onopen();
   assert.deepEqual(commands(world.socket).map(({ epoch, versions }) => [epoch, versions]), [['two', [1, 2]], ['one', [3]]]);
+  // Each connection begins with the epoch of all.
+  world.socket.receive({ epoch: 'one' });
+  world.socket.accept();
+  world.socket.onclose({ code: 1006 });
+  await world.pass(250);
+  world.socket.onopen();
+  assert.deepEqual(commands(world.socket).map(({ epoch }) => epoch), ['two', 'one']);
+  world.socket.accept();
+  world.socket.receive({ epoch: 'three' });
+  await world.pass(3000);
+  assert.deepEqual(commands(world.socket).map(({ epoch }) => epoch), [undefined, undefined]);
 });
 
 test('where changes are lost, everything is asked for anew', async () => {
