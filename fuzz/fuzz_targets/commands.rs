@@ -42,8 +42,9 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     let mut working_space = data.to_vec();
     // The first term is for the reused buffers, which grow by doubling: this input pays for those before it as well.
     let bytes_max = 64 * 1024 + 64 * data.len();
-    let parsed =
-        within(bytes_max, || BUFFERS.with_borrow_mut(|buffers| command::parse(&mut working_space, buffers, &TABLES, None)));
+    let parsed = within(bytes_max, || {
+        BUFFERS.with_borrow_mut(|buffers| command::parse(&mut working_space, buffers, &TABLES, None))
+    });
     assert_eq!(parsed, fresh, "what was read before makes a difference");
     let expected = second_reading(text);
     assert!(alike(&parsed, &expected), "simd-json: {parsed:?}\nserde_json: {expected:?}");
