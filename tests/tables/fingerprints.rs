@@ -81,3 +81,24 @@ async fn what_ends_the_telling_is_named() {
         assert_eq!(Compared::new().await.after(statements).await, (true, state), "{statements}");
     }
 }
+
+#[tokio::test]
+async fn of_two_servers_that_find_a_table_changed_one_begins_its_epoch() {
+    let fixture = Fixture::installed("CREATE TABLE orders (id int PRIMARY KEY)", "orders").await;
+    let note = async |expected: &str, seen: &str| {
+        fixture.write(&format!("SELECT rowcast_note('orders', {expected}, '{seen}', true)")).await;
+        fixture.value::<Option<i64>>("SELECT epoch FROM rowcast_served WHERE name = 'orders'").await
+    };
+    assert_eq!(note("NULL, NULL", "as it was").await, None, "a table that was never noted has the epoch of all");
+    let begun = note("'as it was', NULL", "changed").await;
+    assert!(begun.is_some());
+    // The second saw what the first did, or the same change and not the epoch of the first.
+    assert_eq!(note("'as it was', NULL", "changed").await, begun);
+    assert_eq!(note("'changed', NULL", "changed").await, begun);
+    let next = note(&format!("'changed', {}", begun.unwrap()), "changed").await;
+    assert!(next.is_some() && next != begun, "{next:?}");
+    // An epoch of all is that of each table.
+    fixture.write("SELECT rowcast_renew_epoch((SELECT epoch FROM rowcast_stream), 0)").await;
+    let epoch: Option<i64> = fixture.value("SELECT epoch FROM rowcast_served WHERE name = 'orders'").await;
+    assert_eq!(epoch, None);
+}

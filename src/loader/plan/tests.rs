@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::super::listings::ListEnd;
 use super::*;
+use crate::model::key::{Key, KeyKind};
+use crate::model::table::Tables;
 use crate::model::topic::testing::{TABLE, number, subject, topic};
 
 fn wish(core: u16, topics: &[(u64, u32)]) -> Wish {
@@ -366,4 +368,29 @@ fn rows_are_listed_no_faster_than_every_core_takes_them() {
     plan.watch(CoreId(1), TABLE, Some(watch(2, true)));
     plan.listings().taken(CoreId(1), TABLE, 1);
     list(&mut plan, None, keys(0..10, true), now);
+}
+
+#[test]
+fn a_table_that_is_lost_is_not_read_and_holds_up_no_other() {
+    let tables = Tables::with_key([1, 2]);
+    assert_eq!(tables.add("notes", KeyKind::Any).unwrap().id, TABLE);
+    let orders = tables.add("orders", KeyKind::Any).unwrap().id;
+    let order = |key| (tables.subject(orders, Key::Integer(key)), 9);
+    let wish_of = |key| Wish { core: CoreId(0), topics: vec![order(key)] };
+    let (mut plan, now) = begun();
+    plan.wish(wish_of(1));
+    assert_eq!(plan.start(now).unwrap().ids(), [order(1).0.topic()]);
+    plan.wish(wish_of(2));
+    assert!(plan.heard(SourceHeard::Table(orders, false)), "the read that is under way is void");
+    plan.wish(wish_of(3));
+    plan.wish(wish(0, &[(1, 1)]));
+    let read = plan.start(now).expect("others are read");
+    assert_eq!(read.ids(), [topic(1)]);
+    assert!(!plan.heard(SourceHeard::Table(orders, true)), "that of another table is not");
+    plan.read(absent(&read.ids()), now);
+    plan.heard(SourceHeard::Barrier(read.barrier));
+    assert_eq!(plan.answered().unwrap()[&CoreId(0)].len(), 1);
+    assert_eq!(plan.start(now), None, "the shards wish anew");
+    plan.wish(wish_of(4));
+    assert_eq!(plan.start(now).unwrap().ids(), [order(4).0.topic()]);
 }

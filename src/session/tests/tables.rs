@@ -19,8 +19,6 @@ struct Reader {
     limits: SessionLimits,
     tables: Tables,
     standings: TableStandings,
-    /// The number of the shards' next answer.
-    applied: u32,
 }
 
 fn epoch(number: u64) -> Epoch {
@@ -42,7 +40,7 @@ impl Reader {
             ping_after: 25,
         };
         let standings = TableStandings::default();
-        Self { session: Session::new(0, None), limits, tables, standings, applied: 0 }
+        Self { session: Session::new(0, None), limits, tables, standings }
     }
 
     fn table(&self, name: &str) -> TableId {
@@ -60,16 +58,20 @@ impl Reader {
 
     /// Sends a command, which the shards carry out; returns the versions that it told them.
     fn command(&mut self, json: &str) -> Vec<u64> {
+        let command = self.give(json);
+        self.on(Event::Applied { number: command.number, topics: command.topics.len() });
+        command.known
+    }
+
+    /// Sends a command, which the shards are yet to carry out.
+    fn give(&mut self, json: &str) -> fanout::Command {
         let command = command::parse(&mut json.as_bytes().to_vec(), &mut Buffers::default(), &self.tables, None);
         self.on(Event::Command(command));
         let tables = (self.standings != TableStandings::default()).then(|| Rc::new(self.standings.clone()));
         let standing = Standing { epoch: Some(epoch(ALL)), is_live: true, tables };
         let given = Given { now: 0, limits: &self.limits, tables: &self.tables };
         let (command, _) = self.session.next_command(&standing, &given).unwrap();
-        let number = self.applied;
-        self.applied += 1;
-        self.on(Event::Applied { number, topics: command.topics.len() });
-        command.known
+        command
     }
 
     /// Begins an epoch of a table, or tells whether it is live.
@@ -262,4 +264,42 @@ fn an_epoch_of_all_is_that_of_every_table() {
     assert_eq!(reader.told(), [r#"{"epoch":"7"}"#]);
     let resume = r#"{"command":"subscribe","table":"orders","keys":[1],"versions":[9],"epoch":"7"}"#;
     assert_eq!(reader.command(resume), [9]);
+}
+
+#[test]
+fn the_newest_version_that_is_claimed_of_a_table_counts_in_its_epoch() {
+    let claim = |epoch| {
+        format!(r#"{{"command":"subscribe","table":"orders","keys":"*","snapshot":true,"newest":9,"epoch":"{epoch}"}}"#)
+    };
+    for (claimed, begins_meanwhile, epochs) in [("2", false, 3), ("1", false, 2), ("2", true, 3)] {
+        let mut reader = Reader::new();
+        reader.standings = TableStandings::of(&[(reader.table("orders"), epoch(OWN))], &[]);
+        let number = reader.give(&claim(claimed)).number;
+        if begins_meanwhile {
+            reader.begin("orders", 3);
+        }
+        reader.on(Event::Applied { number, topics: 0 });
+        let told = reader.told();
+        let told_epochs: Vec<&String> = told.iter().filter(|it| it.contains("epoch")).collect();
+        assert_eq!(told_epochs.len(), epochs, "{claimed} {begins_meanwhile}: {told:?}");
+        assert_eq!(told_epochs[epochs - 1].contains("orders"), epochs == 2 || begins_meanwhile, "{told:?}");
+    }
+}
+
+#[test]
+fn an_epoch_of_one_reader_is_that_of_its_tables_too() {
+    let mut reader = Reader::new();
+    reader.standings = TableStandings::of(&[(reader.table("orders"), epoch(OWN))], &[]);
+    reader.command(r#"{"command":"subscribe","table":"orders","keys":[1],"versions":[9],"epoch":"1"}"#);
+    reader.told();
+    for pull in reader.session.next_pulls(&reader.limits) {
+        reader.on(Event::Pulled(Pulled { subject: pull.subject, number: pull.number, value: Value::Unreached }));
+    }
+    let told = reader.told();
+    let own = told[0].strip_prefix(r#"{"epoch":""#).and_then(|rest| rest.strip_suffix(r#""}"#)).unwrap();
+    for (claimed, known) in [("2", vec![]), (own, vec![9])] {
+        let resume =
+            format!(r#"{{"command":"subscribe","table":"orders","keys":[2],"versions":[9],"epoch":"{claimed}"}}"#);
+        assert_eq!(reader.command(&resume), known, "{claimed}");
+    }
 }

@@ -153,3 +153,25 @@ fn one_that_comes_back_as_it_was_is_healed_in_its_epoch() {
     let back = watched.conclude(&table(), &noted(&look, &look, None), 4, false);
     assert_eq!(back, Conclusion { word: Some(Word::Missed), ..Conclusion::default() });
 }
+
+#[test]
+fn every_part_of_what_a_table_is_counts() {
+    let before = seen("a", 1);
+    for (part, other) in
+        [("columns", "b".into()), ("key", "2 id".into()), ("triggers", "again".into()), ("file", serde_json::json!(2))]
+    {
+        let mut look = serde_json::json!({"oid": 7, "file": 1, "columns": "a", "key": "1 id", "triggers": "on"});
+        look[part] = other;
+        let after = serde_json::from_value::<TableLook>(look).unwrap();
+        let concluded = watched().conclude(&table(), &noted(&after, &before, None), 2, false);
+        assert_eq!((concluded.word, concluded.step), (Some(Word::Lost), Some(Step::Prepare)), "{part}");
+    }
+}
+
+#[test]
+fn an_epoch_of_the_table_that_is_gone_begins_another() {
+    let (mut watched, look) = (watched(), seen("a", 1));
+    watched.conclude(&table(), &noted(&look, &look, Some(9)), 2, false);
+    let concluded = watched.conclude(&table(), &noted(&look, &look, None), 3, false);
+    assert_eq!((concluded.word, begins(&concluded)), (Some(Word::Lost), Some(true)));
+}
