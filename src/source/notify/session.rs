@@ -278,7 +278,7 @@ impl<'a> Session<'a> {
                         self.begin(epoch).await?;
                     }
                 }
-                self.conclude_tables(&inspection.tables, number).await?;
+                self.conclude_tables(&inspection.tables, number, epoch).await?;
                 if self.known.hears { Ok(()) } else { self.begin(epoch).await }
             }
             Verdict::Off(triggers) => {
@@ -288,14 +288,18 @@ impl<'a> Session<'a> {
                 self.obstructed(Obstacle::Triggers).await
             }
             Verdict::Replaced(epoch, reason) => {
-                if !self.is_renewing {
-                    self.is_renewing = true;
-                    tracing::warn!(%epoch, reason, "the history of versions was replaced");
-                    let (store, floor) = (self.listener.store.clone(), self.known.floor);
-                    self.asides.spawn(async move { Aside::Renewed(epoch, store.renew_epoch(epoch, floor).await) });
-                }
+                self.renew(epoch, reason);
                 Ok(())
             }
+        }
+    }
+
+    /// Has a new epoch of all begin in the place of this one, for this reason.
+    fn renew(&mut self, epoch: Epoch, reason: &str) {
+        if !std::mem::replace(&mut self.is_renewing, true) {
+            tracing::warn!(%epoch, reason, "the history of versions was replaced");
+            let (store, floor) = (self.listener.store.clone(), self.known.floor);
+            self.asides.spawn(async move { Aside::Renewed(epoch, store.renew_epoch(epoch, floor).await) });
         }
     }
 

@@ -8,6 +8,9 @@
 use crate::model::epoch::Epoch;
 use crate::store::postgres::tables::{InstalledTable, TableLook, TableNote, TableState};
 
+/// The number of looks within which rows that a truncation took are read again; the next one takes half a minute.
+const LOOKS_OF_TRUNCATION: u64 = 10;
+
 /// What was fed of a table, which outlives sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Watched {
@@ -15,6 +18,8 @@ pub(super) struct Watched {
     epoch: Option<Epoch>,
     /// The number of the last look before a truncation was heard, until a look finds it noted.
     truncated_after: Option<u64>,
+    /// The number of the last look before the last truncation that was heard.
+    emptied_after: Option<u64>,
     /// The table as it was prepared last, if it was not as it is noted.
     prepared: Option<String>,
 }
@@ -42,6 +47,8 @@ pub(super) struct Conclusion {
     pub(super) step: Option<Step>,
     /// The reason for which it is not live, and what somebody can do about that.
     pub(super) obstacle: Option<String>,
+    /// True if versions went back, which are those of all tables: an epoch of all is to begin.
+    pub(super) is_replaced: bool,
 }
 
 impl Watched {
@@ -52,7 +59,7 @@ impl Watched {
 
     /// Learns that a truncation was heard, after so many looks were begun.
     pub(super) const fn truncated(&mut self, looks: u64) {
-        self.truncated_after = Some(looks);
+        (self.truncated_after, self.emptied_after) = (Some(looks), Some(looks));
     }
 
     /// Learns that versions of all tables are of another epoch.
@@ -102,7 +109,13 @@ impl Watched {
                 self.truncated_after = self.truncated_after.filter(|looks| *looks >= number);
                 self.prepared = None;
                 let is_epoch_lost = look.epoch().is_none() && self.epoch.is_some();
-                if has_regressed || is_epoch_lost { self.lost(note(true), None) } else { self.live(look.epoch()) }
+                if is_epoch_lost || has_regressed && self.was_emptied_before(number) {
+                    self.lost(note(true), None)
+                } else if has_regressed {
+                    Conclusion { is_replaced: true, ..self.live(look.epoch()) }
+                } else {
+                    self.live(look.epoch())
+                }
             }
             TableState::Live => {
                 let is_truncated = self.truncated_after.is_some();
@@ -115,9 +128,15 @@ impl Watched {
         }
     }
 
+    /// Returns whether deletions from before a truncation may be all that is left of rows, as far as this look can tell.
+    /// Without that, versions that go back are those of all tables, whose sequence was set back.
+    fn was_emptied_before(&self, look: u64) -> bool {
+        self.emptied_after.is_some_and(|emptied| look - emptied.min(look) <= LOOKS_OF_TRUNCATION)
+    }
+
     fn lost(&mut self, step: Option<Step>, obstacle: Option<&str>) -> Conclusion {
         let word = (!std::mem::replace(&mut self.is_lost, true)).then_some(Word::Lost);
-        Conclusion { word, step, obstacle: obstacle.map(str::to_owned) }
+        Conclusion { word, step, obstacle: obstacle.map(str::to_owned), is_replaced: false }
     }
 
     fn live(&mut self, epoch: Option<Epoch>) -> Conclusion {

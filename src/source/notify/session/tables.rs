@@ -1,6 +1,7 @@
 //! The tables of a session: what the looks find is fed, and what is to be done is begun.
 
 use super::{Aside, Session, Unwanted};
+use crate::model::epoch::Epoch;
 use crate::model::event::SourceEvent;
 use crate::model::table::TableId;
 use crate::source::notify::tables::{Conclusion, Step, Word};
@@ -12,14 +13,22 @@ const PASSING: &str = "it was changed, and is being read anew";
 
 impl Session<'_> {
     /// Concludes from the look with this number at all tables.
-    pub(super) async fn conclude_tables(&mut self, looks: &[TableLook], number: u64) -> Result<(), Unwanted> {
+    pub(super) async fn conclude_tables(
+        &mut self,
+        looks: &[TableLook],
+        number: u64,
+        epoch: Epoch,
+    ) -> Result<(), Unwanted> {
         let store = self.listener.store.clone();
         for (place, (served, look)) in store.served().iter().zip(looks).enumerate() {
             let (table, installed) = (served.table.id, served.installed());
             let has_regressed = served.take_regressed();
             let concluded = self.known.tables[place].conclude(&installed, look, number, has_regressed);
-            let Conclusion { word, step, obstacle } = concluded;
+            let Conclusion { word, step, obstacle, is_replaced } = concluded;
             self.show_obstacle(place, &installed.name, obstacle, step.as_ref());
+            if is_replaced {
+                self.renew(epoch, "a row is older than what was told of it");
+            }
             if let Some(step) = step
                 && self.busy.insert(place)
             {

@@ -113,8 +113,23 @@ fn a_truncation_that_is_heard_while_a_look_is_under_way_counts_for_the_next() {
 }
 
 #[test]
-fn a_row_that_was_older_than_known_begins_an_epoch() {
+fn a_row_that_was_older_than_known_begins_an_epoch_of_all() {
     let (mut watched, look) = (watched(), seen("a", 1));
+    let older = |watched: &mut Watched, number| watched.conclude(&table(), &noted(&look, &look, None), number, true);
+    let renews = Conclusion { is_replaced: true, ..Conclusion::default() };
+    assert_eq!(older(&mut watched, 2), renews);
+    watched.truncated(2);
+    assert_eq!(older(&mut watched, 3).word, Some(Word::Lost));
+    assert_eq!(watched.conclude(&table(), &noted(&look, &look, Some(9)), 4, false).word, Some(Word::Began(epoch(9))));
+    // What a truncation took is read within some looks.
+    let late = watched.conclude(&table(), &noted(&look, &look, Some(9)), 13, true);
+    assert_eq!(late, renews);
+}
+
+#[test]
+fn a_row_that_was_older_than_known_after_a_truncation_begins_an_epoch() {
+    let (mut watched, look) = (watched(), seen("a", 1));
+    watched.truncated(1);
     let concluded = watched.conclude(&table(), &noted(&look, &look, None), 2, true);
     assert_eq!((concluded.word, begins(&concluded)), (Some(Word::Lost), Some(true)));
     let concluded = watched.conclude(&table(), &noted(&look, &look, Some(9)), 3, false);
