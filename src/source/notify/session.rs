@@ -38,6 +38,8 @@ pub(super) struct Known {
     epoch: Option<Epoch>,
     /// The greatest version that was heard in it, or read.
     floor: u64,
+    /// The number of signs of life that were asked for, by which tables remember looks.
+    proofs: u64,
     /// What was fed of each table beside products.
     tables: Vec<Watched>,
 }
@@ -91,7 +93,6 @@ pub(super) struct Session<'a> {
     known: &'a mut Known,
     /// The sign of life that is due.
     proof: Option<Proof>,
-    proofs: u64,
     /// The time of the last message, or of the last question if that was later.
     heard_at: Instant,
     /// True once the rows' versions have been compared with the sequence, as far as they can be.
@@ -118,7 +119,6 @@ impl<'a> Session<'a> {
             feed,
             known,
             proof: None,
-            proofs: 0,
             heard_at: Instant::now(),
             is_compared: false,
             asides: JoinSet::new(),
@@ -187,9 +187,9 @@ impl<'a> Session<'a> {
 
     /// Has another connection ask for a sign of life.
     fn ask_for_proof(&mut self) {
-        self.proofs += 1;
+        self.known.proofs += 1;
         self.heard_at = Instant::now();
-        let (number, floor) = (self.proofs, self.known.floor);
+        let (number, floor) = (self.known.proofs, self.known.floor);
         self.proof = Some(Proof { number, floor, is_heard: false, inspection: None });
         let (store, proof) = (self.listener.store.clone(), format!("proof {} {number}", self.listener.store.server()));
         self.asides.spawn(async move { Aside::Inspected(inspect(&store, &proof).await) });

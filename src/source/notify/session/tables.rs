@@ -114,7 +114,7 @@ impl Session<'_> {
     /// Learns that a table was truncated.
     pub(super) fn hear_truncation(&mut self, table: TableId) {
         if let Some(place) = self.listener.store.served().iter().position(|served| served.table.id == table) {
-            self.known.tables[place].truncated(self.proofs);
+            self.known.tables[place].truncated(self.known.proofs);
         }
     }
 }
