@@ -1,13 +1,6 @@
 //! The rows that Rowcast's tables hold only for a while.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use rowcast::metrics::Metrics;
-use rowcast::source::notify::{Listener, Vigilance, listen};
-use rowcast::source::{Health, Source};
-
-use super::Fixture;
+use super::{Fixture, listen_and_keep_house};
 
 const ORDERS: &str = "CREATE TABLE orders (id int PRIMARY KEY)";
 
@@ -22,18 +15,7 @@ async fn tombstones_go_once_no_insert_can_need_them() {
         .write("INSERT INTO orders VALUES (1), (2); DELETE FROM orders WHERE id = 1; DELETE FROM orders WHERE id = 2")
         .await;
 
-    let (feed, mut source) = Source::new();
-    let vigilance = Vigilance {
-        proof_interval: Duration::from_millis(50),
-        house_interval: Duration::from_millis(50),
-        tombstone_age: Duration::ZERO,
-        ..Vigilance::DEFAULT
-    };
-    let health = Health::new(Arc::new(Metrics::new()));
-    let listening = tokio::spawn(listen(
-        Listener { config: fixture.config.clone(), store, health, vigilance, installs: true },
-        feed,
-    ));
+    let (mut source, listening) = listen_and_keep_house(fixture.config.clone(), store);
     let is_marked = "SELECT count(*) = 2 FROM rowcast_tombstones WHERE horizon IS NOT NULL AND marked_at IS NOT NULL";
     while !fixture.value::<bool>(is_marked).await {
         tokio::task::yield_now().await;

@@ -19,8 +19,13 @@ mod unprepared;
 mod writes;
 
 use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
 
+use rowcast::metrics::Metrics;
 use rowcast::source::notify::notification::{Action, Payload, RowAt, TableChange, TablePayload, parse};
+use rowcast::source::notify::{Listener, Vigilance, listen};
+use rowcast::source::{Health, Source};
 use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::migrate::migrate;
@@ -28,6 +33,7 @@ use rowcast::store::postgres::tables::install::{Done, install};
 use rowcast::store::postgres::tables::{InstalledTable, TableError, TableSpec};
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use crate::support::postgres::{Cluster, Database};
@@ -134,6 +140,20 @@ impl Told {
             }
         }
     }
+}
+
+/// Listens to a database, and keeps house in it all the time.
+fn listen_and_keep_house(config: PostgresConfig, store: PostgresStore) -> (Source, JoinHandle<()>) {
+    let (feed, source) = Source::new();
+    let vigilance = Vigilance {
+        proof_interval: Duration::from_millis(50),
+        house_interval: Duration::from_millis(50),
+        tombstone_age: Duration::ZERO,
+        ..Vigilance::DEFAULT
+    };
+    let health = Health::new(Arc::new(Metrics::new()));
+    let listener = Listener { config, store, health, vigilance, installs: true };
+    (source, tokio::spawn(listen(listener, feed)))
 }
 
 /// Reads a payload as the server does.

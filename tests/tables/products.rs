@@ -1,21 +1,15 @@
 //! Tables where there are no products, or others.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use rowcast::metrics::Metrics;
 use rowcast::model::event::SourceEvent;
 use rowcast::model::table::Tables;
-use rowcast::source::notify::{Listener, Vigilance, listen};
-use rowcast::source::{Health, Source};
 use rowcast::store::postgres::PostgresStore;
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::tables::TableSpec;
 use rowcast::store::postgres::tables::prepare::{Prepared, WantedTables, prepare};
 use serde_json::{Value, json};
 
-use super::Told;
 use super::served::{ask, brief};
+use super::{Told, listen_and_keep_house};
 use crate::support::postgres::{Cluster, Database};
 use crate::support::server::TestServer;
 use crate::support::socket::Socket;
@@ -186,15 +180,7 @@ async fn the_house_is_kept_where_there_are_no_products() {
     let store = store.with_tables(&tables, vec![done.tables[0].0.clone()]).unwrap();
     let owner = database.connect().await;
     owner.batch_execute("INSERT INTO orders VALUES (1); DELETE FROM orders").await.unwrap();
-    let (feed, mut source) = Source::new();
-    let vigilance = Vigilance {
-        proof_interval: Duration::from_millis(50),
-        house_interval: Duration::from_millis(50),
-        tombstone_age: Duration::ZERO,
-        ..Vigilance::DEFAULT
-    };
-    let health = Health::new(Arc::new(Metrics::new()));
-    let listening = tokio::spawn(listen(Listener { config, store, health, vigilance, installs: true }, feed));
+    let (mut source, listening) = listen_and_keep_house(config, store);
     assert!(matches!(source.next().await, Some(SourceEvent::Began(_))));
     let left = "SELECT count(*) FROM rowcast_tombstones";
     while owner.query_one(left, &[]).await.unwrap().get::<_, i64>(0) > 0 {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
+use super::served::ask;
 use crate::support::patiently;
 use crate::support::postgres::{Cluster, Database};
 use crate::support::server::TestServer;
@@ -117,22 +118,6 @@ impl Told {
             self.rows.insert(key.to_string(), Value::Null);
         }
         message["live"] == true
-    }
-}
-
-/// Sends a command and returns what comes until its reply.
-async fn ask(socket: &mut Socket, command: Value) -> Vec<Value> {
-    let mut command = command;
-    command["id"] = 1.into();
-    socket.send(&command.to_string()).await;
-    let mut told = Vec::new();
-    loop {
-        let message = socket.next().await;
-        if message["reply"] == 1 {
-            assert_eq!(message["ok"], true, "{message}");
-            return told;
-        }
-        told.push(message);
     }
 }
 
