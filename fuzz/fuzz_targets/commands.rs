@@ -87,11 +87,12 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
         }
         _ => return refuse(reply, none),
     };
+    let is_by_id = fields.contains_key("productIDs");
     let mut topics = Subjects::default();
     for (place, key) in keys.iter().enumerate() {
-        match subject(&table, key) {
+        match subject(&table, key, is_by_id) {
             Ok(subject) => topics.push(subject),
-            Err(_) if table.id == TableId::PRODUCTS => return refuse(reply, Why::BadProduct(place)),
+            Err(_) if is_by_id => return refuse(reply, Why::BadProduct(place)),
             Err(why) => return refuse(reply, Why::BadKey(place, why)),
         }
     }
@@ -106,9 +107,9 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
 }
 
 /// The row that a key names.
-fn subject(table: &Table, key: &Value) -> Result<Subject, BadKey> {
+fn subject(table: &Table, key: &Value, is_by_id: bool) -> Result<Subject, BadKey> {
     let key = match key {
-        Value::String(text) if table.id != TableId::PRODUCTS => table.keys.of_text(text)?,
+        Value::String(text) if !is_by_id => table.keys.of_text(text)?,
         Value::Number(number) if number.is_i64() || number.is_u64() => {
             table.keys.of_number(number.as_i64().unwrap_or(i64::MAX))?
         }

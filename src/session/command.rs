@@ -269,8 +269,7 @@ impl<'t, 'i> Fields<'t, 'i> {
         }
         let table = tables.find(name).ok_or_else(|| Why::unknown_table(name))?;
         let listed = self.keys.filter(|keys| !matches!(keys, Listed::Other)).ok_or(Why::NoKeys)?;
-        let its = if table.id == TableId::PRODUCTS { Its::Products } else { Its::Other(table) };
-        Ok((its, listed))
+        Ok((Its::Other(table), listed))
     }
 
     /// Returns the command that is for every row of a table.
@@ -355,7 +354,7 @@ fn integer(node: &Node<'_>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::key::{Key, KeyKind};
+    use crate::model::key::{BadKey, Key, KeyKind};
 
     fn parse_text(text: &str) -> Result<Command, Refusal> {
         parse(&mut text.as_bytes().to_vec(), &mut Buffers::default(), &Tables::new(), None)
@@ -427,6 +426,17 @@ mod tests {
             Some(Why::Forbidden { keys: vec![Key::Integer(1), Key::Integer(9)], more: 0 })
         );
         assert_eq!(asked, command(&[2, 4], since(&[20, 40])));
+    }
+
+    #[test]
+    fn products_are_named_as_rows_of_any_table_too() {
+        let named = |rest: &str| parse_text(&format!(r#"{{"command":"subscribe","table":"products",{rest}}}"#));
+        let since = Some(States::Since { versions: vec![42, 0], epoch: None });
+        assert_eq!(named(r#""keys":[1,"2"],"versions":[42,0]"#), Ok(command(&[1, 2], since)));
+        let by_ids = parse_text(r#"{"command":"subscribe","productIDs":"*","snapshot":true}"#);
+        assert_eq!(named(r#""keys":"*","snapshot":true"#), by_ids);
+        let why = Why::BadKey(1, BadKey::NoInteger(0, (1 << 53) - 1));
+        assert_eq!(named(r#""keys":[1,-1]"#), Err(Refusal { reply: None, why }));
     }
 
     #[test]
