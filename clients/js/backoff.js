@@ -1,7 +1,6 @@
 // The waits before what failed is tried again. Chance is an argument.
 
 const STEP_MS_MAX = 10_000;
-// A close code of RFC 6455's registry.
 const SERVICE_RESTART = 1012;
 
 // Half of each step is chance, so that clients do not all come back at once.

@@ -1,11 +1,11 @@
 // Follows rows of tables, whatever happens to the connection.
 
 import { Connection } from './connection.js';
-import { PRODUCTS } from './pieces.js';
 import { reader, readRow } from './reads.js';
 import { Subscription } from './subscription.js';
-import { Table } from './table.js';
+import { subscribers, Table } from './table.js';
 
+const PRODUCTS = 'products';
 const MESSAGE_BYTES = 64 * 1024;
 const TOO_LARGE = 1009;
 const ASK_PAUSE_MS = 3000;
@@ -21,6 +21,11 @@ const PLATFORM = {
 
 export class RowcastError extends Error {
   name = 'RowcastError';
+
+  constructor({ error, code }, table) {
+    super(error);
+    Object.assign(this, { code, table });
+  }
 }
 
 export function connect(url, options) {
@@ -54,7 +59,7 @@ class Client {
       frame: (frame) => this.#take(frame),
       error: (error) => this.#report(error),
     };
-    this.#its = { address, open, token, on, parse, silenceMs, losesChanges, messageBytes: MESSAGE_BYTES, platform: { ...PLATFORM, ...platform } };
+    this.#its = { address, open, token, on, parse, silenceMs, losesChanges, messageBytes: MESSAGE_BYTES, ...PLATFORM, ...platform };
     this.#connection = new Connection(this.#its);
     this.#connection.connect();
     this.#listen('addEventListener');
@@ -89,15 +94,15 @@ class Client {
 
   rows(name, keys = '*') {
     const rows = this.#tablesByName.get(name)?.rows;
-    if (!rows || keys === '*') return rows?.entries() ?? [];
-    return keys.map((key) => rows.get(String(key))).filter(Boolean);
+    if (keys === '*') return rows?.entries() ?? [];
+    return keys.map((key) => rows?.get(String(key))).filter(Boolean);
   }
 
   subscribe(what, handler) {
     const { name, keys } = wanted(what);
     if (this.phase === 'closed') throw new Error('this client is closed');
     const table = this.#table(name);
-    const subscription = new Subscription(table, handler, (error) => this.#report(error), this.#its.platform);
+    const subscription = new Subscription(table, handler, this.#its);
     table.add(subscription, keys);
     this.#flushSoon().push(subscription);
     return () => {
@@ -119,7 +124,7 @@ class Client {
 
   close() {
     this.#listen('removeEventListener');
-    if (this.phase !== 'closed') this.#connection.close();
+    this.#connection.close();
     for (const table of this.#tables) table.end();
   }
 
@@ -158,7 +163,7 @@ class Client {
 
   // Keeps no process alive.
   #later(run, ms) {
-    this.#its.platform.setTimeout(run, ms)?.unref?.();
+    this.#its.setTimeout(run, ms)?.unref?.();
   }
 
   #send(pieces) {
@@ -174,7 +179,7 @@ class Client {
   }
 
   #ask(table) {
-    table.askedAt = this.#its.platform.now();
+    table.askedAt = this.#its.now();
     this.#send(table.asksForAll());
   }
 
@@ -186,7 +191,7 @@ class Client {
 
   #askSoon(table) {
     if (!table.asksAgain || table.due.size > 0) return;
-    const pause = table.askedAt + ASK_PAUSE_MS - this.#its.platform.now();
+    const pause = table.askedAt + ASK_PAUSE_MS - this.#its.now();
     this.#later(() => table.asksAgain && this.#ask(table), pause);
   }
 
@@ -208,28 +213,26 @@ class Client {
   // One bad key refuses a whole piece; its halves show which it is. Another refusal may be for a while.
   #refused(piece, error) {
     const askAnew = (parts) => this.#send(piece.table.asksAnew(piece, parts));
-    if (/^bad_(keys|product_ids)$/.test(error.code) && piece.topics.length > 1) return askAnew(2);
+    if (error.code === 'bad_keys' && piece.topics.length > 1) return askAnew(2);
     piece.table.refused(piece);
     this.#tellRefusal(piece, error);
-    const later = () => (this.#isOpen && askAnew(1), this.#settle());
-    this.#later(later, REFUSED_PAUSE_MS);
+    this.#later(() => this.#isOpen && askAnew(1), REFUSED_PAUSE_MS);
   }
 
   #tellRefusal({ table, topics }, refusal) {
-    const error = errorOf(refusal, table.rows.table);
-    const subscriptions = new Set(topics.flatMap((topic) => [...topic.subscriptions]));
-    const heard = [...subscriptions].map((subscription) => subscription.run('refused', error));
+    const error = new RowcastError(refusal, table.rows.table);
+    const heard = subscribers(topics).map((subscription) => subscription.run('refused', error));
     if (heard.includes(false)) this.#report(error);
   }
 
   #take(frame) {
-    const { action, absent, epoch, live, skipped, error, code } = frame;
+    const { action, absent, epoch, live, skipped, error } = frame;
     const table = this.#tablesByName.get(frame.table ?? PRODUCTS);
     if (action || absent) table && this.#changed(table, table.take(frame));
     else if (epoch !== undefined) this.#epochBegan(frame);
     else if (live !== undefined) this.#sourceIs(frame);
     else if (skipped) this.#skipped(skipped);
-    else if (error) this.#report(errorOf({ message: error, code }));
+    else if (error) this.#report(new RowcastError(frame));
   }
 
   #changed(table, changes) {
@@ -241,10 +244,8 @@ class Client {
 
   // That of all, told again to each connection, ends no table's.
   #epochBegan({ epoch, table: name }) {
-    if (name === undefined) {
-      if (epoch === this.#epoch) return;
-      this.#epoch = epoch;
-    }
+    if (name === undefined && epoch === this.#epoch) return;
+    if (name === undefined) this.#epoch = epoch;
     for (const table of this.#tables) {
       if (name !== undefined && name !== table.rows.table) continue;
       if (table.rows.enterEpoch(epoch) && table.isTold) this.#askAgain(table);
@@ -301,10 +302,6 @@ class Client {
   #hurry = () => globalThis.document?.hidden || this.hurry();
 }
 
-function errorOf({ message, code }, table) {
-  return Object.assign(new RowcastError(message), { code, table });
-}
-
 // The server's HTTP address, from that or its WebSocket's.
 function addressOf(url) {
   const address = new URL(url, globalThis.document?.baseURI);
@@ -316,11 +313,8 @@ function wanted(what) {
   if (what === '*' || Array.isArray(what)) return wanted({ productIDs: what });
   const { productIDs, table: name = PRODUCTS, keys = productIDs } = what;
   if (typeof name !== 'string' || !(keys === '*' || Array.isArray(keys))) throw new TypeError('name a table and its keys');
-  for (const key of keys) if (keys !== '*' && !isKey(key, name)) throw new TypeError(`no key of ${name}: ${key}`);
+  for (const key of keys) {
+    if (!Number.isSafeInteger(key) && typeof key !== 'string') throw new TypeError(`no key of ${name}: ${key}`);
+  }
   return { name, keys };
-}
-
-function isKey(key, name) {
-  if (name === PRODUCTS) return /^\d+$/.test(key) && Number.isSafeInteger(Number(key));
-  return Number.isSafeInteger(key) || typeof key === 'string';
 }

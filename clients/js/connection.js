@@ -32,15 +32,14 @@ export class Connection {
   connect() {
     this.#hintMs = undefined;
     const attempt = (this.#socket = { close() {} });
-    this.#after(this.#its.silenceMs / 3, () => this.#lose(this.#socket));
+    const open = this.#whileOf(attempt, (given) => this.#open((this.#given = given)));
+    const failed = this.#whileOf(attempt, (error) => this.#failed(error));
+    this.#after(this.#its.silenceMs / 3, () => this.#lose());
     this.#enter('connecting');
-    if (typeof this.#its.token !== 'function') return this.#connectWith(this.#its.token);
-    if (this.#given !== null) return this.#connectWith(this.#given);
-    const isCurrent = () => attempt === this.#socket;
-    new Promise((resolve) => resolve(this.#its.token())).then(
-      (token) => isCurrent() && this.#connectWith((this.#given = token)),
-      (error) => isCurrent() && this.#failed(error),
-    );
+    const { token } = this.#its;
+    if (typeof token !== 'function') open(token);
+    else if (this.#given !== null) open(this.#given);
+    else new Promise((resolve) => resolve(token())).then(open, failed);
   }
 
   close() {
@@ -59,7 +58,7 @@ export class Connection {
     else if (this.state === 'open' && this.#repliesById.size === 0) this.#probe();
   }
 
-  // Calls `answered(error)` with the reply, if one comes.
+  // Calls `answered(refusal)` if a reply comes: null, or what refuses it.
   request(command, answered) {
     const id = (this.#lastId += 1);
     this.#repliesById.set(id, answered);
@@ -67,35 +66,38 @@ export class Connection {
     this.#awaitFrames();
   }
 
-  #connectWith(token) {
+  #open(token) {
     try {
       const socket = (this.#socket = this.#its.open(token));
-      socket.onopen = () => this.#opened(socket);
-      socket.onmessage = ({ data }) => this.#received(socket, data);
-      socket.onclose = ({ code }) => this.#lose(socket, code);
+      socket.onopen = this.#whileOf(socket, () => this.#opened());
+      socket.onmessage = this.#whileOf(socket, ({ data }) => this.#received(data));
+      socket.onclose = this.#whileOf(socket, ({ code }) => this.#lose(code));
       socket.onerror = () => {};
     } catch (error) {
       this.#failed(error);
     }
   }
 
-  #failed(error) {
-    this.#its.on.error(error);
-    this.#lose(this.#socket);
+  // What comes of a socket that was given up is not heard.
+  #whileOf(socket, run) {
+    return (event) => socket === this.#socket && run(event);
   }
 
-  #opened(socket) {
-    if (socket !== this.#socket) return;
+  #failed(error) {
+    this.#its.on.error(error);
+    this.#lose();
+  }
+
+  #opened() {
     this.#awaitFrames();
     this.state = 'open';
     this.#its.on.open();
     this.#its.on.state();
   }
 
-  #received(socket, data) {
-    if (socket !== this.#socket) return;
+  #received(data) {
     this.#take(data);
-    if (socket === this.#socket) this.#awaitFrames();
+    if (this.#socket) this.#awaitFrames();
   }
 
   #take(data) {
@@ -105,11 +107,11 @@ export class Connection {
     } catch {
       return;
     }
-    const { reply, ok, error, code, reconnect } = frame;
+    const { reply, ok, reconnect } = frame;
     if (reply !== undefined) {
       const answered = this.#repliesById.get(reply);
       this.#repliesById.delete(reply);
-      answered?.(ok ? null : { message: error, code });
+      answered?.(ok ? null : frame);
     } else if (reconnect !== undefined) {
       const { afterMs } = reconnect;
       if (Number.isFinite(afterMs)) this.#hintMs = Math.min(afterMs, HINT_MS_MAX);
@@ -120,28 +122,26 @@ export class Connection {
 
   // A dead network closes no socket: a silent server is asked for a reply. One that owes an answer keeps the next back.
   #awaitFrames() {
-    const socket = this.#socket;
-    if (this.#repliesById.size > 0) this.#after(2 * this.#its.silenceMs, () => this.#lose(socket));
+    if (this.#repliesById.size > 0) this.#after(2 * this.#its.silenceMs, () => this.#lose());
     else this.#after(this.#its.silenceMs, () => this.#probe());
   }
 
   #probe() {
-    const socket = this.#socket;
     this.request({ command: 'subscribe', productIDs: [] }, () => {});
-    this.#after(this.#its.silenceMs / 3, () => this.#lose(socket));
+    this.#after(this.#its.silenceMs / 3, () => this.#lose());
   }
 
-  #lose(socket, closeCode) {
-    if (socket === null || socket !== this.#socket) return;
+  #lose(closeCode) {
+    if (!this.#socket) return;
     const isExpired = closeCode === TOKEN_EXPIRED;
     // A browser does not tell why a socket did not open.
     if (isExpired || this.state !== 'open') this.#given = null;
     const isRenewed = isExpired && typeof this.#its.token === 'function' && this.#attempt === 0;
     const hintMs = isRenewed ? 0 : this.#hintMs;
-    const delay = delayMs({ attempt: this.#attempt, closeCode, hintMs }, this.#its.platform.random());
+    const delay = delayMs({ attempt: this.#attempt, closeCode, hintMs }, this.#its.random());
     this.#attempt += 1;
     this.#after(delay, () => this.connect());
-    this.#end('waiting', closeCode, this.#its.platform.now() + delay);
+    this.#end('waiting', closeCode, this.#its.now() + delay);
   }
 
   #end(state, closeCode, retryAt) {
@@ -162,10 +162,10 @@ export class Connection {
   // Each state waits for one thing.
   #after(ms, run) {
     this.#clearTimer();
-    this.#timer = this.#its.platform.setTimeout(run, ms);
+    this.#timer = this.#its.setTimeout(run, ms);
   }
 
   #clearTimer() {
-    this.#its.platform.clearTimeout(this.#timer);
+    this.#its.clearTimeout(this.#timer);
   }
 }

@@ -3,26 +3,13 @@
 const KEYS_MAX = 4096;
 const BYTES_BESIDE_KEY = 24;
 
-export const PRODUCTS = 'products';
-
-function on(command, table, keys) {
-  if (table !== PRODUCTS) return { command, table, keys };
-  return { command, productIDs: keys === '*' ? keys : keys.map(Number) };
-}
-
 export function subscribing(rows, keys) {
-  const { table, epoch } = rows;
+  const { table, epoch, newest } = rows;
+  const command = { command: 'subscribe', table, keys };
+  const isKnown = (version) => epoch !== null && version > 0;
+  if (keys === '*') return { ...command, snapshot: true, ...(isKnown(newest) && { epoch, newest }) };
   const versions = keys.map((key) => rows.version(String(key)));
-  const isKnown = epoch !== null && versions.some((version) => version > 0);
-  return { ...on('subscribe', table, keys), ...(isKnown ? { versions, epoch } : { snapshot: true }) };
-}
-
-export function subscribingToAll({ table, epoch, newest }) {
-  return { ...on('subscribe', table, '*'), snapshot: true, ...(epoch !== null && newest > 0 && { epoch, newest }) };
-}
-
-export function unsubscribing({ table }, keys) {
-  return on('unsubscribe', table, keys);
+  return { ...command, ...(versions.some(isKnown) ? { versions, epoch } : { snapshot: true }) };
 }
 
 export function cut(list, bytesMax) {

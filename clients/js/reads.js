@@ -7,17 +7,16 @@ const TIMEOUT_MS = 15_000;
 // Returns a function that reads what is owed. `read(key)` resolves to a row as a message has it.
 export function reader(rows, read, filled, pause) {
   let isReading = false;
-  const fill = async (key) => {
-    // What fails is read again; if it is gone, the server says so.
-    const row = await read(key).catch(() => undefined);
-    if (row) filled(rows.fill(row));
-  };
   return async () => {
     if (isReading) return;
     isReading = true;
     let failures = 0;
     for (let keys = rows.owed(); keys.length > 0; keys = rows.owed()) {
-      for (const key of keys) await fill(key);
+      for (const key of keys) {
+        // What fails is read again; if it is gone, the server says so.
+        const row = await read(key).catch(() => undefined);
+        if (row) filled(rows.fill(row));
+      }
       const isLeft = rows.owed().some((key) => keys.includes(key));
       if (isLeft) await pause(pauseMs(failures));
       failures = isLeft ? failures + 1 : 0;

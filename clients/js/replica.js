@@ -42,7 +42,7 @@ export class Replica {
 
   state(key) {
     const entry = this.get(String(key));
-    return this.#change(entry ? 'SNAPSHOT' : 'ABSENT', entry ?? { key, version: this.version(String(key)), isOwed: false });
+    return this.#change(entry ? 'SNAPSHOT' : 'ABSENT', entry ?? { key, version: this.version(String(key)) });
   }
 
   // What is not named from here on until it is complete will be gone.
@@ -125,10 +125,10 @@ export class Replica {
     this.forget(id);
     this.#goneById.set(id, version);
     if (this.#goneById.size > GONE_MAX) this.#goneById.delete(this.#goneById.keys().next().value);
-    return isKnown ? [this.#change(action, { key, version, isOwed: false }, previous)] : [];
+    return isKnown ? [this.#change(action, { key, version }, previous)] : [];
   }
 
   #change(action, entry, previous) {
-    return { table: this.table, action, row: undefined, ...entry, previous };
+    return { table: this.table, action, row: undefined, isOwed: false, ...entry, previous };
   }
 }

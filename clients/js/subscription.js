@@ -4,42 +4,38 @@ import { pauseMs } from './backoff.js';
 
 export class Subscription {
   #handler;
-  #report;
-  #platform;
-  #failed = new Map();
-  #failures = 0;
-  #timer = null;
+  #its;
+  // How often in a row, and the timer of the next try.
+  #failedById = new Map();
 
   topics = [];
-  left = 0;
   isNew = true;
   isEnded = false;
 
-  constructor(table, handler, report, platform) {
+  constructor(table, handler, its) {
     this.table = table;
     this.#handler = typeof handler === 'function' ? { change: handler } : handler;
-    this.#report = report;
-    this.#platform = platform;
+    this.#its = its;
   }
 
   // Tells a row, and its newest state again until the handler has run without an error.
   tell(change) {
     if (this.isEnded) return;
-    const { key } = change;
-    const failed = (error) => this.#fail(key, error);
-    this.#failed.delete(String(key));
-    try {
-      this.#handler.change?.(change)?.then?.(undefined, failed);
-    } catch (error) {
-      failed(error);
-    }
+    const id = String(change.key);
+    this.#its.clearTimeout(this.#failedById.get(id)?.timer);
+    const taken = new Promise((resolve) => resolve(this.#handler.change?.(change)));
+    taken.then(() => this.#failedById.delete(id), (error) => this.#fail(change.key, error));
   }
 
   // Tells what was there before it.
   begin() {
     this.isNew = false;
-    this.#tellStates(this.table.known(this));
-    if (this.left === 0) this.run('complete');
+    for (const key of this.table.known(this)) this.#tellState(key);
+    if (this.isComplete) this.run('complete');
+  }
+
+  get isComplete() {
+    return this.topics.every(({ piece }) => piece?.isAnswered);
   }
 
   // Returns false if there is no handler of this name.
@@ -48,31 +44,26 @@ export class Subscription {
     try {
       this.#handler[name]?.(argument);
     } catch (error) {
-      this.#report(error);
+      this.#its.on.error(error);
     }
     return name in this.#handler;
   }
 
   end() {
     this.isEnded = true;
-    this.#platform.clearTimeout(this.#timer);
+    for (const { timer } of this.#failedById.values()) this.#its.clearTimeout(timer);
   }
 
   #fail(key, error) {
-    this.#report(error);
+    this.#its.on.error(error);
     if (this.isEnded) return;
-    this.#failed.set(String(key), key);
-    this.#timer ??= this.#platform.setTimeout(() => this.#again(), pauseMs(this.#failures));
+    const { failures = 0, timer } = this.#failedById.get(String(key)) ?? {};
+    this.#its.clearTimeout(timer);
+    const again = this.#its.setTimeout(() => this.#tellState(key), pauseMs(failures));
+    this.#failedById.set(String(key), { failures: failures + 1, timer: again });
   }
 
-  #again() {
-    this.#timer = null;
-    this.#failures += 1;
-    this.#tellStates([...this.#failed.values()]);
-    if (this.#failed.size === 0) this.#failures = 0;
-  }
-
-  #tellStates(keys) {
-    for (const key of keys) this.tell(this.table.rows.state(key));
+  #tellState(key) {
+    this.tell(this.table.rows.state(key));
   }
 }

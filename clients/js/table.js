@@ -1,6 +1,6 @@
 // A table of a client: its rows, and its topics, which are what subscribers follow: a key each, or '*'.
 
-import { cut, subscribing, subscribingToAll, unsubscribing } from './pieces.js';
+import { cut, subscribing } from './pieces.js';
 import { Replica } from './replica.js';
 
 const ALL = Symbol('*');
@@ -52,22 +52,22 @@ export class Table {
   }
 
   end() {
-    for (const { subscriptions } of this.#topics) for (const each of subscriptions) each.end();
+    for (const subscription of subscribers(this.#topics)) subscription.end();
     this.rows.owed().forEach((key) => this.rows.forget(String(key)));
   }
 
   #join(id, key, subscription) {
     let topic = this.#topicsById.get(id);
     // `piece`: the one in which it was asked for on this connection.
-    if (!topic) this.#topicsById.set(id, (topic = { id, key, subscriptions: new Set(), piece: null, isAnswered: false, isShown: false }));
+    if (!topic) this.#topicsById.set(id, (topic = { id, key, subscriptions: new Set(), piece: null, isShown: false }));
     topic.subscriptions.add(subscription);
     subscription.topics.push(topic);
-    if (!topic.isAnswered) subscription.left += 1;
     this.#touched.add(topic);
   }
 
   followers(key) {
-    return [String(key), ALL].flatMap((id) => [...(this.#topicsById.get(id)?.subscriptions ?? [])]);
+    const topics = [String(key), ALL].map((id) => this.#topicsById.get(id));
+    return subscribers(topics.filter(Boolean));
   }
 
   // Returns the changes of those rows of a frame that are followed still.
@@ -80,14 +80,14 @@ export class Table {
   }
 
   known({ topics }) {
-    const entries = topics[0]?.id === ALL ? [...this.rows.entries()] : topics.map(({ id }) => this.rows.get(id));
+    const entries = isAll(topics) ? [...this.rows.entries()] : topics.map(({ id }) => this.rows.get(id));
     return keysOf(entries.filter(Boolean));
   }
 
   lost() {
     this.isLost = this.asksAgain = false;
     this.due.clear();
-    this.#topicsById.forEach(unanswered);
+    this.#topicsById.forEach(unask);
   }
 
   // Takes off what nobody follows any more. Returns the pieces that tell the server.
@@ -95,18 +95,19 @@ export class Table {
     let touched = [...this.#touched];
     this.#touched.clear();
     const ended = touched.filter(({ id, subscriptions }) => subscriptions.size === 0 && this.#topicsById.delete(id));
-    const isAll = ended.some(({ id }) => id === ALL);
-    if (isAll) {
+    const isEnd = ended.some(({ id }) => id === ALL);
+    if (isEnd) {
       // The end of '*' ends every other subscription too.
       this.rows.forgetAllBut(this.#topicsById);
       touched = this.#topics;
-      touched.forEach(unanswered);
+      touched.forEach(unask);
     } else if (!this.#topicsById.has(ALL)) {
       for (const { id } of ended) this.rows.forget(id);
     }
     if (!isOpen) return [];
-    const lists = isAll ? ['*'] : this.#cut(ended.filter(({ piece }) => piece)).map(keysOf);
-    return [...lists.map((keys) => ({ command: unsubscribing(this.rows, keys) })), ...this.#asks(touched)];
+    const lists = isEnd ? ['*'] : this.#cut(ended.filter(({ piece }) => piece)).map(keysOf);
+    const ends = lists.map((keys) => ({ command: { command: 'unsubscribe', table: this.rows.table, keys } }));
+    return [...ends, ...this.#asks(touched)];
   }
 
   #cut(topics) {
@@ -115,21 +116,21 @@ export class Table {
 
   #asks(topics) {
     const unasked = topics.filter(({ piece, subscriptions }) => !piece && subscriptions.size > 0);
-    const pieces = this.#cut(unasked.filter(({ id }) => id !== ALL)).map((some) => {
-      return { table: this, topics: some, command: subscribing(this.rows, keysOf(some)) };
-    });
-    const all = unasked.filter(({ id }) => id === ALL);
-    if (all.length > 0) {
-      pieces.unshift({ table: this, topics: all, command: subscribingToAll(this.rows) });
-      this.rows.begin();
-    }
-    for (const piece of pieces) for (const topic of piece.topics) topic.piece = piece;
-    return pieces;
+    const all = unasked.filter(({ id }) => id === ALL).map((topic) => [topic]);
+    const lists = this.#cut(unasked.filter(({ id }) => id !== ALL));
+    return [...all, ...lists].map((list) => this.#piece(list));
+  }
+
+  #piece(topics) {
+    const piece = { table: this, topics, command: subscribing(this.rows, isAll(topics) ? '*' : keysOf(topics)) };
+    for (const topic of topics) topic.piece = piece;
+    if (isAll(topics)) this.rows.begin();
+    return piece;
   }
 
   asksForAll() {
     this.asksAgain = this.isTold = false;
-    this.#topicsById.forEach(unanswered);
+    this.#topicsById.forEach(unask);
     this.due = new Set(this.#asks(this.#topics));
     return [...this.due];
   }
@@ -137,7 +138,7 @@ export class Table {
   // Asks for a piece anew, in so many parts.
   asksAnew(piece, parts) {
     const topics = current(piece);
-    topics.forEach(unanswered);
+    topics.forEach(unask);
     const length = Math.ceil(topics.length / parts);
     const pieces = [0, length].flatMap((from) => this.#asks(topics.slice(from, from + length)));
     if (this.due.delete(piece)) for (const each of pieces) this.due.add(each);
@@ -152,14 +153,20 @@ export class Table {
   // Takes the word that all of a piece has come.
   answered(piece) {
     const topics = current(piece);
-    const complete = [];
     this.due.delete(piece);
-    for (const topic of topics) {
-      topic.isAnswered = topic.isShown = true;
-      for (const subscription of topic.subscriptions) if ((subscription.left -= 1) === 0) complete.push(subscription);
-    }
-    return { changes: topics[0]?.id === ALL ? this.rows.complete() : [], complete };
+    piece.isAnswered = true;
+    for (const topic of topics) topic.isShown = true;
+    const complete = subscribers(topics).filter(({ isComplete }) => isComplete);
+    return { changes: isAll(topics) ? this.rows.complete() : [], complete };
   }
+}
+
+export function subscribers(topics) {
+  return [...new Set(topics.flatMap((topic) => [...topic.subscriptions]))];
+}
+
+function isAll(topics) {
+  return topics[0]?.id === ALL;
 }
 
 function keysOf(topics) {
@@ -170,9 +177,6 @@ function current(piece) {
   return piece.topics.filter((topic) => topic.piece === piece);
 }
 
-function unanswered(topic) {
+function unask(topic) {
   topic.piece = null;
-  if (!topic.isAnswered) return;
-  topic.isAnswered = false;
-  for (const subscription of topic.subscriptions) subscription.left += 1;
 }

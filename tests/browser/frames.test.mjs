@@ -65,7 +65,7 @@ test('a change without its row is read from the server', async (t) => {
 test('everything is asked for in one command, and after a reconnect with what is known', async (t) => {
   const { server, page, sockets, asked, say } = await pageBetween(t);
   const [{ id, ...ask }] = asked;
-  assert.deepEqual(ask, { command: 'subscribe', productIDs: '*', snapshot: true });
+  assert.deepEqual(ask, { command: 'subscribe', table: 'products', keys: '*', snapshot: true });
   const { version } = await (await server.patch(1, { unitsAvailable: 6 })).json();
   await waitForText(cell(page, 1, 'unitsAvailable'), /^6$/);
   say({ reconnect: { afterMs: 0 } });

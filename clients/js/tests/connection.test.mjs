@@ -15,7 +15,7 @@ function setUp({ token, open } = {}) {
     error: (error) => told.errors.push(error.message),
   };
   const connection = new Connection({
-    open: open ?? ((given) => new world.WebSocket('', given)), token, on, parse: JSON.parse, silenceMs: 30_000, platform: world.platform,
+    open: open ?? ((given) => new world.WebSocket('', given)), token, on, parse: JSON.parse, silenceMs: 30_000, ...world.platform,
   });
   connection.connect();
   return { world, connection, told };
@@ -39,7 +39,7 @@ test('frames reach whom they concern', () => {
   set.world.socket.receive({ action: 'DELETE', version: 3, product: { productId: 1 } });
   set.world.socket.receive({ skipped: 7 });
   set.world.socket.onmessage({ data: 'not JSON' });
-  assert.deepEqual(answers, [['second', { message: 'too many', code: 'x' }], ['first', null]]);
+  assert.deepEqual(answers, [['second', { reply: second.id, ok: false, error: 'too many', code: 'x' }], ['first', null]]);
   assert.deepEqual(set.told.frames.filter((frame) => frame.action || frame.skipped), [
     { action: 'DELETE', version: 3, product: { productId: 1 } },
     { skipped: 7 },

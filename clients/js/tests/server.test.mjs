@@ -70,6 +70,18 @@ test('rows of a table are followed, from before there are any', async (t) => {
   assert.equal(its.get('orders', 19), undefined);
 });
 
+test('a product is followed by its id, or by the text of that', async (t) => {
+  const server = await Server.start(t);
+  const product = { productName: 'Lamp', manufacturer: 'Lumen', pricePerUnit: '74EUR', unitsAvailable: 5 };
+  for (const productId of [3, 4]) await server.add({ productId, ...product });
+  const its = client(t, server.url);
+  const [text, id] = [{ table: 'products', keys: ['3'] }, [4]].map((what) => follow(its, what));
+  for (const each of [text, id]) await each.next('complete');
+  await server.patch(3, { unitsAvailable: 6 });
+  assert.deepEqual((await text.next(({ action }) => action === 'UPDATE')).row.unitsAvailable, 6);
+  assert.deepEqual([its.get('products', '3').unitsAvailable, its.get('products', 4).unitsAvailable], [6, 5]);
+});
+
 for (const signal of ['SIGTERM', 'SIGKILL']) {
   test(`after ${signal} it is back, with what changed meanwhile`, async (t) => {
     const server = await Server.start(t);
