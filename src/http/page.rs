@@ -1,7 +1,9 @@
 //! The live page, which is a part of the binary.
 
 use bytes::Bytes;
-use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LINK};
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LINK,
+};
 
 use super::problem::Problem;
 use super::routes::{Call, no_such_path};
@@ -33,7 +35,7 @@ macro_rules! assets {
 /// Name, content type, content.
 type Asset = (&'static str, &'static str, &'static str);
 
-/// The JavaScript client, which the page uses.
+/// The JavaScript client, for the page and for those of every other origin ([`ANY_ORIGIN`]).
 const CLIENT: &[Asset] = assets! {
     "../../clients/js/":
     "backoff.js": JAVASCRIPT,
@@ -84,6 +86,11 @@ const PAGE_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
 /// Assets are kept just long enough that a browser which was hinted at one does not ask for it again for the page.
 const ASSET_KEPT: HeaderValue = HeaderValue::from_static("max-age=10");
 
+/// Modules are loaded in CORS mode, so that a page of another origin imports the client only if it is told so. It is the
+/// same for everybody, without token or cookie, and public; that a Rowcast is here, `<script>` and `<img>` tell any page
+/// without it. What the client then asks for needs an allowed origin and a token as ever.
+const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
+
 /// The place in the page where it finds what becomes of changes that it is too slow for.
 const SLOW_CONSUMER: &str = r#"data-slow-consumer="conflate""#;
 
@@ -101,8 +108,15 @@ pub(super) fn asset(call: &Call<'_>) -> Result<Answer, Problem> {
 }
 
 fn find(name: &str) -> Option<Answer> {
-    let (_, content_type, content) = CLIENT.iter().chain(PAGE).find(|(known, ..)| *known == name)?;
-    Some(file(content_type, ASSET_KEPT, *content))
+    let named = |assets: &'static [Asset]| {
+        let (_, content_type, content) = assets.iter().find(|(known, ..)| *known == name)?;
+        Some(file(content_type, ASSET_KEPT, *content))
+    };
+    let of_client = named(CLIENT).map(|mut answer| {
+        answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
+        answer
+    });
+    of_client.or_else(|| named(PAGE))
 }
 
 fn file(content_type: &'static str, kept: HeaderValue, content: impl Into<Bytes>) -> Answer {

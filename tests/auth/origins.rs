@@ -81,6 +81,17 @@ async fn a_page_without_a_host_may_use_the_server_where_its_origin_is_named() {
 }
 
 #[tokio::test]
+async fn the_client_may_be_imported_by_every_page_and_nothing_else() {
+    let (server, _) = guarded(&[]).await;
+    for (path, told) in [("client.js", Some("*")), ("table.js", Some("*")), ("app.js", None), ("none.js", None)] {
+        let reply = server.request_with("GET", &format!("/assets/{path}"), &[("origin", SHOP)], None).await;
+        assert_eq!(reply.headers.get("access-control-allow-origin").map(|it| it.to_str().unwrap()), told, "{path}");
+        assert!(!reply.headers.contains_key("access-control-allow-credentials"), "{path}");
+    }
+    assert_eq!(server.refused_handshake("/websocket", &[("origin", SHOP)]).await.status, 403);
+}
+
+#[tokio::test]
 async fn a_browser_that_asks_first_is_told_what_may_be_sent() {
     let (server, _) = guarded(&["--allowed-origin", SHOP]).await;
     let asked = [
