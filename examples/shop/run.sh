@@ -55,7 +55,7 @@ done
 customers=$!
 
 page="file://$PWD/examples/shop/index.html"
-[ "$port" = 8080 ] || page="$page?server=ws://127.0.0.1:$port/websocket"
+[ "$port" = 8080 ] || page="$page?port=$port"
 echo
 echo "The shop is open: $page"
 echo "Ctrl-C closes it."
