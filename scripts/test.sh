@@ -7,8 +7,8 @@
 #   scripts/test.sh              everything
 #   scripts/test.sh --install    only install
 #
-# Used where set: ROWCAST_PG_BIN (the directory of initdb and postgres), ROWCAST_CHROMIUM (a Chromium or Chrome), K6 (a
-# k6).
+# Used where set: ROWCAST_PG_BIN (the directory of initdb and postgres), ROWCAST_CHROMIUM (a Chromium or Chrome),
+# ROWCAST_FIREFOX (a Firefox), K6 (a k6).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,6 +31,7 @@ has_cxx() { command -v c++ >/dev/null; }
 has_kill() { type -P kill >/dev/null; }
 has_openssl() { command -v openssl >/dev/null; }
 has_chromium() { [ -x "${ROWCAST_CHROMIUM:-/usr/bin/chromium}" ]; }
+has_firefox() { [ -x "${ROWCAST_FIREFOX:-/usr/bin/firefox-esr}" ]; }
 
 # Installs the Debian packages that are missing, after saying which.
 install_missing_packages() {
@@ -39,6 +40,7 @@ install_missing_packages() {
     has_pgbouncer || missing+=(pgbouncer)
     has_node || missing+=(nodejs npm)
     has_chromium || missing+=(chromium)
+    has_firefox || missing+=(firefox-esr)
     has_cxx || missing+=(g++)
     has_kill || missing+=(procps)
     has_openssl || missing+=(openssl)

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { after, before, describe, test } from 'node:test';
-import { Server, startBrowser, waitForText } from './support.mjs';
+import { Server, startBrowser, startFirefox, waitForText } from './support.mjs';
 
 const ROOT = new URL('../../', import.meta.url);
 const SHOWN_SERVER = 'http://127.0.0.1:8080';
@@ -31,7 +31,7 @@ async function site(t) {
   return Object.assign(its, { url: `http://127.0.0.1:${listener.address().port}` });
 }
 
-for (const [name, start] of [['Chromium', startBrowser]]) {
+for (const [name, start] of [['Chromium', startBrowser], ['Firefox', startFirefox]]) {
   describe(name, () => {
     let browser;
     const cleanups = [];

@@ -1,4 +1,4 @@
-// What the browser tests share: the server, Chromium, and pages that remember everything that went wrong on them.
+// What the browser tests share: the server, Chromium and Firefox, and pages that remember everything that went wrong on them.
 // Whatever a test starts, it hands to `t.after`, so that it ends also when the test fails.
 
 import assert from 'node:assert/strict';
@@ -6,10 +6,12 @@ import { execFileSync } from 'node:child_process';
 import { createHash, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { chromium } from 'playwright-core';
+import { chromium, firefox } from 'playwright-core';
 import { BINARY, Server, temporaryDirectory } from './server.mjs';
 
 const CHROMIUM = process.env.ROWCAST_CHROMIUM ?? '/usr/bin/chromium';
+const FIREFOX = process.env.ROWCAST_FIREFOX ?? '/usr/bin/firefox-esr';
+const LEFT_TO_US = { handleSIGINT: false, handleSIGTERM: false, handleSIGHUP: false };
 
 export { Server, temporaryDirectory };
 
@@ -42,9 +44,7 @@ export async function addMany(server, products) {
 export async function startBrowser(t, args = []) {
   const browser = await chromium.launch({
     executablePath: CHROMIUM,
-    handleSIGINT: false,
-    handleSIGTERM: false,
-    handleSIGHUP: false,
+    ...LEFT_TO_US,
     chromiumSandbox: process.getuid?.() !== 0,
     args: [
       '--disable-gpu',
@@ -56,6 +56,13 @@ export async function startBrowser(t, args = []) {
       ...args,
     ],
   });
+  t.after(() => browser.close());
+  return browser;
+}
+
+// A Firefox as it is published, which speaks WebDriver BiDi.
+export async function startFirefox(t) {
+  const browser = await firefox.launch({ executablePath: FIREFOX, channel: 'moz-firefox', ...LEFT_TO_US });
   t.after(() => browser.close());
   return browser;
 }
