@@ -14,7 +14,7 @@ use rowcast::model::table::{Table, TableId, Tables};
 use rowcast::model::topic::{Subject, Subjects};
 use rowcast::session::answer;
 use rowcast::session::command::{self, Command, ReplyId, States};
-use rowcast::session::refusal::{Refusal, Why};
+use rowcast::session::refusal::{NamedBy, Refusal, Why};
 use rowcast_fuzz::within;
 use serde_json::{Map, Value};
 use simd_json::Buffers;
@@ -80,14 +80,16 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
         (Some(Value::String(_)), _, Some(_)) => return refuse(reply, Why::TwoTables),
         _ => return refuse(reply, Why::NoTable),
     };
+    let is_by_id = fields.contains_key("productIDs");
+    let named_by = if is_by_id { NamedBy::ProductIds } else { NamedBy::Keys };
     let keys = match listed {
         Some(Value::Array(keys)) => keys,
         Some(Value::String(all)) if all == "*" => {
-            return everything(&fields, table.id, operation, reply.clone()).or_else(|why| refuse(reply, why));
+            return everything(&fields, (table.id, named_by), operation, reply.clone())
+                .or_else(|why| refuse(reply, why));
         }
         _ => return refuse(reply, none),
     };
-    let is_by_id = fields.contains_key("productIDs");
     let mut topics = Subjects::default();
     for (place, key) in keys.iter().enumerate() {
         match subject(&table, key, is_by_id) {
@@ -97,7 +99,7 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
         }
     }
     let states = match operation {
-        Operation::Subscribe => match states(&fields, topics.len()) {
+        Operation::Subscribe => match states(&fields, topics.len(), named_by) {
             Ok(states) => states,
             Err(why) => return refuse(reply, why),
         },
@@ -121,7 +123,7 @@ fn subject(table: &Table, key: &Value, is_by_id: bool) -> Result<Subject, BadKey
 /// A command that is for every row of a table.
 fn everything(
     fields: &Map<String, Value>,
-    table: TableId,
+    (table, named_by): (TableId, NamedBy),
     operation: Operation,
     reply: Option<ReplyId>,
 ) -> Result<Command, Why> {
@@ -131,7 +133,7 @@ fn everything(
     }
     let (lists, epoch) = (is_snapshot(fields)?, epoch(fields)?);
     if fields.contains_key("versions") {
-        return Err(Why::BadVersions);
+        return Err(Why::BadVersions(named_by));
     }
     let newest = match fields.get("newest") {
         None => 0,
@@ -158,12 +160,12 @@ fn epoch(fields: &Map<String, Value>) -> Result<Option<Epoch>, Why> {
 }
 
 /// The states that a subscription to so many products asks for.
-fn states(fields: &Map<String, Value>, products: usize) -> Result<Option<States>, Why> {
+fn states(fields: &Map<String, Value>, products: usize, named_by: NamedBy) -> Result<Option<States>, Why> {
     let (is_snapshot, epoch) = (is_snapshot(fields)?, epoch(fields)?);
     let versions = match fields.get("versions") {
         None => return Ok(is_snapshot.then_some(States::All)),
         Some(Value::Array(versions)) if versions.len() == products && !is_snapshot => versions,
-        Some(_) => return Err(Why::BadVersions),
+        Some(_) => return Err(Why::BadVersions(named_by)),
     };
     let version = |(place, version): (usize, &Value)| {
         let version = version.as_u64().filter(|&version| version <= ProductId::MAX.get());

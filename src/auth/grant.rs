@@ -133,6 +133,13 @@ impl Grant {
         Self::new(Rights { read, write: false }, Vec::new(), Duration::MAX)
     }
 
+    /// Returns a grant to write products and rows of these tables, and to read nothing, for ever.
+    #[cfg(test)]
+    pub(crate) fn to_write(others: &[&str]) -> Self {
+        let rights = || Rights { read: Read::rows(Vec::new(), Vec::new()), write: true };
+        Self::new(rights(), others.iter().map(|name| ((*name).into(), rights())).collect(), Duration::MAX)
+    }
+
     fn on(&self, name: &str) -> Option<&Rights> {
         if name == PRODUCTS {
             return Some(&self.products);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
-use super::refusal::{Refusal, Why};
+use super::refusal::{NamedBy, Refusal, Why};
 use crate::auth::Grant;
 use crate::fanout::Operation;
 use crate::model::epoch::Epoch;
@@ -105,7 +105,8 @@ pub fn withhold(command: &mut Command, grant: &Grant, tables: &Tables) -> Option
 }
 
 /// Reads one text message, which it uses as working space, on rows of these tables. `buffers` are reused from message to
-/// message. Of a table on which `grant` gives no rights nothing is said, not even whether there is one.
+/// message. Of a table on which `grant` gives no rights nothing is said, not even whether there is one; nor are all rows
+/// subscribed to of one of which it lets its bearer read none.
 ///
 /// # Errors
 /// The refusal to send to the sender; the connection stays.
@@ -135,7 +136,13 @@ pub fn parse(
     };
     let (table, listed) = fields.rows(tables, grant).map_err(refuse)?;
     let nodes = match listed {
-        Listed::Everything => return fields.everything(table, operation, reply.clone()).map_err(refuse),
+        Listed::Everything => {
+            let table = table.among(tables);
+            if operation == Operation::Subscribe && grant.is_some_and(|grant| !grant.may_read_some(&table)) {
+                return Err(refuse(Why::nothing_to_read(&table.name)));
+            }
+            return fields.everything(table.id, operation, reply.clone()).map_err(refuse);
+        }
         Listed::Rows(nodes) => nodes,
         Listed::Other => return Err(refuse(Why::NoKeys)),
     };
@@ -157,6 +164,15 @@ enum Its {
     Products,
     /// One that is named.
     Other(Arc<Table>),
+}
+
+impl Its {
+    fn among(self, tables: &Tables) -> Arc<Table> {
+        match self {
+            Self::Products => tables.get(TableId::PRODUCTS),
+            Self::Other(table) => table,
+        }
+    }
 }
 
 /// The value of `productIDs` or `keys`.
@@ -249,6 +265,11 @@ impl<'t, 'i> Fields<'t, 'i> {
         Ok(fields)
     }
 
+    /// Returns the member that names the rows.
+    fn named_by(&self) -> NamedBy {
+        if self.table.is_some() { NamedBy::Keys } else { NamedBy::ProductIds }
+    }
+
     /// Returns the rows that are meant: `productIDs`, or the `keys` of a `table`.
     fn rows(&self, tables: &Tables, grant: Option<&Grant>) -> Result<(Its, Listed<'t, 'i>), Why> {
         let name = match (self.table, self.keys, self.products) {
@@ -273,18 +294,14 @@ impl<'t, 'i> Fields<'t, 'i> {
     }
 
     /// Returns the command that is for every row of a table.
-    fn everything(&self, table: Its, operation: Operation, reply: Option<ReplyId>) -> Result<Command, Why> {
-        let table = match table {
-            Its::Products => TableId::PRODUCTS,
-            Its::Other(table) => table.id,
-        };
+    fn everything(&self, table: TableId, operation: Operation, reply: Option<ReplyId>) -> Result<Command, Why> {
         if operation == Operation::Unsubscribe {
             let operation = Operation::UnsubscribeAll(table);
             return Ok(Command { reply, operation, topics: Subjects::default(), states: None });
         }
         let (lists, epoch) = (self.is_snapshot()?, self.epoch()?);
         if self.versions.is_some() {
-            return Err(Why::BadVersions);
+            return Err(Why::BadVersions(self.named_by()));
         }
         let newest = match self.newest {
             None => 0,
@@ -317,7 +334,7 @@ impl<'t, 'i> Fields<'t, 'i> {
         let nodes = match self.versions {
             None => return Ok(is_snapshot.then_some(States::All)),
             Some((Node::Array { .. }, nodes)) if nodes.len() == products && !is_snapshot => nodes,
-            Some(_) => return Err(Why::BadVersions),
+            Some(_) => return Err(Why::BadVersions(self.named_by())),
         };
         let version = |(place, node)| integer(node).ok_or(Why::BadVersion(place));
         let versions = nodes.iter().enumerate().map(version).collect::<Result<_, _>>()?;
@@ -388,10 +405,10 @@ mod tests {
         for (text, why) in [
             (r#""snapshot":1"#, Why::BadSnapshot),
             (r#""snapshot":null"#, Why::BadSnapshot),
-            (r#""versions":5"#, Why::BadVersions),
-            (r#""versions":[1]"#, Why::BadVersions),
-            (r#""versions":[1,2,3]"#, Why::BadVersions),
-            (r#""versions":[1,2],"snapshot":true"#, Why::BadVersions),
+            (r#""versions":5"#, Why::BadVersions(NamedBy::ProductIds)),
+            (r#""versions":[1]"#, Why::BadVersions(NamedBy::ProductIds)),
+            (r#""versions":[1,2,3]"#, Why::BadVersions(NamedBy::ProductIds)),
+            (r#""versions":[1,2],"snapshot":true"#, Why::BadVersions(NamedBy::ProductIds)),
             (r#""versions":[1,-2]"#, Why::BadVersion(1)),
             (r#""versions":["1",2]"#, Why::BadVersion(0)),
             (r#""versions":[1,9007199254740992]"#, Why::BadVersion(1)),
@@ -464,6 +481,50 @@ mod tests {
         assert_eq!(refused(text, None).0, "unknown_table");
         let long = format!(r#"{{"command":"subscribe","table":"{}","keys":"*"}}"#, "x".repeat(100_000));
         assert!(refused(&long, Some(&grant)).1.len() < 200);
+    }
+
+    #[test]
+    fn all_rows_of_a_table_are_not_subscribed_to_where_none_may_be_read() {
+        let tables = Tables::new();
+        tables.add("orders", KeyKind::Any).unwrap();
+        let code = |command: &str, rows: &str, grant: &Grant| {
+            let mut text = format!(r#"{{"command":"{command}",{rows}:"*"}}"#).into_bytes();
+            let refused = parse(&mut text, &mut Buffers::default(), &tables, Some(grant)).err();
+            refused.map(|refusal| (refusal.why.code(), refusal.why.to_string()))
+        };
+        let to_write = Grant::to_write(&["orders"]);
+        let refused =
+            |name| Some(("forbidden", format!("the token does not let you read any row of the table {name}")));
+        for (rows, name) in [(r#""table":"orders","keys""#, "orders"), (r#""productIDs""#, "products")] {
+            assert_eq!(code("subscribe", rows, &to_write), refused(name));
+            assert_eq!(code("unsubscribe", rows, &to_write), None);
+        }
+        assert_eq!(code("subscribe", r#""productIDs""#, &Grant::to_read(2, 4)), None);
+    }
+
+    #[test]
+    fn refusals_name_the_member_that_names_the_rows() {
+        let tables = Tables::new();
+        tables.add("orders", KeyKind::Any).unwrap();
+        let refused = |rows: &str| {
+            let mut text = format!(r#"{{"command":"subscribe",{rows}}}"#).into_bytes();
+            let why = parse(&mut text, &mut Buffers::default(), &tables, None).unwrap_err().why;
+            (why.code(), why.to_string())
+        };
+        let versions = |member| {
+            let sentence = format!(
+                "versions is an array of one version for each of {member}, 0 where none is known, without snapshot"
+            );
+            ("bad_versions", sentence)
+        };
+        for (table, member) in
+            [("", "productIDs"), (r#""table":"products","#, "keys"), (r#""table":"orders","#, "keys")]
+        {
+            for (rows, given) in [("[1,2]", "[1]"), ("[1]", "1"), (r#""*""#, "[1]")] {
+                let given = format!(r#"{table}"{member}":{rows},"versions":{given}"#);
+                assert_eq!(refused(&given), versions(member), "{given}");
+            }
+        }
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub enum Why {
     UnknownTable(Box<str>),
     /// The token gives no rights on the table of this name, of which so much is said, and which may be none.
     NoRights(Box<str>),
+    /// The token lets its bearer read no row of the table of this name, of which so much is said.
+    NothingToRead(Box<str>),
     /// `productIDs` where products are not built in: true if there is another table of their name.
     NoBuiltInProducts(bool),
     /// `keys` is missing, and neither an array nor "*".
@@ -45,8 +47,8 @@ pub enum Why {
     BadId,
     /// `snapshot` is neither true nor false.
     BadSnapshot,
-    /// `versions` is no array, or has another length than `productIDs`, or stands beside `snapshot`.
-    BadVersions,
+    /// `versions` is no array, or has another length than what names the rows, or stands beside `snapshot`.
+    BadVersions(NamedBy),
     /// The element of `versions` at this place is no version.
     BadVersion(usize),
     /// `epoch` is not a string.
@@ -71,6 +73,15 @@ pub enum Why {
     },
 }
 
+/// The member of a command that names its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// `productIDs`.
+    ProductIds,
+    /// `keys`.
+    Keys,
+}
+
 /// The most characters of a name that a refusal repeats.
 const NAME_CHARACTERS_MAX: usize = 80;
 
@@ -85,6 +96,12 @@ impl Why {
     #[must_use]
     pub fn no_rights(name: &str) -> Self {
         Self::NoRights(shown(name))
+    }
+
+    /// Returns the reason that a token lets nobody read a row of the table of this name.
+    #[must_use]
+    pub fn nothing_to_read(name: &str) -> Self {
+        Self::NothingToRead(shown(name))
     }
 
     /// Returns the reason that `productIDs` names nothing.
@@ -103,13 +120,22 @@ impl Why {
             Self::NoKeys | Self::BadKey(..) => "bad_keys",
             Self::BadId => "bad_id",
             Self::BadSnapshot => "bad_snapshot",
-            Self::BadVersions | Self::BadVersion(_) => "bad_versions",
+            Self::BadVersions(_) | Self::BadVersion(_) => "bad_versions",
             Self::BadEpoch => "bad_epoch",
             Self::BadNewest => "bad_newest",
             Self::TooManyRows(_) => "too_many_rows",
             Self::TooManySubscriptions { .. } => "too_many_subscriptions",
-            Self::Forbidden { .. } | Self::NoRights(_) => "forbidden",
+            Self::Forbidden { .. } | Self::NoRights(_) | Self::NothingToRead(_) => "forbidden",
         }
+    }
+}
+
+impl fmt::Display for NamedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ProductIds => "productIDs",
+            Self::Keys => "keys",
+        })
     }
 }
 
@@ -133,6 +159,7 @@ impl fmt::Display for Why {
             Self::TwoTables => f.write_str("name either products by productIDs, or the keys of a table"),
             Self::UnknownTable(name) => write!(f, "there is no table {name}"),
             Self::NoRights(name) => write!(f, "the token gives no rights on the table {name}"),
+            Self::NothingToRead(name) => write!(f, "the token does not let you read any row of the table {name}"),
             Self::NoBuiltInProducts(true) => {
                 f.write_str(r#"products is a table like any other here; name its rows by "table":"products" and keys"#)
             }
@@ -143,9 +170,12 @@ impl fmt::Display for Why {
             Self::BadKey(place, why) => write!(f, "keys[{place}]: {why}"),
             Self::BadId => f.write_str("id is a number or a string"),
             Self::BadSnapshot => f.write_str("snapshot is true or false"),
-            Self::BadVersions => f.write_str(
-                "versions is an array of one version for each of productIDs, 0 where none is known, without snapshot",
-            ),
+            Self::BadVersions(rows) => {
+                write!(
+                    f,
+                    "versions is an array of one version for each of {rows}, 0 where none is known, without snapshot"
+                )
+            }
             Self::BadVersion(place) => {
                 write!(f, "versions[{place}] is not an integer from 0 to {}", ProductId::MAX)
             }

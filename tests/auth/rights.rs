@@ -158,6 +158,40 @@ async fn a_subscription_is_refused_by_id_and_the_rest_is_carried_out() {
 }
 
 #[tokio::test]
+async fn all_of_a_table_is_what_may_be_read_of_it_and_refused_where_that_is_nothing() {
+    let (server, issuer) = filled(&[]).await;
+    let rights = json!({"write": true, "tables": {"orders": {"write": true}, "notes": {"read": [1], "write": true}}});
+    let token = bearer(&issuer.granting(rights));
+    let headers = [("authorization", &token[..])];
+    for path in ["/tables/orders/1", "/tables/notes/1", "/tables/notes/2"] {
+        assert_eq!(server.request_with("PUT", path, &headers, Some("{}")).await.status, 201);
+    }
+    let (mut socket, _) = Socket::connect_with(server.address, "/websocket", &headers).await;
+    let mut ask = async |command: &str, rows: Value| {
+        let mut asked = json!({"command": command, "id": "c", "snapshot": true});
+        asked.as_object_mut().unwrap().extend(rows.as_object().unwrap().clone());
+        socket.send(&asked.to_string()).await;
+        let mut keys = Vec::new();
+        loop {
+            let message = socket.next().await;
+            keys.extend(message.get("key").cloned());
+            if message["reply"] == "c" {
+                return (keys, message);
+            }
+        }
+    };
+    for (rows, name) in [(json!({"productIDs": "*"}), "products"), (json!({"table": "orders", "keys": "*"}), "orders")]
+    {
+        let error = format!("the token does not let you read any row of the table {name}");
+        let refused = json!({"reply": "c", "ok": false, "error": error, "code": "forbidden"});
+        assert_eq!(ask("subscribe", rows.clone()).await, (vec![], refused));
+        assert_eq!(ask("unsubscribe", rows).await.1["ok"], true);
+    }
+    let (keys, reply) = ask("subscribe", json!({"table": "notes", "keys": "*"})).await;
+    assert_eq!((keys, &reply["ok"], &reply["subscribed"]), (vec![json!(1)], &json!(true), &json!(1)));
+}
+
+#[tokio::test]
 async fn without_keys_a_token_is_neither_needed_nor_looked_at() {
     let server = TestServer::embedded(&["--cores", "1"]).await;
     let headers = [("authorization", "Bearer garbage")];
