@@ -108,6 +108,19 @@ impl Reader {
         count
     }
 
+    /// Answers all pulls with rows of this version, a few at a time, and takes what is told until there are none.
+    fn told_of_pulls(&mut self, version: u64) -> Vec<String> {
+        const ROUNDS_MAX: usize = 100;
+        let mut told = Vec::new();
+        for _ in 0..ROUNDS_MAX {
+            if self.answer_pulls(version) == 0 {
+                return told;
+            }
+            told.extend(self.told());
+        }
+        panic!("pulls without end: {told:?}");
+    }
+
     /// Takes what waits.
     fn told(&mut self) -> Vec<String> {
         let mut told = Vec::new();
@@ -170,10 +183,7 @@ fn a_return_that_waits_behind_changes_that_give_way_is_told_after_their_states()
     (2..=5).for_each(|key| reader.push("orders", key, 1));
     let told = reader.told();
     assert!(!told.iter().any(|it| it.contains("live")), "{told:?}");
-    let mut told = Vec::new();
-    while reader.answer_pulls(9) > 0 {
-        told.extend(reader.told());
-    }
+    let told = reader.told_of_pulls(9);
     assert_eq!((told.len(), told.last().unwrap().as_str()), (6, r#"{"live":true,"table":"orders"}"#));
 }
 
@@ -208,15 +218,10 @@ fn the_epoch_of_a_table_makes_its_versions_void_and_no_others() {
 fn a_state_that_gave_way_in_the_epoch_before_is_fresh_at_any_version_of_the_next() {
     let mut reader = Reader::new();
     reader.command(r#"{"command":"subscribe","table":"orders","keys":[1,2,3,4,5],"snapshot":true}"#);
-    while reader.answer_pulls(50) > 0 {
-        reader.told();
-    }
+    reader.told_of_pulls(50);
     (1..=5).for_each(|key| reader.push("orders", key, 100 + key.unsigned_abs()));
     reader.begin("orders", OWN);
-    let mut rows = 0;
-    while reader.answer_pulls(3) > 0 {
-        rows += reader.told().iter().filter(|it| *it == "row at 3").count();
-    }
+    let rows = reader.told_of_pulls(3).into_iter().filter(|it| it == "row at 3").count();
     assert_eq!(rows, 5);
 }
 

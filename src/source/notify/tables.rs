@@ -16,12 +16,19 @@ const LOOKS_OF_TRUNCATION: u64 = 10;
 pub(super) struct Watched {
     is_lost: bool,
     epoch: Option<Epoch>,
-    /// The number of the last look before a truncation was heard, until a look finds it noted.
-    truncated_after: Option<u64>,
-    /// The number of the last look before the last truncation that was heard.
-    emptied_after: Option<u64>,
+    /// The last truncation that was heard.
+    truncation: Option<Truncation>,
     /// The table as it was prepared last, if it was not as it is noted.
     prepared: Option<String>,
+}
+
+/// A truncation of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Truncation {
+    /// The number of the last look before it was heard.
+    after: u64,
+    /// True if a later look has found the table as it is noted: its new file, then, is no reason to lose it any more.
+    is_noted: bool,
 }
 
 /// What is fed of a table.
@@ -59,7 +66,7 @@ impl Watched {
 
     /// Learns that a truncation was heard, after so many looks were begun.
     pub(super) const fn truncated(&mut self, looks: u64) {
-        (self.truncated_after, self.emptied_after) = (Some(looks), Some(looks));
+        self.truncation = Some(Truncation { after: looks, is_noted: false });
     }
 
     /// Learns that versions of all tables are of another epoch.
@@ -106,7 +113,9 @@ impl Watched {
             }
             TableState::Live if noted.is_none() => Conclusion { step: note(false), ..self.live(look.epoch()) },
             TableState::Live if look.is_as_noted() => {
-                self.truncated_after = self.truncated_after.filter(|looks| *looks >= number);
+                if let Some(truncation) = &mut self.truncation {
+                    truncation.is_noted |= truncation.after < number;
+                }
                 self.prepared = None;
                 let is_epoch_lost = look.epoch().is_none() && self.epoch.is_some();
                 if is_epoch_lost || has_regressed && self.was_emptied_before(number) {
@@ -118,7 +127,7 @@ impl Watched {
                 }
             }
             TableState::Live => {
-                let is_truncated = self.truncated_after.is_some();
+                let is_truncated = self.truncation.is_some_and(|truncation| !truncation.is_noted);
                 if is_truncated && look.seen.differs_by_file_alone(noted.as_deref().unwrap_or_default()) {
                     return Conclusion { step: note(false), ..self.live(look.epoch()) };
                 }
@@ -131,7 +140,7 @@ impl Watched {
     /// Returns whether deletions from before a truncation may be all that is left of rows, as far as this look can tell.
     /// Without that, versions that go back are those of all tables, whose sequence was set back.
     fn was_emptied_before(&self, look: u64) -> bool {
-        self.emptied_after.is_some_and(|emptied| look - emptied.min(look) <= LOOKS_OF_TRUNCATION)
+        self.truncation.is_some_and(|truncation| look.saturating_sub(truncation.after) <= LOOKS_OF_TRUNCATION)
     }
 
     fn lost(&mut self, step: Option<Step>, obstacle: Option<&str>) -> Conclusion {
