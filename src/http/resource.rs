@@ -17,7 +17,7 @@ use super::rows::{Listing, room_for_rows};
 use super::{Answer, Services, bodies, preconditions};
 use crate::model::key::{Key, KeyKind};
 use crate::model::table::{Table, TableId};
-use crate::store::{Precondition, Put, RowId, StoreError, Versioned};
+use crate::store::{Precondition, Put, RowId, StoreError, Versioned, Written};
 
 const LIMIT_DEFAULT: usize = 100;
 /// The most rows of a list.
@@ -121,6 +121,10 @@ pub(super) async fn create(
     };
     let (store, name) = (call.services.store.clone(), table.name().to_owned());
     let (added, lease) = to_the_end(async move { store.insert(&name, key, row, condition).await }, lease).await?;
+    let added = match there(added) {
+        Ok(added) => added,
+        Err(removal) => return Ok(done(removal)),
+    };
     let location = location(&table.row(added.key.clone()));
     let location = HeaderValue::try_from(location).expect("a path is text");
     let mut answer = show_written(call.services, &call.access, (form, StatusCode::CREATED), &table, &added, lease);
@@ -157,7 +161,8 @@ pub(super) async fn put(call: Call<'_>, form: Form, table: WrittenTable, key: Ke
         Put::Inserted => StatusCode::CREATED,
         Put::Replaced => StatusCode::OK,
     };
-    Ok(show_written(call.services, &call.access, (form, status), &table, &written, lease))
+    let shown = |written| show_written(call.services, &call.access, (form, status), &table, &written, lease);
+    Ok(there(written).map_or_else(done, shown))
 }
 
 /// Answers a request to change a part of a row.
@@ -172,7 +177,11 @@ pub(super) async fn patch(call: Call<'_>, form: Form, table: &Table, key: Key) -
     let room = room_for_rows(call.services).await?;
     let store = call.services.store.clone();
     let (patched, _) = to_the_end(async move { store.patch(id, patch, condition).await }, lease).await?;
-    Ok(if may_read { show(call.services, form, StatusCode::OK, &patched, room) } else { done(patched.version) })
+    Ok(match there(patched) {
+        Ok(patched) if may_read => show(call.services, form, StatusCode::OK, &patched, room),
+        Ok(patched) => done(patched.version),
+        Err(removal) => done(removal),
+    })
 }
 
 /// Answers a request to remove a row.
@@ -190,6 +199,12 @@ async fn to_the_end<T: Send + 'static>(
 ) -> Result<(T, Lease), StoreError> {
     let writing = tokio::spawn(async move { write.await.map(|written| (written, lease)) });
     writing.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+}
+
+/// Returns the row that was written, or the version of its removal where a trigger has removed it again.
+fn there(written: Written) -> Result<Versioned, u64> {
+    let Written { key, version, row } = written;
+    row.map(|row| Versioned { key, version, row }).ok_or(version)
 }
 
 /// Shows a row, which holds the lease until it is taken.
@@ -230,11 +245,13 @@ fn not_modified(version: u64) -> Answer {
     answer
 }
 
-/// Returns the answer of a write that shows nothing but its version.
+/// Returns the answer of a write that shows nothing but its version, if that is known.
 fn done(version: u64) -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = StatusCode::NO_CONTENT;
-    answer.headers_mut().insert(ETAG, etag(version));
+    if version > 0 {
+        answer.headers_mut().insert(ETAG, etag(version));
+    }
     answer
 }
 

@@ -16,7 +16,7 @@ use self::embedded::EmbeddedStore;
 use self::postgres::PostgresStore;
 pub use self::precondition::{Precondition, Versions};
 pub use self::read::{Found, Keys, READ_BYTES_MAX, READ_IDS_MAX, Read};
-pub use self::rows::{Page, RowId, Versioned};
+pub use self::rows::{Page, RowId, Versioned, Written};
 use crate::model::epoch::Epoch;
 use crate::model::key::{Key, KeyKind};
 use crate::model::row::Row;
@@ -162,11 +162,11 @@ impl Store {
         key: Option<Key>,
         row: Row,
         condition: Precondition,
-    ) -> Result<Versioned, StoreError> {
+    ) -> Result<Written, StoreError> {
         match self {
             Self::Embedded(store) => {
                 let key = key.expect("a table without a schema finds no key in a row");
-                store.insert(RowId::new(table, key), row, condition).await
+                store.insert(RowId::new(table, key), row, condition).await.map(Written::from)
             }
             Self::Postgres(store, control) => {
                 let (store, table) = (store.clone(), Box::<str>::from(table));
@@ -179,9 +179,9 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn put(&self, id: RowId, row: Row, condition: Precondition) -> Result<(Put, Versioned), StoreError> {
+    pub async fn put(&self, id: RowId, row: Row, condition: Precondition) -> Result<(Put, Written), StoreError> {
         match self {
-            Self::Embedded(store) => store.put(id, row, condition).await,
+            Self::Embedded(store) => store.put(id, row, condition).await.map(|(put, row)| (put, row.into())),
             Self::Postgres(store, control) => {
                 let store = store.clone();
                 on_control(control, async move { store.put(id, row, condition).await }).await
@@ -193,9 +193,9 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn patch(&self, id: RowId, patch: Row, condition: Precondition) -> Result<Versioned, StoreError> {
+    pub async fn patch(&self, id: RowId, patch: Row, condition: Precondition) -> Result<Written, StoreError> {
         match self {
-            Self::Embedded(store) => store.patch(id, patch, condition).await,
+            Self::Embedded(store) => store.patch(id, patch, condition).await.map(Written::from),
             Self::Postgres(store, control) => {
                 let store = store.clone();
                 on_control(control, async move { store.patch(id, patch, condition).await }).await
@@ -203,7 +203,7 @@ impl Store {
         }
     }
 
-    /// Removes a row; the version of the change.
+    /// Removes a row; the version of the change, or 0 where that is not known, since a trigger put the row back.
     ///
     /// # Errors
     /// See [`StoreError`].

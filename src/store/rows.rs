@@ -1,4 +1,4 @@
-//! The names of rows, and rows with their versions: [`RowId`], [`Versioned`] and [`Page`].
+//! The names of rows, and rows with their versions: [`RowId`], [`Versioned`], [`Written`] and [`Page`].
 
 use std::fmt;
 
@@ -64,6 +64,23 @@ pub struct Versioned {
     pub version: u64,
     /// The row.
     pub row: Row,
+}
+
+/// A row as a write left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The key in its table.
+    pub key: Key,
+    /// The version that the change got; without a row that of its removal, or 0 where that is not known.
+    pub version: u64,
+    /// The row; none where a trigger of its table has removed it again.
+    pub row: Option<Row>,
+}
+
+impl From<Versioned> for Written {
+    fn from(Versioned { key, version, row }: Versioned) -> Self {
+        Self { key, version, row: Some(row) }
+    }
 }
 
 /// Rows of a list.

@@ -235,7 +235,7 @@ impl Products for PostgresStore {
 
     async fn put_product(&self, product: Product, condition: Precondition) -> Result<(Put, u64), StoreError> {
         let (put, row) = self.put(product.product_id.into(), Row::from(&product), condition).await?;
-        assert_eq!((row.key, row.row), (product.product_id.key(), Row::from(&product)));
+        assert_eq!((row.key, row.row), (product.product_id.key(), Some(Row::from(&product))));
         Ok((put, row.version))
     }
 }

@@ -71,8 +71,8 @@ async fn a_large_row_is_told_whole_in_every_change() {
     let patched = store.patch(id(1), patch, Precondition::default()).await.unwrap();
     let deleted = store.delete(id(1), Precondition::default()).await.unwrap();
     assert_eq!(changes.next_json().await, expected(Action::Insert, inserted, &product));
-    assert_eq!(changes.next_json().await, expected(Action::Update, patched.version, patched.row.clone()));
-    assert_eq!(changes.next_json().await, expected(Action::Delete, deleted, patched.row));
+    assert_eq!(changes.next_json().await, expected(Action::Update, patched.version, patched.row.clone().unwrap()));
+    assert_eq!(changes.next_json().await, expected(Action::Delete, deleted, patched.row.unwrap()));
 }
 
 #[tokio::test]

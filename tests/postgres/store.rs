@@ -3,7 +3,7 @@
 use rowcast::model::product::Product;
 use rowcast::model::row::Row;
 use rowcast::model::table::PRODUCTS;
-use rowcast::store::{Page, Precondition, Put, StoreError};
+use rowcast::store::{Page, Precondition, Put, StoreError, Written};
 
 use super::{Fixture, Products, id, insert_sql, key, macbook, versioned};
 
@@ -22,8 +22,8 @@ async fn a_product_is_written_and_read() {
     );
 
     let patched = store.patch(id(1), patch, Precondition::default()).await.unwrap();
-    assert_eq!(patched.row, Row::from(&Product { units_available: 7, ..macbook(1) }));
-    assert_eq!(store.get(id(1)).await.unwrap(), patched);
+    assert_eq!(patched.row, Some(Row::from(&Product { units_available: 7, ..macbook(1) })));
+    assert_eq!(Written::from(store.get(id(1)).await.unwrap()), patched);
 
     let (put, replaced) =
         store.put_product(Product { product_name: "Air".into(), ..macbook(1) }, Precondition::default()).await.unwrap();
@@ -93,7 +93,7 @@ async fn a_patch_that_names_nothing_is_a_change_all_the_same() {
     let Fixture { store, mut changes, .. } = Fixture::new().await;
     store.insert_product(macbook(1), Precondition::default()).await.unwrap();
     let patched = store.patch(id(1), Row::encoded("{}"), Precondition::default()).await.unwrap();
-    assert_eq!(patched.row, Row::from(&macbook(1)));
+    assert_eq!(patched.row, Some(Row::from(&macbook(1))));
     assert_eq!(changes.of_one_product(2).await[1], ("UPDATE".to_owned(), patched.version));
 }
 

@@ -155,7 +155,7 @@ async fn a_row_has_one_rendering_whatever_the_writers_settings_are() {
     fixture
         .write(&format!(
             "SET timezone = 'Asia/Tokyo'; SET bytea_output = 'escape'; SET intervalstyle = 'postgres_verbose'; \
-             SET datestyle = 'German'; SET extra_float_digits = -3; SET session_replication_role = 'replica'; {}; RESET ALL",
+             SET datestyle = 'German'; SET extra_float_digits = -3; SET quote_all_identifiers = on; SET session_replication_role = 'replica'; {}; RESET ALL",
             insert(2).replace("'2026-01-02'", "DATE '2026-01-02'")
         ))
         .await;

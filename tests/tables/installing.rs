@@ -168,6 +168,40 @@ async fn a_copy_with_the_column_is_taken_over() {
 }
 
 #[tokio::test]
+async fn a_column_from_before_it_was_marked_is_known_by_its_default_and_marked_then() {
+    const MARK: &str = "SELECT col_description('orders'::regclass, attnum) FROM pg_attribute \
+         WHERE attrelid = 'orders'::regclass AND attname = 'rowcast_version'";
+    let fixture = Fixture::installed("CREATE TABLE orders (id int PRIMARY KEY)", "orders").await;
+    let mark: String = fixture.value(MARK).await;
+    let unmark = "COMMENT ON COLUMN orders.rowcast_version IS NULL";
+    let old = format!("{unmark}; UPDATE rowcast_tables SET is_marked = false");
+    for default in ["7", "5000000000"] {
+        fixture.write(&format!("{old}; ALTER TABLE orders ALTER rowcast_version SET DEFAULT {default}")).await;
+        assert_eq!(done(&fixture, "orders").await, [Done::Updated]);
+        assert_eq!(fixture.value::<String>(MARK).await, mark);
+        assert_eq!(done(&fixture, "orders").await, [Done::Nothing]);
+    }
+    for (damage, repair) in [
+        (unmark.to_owned(), format!("COMMENT ON COLUMN orders.rowcast_version IS '{mark}'")),
+        (
+            format!("{old}; ALTER TABLE orders ALTER rowcast_version SET DEFAULT 0"),
+            "ALTER TABLE orders ALTER rowcast_version SET DEFAULT 7".to_owned(),
+        ),
+        (
+            "ALTER TABLE orders DROP COLUMN rowcast_version, ADD COLUMN rowcast_version bigint NOT NULL DEFAULT 7"
+                .to_owned(),
+            "ALTER TABLE orders RENAME COLUMN rowcast_version TO mine".to_owned(),
+        ),
+    ] {
+        fixture.write(&damage).await;
+        let refusal = fixture.install("orders").await.unwrap_err().to_string();
+        assert!(refusal.contains("rename it") && refusal.contains(&mark), "{damage}: {refusal}");
+        fixture.write(&repair).await;
+        fixture.install("orders").await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn servers_that_start_at_once_install_once() {
     let fixture =
         Fixture::new("CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE lines (id int PRIMARY KEY)").await;

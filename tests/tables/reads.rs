@@ -71,6 +71,7 @@ async fn a_row_is_read_as_it_is_told_whatever_the_settings_are() {
         "intervalstyle = 'postgres'",
         "datestyle = 'German'",
         "extra_float_digits = -3",
+        "quote_all_identifiers = on",
     ] {
         fixture.write(&format!("ALTER DATABASE {name} SET {setting}")).await;
     }

@@ -21,7 +21,11 @@ async fn what_is_no_table_is_refused_by_its_name() {
          CREATE FOREIGN TABLE elsewhere (id int) SERVER files OPTIONS (filename '/dev/null'); \
          CREATE TABLE taken (id int PRIMARY KEY, rowcast_version text); \
          CREATE TABLE counted (id int PRIMARY KEY, rowcast_version bigint GENERATED ALWAYS AS IDENTITY); \
-         CREATE TABLE computed (id int PRIMARY KEY, rowcast_version bigint NOT NULL GENERATED ALWAYS AS (id) STORED)",
+         CREATE TABLE computed (id int PRIMARY KEY, rowcast_version bigint NOT NULL GENERATED ALWAYS AS (id) STORED); \
+         CREATE TABLE own (id int PRIMARY KEY, rowcast_version bigint NOT NULL); \
+         CREATE TABLE own_default (id int PRIMARY KEY, rowcast_version bigint NOT NULL DEFAULT 7); \
+         DO $$ BEGIN EXECUTE (SELECT format('CREATE TABLE wide (id int PRIMARY KEY, %s)', string_agg(format('c%s bool', n), ', ')) \
+             FROM generate_series(2, 1600) AS n); END $$",
     )
     .await;
     for (name, reason) in [
@@ -49,6 +53,9 @@ async fn what_is_no_table_is_refused_by_its_name() {
         ("taken", "has a column rowcast_version"),
         ("counted", "has a column rowcast_version"),
         ("computed", "has a column rowcast_version"),
+        ("own", "has a column rowcast_version that is not known to be Rowcast's; rename it"),
+        ("own_default", "has a column rowcast_version that is not known to be Rowcast's; rename it"),
+        ("wide", "has no room for the column rowcast_version: a table may have 1,600"),
     ] {
         let refusal = fixture.install(name).await.unwrap_err().to_string();
         assert!(refusal.starts_with(&format!("table {name}: ")) && refusal.contains(reason), "{refusal}");

@@ -50,6 +50,24 @@ async fn all_that_was_installed_is_gone_and_may_come_again() {
 }
 
 #[tokio::test]
+async fn a_column_that_rowcast_did_not_make_stays() {
+    const COLUMN: &str = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'orders'::regclass AND NOT attisdropped \
+         AND attname = 'rowcast_version'";
+    let old = "COMMENT ON COLUMN orders.rowcast_version IS NULL; UPDATE rowcast_tables SET is_marked = false";
+    let replaced =
+        "ALTER TABLE orders DROP COLUMN rowcast_version, ADD COLUMN rowcast_version bigint NOT NULL DEFAULT 7";
+    let taken_over = format!("{old}; ALTER TABLE orders ALTER COLUMN rowcast_version DROP DEFAULT");
+    let changed = "ALTER TABLE orders ALTER COLUMN rowcast_version DROP NOT NULL";
+    for (since, stays) in [("", 0), (old, 0), (changed, 0), (replaced, 1), (&taken_over, 1)] {
+        let fixture = Fixture::installed(ORDERS, "orders").await;
+        fixture.write(since).await;
+        remove_all(&fixture, &["orders"]).await.unwrap();
+        assert_eq!(fixture.value::<i64>(COLUMN).await, stays, "{since}");
+        assert_eq!(fixture.value::<i64>("SELECT count(*) FROM rowcast_tables").await, 0, "{since}");
+    }
+}
+
+#[tokio::test]
 async fn a_view_in_the_way_is_named_and_nothing_is_touched() {
     let mut fixture = Fixture::installed(&format!("{ORDERS}; CREATE SCHEMA reports"), "orders").await;
     fixture.write("CREATE VIEW reports.all_orders AS SELECT * FROM orders").await;

@@ -13,6 +13,12 @@ use crate::store::{Refusal, StoreError};
 const MESSAGE_TOLD_MAX: usize = 500;
 /// The constraint that a taken product id violates, as `migrations/0001_products.sql` has Postgres call it.
 const KEY_CONSTRAINT: &str = "products_pkey";
+/// The functions of Postgres that report what no code of their own tells, whatever the language of its messages is: a plan
+/// whose table was changed ("cached plan must not change result type"), and a write that a rule replaces with another.
+const PLAN_REVALIDATED: &str = "RevalidateCachedQuery";
+const QUERY_REWRITTEN: &str = "RewriteQuery";
+/// The reason that is told of such a write: the database's own would be of a clause that nobody who asked has written.
+const REPLACED: &str = "a rule of the table (CREATE RULE … DO INSTEAD) puts something else in the place of this write";
 
 /// The reason for which a statement had no result.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +64,14 @@ impl Failure {
     /// Returns true if the connection's prepared statement cannot be used any more: its table was changed ("cached plan
     /// must not change result type"), or somebody deallocated it.
     pub(super) fn is_stale_statement(&self) -> bool {
-        let stale = [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME];
-        self.database().is_some_and(|error| stale.contains(error.code()))
+        self.is_unsupported(PLAN_REVALIDATED)
+            || self.database().is_some_and(|error| *error.code() == SqlState::INVALID_SQL_STATEMENT_NAME)
+    }
+
+    /// Returns true if this function of Postgres has found that it cannot be done.
+    fn is_unsupported(&self, reporter: &str) -> bool {
+        let error = self.database().filter(|error| *error.code() == SqlState::FEATURE_NOT_SUPPORTED);
+        error.is_some_and(|error| error.routine() == Some(reporter))
     }
 
     /// Returns true if the data of a row is the reason: it has no form in UTF-8, or is damaged (class 22 and `XX001`,
@@ -71,6 +83,9 @@ impl Failure {
 
     /// Returns the store's error. A connection that cannot be had is an outage, whatever the reason.
     pub(super) fn into_store_error(self, database: &str) -> StoreError {
+        if self.is_unsupported(QUERY_REWRITTEN) {
+            return StoreError::Refused { refusal: Refusal::Invalid, reason: REPLACED.to_owned() };
+        }
         let kind = match &self {
             Self::Pool(_) | Self::Silence => Kind::Unavailable,
             Self::LeftOut => Kind::Refused(Refusal::Invalid),

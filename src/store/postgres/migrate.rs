@@ -40,6 +40,7 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "0008_written_columns.sql",
         sql: include_str!("../../../migrations/0008_written_columns.sql"),
     },
+    Migration { version: 9, name: "0009_true_rows.sql", sql: include_str!("../../../migrations/0009_true_rows.sql") },
 ];
 
 /// The first step of a database without products, in the place of those that make them.

@@ -37,7 +37,7 @@ use crate::model::key::Key;
 use crate::model::product::{Product, ProductBody, ProductId, ProductPatch};
 use crate::model::row::Row as ModelRow;
 use crate::model::table::{PRODUCTS, Tables, TooManyTables};
-use crate::store::{Page, Precondition, Put, RowId, StoreError, Versioned, Versions};
+use crate::store::{Page, Precondition, Put, RowId, StoreError, Versioned, Versions, Written};
 
 /// The number of connections that the requests share; those that find none free wait 2 s.
 pub const POOL_CONNECTIONS_MAX: usize = 16;
@@ -202,7 +202,7 @@ impl PostgresStore {
         key: Option<Key>,
         row: ModelRow,
         condition: Precondition,
-    ) -> Result<Versioned, StoreError> {
+    ) -> Result<Written, StoreError> {
         if !self.is_of_products(table) {
             return self.insert_served(table, key, row.text(), condition).await;
         }
@@ -215,7 +215,7 @@ impl PostgresStore {
             Err(failure) if failure.is_taken_key() => Err(self.not_inserted(id, &condition).await),
             outcome => {
                 let version = outcome.and_then(|rows| written::<i64>(&rows[0], "product_insert"));
-                Ok(Versioned { key: id.key, version: self.told(version)?.cast_unsigned(), row })
+                Ok(Written { key: id.key, version: self.told(version)?.cast_unsigned(), row: Some(row) })
             }
         }
     }
@@ -224,7 +224,7 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::Unavailable`].
-    pub async fn put(&self, id: RowId, row: ModelRow, condition: Precondition) -> Result<(Put, Versioned), StoreError> {
+    pub async fn put(&self, id: RowId, row: ModelRow, condition: Precondition) -> Result<(Put, Written), StoreError> {
         if !self.is_of_products(&id.table) {
             return self.put_served(id, row.text(), condition).await;
         }
@@ -241,14 +241,14 @@ impl PostgresStore {
         };
         let put = if self.told(written(&rows[0], "is_new"))? { Put::Inserted } else { Put::Replaced };
         let version = self.told(written::<i64>(&rows[0], "new_version"))?.cast_unsigned();
-        Ok((put, Versioned { key: id.key, version, row }))
+        Ok((put, Written { key: id.key, version, row: Some(row) }))
     }
 
     /// Replaces the members that the patch names, in one statement, and answers the row as it is then.
     ///
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::Unavailable`].
-    pub async fn patch(&self, id: RowId, patch: ModelRow, condition: Precondition) -> Result<Versioned, StoreError> {
+    pub async fn patch(&self, id: RowId, patch: ModelRow, condition: Precondition) -> Result<Written, StoreError> {
         if !self.is_of_products(&id.table) {
             return self.patch_served(id, patch.text(), condition).await;
         }
@@ -264,10 +264,11 @@ impl PostgresStore {
             self.met(&rows[0], &id)?;
             rows
         };
-        self.told(rows.first().map(versioned).transpose())?.ok_or(StoreError::NotFound(id))
+        let patched = self.told(rows.first().map(versioned).transpose())?;
+        patched.map(Written::from).ok_or(StoreError::NotFound(id))
     }
 
-    /// Removes a row and answers the version of that change.
+    /// Removes a row and answers the version of that change, or 0 where a trigger put it back.
     ///
     /// # Errors
     /// [`StoreError::NoTable`], [`StoreError::NotFound`], [`StoreError::Unavailable`].

@@ -16,7 +16,9 @@ use crate::model::key::{BadKey, Key};
 use crate::model::row::Row;
 use crate::model::table::{Table, TableId, Tables, TooManyTables};
 use crate::model::topic::{Subject, Topic};
-use crate::store::{Found, Keys, Page, Precondition, Put, Read, Refusal, RowId, StoreError, Versioned, Versions};
+use crate::store::{
+    Found, Keys, Page, Precondition, Put, Read, Refusal, RowId, StoreError, Versioned, Versions, Written,
+};
 
 /// The tables whose rows are cast, beside the products. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -139,8 +141,12 @@ impl ServedTable {
     }
 
     /// Returns a row as a write left it.
-    fn shown_written(&self, written: WrittenRow) -> Result<Versioned, StoreError> {
-        self.versioned(written.key, written.version, written.row.as_deref().unwrap_or("{}"))
+    fn shown_written(&self, written: WrittenRow) -> Result<Written, StoreError> {
+        let WrittenRow { key, version, row, .. } = written;
+        match row {
+            Some(row) => self.versioned(key, version, &row).map(Written::from),
+            None => Ok(Written { key, version, row: None }),
+        }
     }
 
     fn versioned(&self, key: Key, version: u64, row: &str) -> Result<Versioned, StoreError> {
@@ -198,7 +204,7 @@ impl PostgresStore {
         key: Option<Key>,
         row: &str,
         condition: Precondition,
-    ) -> Result<Versioned, StoreError> {
+    ) -> Result<Written, StoreError> {
         let served = self.served.by_name(table)?;
         let key = match key {
             Some(key) => Some(key),
@@ -214,7 +220,7 @@ impl PostgresStore {
         id: RowId,
         row: &str,
         condition: Precondition,
-    ) -> Result<(Put, Versioned), StoreError> {
+    ) -> Result<(Put, Written), StoreError> {
         let served = self.served.by_name(&id.table)?;
         if condition.unwanted != Some(Versions::Any) {
             served.require_hidden(row)?;
@@ -229,7 +235,7 @@ impl PostgresStore {
         id: RowId,
         patch: &str,
         condition: Precondition,
-    ) -> Result<Versioned, StoreError> {
+    ) -> Result<Written, StoreError> {
         let served = self.served.by_name(&id.table)?;
         let written = self.write_served(served, RowWrite::Patch { key: &id.key, patch }, condition).await?;
         served.shown_written(written)

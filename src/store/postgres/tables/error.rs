@@ -1,6 +1,7 @@
 //! The reasons for which a table is not cast: [`TableError`].
 
 use super::VERSION_COLUMN;
+use super::form::VERSION_MARK;
 
 /// The reason for which a table was not installed, or not removed. The text begins with the name as it was given and
 /// never contains a password.
@@ -139,7 +140,13 @@ pub enum Unfit {
     HiddenKey(String),
     /// Somebody else's column.
     #[error(
-        "it has a column {VERSION_COLUMN} that is not, as Rowcast's is, a bigint NOT NULL which the database does not compute; rename that"
+        "it has a column {VERSION_COLUMN} that is not known to be Rowcast's; rename it, or, where it is Rowcast's and has \
+         lost its comment: COMMENT ON COLUMN ….{VERSION_COLUMN} IS '{VERSION_MARK}'"
     )]
     VersionColumn,
+    /// No room for a column.
+    #[error(
+        "it has no room for the column {VERSION_COLUMN}: a table may have 1,600 columns, and those that were dropped count"
+    )]
+    Full,
 }

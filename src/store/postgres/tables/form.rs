@@ -6,14 +6,20 @@ use super::inspection::FoundTable;
 const BEFORE: &str = include_str!("before.sql");
 const AFTER: &str = include_str!("after.sql");
 
-/// The one rendering of a row.
-pub(super) const RENDERING: [(&str, &str); 5] = [
-    ("timezone", "UTC"),
+/// The one rendering of a row, whatever the writer's session has set: all settings on which the text of a value depends,
+/// beside `search_path`. Amounts of `money` are as the locale C has them, the one that every server has. The functions of
+/// the migrations that read rows have the same.
+const RENDERING: [(&str, &str); 7] = [
+    ("TimeZone", "UTC"),
     ("bytea_output", "hex"),
-    ("intervalstyle", "iso_8601"),
-    ("datestyle", "ISO"),
+    ("IntervalStyle", "iso_8601"),
+    ("DateStyle", "ISO"),
     ("extra_float_digits", "1"),
+    ("lc_monetary", "C"),
+    ("quote_all_identifiers", "off"),
 ];
+/// A column that bears this comment is Rowcast's. A copy of the table has it, and so has a dump.
+pub(super) const VERSION_MARK: &str = "Rowcast: the version of the last change of the row";
 
 /// The triggers, in the order of their names, with what they are called for and their functions. They are called in the
 /// order of their names: the stamp comes last, so that it sees the row as the triggers of others left it; the
@@ -39,8 +45,17 @@ pub(super) struct Form {
     schema: String,
     /// The table's number among those that are installed.
     id: i32,
-    /// The texts of the function that stamps and of the one that tells.
-    pub(super) bodies: [String; 2],
+    /// The function that stamps and the one that tells.
+    pub(super) functions: [Function; 2],
+}
+
+/// A function of a trigger, as the catalogue has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Function {
+    /// Its text.
+    pub(super) body: String,
+    /// Its settings, as in `TimeZone=UTC`, in their order.
+    pub(super) settings: Vec<String>,
 }
 
 impl Form {
@@ -61,8 +76,13 @@ impl Form {
             // Sessions keep plans for one type: with another the functions are new, and planned anew.
             ("{kind}", format!("{:?}", found.kind)),
         ];
-        let bodies = [BEFORE, AFTER].map(|body| fill(body, &replaced));
-        Self { table, schema, id, bodies }
+        let path = ("search_path", "pg_catalog, pg_temp");
+        let telling = [path].into_iter().chain(RENDERING).chain([("row_security", "on")]).collect();
+        let function = |(template, settings): (&str, Vec<(&str, &str)>)| Function {
+            body: fill(template, &replaced),
+            settings: settings.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        };
+        Self { functions: [(BEFORE, vec![path]), (AFTER, telling)].map(function), table, schema, id }
     }
 
     /// The functions' names, without their schema.
@@ -71,18 +91,17 @@ impl Form {
     }
 
     /// Returns the statements that make the functions, or bring them up to date.
-    pub(super) fn functions(&self) -> String {
-        let rendering = RENDERING.map(|(name, value)| format!(" SET {name} = {}", literal(value))).concat();
-        let settings = [String::new(), format!("{rendering} SET row_security = on")];
-        let function = |((name, body), settings): ((&String, &String), &String)| {
+    pub(super) fn create_functions(&self) -> String {
+        let create = |(name, Function { body, settings }): (&String, &Function)| {
             let function = format!("{}.{name}()", self.schema);
+            let settings: String = settings.iter().map(|setting| set(setting)).collect();
             format!(
-                "CREATE OR REPLACE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
-                 SET search_path = pg_catalog, pg_temp{settings} AS {}; REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC; ",
+                "CREATE OR REPLACE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER{settings} AS {}; \
+                 REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC; ",
                 literal(body)
             )
         };
-        Self::function_names(self.id).iter().zip(&self.bodies).zip(&settings).map(function).collect()
+        Self::function_names(self.id).iter().zip(&self.functions).map(create).collect()
     }
 
     /// Returns the statement that makes the count of deletes.
@@ -90,10 +109,16 @@ impl Form {
         format!("CREATE SEQUENCE IF NOT EXISTS {}.rowcast_deletes_{} CACHE 1; ", self.schema, self.id)
     }
 
-    /// Returns the statement that adds the column. A default that is a constant is not written into the rows, and
-    /// neither are they looked at (<https://www.postgresql.org/docs/15/sql-altertable.html>, Notes).
+    /// Returns the statements that add the column, and mark it. A default that is a constant is not written into the rows,
+    /// and neither are they looked at (<https://www.postgresql.org/docs/15/sql-altertable.html>, Notes).
     pub(super) fn column(&self, version: i64) -> String {
-        format!("ALTER TABLE {} ADD COLUMN rowcast_version bigint NOT NULL DEFAULT {version}; ", self.table)
+        let add = format!("ALTER TABLE {} ADD COLUMN rowcast_version bigint NOT NULL DEFAULT {version}; ", self.table);
+        add + &self.mark()
+    }
+
+    /// Returns the statement that marks the column as Rowcast's.
+    pub(super) fn mark(&self) -> String {
+        format!("COMMENT ON COLUMN {}.rowcast_version IS {}; ", self.table, literal(VERSION_MARK))
     }
 
     /// Returns the statements that make the triggers anew. Writers whose `session_replication_role` is `replica` fire
@@ -110,6 +135,13 @@ impl Form {
         };
         TRIGGERS.iter().zip(&functions).map(trigger).collect()
     }
+}
+
+/// Returns the clause that sets a setting of a function. A list is not quoted as one text.
+fn set(setting: &str) -> String {
+    let (name, value) = setting.split_once('=').expect("a setting has a value");
+    let value = if name == "search_path" { value.to_owned() } else { literal(value) };
+    format!(" SET {name} = {value}")
 }
 
 /// Puts the texts in the places of the names. What is put in is not looked at again.
@@ -141,6 +173,7 @@ pub(super) fn literal(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::inspection::VersionColumn;
     use super::*;
     use crate::model::key::KeyKind;
 
@@ -151,7 +184,7 @@ mod tests {
             table: "Order \"Lines\"".into(),
             key: key.into(),
             kind: KeyKind::Uuid,
-            has_version: false,
+            version: VersionColumn::Missing,
         }
     }
 
@@ -159,7 +192,7 @@ mod tests {
     fn names_are_quoted_and_not_taken_for_places() {
         let form = Form::new(&found("{id} 'x' \"y\""), "rowcast", 7, true);
         assert_eq!(form.table, r#""s"."Order ""Lines""""#);
-        let [before, after] = &form.bodies;
+        let [before, after] = form.functions.map(|function| function.body);
         assert!(before.contains(r#"NEW."{id} 'x' ""y""" IS DISTINCT FROM"#), "{before}");
         assert!(after.contains(r#"WHERE "{id} ''x'' ""y""" = $1"#), "{after}");
         assert!(after.contains("rowcast_deletes_7") && !after.contains("{deletes}"));
@@ -167,7 +200,8 @@ mod tests {
 
     #[test]
     fn texts_are_checked_only_where_they_may_be_no_utf_8() {
-        let has = |is_utf8| Form::new(&found("id"), "rowcast", 7, is_utf8).bodies[1].contains("rowcast_sendable");
+        let has =
+            |is_utf8| Form::new(&found("id"), "rowcast", 7, is_utf8).functions[1].body.contains("rowcast_sendable");
         assert_eq!([has(true), has(false)], [false, true]);
     }
 }

@@ -4,6 +4,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{GenericClient, Row};
 
 use super::error::{TableError, Unfit};
+use super::form::VERSION_MARK;
 use super::spec::{HiddenColumn, TableSpec};
 use crate::model::key::KeyKind;
 
@@ -15,9 +16,40 @@ pub(super) struct FoundTable {
     pub(super) table: String,
     pub(super) key: String,
     pub(super) kind: KeyKind,
-    /// True if it has the column of the version.
-    pub(super) has_version: bool,
+    pub(super) version: VersionColumn,
 }
+
+/// The column of the version that a table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum VersionColumn {
+    /// None.
+    Missing,
+    /// Rowcast's, from before it was marked.
+    Unmarked,
+    /// Rowcast's.
+    Marked,
+    /// Rowcast's, of another type since.
+    Changed,
+    /// Somebody else's.
+    Theirs,
+}
+
+impl VersionColumn {
+    /// Returns true if Rowcast made it.
+    pub(super) const fn is_ours(self) -> bool {
+        matches!(self, Self::Unmarked | Self::Marked | Self::Changed)
+    }
+}
+
+/// Whose the column of the version is; the second argument is its mark. One that was made before columns were marked, of a
+/// table that was not installed on since, is known by its default. It needs `rowcast_tables`, of any release.
+const FIND_VERSION: &str = "SELECT atttypid = 'bigint'::regtype AND attnotnull AND attgenerated = '' AND attidentity = '' \
+         AS is_fit, coalesce(col_description(attrelid, attnum) = $2::text, false) AS is_marked, \
+         EXISTS (SELECT FROM rowcast_tables AS known WHERE relation = attrelid \
+             AND to_jsonb(known) ->> 'is_marked' IS DISTINCT FROM 'true') AND EXISTS ( \
+             SELECT FROM pg_attrdef WHERE adrelid = attrelid AND adnum = attnum \
+             AND pg_get_expr(adbin, adrelid) ~ '^''?[1-9][0-9]*''?(::bigint)?$') AS is_known \
+     FROM pg_attribute WHERE attrelid = $1::oid AND attname = 'rowcast_version' AND NOT attisdropped";
 
 const TABLE: &str = "SELECT class.oid, space.nspname AS schema, relname AS name, relkind, relpersistence, \
          relispartition OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = class.oid) AS is_child, \
@@ -27,9 +59,7 @@ const TABLE: &str = "SELECT class.oid, space.nspname AS schema, relname AS name,
              WHERE tgrelid = class.oid AND proname = 'product_before' AND pronamespace = relnamespace) AS is_products, \
          relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('rowcast_tables')) \
              AND (relname LIKE 'rowcast\\_%' OR relname IN ('product_tombstones', 'oversize_changes')) AS is_own, \
-         has_table_privilege(class.oid, 'SELECT') AS is_readable, current_user::text AS role, \
-         (SELECT atttypid = 'bigint'::regtype AND attnotnull AND attgenerated = '' AND attidentity = '' FROM pg_attribute \
-             WHERE attrelid = class.oid AND attname = 'rowcast_version' AND NOT attisdropped) AS is_version_ours \
+         has_table_privilege(class.oid, 'SELECT') AS is_readable, current_user::text AS role \
      FROM pg_class AS class JOIN pg_namespace AS space ON space.oid = relnamespace WHERE class.oid = to_regclass($1::text)";
 
 /// The columns of the primary key, in its order.
@@ -61,12 +91,31 @@ pub(super) async fn find(client: &impl GenericClient, spec: &TableSpec) -> Resul
         return Err(unfit(Unfit::Unreadable(row.get("role"))));
     }
     let oid: u32 = row.get("oid");
+    let version = version_column(client, &spec.name, oid).await?;
+    if matches!(version, VersionColumn::Changed | VersionColumn::Theirs) {
+        return Err(unfit(Unfit::VersionColumn));
+    }
     let key = key_column(client, spec, oid).await?;
     let column = client.query_opt(COLUMN, &[&oid, &key]).await.map_err(|error| failed(&spec.name, error))?;
     let column = column.ok_or_else(|| unfit(Unfit::NoColumn(key.clone())))?;
     let kind = key_kind(&key, &column).map_err(unfit)?;
-    let has_version = row.get::<_, Option<bool>>("is_version_ours").is_some();
-    Ok(FoundTable { oid, schema: row.get("schema"), table: row.get("name"), key, kind, has_version })
+    Ok(FoundTable { oid, schema: row.get("schema"), table: row.get("name"), key, kind, version })
+}
+
+/// Finds the column of the version.
+pub(super) async fn version_column(
+    client: &impl GenericClient,
+    name: &str,
+    oid: u32,
+) -> Result<VersionColumn, TableError> {
+    let row = client.query_opt(FIND_VERSION, &[&oid, &VERSION_MARK]).await.map_err(|error| failed(name, error))?;
+    let Some(row) = row else { return Ok(VersionColumn::Missing) };
+    Ok(match (row.get("is_marked"), row.get("is_known"), row.get("is_fit")) {
+        (true, _, true) => VersionColumn::Marked,
+        (true, _, false) => VersionColumn::Changed,
+        (false, true, true) => VersionColumn::Unmarked,
+        _ => VersionColumn::Theirs,
+    })
 }
 
 /// Answers the number of the table with this name, whatever it is.
@@ -101,13 +150,12 @@ fn check_kind(row: &Row) -> Result<(), Unfit> {
         'f' => Some("a foreign table"),
         _ => Some("no table"),
     };
-    match (kind, row.get("is_version_ours")) {
-        (Some(kind), _) => Err(Unfit::Kind(kind)),
-        _ if letter("relpersistence") == 'u' => Err(Unfit::Unlogged),
-        _ if is("is_products") => Err(Unfit::Products),
-        _ if is("is_own") => Err(Unfit::Own),
-        (None, Some(false)) => Err(Unfit::VersionColumn),
-        (None, _) => Ok(()),
+    match kind {
+        Some(kind) => Err(Unfit::Kind(kind)),
+        None if letter("relpersistence") == 'u' => Err(Unfit::Unlogged),
+        None if is("is_products") => Err(Unfit::Products),
+        None if is("is_own") => Err(Unfit::Own),
+        None => Ok(()),
     }
 }
 

@@ -7,9 +7,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient};
 
 use super::error::{TableError, Unfit};
-use super::form::{Form, trigger_names};
+use super::form::{Form, Function, trigger_names};
 use super::hidden::HiddenColumns;
-use super::inspection::{FoundTable, find, find_hidden};
+use super::inspection::{FoundTable, VersionColumn, find, find_hidden};
 use super::spec::{HiddenColumn, TableSpec};
 use super::{InstalledTable, Session};
 use crate::store::postgres::config::PostgresConfig;
@@ -100,8 +100,10 @@ impl Session {
 
     /// Returns the number of a table that has all that it needs, in this build's form.
     fn whole(&self, found: &FoundTable, state: &State) -> Option<i32> {
-        let has_bodies = |id: &i32| state.has_bodies(&Form::new(found, &self.schema, *id, self.is_utf8));
-        state.id.filter(|_| found.has_version && state.has_triggers).filter(has_bodies)
+        let has_functions =
+            |id: &i32| state.functions == Form::new(found, &self.schema, *id, self.is_utf8).functions.map(Some);
+        let is_marked = found.version == VersionColumn::Marked;
+        state.id.filter(|_| is_marked && state.has_triggers).filter(has_functions)
     }
 
     fn as_installed(&self, spec: &TableSpec, found: FoundTable, id: i32, hidden: HiddenColumns) -> InstalledTable {
@@ -131,7 +133,14 @@ impl Session {
                     Err(error) => tries.another(&spec.name, error).await?,
                 }
             };
-            (id, if state.id.is_some() || found.has_version { Done::Updated } else { Done::Installed })
+            (
+                id,
+                if state.id.is_some() || found.version != VersionColumn::Missing {
+                    Done::Updated
+                } else {
+                    Done::Installed
+                },
+            )
         };
         Ok((self.as_installed(spec, found, id, hidden), done))
     }
@@ -177,6 +186,8 @@ async fn give(
     state: &State,
     form: impl Fn(i32) -> Form,
 ) -> Result<i32, tokio_postgres::Error> {
+    const NOTE: &str = "UPDATE rowcast_tables SET key = $2::text, is_marked = true \
+         WHERE id = $1 AND (key <> $2 OR NOT is_marked)";
     let transaction = client.transaction().await?;
     let id: i32 = if let Some(id) = state.id {
         id
@@ -185,14 +196,16 @@ async fn give(
         transaction.query_one(insert, &[&found.oid, &found.key]).await?.get(0)
     };
     let form = form(id);
-    transaction
-        .execute("UPDATE rowcast_tables SET key = $2::text WHERE id = $1 AND key <> $2", &[&id, &found.key])
-        .await?;
-    transaction.batch_execute(&(form.sequence() + &form.functions())).await?;
+    transaction.execute(NOTE, &[&id, &found.key]).await?;
+    transaction.batch_execute(&(form.sequence() + &form.create_functions())).await?;
     let mut locking = "SET LOCAL lock_timeout = '1s'; ".to_owned();
-    if !found.has_version {
-        let version: i64 = transaction.query_one("SELECT nextval('product_versions')", &[]).await?.get(0);
-        locking += &form.column(version);
+    match found.version {
+        VersionColumn::Missing => {
+            let version: i64 = transaction.query_one("SELECT nextval('product_versions')", &[]).await?.get(0);
+            locking += &form.column(version);
+        }
+        VersionColumn::Unmarked => locking += &form.mark(),
+        VersionColumn::Marked | VersionColumn::Changed | VersionColumn::Theirs => {}
     }
     if !state.has_triggers {
         locking += &form.triggers();
@@ -207,8 +220,8 @@ async fn give(
 struct State {
     /// Its number, if it is known.
     id: Option<i32>,
-    /// The texts of its functions.
-    bodies: [Option<String>; 2],
+    /// Its functions.
+    functions: [Option<Function>; 2],
     /// True if it has all triggers, and they call its functions whatever the writer's settings are.
     has_triggers: bool,
 }
@@ -216,28 +229,25 @@ struct State {
 impl State {
     async fn of(client: &impl GenericClient, oid: u32) -> Result<Self, tokio_postgres::Error> {
         const ID: &str = "SELECT id FROM rowcast_tables WHERE relation = $1::oid";
-        const BODY: &str = "SELECT prosrc FROM pg_proc WHERE proname = $1::text AND pronargs = 0 AND pronamespace = \
+        const FUNCTION: &str = "SELECT prosrc, coalesce(proconfig, '{}') FROM pg_proc WHERE proname = $1::text AND pronargs = 0 AND pronamespace = \
              (SELECT relnamespace FROM pg_class WHERE oid = 'rowcast_tables'::regclass)";
         const TRIGGERS: &str = "SELECT count(*) FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid \
              JOIN unnest($2::text[], $3::text[]) AS wanted (trigger, function) ON tgname = trigger AND proname = function \
              WHERE tgrelid = $1 AND tgenabled = 'A' AND tgqual IS NULL";
         let Some(row) = client.query_opt(ID, &[&oid]).await? else {
-            return Ok(Self { id: None, bodies: [None, None], has_triggers: false });
+            return Ok(Self { id: None, functions: [None, None], has_triggers: false });
         };
         let id: i32 = row.get(0);
         let [before, after] = Form::function_names(id);
-        let mut bodies = [None, None];
-        for (body, name) in bodies.iter_mut().zip([&before, &after]) {
-            *body = client.query_opt(BODY, &[name]).await?.map(|row| row.get(0));
+        let mut functions = [None, None];
+        for (function, name) in functions.iter_mut().zip([&before, &after]) {
+            let row = client.query_opt(FUNCTION, &[name]).await?;
+            *function = row.map(|row| Function { body: row.get(0), settings: row.get(1) });
         }
         let names = trigger_names();
-        let functions = [after, before, "rowcast_truncated".to_owned()];
-        let count: i64 = client.query_one(TRIGGERS, &[&oid, &names, &functions.as_slice()]).await?.get(0);
-        Ok(Self { id: Some(id), bodies, has_triggers: usize::try_from(count) == Ok(names.len()) })
-    }
-
-    fn has_bodies(&self, form: &Form) -> bool {
-        self.bodies.iter().zip(&form.bodies).all(|(has, wanted)| has.as_ref() == Some(wanted))
+        let called = [after, before, "rowcast_truncated".to_owned()];
+        let count: i64 = client.query_one(TRIGGERS, &[&oid, &names, &called.as_slice()]).await?.get(0);
+        Ok(Self { id: Some(id), functions, has_triggers: usize::try_from(count) == Ok(names.len()) })
     }
 }
 
@@ -248,6 +258,7 @@ pub(super) fn failed(name: &str, source: tokio_postgres::Error) -> TableError {
         Some(error) if *error.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
             TableError::NotAllowed { name, reason: error.message().to_owned() }
         }
+        Some(error) if *error.code() == SqlState::TOO_MANY_COLUMNS => TableError::Unfit { name, reason: Unfit::Full },
         _ => TableError::Database { name, doing: "install Rowcast on it", source },
     }
 }

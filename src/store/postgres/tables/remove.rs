@@ -8,7 +8,7 @@ use super::install::Tries;
 use super::{Session, TableError, inspection};
 use crate::store::postgres::config::PostgresConfig;
 
-/// Takes the triggers, the functions, the column and all that is known of these tables away, each in one transaction. All are
+/// Takes the triggers, the functions, the column, unless it is somebody else's, and all that is known of these tables away, each in one transaction. All are
 /// looked for before the first is touched. Nothing else is dropped with them, but for what tables that are gone have left.
 ///
 /// # Errors
@@ -21,11 +21,20 @@ pub async fn remove(config: &PostgresConfig, names: &[String]) -> Result<(), Tab
     for name in names {
         installed.push(session.find_installed(name).await?);
     }
-    for (name, (id, qualified)) in names.iter().zip(installed) {
-        session.remove(name, id, &qualified).await?;
+    for (name, table) in names.iter().zip(installed) {
+        session.remove(name, &table).await?;
     }
     session.close().await;
     Ok(())
+}
+
+/// A table that Rowcast is on.
+struct Removal {
+    id: i32,
+    /// The name with its schema.
+    qualified: String,
+    /// True if it has the column of the version, and Rowcast made that.
+    has_column: bool,
 }
 
 impl Session {
@@ -41,8 +50,8 @@ impl Session {
         Ok(())
     }
 
-    /// Returns the number of an installed table, and its name with its schema.
-    async fn find_installed(&self, name: &str) -> Result<(i32, String), TableError> {
+    /// Finds a table that Rowcast is on.
+    async fn find_installed(&self, name: &str) -> Result<Removal, TableError> {
         const INSTALLED: &str = "SELECT id, format('%I.%I', nspname, relname) AS qualified FROM rowcast_tables \
              JOIN pg_class ON pg_class.oid = relation JOIN pg_namespace ON pg_namespace.oid = relnamespace \
              WHERE relation = $1::oid";
@@ -50,12 +59,13 @@ impl Session {
         let oid = inspection::oid(&self.client, name).await?.ok_or_else(absent)?;
         let row = self.client.query_opt(INSTALLED, &[&oid]).await.map_err(|error| failed(name, error))?;
         let row = row.ok_or_else(|| TableError::NotInstalled { name: name.to_owned() })?;
-        Ok((row.get("id"), row.get("qualified")))
+        let has_column = inspection::version_column(&self.client, name, oid).await?.is_ours();
+        Ok(Removal { id: row.get("id"), qualified: row.get("qualified"), has_column })
     }
 
-    async fn remove(&mut self, name: &str, id: i32, qualified: &str) -> Result<(), TableError> {
+    async fn remove(&mut self, name: &str, table: &Removal) -> Result<(), TableError> {
         let mut tries = Tries::default();
-        while let Err(error) = take(&mut self.client, id, qualified, &self.schema).await {
+        while let Err(error) = take(&mut self.client, table, &self.schema).await {
             tries.another(name, error).await.map_err(|error| match error {
                 TableError::Database { source, .. } => failed(name, source),
                 error => error,
@@ -65,13 +75,16 @@ impl Session {
     }
 }
 
-async fn take(client: &mut Client, id: i32, table: &str, schema: &str) -> Result<(), tokio_postgres::Error> {
-    let schema = ident(schema);
-    let triggers = trigger_names().into_iter().map(|name| format!("DROP TRIGGER IF EXISTS \"{name}\" ON {table}; "));
+async fn take(client: &mut Client, table: &Removal, schema: &str) -> Result<(), tokio_postgres::Error> {
+    let Removal { id, qualified, has_column } = table;
+    let triggers =
+        trigger_names().into_iter().map(|name| format!("DROP TRIGGER IF EXISTS \"{name}\" ON {qualified}; "));
+    let column = format!("ALTER TABLE {qualified} DROP COLUMN IF EXISTS rowcast_version; ");
     let statements = format!(
-        "SET LOCAL lock_timeout = '1s'; {} ALTER TABLE {table} DROP COLUMN IF EXISTS rowcast_version; {}",
+        "SET LOCAL lock_timeout = '1s'; {} {} {}",
         triggers.collect::<String>(),
-        forget(id, &schema)
+        if *has_column { &column } else { "" },
+        forget(*id, &ident(schema))
     );
     let transaction = client.transaction().await?;
     transaction.batch_execute(&statements).await?;

@@ -49,9 +49,10 @@ pub struct WrittenRow {
     pub key: Key,
     /// True if there was no row with this key.
     pub is_new: bool,
-    /// The version of the change; 0 where it is not known, of a delete that somebody has undone.
+    /// The version of the change, without a row that of its removal; 0 where it is not known, of a delete that somebody has
+    /// undone.
     pub version: u64,
-    /// The row as `row_to_json` writes it; of a deleted one, none.
+    /// The row as `row_to_json` writes it; none of one that was deleted, or that a trigger of its table has removed again.
     pub row: Option<Box<str>>,
 }
 
@@ -61,7 +62,7 @@ pub enum RowError {
     /// It names a column that the table does not have.
     #[error("the table has no column {0}")]
     NoColumn(String),
-    /// It has another key than the one that it is written under.
+    /// It has another key than the one that it is written under, or its column would make another of it.
     #[error("the row has another key than the one that it is written under")]
     OtherKey,
     /// An insert of a key that is taken.
