@@ -113,6 +113,7 @@ pub struct WideRow {
 }
 
 const _: () = assert!(size_of::<Subject>() == 16);
+const _: () = assert!(size_of::<WideRow>() == 40, "56 bytes with its counts, as ARCHITECTURE.md sums");
 
 impl Subject {
     /// Returns the subject of a topic that is narrow, or whose row is this one.
