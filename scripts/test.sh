@@ -92,6 +92,10 @@ cargo test --locked --workspace
 binary="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/rowcast"
 say "JavaScript client"
 (cd clients/js && ROWCAST_BIN="$binary" node --test)
+# Node.js 20 has a WebSocket of its own, which 22 has without asking, behind this option.
+if node --experimental-websocket -e 0 2>/dev/null; then
+    (cd clients/js && ROWCAST_BIN="$binary" node --experimental-websocket --test tests/server.test.mjs)
+fi
 say "browser tests"
 (cd tests/browser && ROWCAST_BIN="$binary" node --test)
 say "load-test smoke"

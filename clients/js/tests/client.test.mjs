@@ -203,9 +203,24 @@ test('what a handler takes late is not told again, and what it did not take afte
   assert.deepEqual(told.map(({ n }) => n), [8]);
   told.splice(0)[0].reject(new Error('no'));
   await turn();
+  assert.equal(world.due.length, 2);
   end();
+  assert.equal(world.due.length, 1, 'that of silence');
   await world.pass(60_000);
   assert.deepEqual(told, []);
+});
+
+test('a row on which a handler failed several times at once is told once', async () => {
+  const told = [];
+  const { world } = await orders(({ row }) => new Promise((_, reject) => told.push({ n: row.n, reject })), { errors: [] });
+  world.socket.receive(row(7, 1, 7, 'UPDATE'), row(8, 1, 8, 'UPDATE'));
+  for (const { reject } of told.splice(0)) reject(new Error('no'));
+  await turn();
+  for (let second = 0; second < 60; second += 1) {
+    await world.pass(1000);
+    if (world.socket.sent.length > 0) world.socket.accept();
+  }
+  assert.deepEqual(told.map(({ n }) => n).sort(), [6, 8]);
 });
 
 test('nobody is told anything after it has ended, not even within a change', async () => {

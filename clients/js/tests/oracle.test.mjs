@@ -7,9 +7,8 @@ import assert from 'node:assert/strict';
 import { cp, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import WebSocket from 'ws';
 import { connect } from '../client.js';
-import { SECRET, Server, temporaryDirectory, tokenOf, until, Way } from './support.mjs';
+import { SECRET, Server, temporaryDirectory, tokenOf, until, Way, WebSocket } from './support.mjs';
 import { generator } from './world.mjs';
 
 const SECONDS = Number(process.env.ROWCAST_ORACLE_SECONDS ?? 20);

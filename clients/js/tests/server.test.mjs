@@ -4,9 +4,8 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import WebSocket from 'ws';
 import { connect } from '../client.js';
-import { SECRET, Server, temporaryDirectory, tokenOf, until } from './support.mjs';
+import { SECRET, Server, temporaryDirectory, tokenOf, until, WebSocket } from './support.mjs';
 
 function client(t, url, options = {}) {
   const client = connect(url, { WebSocket, ...options });

@@ -3,8 +3,12 @@
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
+import { WebSocket as OfPackage } from 'ws';
 
 export { BINARY, Server, temporaryDirectory } from '../../../tests/browser/server.mjs';
+
+// Node's own, which it has from 22 on, and 20 with --experimental-websocket.
+export const WebSocket = globalThis.WebSocket ?? OfPackage;
 
 export const SECRET = 'a secret that is as long as it must be';
 
