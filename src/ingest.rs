@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::fanout::{Cast, Hub};
 use crate::loader::{Loader, SourceHeard};
 use crate::metrics::Metrics;
+use crate::model::change::Change;
 use crate::model::event::SourceEvent;
+use crate::model::table::Tables;
 use crate::source::Source;
 use crate::wire::frame::Frame;
 
@@ -27,12 +29,19 @@ impl Hearing {
     }
 }
 
-/// Ends the hearing with ingest, however that ends.
-struct Ear(Hearing);
+/// The hearing, as `/readyz` and `/metrics` know it. It ends with ingest, however that ends.
+struct Ear(Hearing, Arc<Metrics>);
+
+impl Ear {
+    fn hears(&self, is_whole: bool) {
+        self.0.set(is_whole);
+        self.1.source.up.set(i64::from(is_whole));
+    }
+}
 
 impl Drop for Ear {
     fn drop(&mut self) {
-        self.0.set(false);
+        self.hears(false);
     }
 }
 
@@ -40,23 +49,23 @@ impl Drop for Ear {
 /// of their subscribers. Waits while too many changes are in flight, and so lets the source wait. Tells the hub, the loader
 /// and `hearing` the source's word on itself when the changes before that are cast.
 pub async fn run(mut source: Source, hub: Hub, loader: Loader, hearing: Hearing, metrics: Arc<Metrics>) {
-    let ear = Ear(hearing);
+    let ear = Ear(hearing, Arc::clone(&metrics));
+    let metrics = &metrics.source;
     while let Some(event) = source.next().await {
+        metrics.heard(&event, ear.0.is_whole(), hub.tables());
         match event {
             SourceEvent::Change(change) => {
-                metrics.changes.inc();
-                let (frame, is_deletion) = (Frame::of_change(&change, hub.tables()), change.is_deletion());
-                let (is_whole, committed_at) = (change.is_whole, change.committed_at);
-                let (subject, version) = (change.subject, change.version);
-                hub.cast(Cast { subject, version, frame, is_whole, is_deletion, committed_at }).await;
+                metrics.oldest_change.begin(change.committed_at);
+                hub.cast(cast(change, hub.tables())).await;
+                metrics.oldest_change.end();
             }
             SourceEvent::Began(epoch) => {
-                ear.0.set(true);
+                ear.hears(true);
                 hub.began(epoch);
                 loader.heard(SourceHeard::Began(epoch));
             }
             SourceEvent::Gap => {
-                ear.0.set(false);
+                ear.hears(false);
                 hub.gap();
                 loader.heard(SourceHeard::Gap);
             }
@@ -80,53 +89,104 @@ pub async fn run(mut source: Source, hub: Hub, loader: Loader, hearing: Hearing,
     hub.settled().await;
 }
 
+/// Returns the cast of a change, with its frame.
+fn cast(change: Change, tables: &Tables) -> Cast {
+    let (frame, is_deletion) = (Frame::of_change(&change, tables), change.is_deletion());
+    let Change { subject, version, is_whole, committed_at, .. } = change;
+    Cast { subject, version, frame, is_whole, is_deletion, committed_at }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::epoch::Epoch;
-    use crate::model::table::Tables;
+    use crate::model::key::KeyKind;
+    use crate::model::table::TableId;
 
-    /// Starts ingest over a source that the test feeds, on a hub without subscribers.
-    fn started() -> (tokio::sync::mpsc::Sender<SourceEvent>, Hearing, tokio::task::JoinHandle<()>) {
-        let (feed, source) = Source::new();
-        let (hub, _inboxes) = Hub::new(1, 1, Tables::new());
-        let hearing = Hearing::default();
-        let loader = crate::loader::channel().0;
-        let ingest = tokio::spawn(run(source, hub, loader, hearing.clone(), Arc::new(Metrics::new())));
-        (feed, hearing, ingest)
+    /// Ingest over a source that the test feeds, on a hub without subscribers.
+    struct Fed {
+        feed: tokio::sync::mpsc::Sender<SourceEvent>,
+        hearing: Hearing,
+        tables: Tables,
+        metrics: Arc<Metrics>,
+        ingest: tokio::task::JoinHandle<()>,
+    }
+
+    impl Fed {
+        fn new() -> Self {
+            let (feed, source) = Source::new();
+            let tables = Tables::new();
+            let (hub, _inboxes) = Hub::new(1, 1, tables.clone());
+            let (hearing, metrics) = (Hearing::default(), Arc::new(Metrics::new()));
+            let loader = crate::loader::channel().0;
+            let ingest = tokio::spawn(run(source, hub, loader, hearing.clone(), Arc::clone(&metrics)));
+            Self { feed, hearing, tables, metrics, ingest }
+        }
+
+        /// Feeds an event, and returns once it is taken.
+        async fn take(&self, event: SourceEvent) {
+            self.feed.send(event).await.unwrap();
+            // Ingest runs while this waits for room for one event more than the channel has.
+            while self.feed.capacity() < crate::source::EVENTS_WAITING_MAX {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        fn shows(&self, line: &str) -> bool {
+            self.metrics.encode().lines().any(|shown| shown == line)
+        }
     }
 
     #[tokio::test]
     async fn the_hearing_follows_the_order_of_the_events() {
-        let (feed, hearing, ingest) = started();
-        assert!(!hearing.is_whole(), "nothing is known before the beginning");
+        let fed = Fed::new();
+        assert!(!fed.hearing.is_whole(), "nothing is known before the beginning");
         for (event, is_whole) in [
             (SourceEvent::Began(Epoch::random()), true),
             (SourceEvent::Gap, false),
             (SourceEvent::Gap, false),
             (SourceEvent::Began(Epoch::random()), true),
         ] {
-            feed.send(event.clone()).await.unwrap();
-            // Ingest runs while this waits for room for one event more than the channel has.
-            while feed.capacity() < crate::source::EVENTS_WAITING_MAX {
-                tokio::task::yield_now().await;
-            }
-            assert_eq!(hearing.is_whole(), is_whole, "{event:?}");
+            fed.take(event.clone()).await;
+            assert_eq!(fed.hearing.is_whole(), is_whole, "{event:?}");
+            assert!(fed.shows(&format!("rowcast_source_up {}", u8::from(is_whole))), "{event:?}");
         }
-        drop(feed);
-        ingest.await.unwrap();
-        assert!(!hearing.is_whole(), "a source that has ended is heard no more");
+        assert!(fed.shows("rowcast_source_gaps_total 2"));
+        drop(fed.feed);
+        fed.ingest.await.unwrap();
+        assert!(!fed.hearing.is_whole(), "a source that has ended is heard no more");
+        assert_eq!(fed.metrics.source.up.get(), 0);
     }
 
     #[tokio::test]
     async fn an_ingest_that_is_cut_off_hears_nothing() {
-        let (feed, hearing, ingest) = started();
-        feed.send(SourceEvent::Began(Epoch::random())).await.unwrap();
-        while !hearing.is_whole() {
-            tokio::task::yield_now().await;
+        let fed = Fed::new();
+        fed.take(SourceEvent::Began(Epoch::random())).await;
+        fed.ingest.abort();
+        fed.ingest.await.unwrap_err();
+        assert!(!fed.hearing.is_whole());
+        assert_eq!(fed.metrics.source.up.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_table_s_gaps_are_counted_while_the_others_are_heard() {
+        let fed = Fed::new();
+        let orders: TableId = fed.tables.add("orders", KeyKind::Text).unwrap().id;
+        let epoch = Epoch::random();
+        for event in [
+            SourceEvent::TableBegan(orders, epoch),
+            SourceEvent::Began(epoch),
+            SourceEvent::Missed(orders),
+            SourceEvent::TableLost(orders),
+            SourceEvent::TableBegan(orders, epoch),
+            SourceEvent::Gap,
+            SourceEvent::Missed(orders),
+        ] {
+            fed.take(event).await;
         }
-        ingest.abort();
-        ingest.await.unwrap_err();
-        assert!(!hearing.is_whole());
+        assert!(fed.shows("rowcast_table_gaps_total{table=\"orders\"} 2"), "{}", fed.metrics.encode());
+        assert!(fed.shows("rowcast_source_barrier_timestamp_seconds 0.0"), "{}", fed.metrics.encode());
+        fed.take(SourceEvent::Barrier(1)).await;
+        assert!(!fed.shows("rowcast_source_barrier_timestamp_seconds 0.0"));
     }
 }

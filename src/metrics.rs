@@ -1,98 +1,52 @@
-//! Every number that `/metrics` shows: all names stand here, and nowhere else. The values of their labels are those of
-//! the types in `labels`.
+//! Every number that `/metrics` shows, in groups: each group makes its numbers and names them, and no name stands
+//! anywhere else. The values of their labels are those of the types in `labels`. `docs/monitoring.md` says what each
+//! means, and has all of them.
 //!
 //! The numbers of a core have a `core` label, so that no two cores write to the same place; sum over it in queries.
 
+mod clock;
+mod http;
 mod labels;
+mod loads;
+mod process;
+mod readers;
+mod source;
+mod tls;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::{Family, MetricConstructor};
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry, Unit};
 
-use self::labels::{CoreLabel, LimitLabel, ObstacleLabel, OutcomeLabel, PolicyLabel, ReasonLabel, ResponseLabel};
+pub use self::clock::{Age, Lag};
+pub use self::http::HttpMetrics;
 pub use self::labels::{Handshake, Limit, Load};
-use crate::source::Obstacle;
+use self::labels::{LimitLabel, VersionLabel};
+pub use self::loads::LoadMetrics;
+use self::process::Process;
+pub use self::readers::{CoreMetrics, ReaderMetrics};
+pub use self::source::SourceMetrics;
+pub use self::tls::TlsMetrics;
 
 /// The content type of [`Metrics::encode`] (OpenMetrics 1.0, which Prometheus reads).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-#[derive(Clone, Copy, Debug)]
-struct LatencyBuckets;
-
-impl MetricConstructor<Histogram> for LatencyBuckets {
-    /// Returns a histogram with buckets from 50 µs to 1.6 s, doubling.
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(exponential_buckets(50e-6, 2.0, 16))
-    }
-}
 
 /// The numbers of one process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Changes that ingest took from the source.
-    pub changes: Counter,
-    /// Changes of rows whose keys are too long to be told.
-    pub keys_too_long: Counter,
-    /// Epochs that this server began, since the history of versions was replaced.
-    pub epochs_begun: Counter,
-    /// Products that were read for the shards and handed over.
-    pub products_loaded: Counter,
-    loads: Family<OutcomeLabel, Counter>,
-    source_obstacle: Family<ObstacleLabel, Gauge>,
-    connections: Family<CoreLabel, Gauge>,
-    connections_opened: Family<CoreLabel, Counter>,
-    connections_closed: Family<ReasonLabel, Counter>,
-    subscriptions: Family<CoreLabel, Gauge>,
-    last_values: Family<CoreLabel, Gauge>,
-    last_values_loaded: Family<CoreLabel, Counter>,
-    last_values_evicted: Family<CoreLabel, Counter>,
-    frames_sent: Family<CoreLabel, Counter>,
-    bytes_sent: Family<CoreLabel, Counter>,
-    frames_skipped: Family<PolicyLabel, Counter>,
-    queue_frames: Family<CoreLabel, Gauge>,
-    queue_bytes: Family<CoreLabel, Gauge>,
-    commit_to_socket: Family<CoreLabel, Histogram, LatencyBuckets>,
-    responses: Family<ResponseLabel, Counter>,
-    /// HTTP/2 connections open now.
-    pub http2_connections: Gauge,
-    /// Assets pushed together with the page.
-    pub http2_pushes: Counter,
-    tls_handshakes: Family<OutcomeLabel, Counter>,
-    tls_certificate_reads: Family<OutcomeLabel, Counter>,
+    /// What the source tells.
+    pub source: SourceMetrics,
+    /// The reads for the shards.
+    pub loads: LoadMetrics,
+    /// The WebSockets.
+    pub readers: ReaderMetrics,
+    /// The requests.
+    pub http: HttpMetrics,
+    /// The handshakes and the certificate.
+    pub tls: TlsMetrics,
     refused: Family<LimitLabel, Counter>,
-}
-
-/// The numbers of one core; it alone writes these.
-#[derive(Clone, Debug)]
-pub struct CoreMetrics {
-    /// WebSockets open now.
-    pub connections: Gauge,
-    /// WebSockets opened.
-    pub connections_opened: Counter,
-    /// Subscriptions that this core's shards hold.
-    pub subscriptions: Gauge,
-    /// Bytes of the last values that this core's shards remember.
-    pub last_values: Gauge,
-    /// Rows that were read for this core's shards.
-    pub last_values_loaded: Counter,
-    /// Last values that this core's shards forgot for want of room.
-    pub last_values_evicted: Counter,
-    /// Changes written to sockets.
-    pub frames_sent: Counter,
-    /// Bytes written to WebSockets, control frames included.
-    pub bytes_sent: Counter,
-    /// Frames that gave way to newer ones.
-    pub frames_skipped: Counter,
-    /// Changes that wait because their sockets take no more.
-    pub queue_frames: Gauge,
-    /// The bytes of those changes.
-    pub queue_bytes: Gauge,
-    /// Seconds from a commit to its last write on this core.
-    pub commit_to_socket: Histogram,
 }
 
 impl Default for Metrics {
@@ -105,178 +59,34 @@ impl Metrics {
     /// Returns all numbers at zero.
     #[must_use]
     pub fn new() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix("rowcast"),
-            changes: Counter::default(),
-            keys_too_long: Counter::default(),
-            epochs_begun: Counter::default(),
-            products_loaded: Counter::default(),
-            loads: Family::default(),
-            source_obstacle: Family::default(),
-            connections: Family::default(),
-            connections_opened: Family::default(),
-            connections_closed: Family::default(),
-            subscriptions: Family::default(),
-            last_values: Family::default(),
-            last_values_loaded: Family::default(),
-            last_values_evicted: Family::default(),
-            frames_sent: Family::default(),
-            bytes_sent: Family::default(),
-            frames_skipped: Family::default(),
-            queue_frames: Family::default(),
-            queue_bytes: Family::default(),
-            commit_to_socket: Family::new_with_constructor(LatencyBuckets),
-            responses: Family::default(),
-            http2_connections: Gauge::default(),
-            http2_pushes: Counter::default(),
-            tls_handshakes: Family::default(),
-            tls_certificate_reads: Family::default(),
-            refused: Family::default(),
-        };
-        metrics.register();
-        // All are shown from the start: a missing number cannot be told from an event that has not happened.
+        let mut all = Registry::default();
+        all.register_collector(Box::new(Process::started()));
+        let registry = all.sub_registry_with_prefix("rowcast");
+        let (source, loads) = (SourceMetrics::registered(registry), LoadMetrics::registered(registry));
+        let (readers, http) = (ReaderMetrics::registered(registry), HttpMetrics::registered(registry));
+        let tls = TlsMetrics::registered(registry);
+        let refused: Family<LimitLabel, Counter> = shown(registry, "refused", "Times that a limit was met, by limit");
         for limit in Limit::ALL {
-            drop(metrics.refused.get_or_create(&LimitLabel { limit: limit.label() }));
+            drop(refused.get_or_create(&LimitLabel { limit: limit.label() }));
         }
-        for outcome in Load::ALL {
-            drop(metrics.loads.get_or_create(&OutcomeLabel { outcome: outcome.label() }));
-        }
-        metrics.source_obstacle(None);
-        metrics
-    }
-
-    fn register(&mut self) {
-        let registry = &mut self.registry;
-        registry.register("changes", "Committed changes taken from the source", self.changes.clone());
-        registry.register(
-            "source_obstacle",
-            "1 while this is the reason for which changes do not arrive",
-            self.source_obstacle.clone(),
-        );
-        registry.register(
-            "keys_too_long",
-            "Changes that were not cast, of rows whose keys are too long",
-            self.keys_too_long.clone(),
-        );
-        registry.register(
-            "epochs_begun",
-            "Epochs that this server began, since the history of versions was replaced",
-            self.epochs_begun.clone(),
-        );
-        registry.register("loads", "Reads of rows for the shards, by how they ended", self.loads.clone());
-        registry.register("products_loaded", "Products read for the shards", self.products_loaded.clone());
-        registry.register("connections", "WebSockets open", self.connections.clone());
-        registry.register("connections_opened", "WebSockets opened", self.connections_opened.clone());
-        registry.register("connections_closed", "WebSockets closed, by reason", self.connections_closed.clone());
-        registry.register("subscriptions", "Subscriptions held by the shards", self.subscriptions.clone());
-        registry.register_with_unit(
-            "last_values",
-            "Bytes of the newest changes and rows that the shards remember",
-            Unit::Bytes,
-            self.last_values.clone(),
-        );
-        registry.register(
-            "last_values_loaded",
-            "Rows read since a reader asked for them or changes may have been missed",
-            self.last_values_loaded.clone(),
-        );
-        registry.register(
-            "last_values_evicted",
-            "Remembered values forgotten to keep --last-values-bytes",
-            self.last_values_evicted.clone(),
-        );
-        registry.register("frames_sent", "Changes written to sockets", self.frames_sent.clone());
-        registry.register_with_unit("sent", "Bytes written to WebSockets", Unit::Bytes, self.bytes_sent.clone());
-        registry.register(
-            "frames_skipped",
-            "Changes not sent to a slow reader, by policy; the reader was told how many",
-            self.frames_skipped.clone(),
-        );
-        registry.register("queue_frames", "Changes that wait for slow readers", self.queue_frames.clone());
-        registry.register_with_unit(
-            "queue",
-            "Bytes of changes that wait for slow readers",
-            Unit::Bytes,
-            self.queue_bytes.clone(),
-        );
-        registry.register_with_unit(
-            "commit_to_socket",
-            "From a commit (Postgres: its notification read) to the last write of it, per change and core",
-            Unit::Seconds,
-            self.commit_to_socket.clone(),
-        );
-        registry.register("http_responses", "HTTP responses, by method and status", self.responses.clone());
-        registry.register("http2_connections", "HTTP/2 connections open", self.http2_connections.clone());
-        registry.register("http2_pushes", "Assets pushed with the page", self.http2_pushes.clone());
-        registry.register("tls_handshakes", "TLS handshakes, by how they ended", self.tls_handshakes.clone());
-        registry.register(
-            "tls_certificate_reads",
-            "How often a changed certificate was read, by whether it could be used",
-            self.tls_certificate_reads.clone(),
-        );
-        registry.register("refused", "Times that a limit was met, by limit", self.refused.clone());
-        registry.register(
-            "log_lines_lost",
-            "Lines of this process's log that standard error did not take at once",
-            crate::telemetry::lines_lost(),
-        );
+        let lines_lost = crate::telemetry::lines_lost();
+        registry.register("log_lines_lost", "Lines of the log that standard error did not take at once", lines_lost);
+        registry.register("build", "The program", Info::new(VersionLabel { version: env!("CARGO_PKG_VERSION") }));
+        Self { registry: all, source, loads, readers, http, tls, refused }
     }
 
     /// Returns the numbers that this core counts, under the slow-consumer policy with this name.
     #[must_use]
     pub fn core(&self, core: u16, policy: &'static str) -> CoreMetrics {
-        let label = CoreLabel { core };
-        CoreMetrics {
-            connections: self.connections.get_or_create_owned(&label),
-            connections_opened: self.connections_opened.get_or_create_owned(&label),
-            subscriptions: self.subscriptions.get_or_create_owned(&label),
-            last_values: self.last_values.get_or_create_owned(&label),
-            last_values_loaded: self.last_values_loaded.get_or_create_owned(&label),
-            last_values_evicted: self.last_values_evicted.get_or_create_owned(&label),
-            frames_sent: self.frames_sent.get_or_create_owned(&label),
-            bytes_sent: self.bytes_sent.get_or_create_owned(&label),
-            frames_skipped: self.frames_skipped.get_or_create_owned(&PolicyLabel { policy }),
-            queue_frames: self.queue_frames.get_or_create_owned(&label),
-            queue_bytes: self.queue_bytes.get_or_create_owned(&label),
-            commit_to_socket: self.commit_to_socket.get_or_create_owned(&label),
-        }
-    }
-
-    /// Counts a closed WebSocket under its reason.
-    pub fn connection_closed(&self, reason: &'static str) {
-        self.connections_closed.get_or_create(&ReasonLabel { reason }).inc();
-    }
-
-    /// Counts an HTTP response. `method` is a known method, or `other`.
-    pub fn responded(&self, method: &'static str, status: u16) {
-        self.responses.get_or_create(&ResponseLabel { method, status }).inc();
-    }
-
-    /// Shows the obstacle between the source and its changes.
-    pub fn source_obstacle(&self, obstacle: Option<Obstacle>) {
-        for each in Obstacle::ALL {
-            let label = ObstacleLabel { obstacle: each.label() };
-            self.source_obstacle.get_or_create(&label).set(i64::from(obstacle == Some(each)));
-        }
-    }
-
-    /// Counts a read of rows for the shards.
-    pub fn load(&self, ended: Load) {
-        self.loads.get_or_create(&OutcomeLabel { outcome: ended.label() }).inc();
+        self.readers.core(core, policy)
     }
 
     /// Counts a TLS handshake.
     pub fn tls_handshake(&self, ended: Handshake) {
-        self.tls_handshakes.get_or_create(&OutcomeLabel { outcome: ended.label() }).inc();
+        self.tls.handshake(ended);
         if matches!(ended, Handshake::TooSlow) {
             self.refused(Limit::TlsHandshake);
         }
-    }
-
-    /// Counts a further reading of the certificate.
-    pub fn tls_certificate_read(&self, is_usable: bool) {
-        let outcome = if is_usable { "used" } else { "refused" };
-        self.tls_certificate_reads.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// Counts a limit that somebody met.
@@ -293,9 +103,31 @@ impl Metrics {
     }
 }
 
+/// Makes a number that is shown from here on: a missing one cannot be told from an event that has not happened. The name
+/// of a counter gets `_total` behind it.
+fn shown<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// Makes one with a unit, which its name gets behind it.
+fn shown_in<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, unit: Unit, help: &str) -> M {
+    let metric = M::default();
+    registry.register_with_unit(name, help, unit, metric.clone());
+    metric
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
     use super::*;
+    use crate::session::close::CloseReason;
+
+    /// The page that says what each number means.
+    const PAGE: &str = include_str!("../docs/monitoring.md");
 
     #[test]
     fn what_was_counted_is_shown() {
@@ -305,9 +137,10 @@ mod tests {
         core.bytes_sent.inc_by(12);
         core.commit_to_socket.observe(0.000_06);
         core.frames_skipped.inc_by(3);
-        metrics.connection_closed("slow_consumer");
-        metrics.responded("GET", 200);
+        metrics.readers.closed(CloseReason::SlowConsumer);
+        metrics.http.responded("/products/{id}", "GET", 200, Duration::from_millis(2));
         metrics.refused(Limit::Handshakes);
+        metrics.source.set_table("shop.\"Order Lines\"", true);
         let text = metrics.encode();
         for line in [
             "rowcast_connections{core=\"1\"} 1",
@@ -315,11 +148,41 @@ mod tests {
             "rowcast_commit_to_socket_seconds_bucket{le=\"0.0001\",core=\"1\"} 1",
             "rowcast_frames_skipped_total{policy=\"conflate\"} 3",
             "rowcast_connections_closed_total{reason=\"slow_consumer\"} 1",
-            "rowcast_http_responses_total{method=\"GET\",status=\"200\"} 1",
+            "rowcast_connections_closed_total{reason=\"silence\"} 0",
+            "rowcast_http_responses_total{route=\"/products/{id}\",method=\"GET\",status=\"200\"} 1",
+            "rowcast_http_request_seconds_bucket{le=\"0.001\",route=\"/products/{id}\",method=\"GET\"} 0",
+            "rowcast_http_request_seconds_bucket{le=\"0.0025\",route=\"/products/{id}\",method=\"GET\"} 1",
             "rowcast_refused_total{limit=\"handshakes\"} 1",
             "rowcast_refused_total{limit=\"header_timeout\"} 0",
+            "rowcast_table_gaps_total{table=\"shop.\\\"Order Lines\\\"\"} 0",
+            concat!("rowcast_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn the_page_on_monitoring_has_all_names_and_no_others() {
+        let metrics = Metrics::new();
+        // Without a value, a number with labels has no name either.
+        drop(metrics.core(0, "conflate"));
+        metrics.http.responded("/", "GET", 200, Duration::ZERO);
+        metrics.source.set_table("orders", true);
+        let text = metrics.encode();
+        let shown: BTreeSet<String> = text
+            .lines()
+            .filter_map(|line| {
+                let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+                let suffix = match kind {
+                    "counter" => "_total",
+                    "info" => "_info",
+                    _ => "",
+                };
+                Some(format!("{name}{suffix}"))
+            })
+            .collect();
+        let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next());
+        let named = rows.filter(|name| ["rowcast_", "process_"].iter().any(|prefix| name.starts_with(prefix)));
+        assert_eq!(named.map(str::to_owned).collect::<BTreeSet<_>>(), shown);
     }
 }

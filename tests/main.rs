@@ -9,6 +9,7 @@ mod http2;
 mod limits;
 mod lists;
 mod log;
+mod metrics;
 mod oracle;
 mod outage;
 mod postgres;

@@ -194,7 +194,7 @@ impl Connections {
             connection.discard_unread(&mut self.shared.scratch.borrow_mut());
         }
         connection.report_waiting((0, 0));
-        self.shared.process_metrics.connection_closed(reason.label());
+        self.shared.process_metrics.readers.closed(reason);
         if reason.is_noteworthy() {
             info!(reason = reason.label(), code = reason.code(), peer = ?connection.socket.peer_addr().ok(), "closed");
         } else {

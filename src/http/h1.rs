@@ -15,9 +15,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::asked::Asked;
 use super::body::{self, BodyError};
 use super::core::{CoreHttp, Peer};
-use super::{Answer, Services, check_head, finish, host, metric_label, respond, upgrade};
+use super::{Answer, Services, check_head, finish, host, respond, upgrade};
 use crate::metrics::Limit;
 use crate::transport::admission::Place;
 use crate::transport::pace::PacedStream;
@@ -73,7 +74,7 @@ fn is_of_slow_client(error: &hyper::Error) -> bool {
 
 async fn serve_request(core: &CoreHttp, peer: Peer, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let services = &core.services;
-    let method = metric_label(request.method());
+    let asked = Asked::now(&request);
     let (head, body) = request.into_parts();
     let head = Request::from_parts(head, ());
     // A client that waits to be asked for a body has not sent it.
@@ -91,6 +92,6 @@ async fn serve_request(core: &CoreHttp, peer: Peer, request: Request<Incoming>) 
         let draining = body::drain(body, services.limits.body_bytes_max);
         tokio::task::spawn_local(services.shutdown.http.track_future(draining));
     }
-    services.metrics.responded(method, answer.status().as_u16());
+    asked.answered(&services.metrics, answer.status());
     Ok(answer)
 }

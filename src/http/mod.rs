@@ -7,6 +7,7 @@ pub mod redirect;
 
 mod access;
 mod answer;
+mod asked;
 mod bodies;
 mod body;
 mod budget;
@@ -38,7 +39,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Request, StatusCode};
 
 use self::access::{Access, Sharing};
 pub use self::answer::{Answer, AnswerBody, Broken};
@@ -87,6 +88,8 @@ pub struct Shared {
     budgets: Budgets,
     turns: Turns,
     readiness: Readiness,
+    /// Held by the answer that gathers the numbers of `/metrics`.
+    scrape: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Shared {
@@ -97,6 +100,7 @@ impl Shared {
             budgets: Budgets::new(limits.bodies_bytes_max, limits.answers_bytes_max),
             turns: Turns::new(),
             readiness: Readiness::default(),
+            scrape: Arc::default(),
         }
     }
 
@@ -189,21 +193,6 @@ fn finish(mut answer: Answer) -> Answer {
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
-}
-
-/// Returns the label of a method. A method that anybody could invent is not a label of a metric.
-fn metric_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        Method::CONNECT => "CONNECT",
-        _ => "other",
-    }
 }
 
 /// Refuses a head above the limit. hyper stops reading at twice the limit, and answers 431 without a body then.

@@ -2,17 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use tokio::task::spawn_blocking;
 
 use super::Answer;
 use super::problem::Problem;
 use super::routes::Call;
 use crate::metrics;
 
-pub(super) fn metrics(call: &Call<'_>) -> Answer {
-    text(metrics::CONTENT_TYPE, call.services.metrics.encode())
+/// Answers with all numbers. They are gathered on a thread that may wait, one answer at a time: to count open files may
+/// take the kernel a while.
+pub(super) async fn metrics(Call { services, .. }: Call<'_>) -> Result<Answer, Problem> {
+    let _turn = services.shared.scrape.lock().await;
+    let metrics = Arc::clone(&services.metrics);
+    let encoded = spawn_blocking(move || metrics.encode()).await;
+    let encoded = encoded.map_err(|_| Problem::unavailable("the numbers could not be gathered; see the log"))?;
+    Ok(text(metrics::CONTENT_TYPE, encoded))
 }
 
 /// Answers that the process is alive.

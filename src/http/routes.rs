@@ -80,7 +80,7 @@ static ROUTES: [Route; 22] = [
     Route::new("/assets/{name}", READ, Handler::Now(page::asset)).open(),
     Route::new("/healthz", READ, Handler::Now(|_| Ok(ops::healthz()))).open(),
     Route::new("/readyz", READ, Handler::Later(|call| Box::pin(ops::readyz(call)))).open(),
-    Route::new("/metrics", READ, Handler::Now(|call| Ok(ops::metrics(call)))),
+    Route::new("/metrics", READ, Handler::Later(|call| Box::pin(ops::metrics(call)))),
     Route::new("/products", READ, Handler::Later(|call| Box::pin(products::list(call)))).shared(),
     Route::new("/products", &[Method::POST], Handler::Later(|call| Box::pin(products::create(call)))).json().shared(),
     Route::new("/products/{id}", READ, Handler::Later(|call| Box::pin(products::read(call)))).shared(),
@@ -151,6 +151,11 @@ impl Route {
 /// Returns the rows of a path.
 fn rows(path: &str) -> impl Iterator<Item = &'static Route> {
     ROUTES.iter().filter(move |route| route.segments(path).is_some())
+}
+
+/// Returns the path of the rows of a path, as a label of `/metrics`. A path that anybody could invent is not one.
+pub(super) fn label(path: &str) -> &'static str {
+    rows(path).next().map_or("other", |route| route.path)
 }
 
 /// Returns true if a path is that of a resource which pages of allowed origins may read.
@@ -282,6 +287,23 @@ mod tests {
         assert_eq!(segments("/tables/a%2Fb/%2e"), ["a%2Fb", "%2e"]);
         assert_eq!(segments("/products/7"), ["7", ""]);
         assert_eq!(segments("/products"), ["", ""]);
+    }
+
+    #[test]
+    fn a_label_is_a_path_of_the_table_whatever_was_asked_for() {
+        for (path, wanted) in [
+            ("/", "/"),
+            ("/products/", "/products/{id}"),
+            ("/products/1%2F2", "/products/{id}"),
+            ("/tables/orders", "/tables/{table}"),
+            ("/tables/orders/17", "/tables/{table}/{key}"),
+            ("/tables/orders/17/", "other"),
+            ("/wp-login.php", "other"),
+            ("*", "other"),
+            ("", "other"),
+        ] {
+            assert_eq!(label(path), wanted, "{path}");
+        }
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl Work {
     fn forget_reading(&mut self, is_void: bool) {
         if is_void {
             self.reading = None;
-            self.metrics.load(Load::Void);
+            self.metrics.loads.ended(Load::Void);
         }
     }
 
@@ -123,7 +123,7 @@ impl Work {
         let now = Instant::now();
         match outcome {
             Ok(outcome) => {
-                self.changes = self.metrics.changes.get();
+                self.changes = self.metrics.source.changes.get();
                 match outcome {
                     Outcome::Rows(read) => self.plan.read(read, now),
                     Outcome::Keys(keys) => self.plan.read_keys(keys, now),
@@ -143,7 +143,7 @@ impl Work {
         if !self.plan.is_overdue(now) {
             return;
         }
-        let changes = self.metrics.changes.get();
+        let changes = self.metrics.source.changes.get();
         if changes == self.changes {
             tracing::warn!("the barrier of a read was not heard; the rows are read again");
             self.failed(now);
@@ -156,7 +156,7 @@ impl Work {
     fn failed(&mut self, now: Instant) {
         self.reading = None;
         self.plan.failed(now);
-        self.metrics.load(Load::Failed);
+        self.metrics.loads.ended(Load::Failed);
         if self.plan.failing_for(now, FAILING_MAX) {
             self.store.source_anew();
         }
@@ -177,7 +177,7 @@ impl Work {
     fn renewed(&mut self, before: Epoch, outcome: Result<Epoch, StoreError>) {
         match outcome {
             Ok(epoch) => {
-                self.metrics.epochs_begun.inc();
+                self.metrics.source.epochs_begun.inc();
                 tracing::warn!(%before, %epoch, "a row was older than what was told of it: a new history of versions began");
             }
             Err(error) => {
@@ -192,11 +192,11 @@ impl Work {
     /// Hands the rows of a read over, once it counts.
     fn hand_over(&mut self) {
         let Some(told) = self.plan.told() else { return };
-        self.metrics.load(Load::Done);
+        self.metrics.loads.ended(Load::Done);
         match told {
             Told::Answers(answers_by_core) => {
                 for (core, answers) in answers_by_core {
-                    self.metrics.products_loaded.inc_by(answers.len() as u64);
+                    self.metrics.loads.rows.inc_by(answers.len() as u64);
                     self.hub.loaded(core, loaded(answers, self.hub.tables()));
                 }
             }

@@ -23,9 +23,33 @@ pub(super) struct OutcomeLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabel {
+    pub(super) route: &'static str,
+    pub(super) method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ResponseLabel {
+    pub(super) route: &'static str,
     pub(super) method: &'static str,
     pub(super) status: u16,
+}
+
+/// A table that an operator named, so that there are few.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TableLabel {
+    table: String,
+}
+
+impl TableLabel {
+    pub(super) fn of(table: &str) -> Self {
+        Self { table: table.to_owned() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct VersionLabel {
+    pub(super) version: &'static str,
 }
 
 /// A limit that somebody met.
@@ -139,6 +163,8 @@ pub enum Handshake {
 }
 
 impl Handshake {
+    pub(super) const ALL: [Self; 4] = [Self::Full, Self::Resumed, Self::Failed, Self::TooSlow];
+
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Full => "full",

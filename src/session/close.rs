@@ -34,6 +34,21 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// All of them, without their particulars.
+    pub const ALL: [Self; 11] = [
+        Self::Peer(None),
+        Self::Vanished,
+        Self::Protocol(""),
+        Self::Binary,
+        Self::InvalidUtf8,
+        Self::MessageTooBig,
+        Self::SlowConsumer,
+        Self::Silence,
+        Self::Restart,
+        Self::TokenExpired,
+        Self::Panicked,
+    ];
+
     /// Returns the status code of the close frame (RFC 6455, §7.4.1, and the IANA registry of WebSocket close codes);
     /// `None` if there is nobody to tell, or nothing to say.
     #[must_use]

@@ -88,6 +88,7 @@ impl Health {
     /// Sets the reason for which a table is not live, and answers true if it was another; `None`: it is live.
     pub fn set_table(&self, name: &str, reason: Option<&str>) -> bool {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.source.set_table(name, reason.is_none());
         let before = match reason {
             Some(reason) => tables.insert(name.to_owned(), reason.to_owned()),
             None => tables.remove(name),
@@ -104,7 +105,7 @@ impl Health {
     /// Replaces the obstacle, and answers true if it was another.
     pub fn set(&self, obstacle: Option<Obstacle>) -> bool {
         let mut current = self.obstacle.lock().unwrap_or_else(PoisonError::into_inner);
-        self.metrics.source_obstacle(obstacle);
+        self.metrics.source.set_obstacle(obstacle);
         std::mem::replace(&mut *current, obstacle) != obstacle
     }
 }

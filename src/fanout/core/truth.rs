@@ -286,6 +286,11 @@ impl<S: Subscriber> Core<S> {
     fn set_live(&mut self, is_live: bool) {
         if is_live != self.health.is_live {
             self.health.is_live = is_live;
+            self.metrics.live.set(i64::from(is_live));
+            // All cores come to be live together.
+            if is_live && self.id == CoreId(0) {
+                self.metrics.heals.inc();
+            }
             self.health.telling = self.seats.keys().collect();
         }
         self.hub.set_live(self.id, is_live);

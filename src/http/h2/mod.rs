@@ -67,9 +67,9 @@ where
     };
     let connection = handshake.map_err(io::Error::other)?;
     let metrics = core.services.metrics.clone();
-    metrics.http2_connections.inc();
+    metrics.http.http2_connections.inc();
     let served = Box::pin(serve_requests(core, peer, connection, &flood)).await;
-    metrics.http2_connections.dec();
+    metrics.http.http2_connections.dec();
     if flood.is_raised() || served.as_ref().is_err_and(|error| error.reason() == Some(Reason::ENHANCE_YOUR_CALM)) {
         metrics.refused(Limit::Http2Flood);
     }

@@ -97,7 +97,7 @@ impl Promised {
             let mut answer = answer(services, request).await;
             answer.headers_mut().insert(CACHE_CONTROL, KEPT);
             match request::send(services, |head, is_end| response.send_response(head, is_end), answer, false).await {
-                Ok(()) => drop(services.metrics.http2_pushes.inc()),
+                Ok(()) => drop(services.metrics.http.http2_pushes.inc()),
                 Err(error) => debug!(%error, "what was pushed was not taken"),
             }
         }

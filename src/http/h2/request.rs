@@ -15,8 +15,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout_at;
 use tracing::debug;
 
+use super::super::asked::Asked;
 use super::super::core::{CoreHttp, Peer};
-use super::super::{Answer, AnswerBody, Services, answer, check_head, finish, metric_label};
+use super::super::{Answer, AnswerBody, Services, answer, check_head, finish};
 use super::push::{self, Promised};
 use super::{SEND_BUFFER_BYTES, is_extended_connect, websocket};
 use crate::metrics::Limit;
@@ -35,7 +36,7 @@ pub(super) struct Exchange {
 pub(super) async fn serve(core: CoreHttp, peer: Peer, exchange: Exchange) {
     let Exchange { mut request, mut respond, pushes_max } = exchange;
     name_host(&mut request);
-    let method = metric_label(request.method());
+    let asked = Asked::now(&request);
     let is_head = request.method() == Method::HEAD;
     let mut pushed = Promised::default();
     let mut answer = if let Err(problem) = check_head(&core.services, &request) {
@@ -43,7 +44,7 @@ pub(super) async fn serve(core: CoreHttp, peer: Peer, exchange: Exchange) {
     } else if is_extended_connect(&request) {
         match websocket::accept(&core.services, peer.address, &request) {
             Ok(accepted) => {
-                core.services.metrics.responded(method, StatusCode::OK.as_u16());
+                asked.answered(&core.services.metrics, StatusCode::OK);
                 return websocket::open(&core, peer, accepted, request, respond);
             }
             Err(problem) => finish(problem.into()),
@@ -59,7 +60,7 @@ pub(super) async fn serve(core: CoreHttp, peer: Peer, exchange: Exchange) {
             }
         }
     };
-    core.services.metrics.responded(method, answer.status().as_u16());
+    asked.answered(&core.services.metrics, answer.status());
     pushed.mark(&mut answer, peer.is_secure);
     let sending = send(&core.services, |head, is_end| respond.send_response(head, is_end), answer, is_head);
     let (sent, ()) = tokio::join!(sending, pushed.send(&core.services));

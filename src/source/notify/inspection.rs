@@ -11,7 +11,7 @@ use crate::store::postgres::served::ServedTable;
 use crate::store::postgres::tables::{InstalledTable, TableLook, looks, read_looks};
 
 /// The state at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Inspection {
     pub(super) epoch: Epoch,
     /// The version that was drawn last.
@@ -20,6 +20,8 @@ pub(super) struct Inspection {
     is_untouched: bool,
     /// The triggers that are missing or off, if any.
     triggers_off: Option<String>,
+    /// The part of the database's notification queue that is taken, 0 to 1.
+    pub(super) notification_queue: f64,
     /// The tables beside products, in the order of the store.
     pub(super) tables: Vec<TableLook>,
 }
@@ -72,7 +74,7 @@ pub(super) async fn inspect(store: &PostgresStore, proof: &str) -> Result<Option
     let look = format!(
         "SELECT epoch, (SELECT last_value FROM product_versions) AS last_version, \
          triggers = rowcast_triggers() AS is_untouched, rowcast_triggers_off() AS triggers_off, \
-         {} AS tables, pg_notify(channel, '{proof}') FROM rowcast_stream",
+         pg_notification_queue_usage() AS notification_queue, {} AS tables, pg_notify(channel, '{proof}') FROM rowcast_stream",
         looks(tables.iter().map(|table| &**table))
     );
     let messages = store.simple_query(&look).await?;
@@ -96,6 +98,7 @@ fn read(row: &SimpleQueryRow) -> Option<Inspection> {
         last_version: number("last_version")?,
         is_untouched: row.try_get("is_untouched").ok().flatten()? == "t",
         triggers_off: row.try_get("triggers_off").ok().flatten().map(str::to_owned),
+        notification_queue: row.try_get("notification_queue").ok().flatten()?.parse().ok()?,
         tables: read_looks(row.try_get("tables").ok().flatten()?)?,
     })
 }
@@ -107,8 +110,14 @@ mod tests {
     #[test]
     fn the_verdict_names_what_is_wrong() {
         let epoch = |number| Epoch::new(number).unwrap();
-        let sound =
-            Inspection { epoch: epoch(1), last_version: 7, is_untouched: true, triggers_off: None, tables: Vec::new() };
+        let sound = Inspection {
+            epoch: epoch(1),
+            last_version: 7,
+            is_untouched: true,
+            triggers_off: None,
+            notification_queue: 0.0,
+            tables: Vec::new(),
+        };
         for known in [None, Some(epoch(1))] {
             assert_eq!(sound.verdict(7, known), Verdict::Sound(epoch(1)));
             assert!(matches!(sound.verdict(8, known), Verdict::Replaced(_, why) if why.contains("sequence")));

@@ -91,12 +91,15 @@ pub async fn listen(listener: Listener, feed: Feed) {
     let random = RandomState::new();
     let mut known = Known::default();
     let mut failures = 0;
+    let metrics = &listener.health.metrics().source;
+    listener.store.served().iter().for_each(|served| metrics.set_table(&served.table.name, true));
     loop {
         let ended = Box::pin(Session::run(&listener, &feed, &mut known)).await;
         let Err(lost) = ended else { return };
         failures = if known.hears { 1 } else { failures + 1 };
         let delay = BACKOFF.after(failures, random.hash_one(Instant::now()));
         listener.health.set(Some(lost.obstacle()));
+        metrics.lag.due(Instant::now());
         let (database, retry_ms) = (&listener.config, delay.as_millis());
         tracing::warn!(%database, reason = lost.told(database, listener.store.has_products()), retry_ms, "not listening to changes");
         if std::mem::take(&mut known.hears) && feed.send(SourceEvent::Gap).await.is_err() {

@@ -5,6 +5,7 @@ mod tables;
 use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
@@ -75,6 +76,8 @@ struct Proof {
     floor: u64,
     is_heard: bool,
     inspection: Option<Inspection>,
+    /// The time at which the answer to the inspection came: its notification was committed then.
+    inspected_at: Option<Instant>,
 }
 
 impl Proof {
@@ -190,7 +193,7 @@ impl<'a> Session<'a> {
         self.known.proofs += 1;
         self.heard_at = Instant::now();
         let (number, floor) = (self.known.proofs, self.known.floor);
-        self.proof = Some(Proof { number, floor, is_heard: false, inspection: None });
+        self.proof = Some(Proof { number, floor, is_heard: false, inspection: None, inspected_at: None });
         let (store, proof) = (self.listener.store.clone(), format!("proof {} {number}", self.listener.store.server()));
         self.asides.spawn(async move { Aside::Inspected(inspect(&store, &proof).await) });
     }
@@ -213,9 +216,7 @@ impl<'a> Session<'a> {
             Aside::Inspected(Ok(None)) => return Err(Lost::Stream),
             Aside::Inspected(Ok(inspection)) => {
                 self.heard_at = Instant::now();
-                if let Some(proof) = &mut self.proof {
-                    proof.inspection = inspection;
-                }
+                self.inspected(inspection);
             }
             // The connections of the pool may all be taken; whether this one lives, it says itself.
             Aside::Inspected(Err(StoreError::Unavailable(error))) => {
@@ -249,7 +250,7 @@ impl<'a> Session<'a> {
             }
             Aside::Renewed(before, Ok(epoch)) => {
                 self.is_renewing = false;
-                self.listener.health.metrics().epochs_begun.inc();
+                self.listener.health.metrics().source.epochs_begun.inc();
                 tracing::warn!(%before, %epoch, "a new history of versions began");
             }
             Aside::Renewed(before, Err(error)) => {
@@ -259,6 +260,27 @@ impl<'a> Session<'a> {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// Takes the state of the database, in whose transaction the proof was notified.
+    fn inspected(&mut self, inspection: Option<Inspection>) {
+        let (Some(proof), Some(inspection)) = (&mut self.proof, inspection) else { return };
+        let metrics = &self.listener.health.metrics().source;
+        metrics.set_notification_queue(inspection.notification_queue);
+        if !proof.is_heard {
+            metrics.lag.due(self.heard_at.into_std());
+        }
+        proof.inspection = Some(inspection);
+        proof.inspected_at = Some(self.heard_at);
+    }
+
+    /// Takes the proof with this number, if it is the one that was asked for.
+    fn hear_proof(&mut self, number: u64) {
+        let Some(proof) = self.proof.as_mut().filter(|proof| proof.number == number) else { return };
+        proof.is_heard = true;
+        let metrics = &self.listener.health.metrics().source;
+        metrics.barrier_heard();
+        metrics.lag.came(proof.inspected_at.map_or(Duration::ZERO, |at| at.elapsed()));
     }
 
     /// Concludes from a proof that is complete.
@@ -337,9 +359,7 @@ impl<'a> Session<'a> {
                 self.send(SourceEvent::Barrier(mark.number)).await
             }
             Some(Payload::Proof(mark)) if mark.server == self.listener.store.server() => {
-                if let Some(proof) = self.proof.as_mut().filter(|proof| proof.number == mark.number) {
-                    proof.is_heard = true;
-                }
+                self.hear_proof(mark.number);
                 Ok(())
             }
             Some(Payload::Table(payload)) => self.hear_table(payload).await?,
@@ -368,7 +388,7 @@ impl<'a> Session<'a> {
             TablePayload::Keyless { oid, version } => {
                 self.known.floor = self.known.floor.max(version);
                 if self.listener.store.served().by_oid(oid).is_some() {
-                    self.listener.health.metrics().keys_too_long.inc();
+                    self.listener.health.metrics().source.keys_too_long.inc();
                 }
                 Ok(Ok(()))
             }
@@ -449,7 +469,7 @@ impl<'a> Session<'a> {
     }
 }
 
-fn ticks(period: std::time::Duration) -> Interval {
+fn ticks(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks

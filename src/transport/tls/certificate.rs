@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::Error::InconsistentKeys;
 use rustls::pki_types::pem::{self, PemObject};
@@ -124,17 +124,17 @@ pub enum TlsError {
 pub(super) type Stamp = [Option<(i64, i64, u64, u64)>; 2];
 
 impl TlsFiles {
-    /// Reads both files and checks that they can be served at `now`.
-    pub(super) fn load(&self, now: SystemTime) -> Result<Arc<CertifiedKey>, TlsError> {
+    /// Reads both files and checks that they can be served at `now`; also the Unix time at which the certificate ends.
+    pub(super) fn load(&self, now: SystemTime) -> Result<(Arc<CertifiedKey>, Duration), TlsError> {
         let chain = self.chain()?;
-        self.check_validity(&chain[0], now)?;
+        let ends_at = self.check_validity(&chain[0], now)?;
         let key = self.private_key()?;
         let provider = rustls::crypto::ring::default_provider();
         let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
             InconsistentKeys(_) => TlsError::Mismatch { certificate: self.certificate.clone(), key: self.key.clone() },
             error => TlsError::UnusableKey { path: self.key.clone(), reason: error.to_string() },
         })?;
-        Ok(Arc::new(certified))
+        Ok((Arc::new(certified), ends_at))
     }
 
     /// Returns times of change, lengths and inodes; a file that is not there has none.
@@ -191,7 +191,8 @@ impl TlsFiles {
         TlsError::NoKey { path: self.key.clone(), found: content.name(), advice }
     }
 
-    fn check_validity(&self, certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), TlsError> {
+    /// Checks that `now` is within the time of a certificate, and returns the end of it.
+    fn check_validity(&self, certificate: &CertificateDer<'_>, now: SystemTime) -> Result<Duration, TlsError> {
         let path = || self.certificate.clone();
         let certificate = Certificate::from_der(certificate)
             .map_err(|error| TlsError::NotCertificate { path: path(), reason: error.to_string() })?;
@@ -204,7 +205,7 @@ impl TlsFiles {
         if now < validity.not_before.to_unix_duration() {
             return Err(TlsError::NotYetValid { path: path(), at: text(validity.not_before) });
         }
-        Ok(())
+        Ok(validity.not_after.to_unix_duration())
     }
 }
 

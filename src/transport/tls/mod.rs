@@ -66,7 +66,9 @@ impl Tls {
     /// # Panics
     /// Never: ring has cipher suites for both versions.
     pub fn load(files: TlsFiles, handshake_timeout: Duration, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
-        let certificate = Arc::new(CurrentCertificate(ArcSwap::new(files.load(SystemTime::now())?)));
+        let (certificate, ends_at) = files.load(SystemTime::now())?;
+        metrics.tls.serves_until(ends_at);
+        let certificate = Arc::new(CurrentCertificate(ArcSwap::new(certificate)));
         let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .expect("ring has cipher suites for both versions")
@@ -118,10 +120,11 @@ impl Tls {
     /// Reads the files, and serves the new certificate to clients that connect from here on.
     fn reload(&self) {
         let loaded = self.files.load(SystemTime::now());
-        self.metrics.tls_certificate_read(loaded.is_ok());
+        self.metrics.tls.certificate_read(loaded.is_ok());
         match loaded {
-            Ok(certificate) => {
+            Ok((certificate, ends_at)) => {
                 self.certificate.0.store(certificate);
+                self.metrics.tls.serves_until(ends_at);
                 info!("the TLS certificate was read again and is in use");
             }
             Err(error) => error!(%error, "the new TLS certificate cannot be used; the old one stays in use"),
