@@ -7,8 +7,8 @@
 #   scripts/test.sh              everything
 #   scripts/test.sh --install    only install
 #
-# Used where set: ROWCAST_PG_BIN (the directory of initdb and postgres), ROWCAST_CHROMIUM (a Chromium or Chrome),
-# ROWCAST_FIREFOX (a Firefox), K6 (a k6).
+# Used where set: ROWCAST_PG_BIN (the directory of initdb and postgres), ROWCAST_PROMETHEUS_BIN (that of prometheus and
+# promtool), ROWCAST_CHROMIUM (a Chromium or Chrome), ROWCAST_FIREFOX (a Firefox), K6 (a k6).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -76,6 +76,7 @@ install_rust_components
 install_node_modules tests/browser
 install_node_modules clients/js
 loadtest/k6/run.sh --install
+scripts/prometheus.sh --install
 scripts/instructions.sh --install
 scripts/fuzz.sh --install
 [ "${1:-}" != --install ] || exit 0

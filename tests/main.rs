@@ -14,6 +14,7 @@ mod oracle;
 mod outage;
 mod postgres;
 mod process;
+mod prometheus;
 mod rest;
 mod routes;
 mod rows;

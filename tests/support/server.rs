@@ -103,6 +103,11 @@ impl TestServer {
         Self { address, redirect, tls: None, stop: Some(stop), thread: Some(thread), store, data_dir: None }
     }
 
+    /// Returns true if it speaks TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     pub(crate) async fn until_ready(&self) {
         let ready = async {
             while self.get("/readyz").await.status != StatusCode::OK {
