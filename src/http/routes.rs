@@ -148,19 +148,21 @@ impl Route {
     }
 }
 
-/// Returns the rows of a path.
-fn rows(path: &str) -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().filter(move |route| route.segments(path).is_some())
+/// Returns the rows of a path, which stand together in the table.
+fn rows(path: &str) -> &'static [Route] {
+    let Some(first) = ROUTES.iter().position(|route| route.segments(path).is_some()) else { return &[] };
+    let rows = &ROUTES[first..];
+    &rows[..rows.iter().take_while(|route| route.path == rows[0].path).count()]
 }
 
 /// Returns the path of the rows of a path, as a label of `/metrics`. A path that anybody could invent is not one.
 pub(super) fn label(path: &str) -> &'static str {
-    rows(path).next().map_or("other", |route| route.path)
+    rows(path).first().map_or("other", |route| route.path)
 }
 
 /// Returns true if a path is that of a resource which pages of allowed origins may read.
 pub(super) fn is_shared(path: &str) -> bool {
-    rows(path).any(|route| route.is_shared)
+    rows(path).iter().any(|route| route.is_shared)
 }
 
 /// The destination of a request.
@@ -179,12 +181,13 @@ pub(super) enum Way<'a> {
 pub(super) fn find<'a>(services: &Services, head: &'a Request<()>) -> Result<Way<'a>, Problem> {
     let (path, method) = (head.uri().path(), head.method());
     if *method == Method::OPTIONS && path == "*" {
-        return Ok(Way::Answered(allowed(ROUTES.iter())));
+        return Ok(Way::Answered(allowed(&ROUTES)));
     }
-    let route = rows(path).find(|route| route.takes(method));
-    if rows(path).next().is_none() {
+    let rows = rows(path);
+    if rows.is_empty() {
         return Err(no_such_path(path));
     }
+    let route = rows.iter().find(|route| route.takes(method));
     let is_websocket = route.is_some_and(|route| matches!(route.handler, Handler::WebSocket));
     // A page may read from anywhere; its browser keeps from it the answers that are not its own. No browser does so for
     // a WebSocket.
@@ -192,13 +195,13 @@ pub(super) fn find<'a>(services: &Services, head: &'a Request<()>) -> Result<Way
         access::require_origin(services, head)?;
     }
     if *method == Method::OPTIONS {
-        let mut answer = allowed(rows(path));
-        if is_shared(path) {
+        let mut answer = allowed(rows);
+        if rows.iter().any(|route| route.is_shared) {
             access::describe_sharing(answer.headers_mut());
         }
         return Ok(Way::Answered(answer));
     }
-    let route = route.ok_or_else(|| Problem::method_not_allowed(&methods(rows(path))))?;
+    let route = route.ok_or_else(|| Problem::method_not_allowed(&methods(rows)))?;
     let segments = route.segments(path).unwrap_or_default();
     Ok(Way::Route(route, segments, access::authorize(services, head, route.who)?))
 }
@@ -209,14 +212,14 @@ pub(super) fn find<'a>(services: &Services, head: &'a Request<()>) -> Result<Way
 /// 404, 403, and 401 or 400 for the token.
 pub(super) fn find_websocket<B>(services: &Services, head: &Request<B>) -> Result<Access, Problem> {
     let path = head.uri().path();
-    let route = rows(path).find(|route| matches!(route.handler, Handler::WebSocket));
+    let route = rows(path).iter().find(|route| matches!(route.handler, Handler::WebSocket));
     let route = route.ok_or_else(|| no_such_path(path))?;
     access::require_origin(services, head)?;
     access::authorize(services, head, route.who)
 }
 
 /// Returns the answer to OPTIONS (RFC 9110, §9.3.7).
-fn allowed(rows: impl Iterator<Item = &'static Route>) -> Answer {
+fn allowed(rows: &[Route]) -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer.headers_mut().insert(ALLOW, HeaderValue::try_from(methods(rows)).expect("methods are text"));
@@ -224,9 +227,9 @@ fn allowed(rows: impl Iterator<Item = &'static Route>) -> Answer {
 }
 
 /// Returns the methods of these rows, each once, and OPTIONS, which every path has.
-fn methods(rows: impl Iterator<Item = &'static Route>) -> String {
+fn methods(rows: &[Route]) -> String {
     let mut found: Vec<&Method> = Vec::new();
-    for method in rows.flat_map(|route| route.methods) {
+    for method in rows.iter().flat_map(|route| route.methods) {
         if !found.contains(&method) {
             found.push(method);
         }
@@ -277,13 +280,13 @@ mod tests {
             "/metrics/x",
             "*",
         ] {
-            assert!(rows(path).next().is_none(), "{path}");
+            assert!(rows(path).is_empty(), "{path}");
         }
     }
 
     #[test]
     fn braces_stand_for_the_segments_as_they_came() {
-        let segments = |path| rows(path).next().unwrap().segments(path).unwrap();
+        let segments = |path| rows(path)[0].segments(path).unwrap();
         assert_eq!(segments("/tables/a%2Fb/%2e"), ["a%2Fb", "%2e"]);
         assert_eq!(segments("/products/7"), ["7", ""]);
         assert_eq!(segments("/products"), ["", ""]);
@@ -310,6 +313,15 @@ mod tests {
     fn open_is_what_the_page_and_the_probes_need_and_nothing_else() {
         let open = ROUTES.iter().filter(|route| route.who == Who::Anyone).map(|route| route.path);
         assert_eq!(open.collect::<Vec<_>>(), ["/", "/assets/{name}", "/healthz", "/readyz"]);
+    }
+
+    #[test]
+    fn the_rows_of_a_path_stand_together() {
+        let paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
+        for (at, path) in paths.iter().enumerate() {
+            let before = &paths[..at];
+            assert!(before.last() == Some(path) || !before.contains(path), "{path}");
+        }
     }
 
     #[test]
