@@ -3,6 +3,7 @@
 
 mod auth;
 mod costs;
+mod events;
 mod fanout;
 mod hostile;
 mod http2;

@@ -17,7 +17,7 @@ use crate::transport::admission::AdmissionLimits;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitArgs {
-    /// WebSockets at once; one more is answered 503
+    /// WebSockets and event streams at once; one more is answered 503
     #[arg(long, env = "ROWCAST_MAX_CONNECTIONS", value_name = "N", default_value = "100000")]
     max_connections: NonZeroUsize,
 
@@ -90,12 +90,13 @@ pub(super) struct LimitArgs {
     commands_per_second: u32,
 
     /// Seconds of silence after which a WebSocket is pinged; one that is silent for three times as long is closed with 1008.
+    /// An event stream is sent a comment, and closed if its socket takes nothing for three times as long.
     /// Keep it below what proxies on the way allow an idle connection (often 30 or 60 seconds)
     #[arg(long, env = "ROWCAST_PING_SECONDS", value_name = "SECONDS", default_value_t = PING_AFTER_SECONDS,
         value_parser = clap::value_parser!(u32).range(1..=120))]
     ping_seconds: u32,
 
-    /// Products that one connection may subscribe to
+    /// Rows that one connection may subscribe to
     #[arg(long, env = "ROWCAST_MAX_SUBSCRIPTIONS", value_name = "N", default_value = "100000")]
     max_subscriptions: NonZeroUsize,
 }

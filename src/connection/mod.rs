@@ -1,4 +1,5 @@
-//! The WebSockets of a core: [`Connections`], each a [`Connection`], which joins a [`Session`] with its socket.
+//! The WebSockets and event streams of a core: [`Connections`], each a [`Connection`], which joins a [`Session`] with its
+//! socket.
 //!
 //! The session decides; the code here carries bytes to it and from it. A connection has one task, which sleeps until
 //! its socket can be read, or written again after it was full. The bytes that it reads go through the core's scratch
@@ -29,7 +30,8 @@ use crate::fanout::{Core, SlotKey};
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::model::table::Tables;
 use crate::session::close::CloseReason;
-use crate::session::heartbeat::Wheel;
+use crate::session::command::Command;
+use crate::session::heartbeat::{Second, Wheel, silence_seconds_max};
 use crate::session::{Effects, End, Event, Given, Session, SessionLimits, drain};
 use crate::transport::admission::{CountedSocket, Place};
 use crate::transport::socket::Socket;
@@ -52,8 +54,8 @@ pub struct Connections {
     tasks: TaskTracker,
 }
 
-/// A connection's shares of the process's counts, held as long as it lives: its place within the bound on WebSockets,
-/// and the count of its core's sockets.
+/// A connection's shares of the process's counts, held as long as it lives: its place within the bound on WebSockets and
+/// event streams, and the count of its core's sockets.
 pub type HeldPlaces = (Place, Rc<CountedSocket>);
 
 struct Shared {
@@ -105,15 +107,57 @@ impl Connections {
     /// subscribe to everything.
     pub fn open(self: &Rc<Self>, socket: Socket, already_read: &[u8], places: HeldPlaces, grant: Option<Rc<Grant>>) {
         socket.prepare();
-        let shared = Rc::clone(&self.shared);
         // A copy, since the bytes stand in the 8 KiB buffer of the HTTP connection, which would live as long.
         let unread = Unread::new(already_read);
+        let session = Session::new(self.now(), grant);
+        self.insert(|key| Connection {
+            unread,
+            ..Connection::new(key, socket, session, Rc::clone(&self.shared), places)
+        });
+    }
+
+    /// Takes over a socket whose request asks for an event stream, and answers it in such a task as [`Connections::open`]
+    /// does: with these bytes, the head of the answer if the socket is to be sent one, then with the events of this
+    /// command. Nothing more of the peer is read.
+    pub fn open_events(
+        self: &Rc<Self>,
+        socket: Socket,
+        head: Vec<u8>,
+        command: Command,
+        places: HeldPlaces,
+        grant: Option<Rc<Grant>>,
+    ) {
+        socket.prepare();
+        // Nothing is heard of a peer whose host is gone. One that is only slow is closed by its session, before.
+        let ping_after = self.shared.limits.ping_after;
+        socket.give_up_after(Duration::from_secs((silence_seconds_max(ping_after) + ping_after).into()));
+        let mut session = Session::of_event_stream(self.now(), grant, head);
+        let given = Given { now: self.now(), limits: &self.shared.limits, tables: &self.shared.tables };
+        let effects = session.on(Event::Command(Ok(command)), &given);
+        debug_assert_eq!(effects, Effects::default(), "a command waits for its task");
+        self.insert(|key| Connection {
+            is_deaf: true,
+            ..Connection::new(key, socket, session, Rc::clone(&self.shared), places)
+        });
+    }
+
+    fn now(&self) -> Second {
+        self.shared.wheel.borrow().now()
+    }
+
+    fn insert(self: &Rc<Self>, make: impl FnOnce(SlotKey) -> Connection) {
         let mut core = self.core.borrow_mut();
-        let key = core.insert_with(|key| Connection::new(key, socket, unread, shared, (places, grant)));
+        let key = core.insert_with(make);
         core.get_mut(key).expect("it was inserted").look();
         drop(core);
         let served = Served { connections: Rc::clone(self), key, reason: CloseReason::Panicked };
         tokio::task::spawn_local(self.tasks.track_future(served.run()));
+    }
+
+    /// Returns the bounds of each connection.
+    #[must_use]
+    pub fn limits(&self) -> &SessionLimits {
+        &self.shared.limits
     }
 
     /// Serves the connections, for ever: looks once a second at those that are due, to ping the silent, give up the
@@ -223,7 +267,7 @@ impl Drop for Served {
     }
 }
 
-/// One WebSocket: a session and its socket.
+/// One WebSocket or event stream: a session and its socket.
 pub struct Connection {
     key: SlotKey,
     session: Session,
@@ -240,32 +284,25 @@ pub struct Connection {
     reported: Cell<(u32, u32)>,
     /// True if it waits for a turn.
     in_turns: bool,
-    /// True if the peer broke the protocol, so that nothing more of it can be decoded.
-    is_broken: bool,
+    /// True if nothing that comes is decoded: of a peer that broke the protocol, or has an event stream.
+    is_deaf: bool,
     _places: HeldPlaces,
 }
 
 impl Connection {
-    fn new(
-        key: SlotKey,
-        socket: Socket,
-        unread: Option<Box<Unread>>,
-        shared: Rc<Shared>,
-        (places, grant): (HeldPlaces, Option<Rc<Grant>>),
-    ) -> Self {
-        let now = shared.wheel.borrow().now();
+    fn new(key: SlotKey, socket: Socket, session: Session, shared: Rc<Shared>, places: HeldPlaces) -> Self {
         Self {
             key,
-            session: Session::new(now, grant),
+            session,
             socket,
             decoder: Decoder::new(shared.limits.message_bytes_max),
             shared,
-            unread,
+            unread: None,
             held: None,
             waker: Waker::noop().clone(),
             reported: Cell::default(),
             in_turns: false,
-            is_broken: false,
+            is_deaf: false,
             _places: places,
         }
     }
@@ -306,7 +343,7 @@ impl Connection {
         if close_begins {
             self.write_last();
         }
-        if close_begins || end.is_some() {
+        if close_begins || ends_writing || end.is_some() {
             // The task throws further input away, or ends.
             self.waker.wake_by_ref();
         }

@@ -12,7 +12,7 @@ use crate::fanout::{Command, Core, SlotKey};
 use crate::session::close::CloseReason;
 use crate::session::values::Standing;
 use crate::session::{Event, Given, command};
-use crate::wire::websocket::Received;
+use crate::wire::websocket::{Received, UNIT_BYTES};
 
 /// The bytes that a core reads from a socket in one call at most.
 pub(super) const SCRATCH_BYTES: usize = 16 * 1024;
@@ -214,8 +214,8 @@ impl Connection {
     fn decode(&mut self, input: &mut [u8], slice: &mut Slice) -> usize {
         let mut taken = 0;
         while taken < input.len() {
-            if self.is_broken {
-                return input.len();
+            if self.is_deaf {
+                return self.ignore(input.len(), slice);
             }
             taken += self.decode_one(&mut input[taken..], slice);
             if self.session.has_answers_enough() {
@@ -226,6 +226,14 @@ impl Connection {
             }
         }
         taken
+    }
+
+    /// Throws away bytes that mean nothing, and cost the peer what a frame of that length does.
+    fn ignore(&mut self, bytes: usize, slice: &mut Slice) -> usize {
+        let units = 1 + u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX);
+        slice.decoded(units);
+        self.on(Event::Heard { units, at: self.shared.began.elapsed() });
+        bytes
     }
 
     /// Decodes one message at the front of `input`, or a part of one; returns the number of bytes that it took.
@@ -240,7 +248,7 @@ impl Connection {
                 (taken, received.and_then(|received| event(received, is_ignored, &self.shared, grant)))
             }
             Err(error) => {
-                self.is_broken = true;
+                self.is_deaf = true;
                 (length, Some(Event::Broken(error)))
             }
         };

@@ -102,14 +102,15 @@ impl Connection {
 
 impl Subscriber for Connection {
     fn push(&mut self, run: &CastRun) {
-        if self.session.push(&run.subject, &run.frames, &self.shared.limits) {
+        let frames = self.session.form(run);
+        if self.session.push(&run.subject, &frames, &self.shared.limits) {
             return;
         }
-        if let Some(effects) = self.session.give_way(&run.subject, &run.frames, &self.shared.limits) {
+        if let Some(effects) = self.session.give_way(&run.subject, &frames, &self.shared.limits) {
             self.follow(effects);
             return;
         }
-        let mut rest = Some(run.frames.clone());
+        let mut rest = Some(frames.into_owned());
         while let Some(frames) = rest {
             let ((version, frame), after) = frames.split_first();
             self.push_one(&run.subject, version, frame);
@@ -122,8 +123,8 @@ impl Subscriber for Connection {
     }
 
     fn push_and_flush(&mut self, run: &CastRun) {
-        let frames = &run.frames;
-        let sent = if self.session.is_clear() && frames.frames() == 1 { self.socket.send_alone(frames) } else { 0 };
+        let frames = self.session.form(run);
+        let sent = if self.session.is_clear() && frames.frames() == 1 { self.socket.send_alone(&frames) } else { 0 };
         if sent == frames.len() {
             self.shared.metrics.frames_sent.inc();
             self.shared.metrics.bytes_sent.inc_by(sent as u64);

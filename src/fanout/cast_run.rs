@@ -68,7 +68,7 @@ impl CastRuns {
 impl OpenRun {
     /// Joins the changes, of which there is at least one; their versions are of this history.
     pub(super) fn join(self, history: History) -> Delivery {
-        let run = CastRun { subject: self.subject, frames: FrameRun::join(&self.frames) };
+        let run = CastRun::new(self.subject, FrameRun::join(&self.frames));
         Delivery { run, history, permits: self.permits }
     }
 }

@@ -1,6 +1,7 @@
 //! The messages between ingest and the cores, and from core to core.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -11,6 +12,7 @@ use super::{ConnectionId, CoreId, Keys, SlotKey};
 use crate::model::epoch::Epoch;
 use crate::model::table::TableId;
 use crate::model::topic::{Subject, Subjects, Topic};
+use crate::wire::event_stream;
 use crate::wire::frame::{Frame, FrameRun};
 
 /// One change, encoded, for all subscribers of its topic.
@@ -37,9 +39,24 @@ pub struct CastRun {
     pub subject: Subject,
     /// The frame and the version of each change, oldest first.
     pub frames: FrameRun,
+    /// The same as events with ids of this epoch, made for the first reader of an event stream and shared by all. Boxed
+    /// because most changes have none.
+    events: OnceLock<Box<(Option<Epoch>, FrameRun)>>,
 }
 
 impl CastRun {
+    /// Returns the run of these frames, on changes of this row.
+    #[must_use]
+    pub const fn new(subject: Subject, frames: FrameRun) -> Self {
+        Self { subject, frames, events: OnceLock::new() }
+    }
+
+    /// Returns its events, with ids of this epoch: that of all who read the changes of this row.
+    pub fn events(&self, epoch: Option<Epoch>) -> Cow<'_, FrameRun> {
+        let (its, events) = &**self.events.get_or_init(|| Box::new((epoch, event_stream::rows(epoch, &self.frames))));
+        if *its == epoch { Cow::Borrowed(events) } else { Cow::Owned(event_stream::rows(epoch, &self.frames)) }
+    }
+
     /// Returns the version of each change, oldest first.
     #[must_use]
     pub fn versions(&self) -> &[u64] {

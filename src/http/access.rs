@@ -60,6 +60,17 @@ impl Access {
         Err(forbidden(format!("the token does not let you read {id}")))
     }
 
+    /// Lets a request on if it may read some row of this table.
+    ///
+    /// # Errors
+    /// 403.
+    pub(super) fn require_read_some(&self, table: &Table) -> Result<(), Problem> {
+        if self.may_read_some(table) {
+            return Ok(());
+        }
+        Err(forbidden(format!("the token does not let you read any row of {}", table.name)))
+    }
+
     /// Lets a request on if it may write rows of the table with this name.
     ///
     /// # Errors
@@ -249,7 +260,7 @@ impl Sharing {
 pub(super) fn describe_sharing(headers: &mut HeaderMap) {
     for (name, value) in [
         (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PUT, PATCH, DELETE"),
-        (ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, If-Match, If-None-Match"),
+        (ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID"),
         (ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS),
     ] {
         headers.insert(name, HeaderValue::from_static(value));

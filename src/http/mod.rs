@@ -12,10 +12,12 @@ mod bodies;
 mod body;
 mod budget;
 mod cursor;
+mod events;
 mod form;
 mod h1;
 mod h2;
 mod host;
+mod opening;
 mod ops;
 mod page;
 mod preconditions;
@@ -29,7 +31,6 @@ mod row;
 mod rows;
 mod tables;
 mod turns;
-mod upgrade;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use self::access::{Access, Sharing};
 pub use self::answer::{Answer, AnswerBody, Broken};
 use self::body::{BodyError, DynBody, RequestBody};
 use self::budget::Budgets;
+use self::opening::Opens;
 use self::origin::AllowedOrigins;
 use self::problem::Problem;
 use self::readiness::Readiness;
@@ -145,7 +147,7 @@ pub struct Services {
     pub slow_consumer: SlowConsumerPolicy,
 }
 
-/// Answers everything but the WebSocket, whatever the version of HTTP. Public for the fuzz target of requests.
+/// Answers everything, whatever the version of HTTP, but opens nothing. Public for the fuzz target of requests.
 #[doc(hidden)]
 pub async fn answer<B>(services: &Services, request: Request<B>) -> Answer
 where
@@ -154,15 +156,18 @@ where
 {
     let (head, body) = request.into_parts();
     let body = pin!(body.map_err(Into::into));
-    respond(services, Request::from_parts(head, ()), body, not_an_upgrade).await
+    respond(services, Request::from_parts(head, ()), body, |opens, head, access| {
+        open_nothing(services, opens, head, &access)
+    })
+    .await
 }
 
-/// Answers a request by its row in the table of routes. `open_websocket` answers a request that may open a WebSocket.
+/// Answers a request by its row in the table of routes. `open` answers a request that may open something.
 async fn respond(
     services: &Services,
     head: Request<()>,
     body: DynBody<'_>,
-    open_websocket: impl FnOnce(Request<()>, Access) -> Result<Answer, Problem>,
+    open: impl FnOnce(Opens, &Request<()>, Access) -> Result<Answer, Problem>,
 ) -> Answer {
     let sharing = Sharing::of(services, &head);
     let answered = match routes::find(services, &head) {
@@ -172,7 +177,7 @@ async fn respond(
             match route.handler {
                 Handler::Now(answer) => answer(&Call { services, access, head: &head, segments, body }),
                 Handler::Later(answer) => answer(Call { services, access, head: &head, segments, body }).await,
-                Handler::WebSocket => open_websocket(head, access),
+                Handler::Opens(opens) => open(opens, &head, access),
             }
         }
         Err(problem) => Err(problem),
@@ -182,9 +187,12 @@ async fn respond(
     answer
 }
 
-/// Answers an ordinary request for the WebSocket.
-fn not_an_upgrade(_: Request<()>, _: Access) -> Result<Answer, Problem> {
-    Err(HandshakeError::NotAnUpgrade.into())
+/// Answers a request as if it came without a connection.
+fn open_nothing(services: &Services, opens: Opens, head: &Request<()>, access: &Access) -> Result<Answer, Problem> {
+    match opens {
+        Opens::WebSocket => Err(HandshakeError::NotAnUpgrade.into()),
+        Opens::EventStream => events::command(services, head, access, usize::MAX).map(|_| events::answer()),
+    }
 }
 
 /// Adds the headers of every answer.

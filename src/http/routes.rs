@@ -9,6 +9,7 @@ use hyper::{Method, Request, StatusCode};
 
 use super::access::{self, Access};
 use super::body::RequestBody;
+use super::opening::Opens;
 use super::problem::Problem;
 use super::{Answer, Services, ops, page, products, tables};
 
@@ -50,8 +51,8 @@ pub(super) enum Handler {
     Now(fn(&Call<'_>) -> Result<Answer, Problem>),
     /// Answers when the store has.
     Later(for<'a> fn(Call<'a>) -> Answering<'a>),
-    /// Opens a WebSocket, in the way of the HTTP version.
-    WebSocket,
+    /// Opens something, in the way of the HTTP version.
+    Opens(Opens),
 }
 
 /// The future of a handler's answer.
@@ -75,7 +76,7 @@ const READ: &[Method] = &[Method::GET, Method::HEAD];
 const TABLE: &str = "/tables/{table}";
 const ROW: &str = "/tables/{table}/{key}";
 
-static ROUTES: [Route; 22] = [
+static ROUTES: [Route; 23] = [
     Route::new("/", READ, Handler::Now(|call| Ok(page::index(call.services.slow_consumer)))).open(),
     Route::new("/assets/{name}", READ, Handler::Now(page::asset)).open(),
     Route::new("/healthz", READ, Handler::Now(|_| Ok(ops::healthz()))).open(),
@@ -99,7 +100,8 @@ static ROUTES: [Route; 22] = [
     Route::new(ROW, &[Method::PUT], Handler::Later(|call| Box::pin(tables::put(call)))).json().shared(),
     Route::new(ROW, &[Method::PATCH], Handler::Later(|call| Box::pin(tables::patch(call)))).json().shared(),
     Route::new(ROW, &[Method::DELETE], Handler::Later(|call| Box::pin(tables::delete(call)))).shared(),
-    Route::new("/websocket", &[Method::GET], Handler::WebSocket),
+    Route::new("/events", READ, Handler::Opens(Opens::EventStream)).shared(),
+    Route::new("/websocket", &[Method::GET], Handler::Opens(Opens::WebSocket)),
 ];
 
 impl Route {
@@ -188,10 +190,10 @@ pub(super) fn find<'a>(services: &Services, head: &'a Request<()>) -> Result<Way
         return Err(no_such_path(path));
     }
     let route = rows.iter().find(|route| route.takes(method));
-    let is_websocket = route.is_some_and(|route| matches!(route.handler, Handler::WebSocket));
+    let opens = route.is_some_and(|route| matches!(route.handler, Handler::Opens(_)));
     // A page may read from anywhere; its browser keeps from it the answers that are not its own. No browser does so for
-    // a WebSocket.
-    if is_websocket || !matches!(*method, Method::GET | Method::HEAD) {
+    // a WebSocket, and an event stream takes a place.
+    if opens || !matches!(*method, Method::GET | Method::HEAD) {
         access::require_origin(services, head)?;
     }
     if *method == Method::OPTIONS {
@@ -212,7 +214,7 @@ pub(super) fn find<'a>(services: &Services, head: &'a Request<()>) -> Result<Way
 /// 404, 403, and 401 or 400 for the token.
 pub(super) fn find_websocket<B>(services: &Services, head: &Request<B>) -> Result<Access, Problem> {
     let path = head.uri().path();
-    let route = rows(path).iter().find(|route| matches!(route.handler, Handler::WebSocket));
+    let route = rows(path).iter().find(|route| matches!(route.handler, Handler::Opens(Opens::WebSocket)));
     let route = route.ok_or_else(|| no_such_path(path))?;
     access::require_origin(services, head)?;
     access::authorize(services, head, route.who)
@@ -263,6 +265,7 @@ mod tests {
             ("/tables/orders", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
             ("/tables/orders/17", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
             ("/tables//", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
+            ("/events", "GET, HEAD, OPTIONS"),
             ("/websocket", "GET, OPTIONS"),
         ] {
             assert_eq!(methods(rows(path)), wanted, "{path}");
@@ -277,6 +280,7 @@ mod tests {
             "/assets",
             "/assets/a/b",
             "/websocket/",
+            "/events/",
             "/metrics/x",
             "*",
         ] {

@@ -1,14 +1,14 @@
-//! The reason for which a WebSocket ended: [`CloseReason`], from which follow its code, its metric label, its log
+//! The reason for which a WebSocket or an event stream ended: [`CloseReason`], from which follow its code, its metric label, its log
 //! level, and the advice to the reader to come back or not.
 
 use crate::wire::frame::Frame;
 use crate::wire::websocket::CodecError;
 use crate::wire::websocket::Opcode;
 
-/// The reason for which a WebSocket ended.
+/// The reason for which a WebSocket or an event stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The peer closed, with this code if it gave one.
+    /// The peer closed, with this code if it gave one; or left its event stream.
     Peer(Option<u16>),
     /// The peer's TCP connection ended without a close frame.
     Vanished,
@@ -69,7 +69,7 @@ impl CloseReason {
     }
 
     /// Returns the sentence in the close frame; at most 123 bytes (RFC 6455, §5.5).
-    const fn sentence(self) -> &'static str {
+    pub(super) const fn sentence(self) -> &'static str {
         match self {
             Self::Peer(_) | Self::Vanished | Self::Panicked => "",
             Self::Protocol(what) => what,
@@ -77,7 +77,7 @@ impl CloseReason {
             Self::InvalidUtf8 => "a text message is not UTF-8",
             Self::MessageTooBig => "a message is longer than this server takes",
             Self::SlowConsumer => "too slow for its subscriptions",
-            Self::Silence => "nothing was heard for too long, not even the answer to a ping",
+            Self::Silence => "nothing was heard for too long, and nothing taken",
             Self::Restart => "the server restarts, come back",
             Self::TokenExpired => "the token has expired, come back with another",
         }

@@ -2,8 +2,8 @@
 //! shards and its core, and whose outputs are bytes to write, commands for the shards, and an end.
 //!
 //! Its parts: the [`command`]s that a reader sends, the reasons for a [`refusal`], the [`commands`] that are in progress
-//! and what the server says in [`answer`]; its [`queue`], the [`values`] that it is still to get and the set of topics
-//! that are [`stale`]; its [`heartbeat`], its [`allowance`], and the reasons for its [`close`].
+//! and what the server says in [`answer`]; its [`encoding`], its [`queue`], the [`values`] that it is still to get and the
+//! set of topics that are [`stale`]; its [`heartbeat`], its [`allowance`], and the reasons for its [`close`].
 //!
 //! Once the close frame is in the queue, nothing is put behind it: not a change, not a reply, not a pong.
 
@@ -13,6 +13,7 @@ pub mod close;
 pub mod command;
 pub mod commands;
 pub mod drain;
+pub mod encoding;
 pub mod heartbeat;
 pub mod queue;
 pub mod refusal;
@@ -20,6 +21,7 @@ pub mod stale;
 mod tables;
 pub mod values;
 
+use std::borrow::Cow;
 use std::io::IoSlice;
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,12 +30,13 @@ use self::allowance::Allowance;
 use self::close::CloseReason;
 use self::command::{Command, States};
 use self::commands::{COMMANDS_IDS_MAX, Commands, Counted, Next};
+use self::encoding::Encoding;
 use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, Second};
 use self::queue::{Pushed, SendQueue, SendQueueLimits, SlowConsumerPolicy, Word};
 use self::refusal::{Refusal, Why};
 use self::values::{Standing, Values};
 use crate::auth::Grant;
-use crate::fanout::{self, Listed, Operation, Pulled};
+use crate::fanout::{self, CastRun, Listed, Operation, Pulled};
 use crate::metrics::Limit;
 use crate::model::epoch::Epoch;
 use crate::model::table::{TableId, Tables};
@@ -173,6 +176,7 @@ pub enum End {
 #[derive(Debug)]
 pub struct Session {
     queue: SendQueue,
+    encoding: Encoding,
     phase: Phase,
     /// The reason for which it closes, or has ended.
     reason: CloseReason,
@@ -183,10 +187,8 @@ pub struct Session {
     /// True if the reader was told that what it shows may be old.
     is_told_lost: bool,
     subscriptions: u32,
-    /// The second in which the peer was heard last.
-    heard: Second,
-    /// The second in which a session that closes is cut.
-    deadline: Second,
+    /// While it is open, the second in which the peer was heard last; afterwards that in which it is cut.
+    second: Second,
     allowance: Allowance,
     /// Boxed because few readers have commands in progress.
     commands: Option<Box<Commands>>,
@@ -215,24 +217,34 @@ enum Phase {
 }
 
 impl Session {
-    /// Returns the session of a reader whose socket has just been opened.
+    /// Returns the session of a reader whose WebSocket has just been opened.
     #[must_use]
     pub fn new(now: Second, grant: Option<Rc<Grant>>) -> Self {
         Self {
             queue: SendQueue::new(),
+            encoding: Encoding::WebSocket,
             phase: Phase::Open,
             reason: CloseReason::Vanished,
             is_blocked: false,
             is_held: false,
             is_told_lost: false,
             subscriptions: 0,
-            heard: now,
-            deadline: now,
+            second: now,
             allowance: Allowance::default(),
             commands: None,
             values: None,
             grant,
         }
+    }
+
+    /// Returns the session of a reader of an event stream, which is sent these bytes first.
+    #[must_use]
+    pub fn of_event_stream(now: Second, grant: Option<Rc<Grant>>, head: Vec<u8>) -> Self {
+        let mut session = Self { encoding: Encoding::EventStream, ..Self::new(now, grant) };
+        if !head.is_empty() {
+            session.queue.push_control(Frame::of_bytes(head));
+        }
+        session
     }
 
     /// Handles one event and returns its effects.
@@ -263,15 +275,26 @@ impl Session {
             Event::Flushed => self.flushed(&mut effects),
             Event::Looked(grant_seconds) => self.look(grant_seconds, given, &mut effects),
             Event::Restart { after_ms } => {
-                self.answer(answer::reconnect(after_ms));
+                self.answer(self.encoding.reconnect(after_ms));
                 self.close(CloseReason::Restart, given, &mut effects);
             }
+            // Who reads an event stream has no other way to end it.
+            Event::Gone if self.is_event_stream() => self.end(CloseReason::Peer(None), &mut effects),
             Event::Gone => self.end(CloseReason::Vanished, &mut effects),
         }
         effects
     }
 
-    /// Adds changes of one topic if they have room without the policy; returns whether nothing more is to be done
+    /// Returns changes as this reader is given them.
+    #[must_use]
+    pub fn form<'a>(&self, run: &'a CastRun) -> Cow<'a, FrameRun> {
+        match self.encoding {
+            Encoding::WebSocket => Cow::Borrowed(&run.frames),
+            Encoding::EventStream => self.events(run),
+        }
+    }
+
+    /// Adds changes of one topic, in this reader's form, if they have room without the policy; returns whether nothing more is to be done
     /// with them. This and [`Session::taken`] are the hot path, and return less than [`Effects`].
     pub fn push(&mut self, subject: &Subject, run: &FrameRun, limits: &SessionLimits) -> bool {
         self.phase != Phase::Open
@@ -314,7 +337,7 @@ impl Session {
         if self.queue.control_len() == 0 {
             let skipped = self.queue.take_skipped();
             if skipped > 0 {
-                self.queue.push_control(answer::skipped(skipped));
+                self.queue.push_control(self.encoding.text(answer::skipped(skipped)));
             }
         }
         !self.queue.is_empty()
@@ -420,6 +443,12 @@ impl Session {
         }
     }
 
+    /// Returns whether the reader has an event stream, on which it cannot answer.
+    #[must_use]
+    pub fn is_event_stream(&self) -> bool {
+        self.encoding == Encoding::EventStream
+    }
+
     /// Returns the grant of the reader's token.
     #[must_use]
     pub fn grant(&self) -> Option<&Grant> {
@@ -433,7 +462,9 @@ impl Session {
     }
 
     fn hear(&mut self, units: u32, at: Duration, given: &Given<'_>, effects: &mut Effects) {
-        self.heard = given.now;
+        if self.phase == Phase::Open && !self.is_event_stream() {
+            self.second = given.now;
+        }
         let per_second = given.limits.units_per_second_max;
         if self.phase == Phase::Open && units > 0 && per_second > 0 {
             effects.hold = self.allowance.take(units, per_second, at);
@@ -524,8 +555,8 @@ impl Session {
             self.queue.discard_ordered();
             self.phase = Phase::Answering;
             self.reason = reason;
-            self.deadline = given.now.saturating_add(CLOSE_SECONDS_MAX);
-            effects.look_at = Some(self.deadline);
+            self.second = given.now.saturating_add(CLOSE_SECONDS_MAX);
+            effects.look_at = Some(self.second);
             return;
         }
         self.close(reason, given, effects);
@@ -551,29 +582,42 @@ impl Session {
 
     fn look(&mut self, grant_seconds: Option<u32>, given: &Given<'_>, effects: &mut Effects) {
         match self.phase {
-            Phase::Closing { .. } | Phase::Lingering if given.now >= self.deadline => {
+            Phase::Closing { .. } | Phase::Lingering if given.now >= self.second => {
                 self.end(self.reason, effects);
                 effects.end = Some(End::Cut);
             }
-            Phase::Answering if given.now >= self.deadline => self.close(self.reason, given, effects),
+            Phase::Answering if given.now >= self.second => self.close(self.reason, given, effects),
             // Scheduled again when closing began; the look that is due is the heartbeat's from before.
             Phase::Answering | Phase::Closing { .. } | Phase::Lingering | Phase::Ended => {}
             Phase::Open if grant_seconds == Some(0) => self.close(CloseReason::TokenExpired, given, effects),
             Phase::Open => {
-                // A peer that this side does not read is not silent, unless it reads nothing either.
-                if self.is_held || self.is_full() && !self.is_blocked {
-                    self.heard = given.now;
-                }
-                let at = match heartbeat::beat(given.now, self.heard, given.limits.ping_after) {
-                    Beat::Wait(at) => at,
-                    Beat::Ping(at) => {
-                        self.answer(Frame::new(Opcode::Ping, b""));
-                        at
-                    }
-                    Beat::Close => return self.close(CloseReason::Silence, given, effects),
-                };
+                let Some(at) = self.beat(given) else { return self.close(CloseReason::Silence, given, effects) };
                 let expires = grant_seconds.map_or(at, |seconds| given.now.saturating_add(seconds));
                 effects.look_at = Some(at.min(expires));
+            }
+        }
+    }
+
+    /// Says that this side is there, where it is time; returns when to look again, or `None` if the peer is gone.
+    fn beat(&mut self, given: &Given<'_>) -> Option<Second> {
+        let (now, ping_after) = (given.now, given.limits.ping_after);
+        // A peer that this side does not read is not silent, unless it reads nothing either.
+        if !self.is_event_stream() && (self.is_held || self.is_full() && !self.is_blocked) {
+            self.second = now;
+        }
+        // Nobody answers on an event stream: who takes what is written is there.
+        let is_taken = self.is_event_stream() && !self.is_blocked;
+        match heartbeat::beat(now, self.second, ping_after) {
+            Beat::Wait(at) => Some(at),
+            Beat::Close if !is_taken => None,
+            Beat::Ping(at) if !is_taken => {
+                self.answer(self.encoding.heartbeat());
+                Some(at)
+            }
+            Beat::Ping(_) | Beat::Close => {
+                self.answer(self.encoding.heartbeat());
+                self.second = now;
+                Some(now.saturating_add(ping_after))
             }
         }
     }
@@ -581,7 +625,7 @@ impl Session {
     /// Learns that the socket takes more: a peer that reads is not silent.
     fn writable(&mut self, given: &Given<'_>) {
         if std::mem::take(&mut self.is_blocked) && self.phase == Phase::Open {
-            self.heard = given.now;
+            self.second = given.now;
         }
     }
 
@@ -598,11 +642,11 @@ impl Session {
         self.commands = None;
         self.values = None;
         self.queue.discard_ordered();
-        self.queue.push_control(reason.frame());
+        self.queue.push_control(self.encoding.close(reason));
         self.phase = Phase::Closing { is_peers_here: self.phase == Phase::Answering };
         self.reason = reason;
-        self.deadline = given.now.saturating_add(CLOSE_SECONDS_MAX);
-        effects.look_at = Some(self.deadline);
+        self.second = given.now.saturating_add(CLOSE_SECONDS_MAX);
+        effects.look_at = Some(self.second);
         effects.close_begins = true;
     }
 
@@ -611,11 +655,11 @@ impl Session {
         if self.is_asked() {
             self.say(Word::Answer, frame);
         } else {
-            self.queue.push_control(frame);
+            self.queue.push_control(self.encoding.text(frame));
         }
     }
 
-    /// Queues a frame ahead of all changes, unless the close frame is queued.
+    /// Queues a frame, in the reader's form, ahead of all changes, unless the close frame is queued.
     fn answer(&mut self, frame: Frame) {
         if self.phase == Phase::Open {
             self.queue.push_control(frame);

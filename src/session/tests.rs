@@ -125,8 +125,8 @@ fn policies() -> impl Strategy<Value = SlowConsumerPolicy> {
     ]
 }
 
-fn live(policy: SlowConsumerPolicy, units: u32, steps: Vec<Step>) -> World {
-    let mut world = World::new(policy, units);
+fn live(world: World, steps: Vec<Step>) -> World {
+    let mut world = world;
     for step in steps {
         world.step(step);
         world.check_step();
@@ -146,7 +146,7 @@ proptest! {
         units in prop_oneof![Just(0_u32), Just(5_u32)],
         steps in steps(),
     ) {
-        let mut world = live(policy, units, steps);
+        let mut world = live(World::new(policy, units), steps);
         // Whatever closes ends, at the deadline if not before.
         if world.closed_at.is_some() {
             world.pass(CLOSE_SECONDS_MAX + 1);
@@ -155,8 +155,21 @@ proptest! {
     }
 
     #[test]
+    fn whatever_happens_a_reader_of_an_event_stream_is_told_the_same(
+        policy in policies(),
+        units in prop_oneof![Just(0_u32), Just(5_u32)],
+        steps in steps(),
+    ) {
+        let mut world = live(World::of_event_stream(policy, units), steps);
+        if world.closed_at.is_some() {
+            world.pass(CLOSE_SECONDS_MAX + 1);
+            prop_assert!(world.session.ended().is_some());
+        }
+    }
+
+    #[test]
     fn whoever_asks_for_changes_gets_or_is_told_to_have_missed_each(policy in policies(), steps in steps_of_changes()) {
-        live(policy, 0, steps);
+        live(World::new(policy, 0), steps);
     }
 }
 

@@ -4,20 +4,23 @@
 //! States are pulled from the shards as the socket drains, some at a time, so that a reader of very many costs the list
 //! of them and not a queue. They fill half of the send queue at most: changes have the other half.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::answer;
 use super::command::States;
+use super::encoding::Encoding;
 use super::queue::{SlowConsumerPolicy, Word};
 use super::stale::{Answered, Part, StaleSet, Told};
 use super::tables::FollowedTable;
 use super::{Effects, Given, Phase, Session, SessionLimits};
-use crate::fanout::{self, Listed, PageWish, Pull, Pulled, TableStandings, Value};
+use crate::fanout::{self, CastRun, Listed, PageWish, Pull, Pulled, TableStandings, Value};
 use crate::model::epoch::Epoch;
 use crate::model::table::{TableId, Tables};
 use crate::model::topic::{Subject, Subjects, Topic, WideRow};
+use crate::wire::event_stream;
 use crate::wire::frame::{Frame, FrameRun};
 
 /// The most topics that one message says to be absent.
@@ -78,6 +81,8 @@ pub(super) struct Values {
     pub(super) followed: Vec<FollowedTable>,
     /// True if it ever did, and its grant withholds some: each change is to be looked at.
     is_filtered: bool,
+    /// True if the epoch that it was told is its own.
+    has_own_epoch: bool,
 }
 
 /// A table of which a reader is told every row.
@@ -108,6 +113,7 @@ impl Values {
             everything: Vec::new(),
             followed: Vec::new(),
             is_filtered: false,
+            has_own_epoch: false,
         })
     }
 
@@ -494,6 +500,10 @@ impl Session {
 
     fn present(&mut self, (topic, number): (Topic, u32), version: u64, frame: Frame, given: &Given<'_>) {
         self.say_absent();
+        let frame = match self.encoding {
+            Encoding::WebSocket => frame,
+            Encoding::EventStream => event_stream::row(self.epoch_of(topic.table()), version, &frame),
+        };
         let Some(values) = &mut self.values else { return };
         values.state_bytes = (3 * values.state_bytes + frame.len()) / 4 + 1;
         if !self.queue.has_room_for_state(frame.len(), &given.limits.queue) {
@@ -503,6 +513,21 @@ impl Session {
         }
     }
 
+    /// Returns changes as events. Their ids are of the epoch that the reader was told; all have them of one, but those that
+    /// have an epoch of their own.
+    pub(super) fn events<'a>(&self, run: &'a CastRun) -> Cow<'a, FrameRun> {
+        let epoch = self.epoch_of(run.subject.topic().table());
+        if self.values.as_ref().is_some_and(|values| values.has_own_epoch) {
+            Cow::Owned(event_stream::rows(epoch, &run.frames))
+        } else {
+            run.events(epoch)
+        }
+    }
+
+    fn epoch_of(&self, table: TableId) -> Option<Epoch> {
+        self.values.as_ref()?.epoch_of(table)
+    }
+
     /// Begins anew with a reader that claims a version which was never there: it is told an epoch that nobody else has,
     /// and all that it asked for.
     fn begin_own_epoch(&mut self) {
@@ -510,6 +535,7 @@ impl Session {
         self.say(Word::Other, answer::epoch(epoch));
         if let Some(values) = &mut self.values {
             values.epoch = Some(epoch);
+            values.has_own_epoch = true;
             values.table_epochs.values_mut().for_each(|its| *its = epoch);
             let subject = |&topic: &Topic| Subject::new(topic, values.rows_asked.get(&topic));
             let asked = values.asked.iter().map(subject).collect();
@@ -534,6 +560,7 @@ impl Session {
                 (its.newest_claimed, its.newest_heard) = (0, 0);
             }
             values.epoch = told.map(|_| epoch);
+            values.has_own_epoch = false;
             values.table_epochs = HashMap::new();
         }
         if told.is_some() {
@@ -601,7 +628,7 @@ impl Session {
     /// Queues a word in order with the changes.
     pub(super) fn say(&mut self, word: Word, frame: Frame) {
         self.say_absent();
-        self.queue.push_word(word, frame);
+        self.queue.push_word(word, self.encoding.text(frame));
     }
 
     /// Queues the word that topics are absent, if any are.
@@ -610,7 +637,7 @@ impl Session {
             && !values.absent.is_empty()
         {
             let absent = std::mem::take(&mut values.absent);
-            self.queue.push_word(Word::Other, answer::absent(&absent, &values.tables));
+            self.queue.push_word(Word::Other, self.encoding.text(answer::absent(&absent, &values.tables)));
         }
     }
 }

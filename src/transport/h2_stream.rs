@@ -1,4 +1,4 @@
-//! A WebSocket that is a stream of an HTTP/2 connection (RFC 8441): [`H2Stream`].
+//! A WebSocket or an event stream that is a stream of an HTTP/2 connection (RFC 8441): [`H2Stream`].
 //!
 //! Nothing is written that the stream has no room for: within the client's windows for the stream and for the
 //! connection, and within the connection's send buffer. The bytes that do not fit wait in the send queue, as they do
@@ -19,7 +19,8 @@ const ROOM_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct H2Stream {
     send: SendStream<Bytes>,
-    receive: RecvStream,
+    /// The other half; none of a request that is ended, whose answer this is.
+    receive: Option<RecvStream>,
     /// The part of the last DATA frame that did not fit into the reader's buffer.
     unread: Bytes,
     writing: Writing,
@@ -42,12 +43,19 @@ impl H2Stream {
     /// Joins the two halves of a stream, with the address of the peer at the other end of its connection.
     #[must_use]
     pub const fn new(send: SendStream<Bytes>, receive: RecvStream, peer: Option<SocketAddr>) -> Self {
-        Self { send, receive, unread: Bytes::new(), writing: Writing::Open, peer }
+        Self { send, receive: Some(receive), unread: Bytes::new(), writing: Writing::Open, peer }
+    }
+
+    /// Returns the stream of an answer, whose reader has nothing more to say.
+    #[must_use]
+    pub const fn of_answer(send: SendStream<Bytes>, peer: Option<SocketAddr>) -> Self {
+        Self { send, receive: None, unread: Bytes::new(), writing: Writing::Open, peer }
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Some(receive) = &mut self.receive else { return self.poll_end(cx).map(|()| Ok(0)) };
         while self.unread.is_empty() {
-            match ready!(self.receive.poll_data(cx)) {
+            match ready!(receive.poll_data(cx)) {
                 Some(data) => self.unread = data.map_err(io::Error::other)?,
                 None => return Poll::Ready(Ok(0)),
             }
@@ -55,8 +63,16 @@ impl H2Stream {
         let read = self.unread.len().min(buffer.len());
         buffer[..read].copy_from_slice(&self.unread.split_to(read));
         // Fails only if the stream has ended.
-        let _ = self.receive.flow_control().release_capacity(read);
+        let _ = receive.flow_control().release_capacity(read);
         Poll::Ready(Ok(read))
+    }
+
+    /// Waits for the end of an answer: until all of it is on its way, or the client does not want it any more.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.writing {
+            Writing::Ended | Writing::Broken => Poll::Ready(()),
+            Writing::Open | Writing::Stalled => self.send.poll_reset(cx).map(drop),
+        }
     }
 
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {

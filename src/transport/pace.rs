@@ -3,8 +3,10 @@
 //! A bound on the time in which a client takes nothing is no bound on an answer: one byte before each end of it keeps
 //! the answer, and its part of a budget, for ever.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -56,11 +58,17 @@ pub(crate) struct PacedStream<S> {
     pace: Pace,
     /// Waits for the deadline. Boxed because few peers make one wait.
     timer: Option<Pin<Box<Sleep>>>,
+    is_flushed: Rc<Cell<bool>>,
 }
 
 impl<S> PacedStream<S> {
-    pub(crate) const fn new(stream: S, timeout: Duration) -> Self {
-        Self { stream, pace: Pace::new(timeout), timer: None }
+    pub(crate) fn new(stream: S, timeout: Duration) -> Self {
+        Self { stream, pace: Pace::new(timeout), timer: None, is_flushed: Rc::new(Cell::new(true)) }
+    }
+
+    /// Returns the place that says whether everything was flushed that whoever writes had to write.
+    pub(crate) fn flushed(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.is_flushed)
     }
 
     pub(crate) fn into_inner(self) -> S {
@@ -68,6 +76,7 @@ impl<S> PacedStream<S> {
     }
 
     fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.is_flushed.set(false);
         match written {
             Poll::Ready(Ok(bytes)) => self.pace.took(bytes),
             Poll::Ready(Err(_)) => {}
@@ -120,6 +129,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PacedStream<S> {
         }
         self.pace.rest();
         self.timer = None;
+        self.is_flushed.set(true);
         flushed
     }
 

@@ -23,7 +23,7 @@ const _: () = assert!(NOTSENT_BYTES_MAX as usize <= PACE_BYTES, "a peer's pace i
 /// The send buffer of a socket that closes, as the kernel counts it: with its own bookkeeping.
 const LAST_BYTES_MAX: usize = 2 * 212_992;
 
-/// The bytes of one WebSocket, below its frames.
+/// The bytes of one WebSocket or event stream, below its frames.
 #[derive(Debug)]
 pub enum Socket {
     /// TCP.
@@ -45,6 +45,18 @@ impl Socket {
             // Its connection is prepared.
             Self::Http2(_) => {}
         }
+    }
+
+    /// Ends it once its peer has taken nothing of what was written for so long, also one whose host is gone. A stream of an
+    /// HTTP/2 connection ends with that.
+    pub(crate) fn give_up_after(&self, longest: Duration) {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.tcp(),
+            Self::Http2(_) => return,
+        };
+        // A socket that refuses it is given up later, by TCP's own patience.
+        let _ = SockRef::from(stream).set_tcp_user_timeout(Some(longest));
     }
 
     /// Reads the bytes that have come; 0 is the end. If none have, the task of `cx` is woken when some do.

@@ -1,4 +1,5 @@
-//! The frames that go out on a WebSocket: [`Frame`], encoded once and shared by everything that sends it.
+//! The frames that go out on a WebSocket: [`Frame`], encoded once and shared by everything that sends it. On an event
+//! stream go [events](super::event_stream) in their place.
 
 use std::ops::Deref;
 use std::slice;
@@ -6,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 
+use super::event_stream;
 use super::websocket::Opcode;
 use crate::model::change::{Change, ChangeBody, write_key_alone, write_snapshot_json};
 use crate::model::key::Key;
@@ -22,7 +24,7 @@ const SPARE_BYTES: usize = 1;
 /// The bytes around a row in the JSON of its change, about: a version, and of other tables than products a name and a key.
 const ROW_HEAD_BYTES: usize = 64;
 
-/// A whole, unmasked server WebSocket frame (RFC 6455, §5.2): immutable, and shared rather than copied.
+/// A whole, unmasked server WebSocket frame (RFC 6455, §5.2), or an event: immutable, and shared rather than copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame(Bytes);
 
@@ -116,6 +118,17 @@ impl Frame {
         Self(frame)
     }
 
+    /// Returns what is no WebSocket's frame.
+    pub(crate) fn of_bytes(mut bytes: Vec<u8>) -> Self {
+        bytes.reserve_exact(SPARE_BYTES);
+        Self(bytes.into())
+    }
+
+    /// Returns the payload of a whole WebSocket frame.
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.0[header_bytes(&self.0)..]
+    }
+
     /// Returns the rest of this frame after its first `sent` bytes, for a socket that took only a part.
     #[must_use]
     pub fn after(&self, sent: usize) -> Self {
@@ -198,6 +211,22 @@ impl FrameRun {
         }
     }
 
+    /// Returns the version and the payload of each of its WebSocket frames, in their order.
+    pub(super) fn payloads(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let mut rest = &*self.bytes;
+        self.versions().iter().map(move |&version| {
+            let (frame, after) = rest.split_at(frame_bytes(rest));
+            rest = after;
+            (version, &frame[header_bytes(frame)..])
+        })
+    }
+
+    /// Returns a run of as many frames with the same versions, whose bytes are these.
+    pub(super) fn with_bytes(&self, mut bytes: Vec<u8>) -> Self {
+        bytes.reserve_exact(SPARE_BYTES);
+        Self { bytes: bytes.into(), versions: self.versions.clone() }
+    }
+
     /// Takes the first frame and its version off; the run is gone with its last.
     #[must_use]
     pub fn split_first(self) -> ((u64, Frame), Option<Self>) {
@@ -224,15 +253,28 @@ impl Deref for FrameRun {
     }
 }
 
-/// Returns the length of the frame at the front of `bytes`.
+/// Returns the length of the frame or the event at the front of `bytes`.
 fn frame_bytes(bytes: &[u8]) -> usize {
-    match bytes[1] {
-        126 => 4 + usize::from(u16::from_be_bytes([bytes[2], bytes[3]])),
+    if bytes[0] & FIN == 0 {
+        return event_stream::event_bytes(bytes);
+    }
+    let payload_bytes = match bytes[1] {
+        126 => usize::from(u16::from_be_bytes([bytes[2], bytes[3]])),
         127 => {
             let length = u64::from_be_bytes(bytes[2..10].try_into().expect("eight bytes"));
-            10 + usize::try_from(length).expect("a frame fits in memory")
+            usize::try_from(length).expect("a frame fits in memory")
         }
-        short => 2 + usize::from(short),
+        short => usize::from(short),
+    };
+    header_bytes(bytes) + payload_bytes
+}
+
+/// Returns the length of the header at the front of a WebSocket's frame.
+fn header_bytes(bytes: &[u8]) -> usize {
+    match bytes[1] {
+        126 => 4,
+        127 => HEADER_BYTES_MAX,
+        _ => 2,
     }
 }
 

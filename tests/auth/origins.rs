@@ -108,7 +108,7 @@ async fn a_browser_that_asks_first_is_told_what_may_be_sent() {
         );
         assert_eq!(
             reply.header("access-control-allow-headers"),
-            "Authorization, Content-Type, If-Match, If-None-Match"
+            "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID"
         );
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             assert!(reply.header("access-control-allow-methods").contains(method), "{method}");

@@ -81,7 +81,7 @@ impl Issuer {
     }
 
     /// A token with these claims, valid for an hour unless they say otherwise.
-    pub(super) fn token(&self, claims: Value) -> String {
+    pub(crate) fn token(&self, claims: Value) -> String {
         self.token_with(json!({"alg": self.algorithm, "typ": "JWT"}), claims)
     }
 
@@ -122,7 +122,7 @@ pub(super) fn unsigned(header: &Value, claims: &Value) -> String {
     format!("{}.{}", part(header), part(claims))
 }
 
-pub(super) fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap()
 }
 

@@ -109,7 +109,7 @@ impl<S: Subscriber> Core<S> {
         let mut out = std::mem::take(&mut self.out);
         for (subject, version, frame) in out.casts.drain(..) {
             let topic = subject.topic();
-            let run = CastRun { subject, frames: FrameRun::one(version, frame) };
+            let run = CastRun::new(subject, FrameRun::one(version, frame));
             let delivery = Delivery { run, history: self.health.term.history, permits: SmallVec::new() };
             let shard = &self.shards[self.hub.place_of(self.hub.shard_of(topic))];
             let subscribers = self.everything.audience(shard, topic);

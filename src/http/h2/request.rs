@@ -1,7 +1,7 @@
 //! One request on an HTTP/2 connection: to the same handler as those of HTTP/1, and its answer back.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
@@ -16,11 +16,14 @@ use tokio::time::timeout_at;
 use tracing::debug;
 
 use super::super::asked::Asked;
+use super::super::body::BodyError;
 use super::super::core::{CoreHttp, Peer};
-use super::super::{Answer, AnswerBody, Services, answer, check_head, finish};
+use super::super::opening::{self, Opening};
+use super::super::{Answer, AnswerBody, Services, check_head, finish, respond as answer_with};
 use super::push::{self, Promised};
 use super::{SEND_BUFFER_BYTES, is_extended_connect, websocket};
 use crate::metrics::Limit;
+use crate::transport::h2_stream::H2Stream;
 use crate::transport::pace::Pace;
 
 /// A request, and the way to answer it.
@@ -38,34 +41,52 @@ pub(super) async fn serve(core: CoreHttp, peer: Peer, exchange: Exchange) {
     name_host(&mut request);
     let asked = Asked::now(&request);
     let is_head = request.method() == Method::HEAD;
-    let mut pushed = Promised::default();
+    let (mut pushed, mut opened) = (Promised::default(), None);
     let mut answer = if let Err(problem) = check_head(&core.services, &request) {
         finish(problem.into())
     } else if is_extended_connect(&request) {
-        match websocket::accept(&core.services, peer.address, &request) {
+        match websocket::accept(&core.services, peer.clone(), &request) {
             Ok(accepted) => {
                 asked.answered(&core.services.metrics, StatusCode::OK);
-                return websocket::open(&core, peer, accepted, request, respond);
+                return websocket::open(&core, &peer, accepted, request, respond);
             }
             Err(problem) => finish(problem.into()),
         }
     } else {
         pushed = push::promise(&mut respond, &request, pushes_max);
         let bytes_told = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let request = request.map(|stream| RequestBody { stream, bytes_told });
+        let (head, stream) = request.into_parts();
+        let body = pin!(RequestBody { stream, bytes_told }.map_err(BodyError::from));
+        let open =
+            |opens, head: &Request<()>, access| opening::open(&core, peer.clone(), (opens, head, access), &mut opened);
         tokio::select! {
-            answer = answer(&core.services, request) => answer,
+            answer = answer_with(&core.services, Request::from_parts(head, ()), body, open) => answer,
             reset = poll_fn(|cx| respond.poll_reset(cx)) => {
                 return debug!(?reset, "a client does not want its answer");
             }
         }
     };
     asked.answered(&core.services.metrics, answer.status());
+    if let Some(opening) = opened {
+        return begin(&core, &peer, opening, answer, respond);
+    }
     pushed.mark(&mut answer, peer.is_secure);
     let sending = send(&core.services, |head, is_end| respond.send_response(head, is_end), answer, is_head);
     let (sent, ()) = tokio::join!(sending, pushed.send(&core.services));
     if let Err(error) = sent {
         debug!(%error, "an answer was not taken");
+    }
+}
+
+/// Sends the head of an answer that is an event stream, which the core's connections go on with.
+fn begin(core: &CoreHttp, peer: &Peer, opening: Opening, answer: Answer, mut respond: SendResponse<Bytes>) {
+    let head = head_of(answer.map(drop), None);
+    match respond.send_response(head, false) {
+        Ok(stream) => {
+            let socket = H2Stream::of_answer(stream, peer.socket);
+            opening.begin(&core.connections, socket.into(), &[], Vec::new());
+        }
+        Err(error) => debug!(%error, "an event stream was not taken"),
     }
 }
 

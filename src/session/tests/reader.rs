@@ -11,24 +11,49 @@ use crate::session::queue::SlowConsumerPolicy;
 /// The epochs of the store are small numbers, those of one reader alone are random.
 const OWN_EPOCH_MIN: u64 = 1000;
 
-/// A frame that the socket took: where it began, its first byte, its text.
+/// A frame that the socket took: where it began, its first byte, its text; and of an event its id. An event has the first
+/// byte of the frame that a WebSocket would have had.
 pub(super) struct Taken {
     pub(super) at: usize,
     pub(super) first: u8,
     pub(super) text: String,
+    pub(super) id: Option<String>,
+}
+
+/// The event at the front of `bytes`, and its length.
+fn event(at: usize, bytes: &[u8]) -> Option<(Taken, usize)> {
+    let length = bytes.windows(2).position(|window| window == b"\n\n")? + 2;
+    let mut taken = Taken { at, first: 0x81, text: String::new(), id: None };
+    for line in str::from_utf8(&bytes[..length]).unwrap().trim_end().lines() {
+        match line.split_once(": ").unwrap_or((line, "")) {
+            ("data", data) => data.clone_into(&mut taken.text),
+            ("id", id) => taken.id = Some(id.to_owned()),
+            ("event", "close") => taken.first = 0x88,
+            (":", "") => taken.first = 0x89,
+            ("retry", _) => {}
+            field => panic!("{field:?}"),
+        }
+    }
+    Some((taken, length))
 }
 
 /// The whole frames at the front of `bytes`, and the number of bytes that follow them.
 pub(super) fn frames(bytes: &[u8]) -> (Vec<Taken>, usize) {
     let (mut frames, mut at) = (Vec::new(), 0);
     while let Some(&[first, second]) = bytes[at..].first_chunk() {
+        if first & 0x80 == 0 {
+            let Some((taken, length)) = event(at, &bytes[at..]) else { break };
+            frames.push(taken);
+            at += length;
+            continue;
+        }
         let (length, head) = match second {
             126 if bytes.len() >= at + 4 => (usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]])), 4),
             126 => break,
             short => (usize::from(short), 2),
         };
         let Some(payload) = bytes.get(at + head..at + head + length) else { break };
-        frames.push(Taken { at, first, text: String::from_utf8_lossy(payload).into_owned() });
+        frames.push(Taken { at, first, text: String::from_utf8_lossy(payload).into_owned(), id: None });
         at += head + length;
     }
     let rest = bytes.len() - at;
@@ -270,7 +295,13 @@ pub(super) fn check_taken(world: &World) {
         while let Some((_, done)) = log.next_if(|(at, _)| *at <= frame.at) {
             reader.learn(done);
         }
-        reader.take(told(&frame.text), is_conflating);
+        let told = told(&frame.text);
+        if world.session.is_event_stream() {
+            let id = |version| reader.epoch.map(|epoch| format!("{epoch}-{version}"));
+            let wanted = if let Told::Row(_, version) = told { id(version) } else { None };
+            assert_eq!(frame.id, wanted, "rows have ids of the epoch that was told, and nothing else has one");
+        }
+        reader.take(told, is_conflating);
     }
     log.for_each(|(_, done)| reader.learn(done));
 

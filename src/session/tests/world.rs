@@ -141,6 +141,15 @@ pub(super) struct Ending {
 
 impl World {
     pub(super) fn new(policy: SlowConsumerPolicy, units_per_second_max: u32) -> Self {
+        Self::of(Session::new(0, None), policy, units_per_second_max)
+    }
+
+    /// Of a reader of an event stream.
+    pub(super) fn of_event_stream(policy: SlowConsumerPolicy, units_per_second_max: u32) -> Self {
+        Self::of(Session::of_event_stream(0, None, Vec::new()), policy, units_per_second_max)
+    }
+
+    fn of(session: Session, policy: SlowConsumerPolicy, units_per_second_max: u32) -> Self {
         let queue = SendQueueLimits { frames_max: 6, bytes_max: 1000, policy };
         let limits = SessionLimits {
             queue,
@@ -150,7 +159,7 @@ impl World {
             ping_after: 25,
         };
         let mut world = Self {
-            session: Session::new(0, None),
+            session,
             limits,
             tables: tables(),
             now: 0,
@@ -303,7 +312,8 @@ impl World {
         if self.limits.queue.policy == SlowConsumerPolicy::Conflate && !is_ending {
             self.owed.insert(topic);
         }
-        let run = FrameRun::join(frames);
+        let run = CastRun::new(subject.clone(), FrameRun::join(frames));
+        let run = self.session.form(&run).into_owned();
         if self.session.is_clear() && frames.len() == 1 && self.room >= run.len() {
             // Goes out alone, past the queue.
             self.room -= run.len();
@@ -316,13 +326,16 @@ impl World {
         if let Some(effects) = self.session.give_way(&subject, &run, &self.limits) {
             return self.follow(effects);
         }
-        for (version, frame) in frames {
-            if self.session.push(&subject, &FrameRun::one(*version, frame.clone()), &self.limits) {
+        let mut rest = Some(run);
+        while let Some(run) = rest {
+            let ((version, frame), after) = run.split_first();
+            rest = after;
+            if self.session.push(&subject, &FrameRun::one(version, frame.clone()), &self.limits) {
                 continue;
             }
             self.flush();
             let given = Given { now: self.now, limits: &self.limits, tables: &self.tables };
-            let effects = self.session.push_by_policy(&subject, *version, frame.clone(), &given);
+            let effects = self.session.push_by_policy(&subject, version, frame, &given);
             self.follow(effects);
         }
     }
@@ -391,6 +404,11 @@ impl World {
                     }
                     self.on(Event::Command(Err(Refusal { reply: None, why: Why::NotAnObject })));
                 }
+            }
+            // Of a reader of an event stream nothing is decoded; it can only leave.
+            Step::Ping(_) if self.session.is_event_stream() => {}
+            Step::Close(Cause::Peer | Cause::Broken | Cause::Binary) if self.session.is_event_stream() => {
+                self.step(Step::Gone);
             }
             Step::Ping(byte) => {
                 if self.hear() {

@@ -36,7 +36,7 @@ pub enum Received<'a> {
 }
 
 /// A message costs one unit of work for each frame, and one for each further part of so many bytes.
-const UNIT_BYTES: usize = 4 * 1024;
+pub const UNIT_BYTES: usize = 4 * 1024;
 /// The most frames of an incomplete message that one call takes.
 const FRAMES_MAX: u32 = 64;
 

@@ -7,5 +7,5 @@ mod opcode;
 
 pub mod handshake;
 
-pub use self::codec::{CodecError, Decoder, Received};
+pub use self::codec::{CodecError, Decoder, Received, UNIT_BYTES};
 pub use self::opcode::Opcode;
