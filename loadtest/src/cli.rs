@@ -40,6 +40,8 @@ const EXAMPLES: &str = "Examples:
                                      and at the end, whether each reader knows what the store has
   rowcast-load fanout --overwrite-products --connections 1000 --http2 100 --url wss://127.0.0.1:8443 --insecure
                                      the readers over HTTP/2, 100 WebSockets on each TCP connection
+  rowcast-load fanout --overwrite-products --connections 1000 --rate 50 --event-streams --pid $(pidof rowcast)
+                                     the readers by GET /events: CPU per delivery beside that of the first
   rowcast-load fanout --overwrite-products --products 1000 --publishers 4 --publisher notify --batch 500 --database-url postgres://…
                                      how many notifications per second the server takes in
   rowcast-load fanout --overwrite-products --table load --keys text --columns 12 --payload-bytes 300 --connections 1000 --rate 50
@@ -115,6 +117,10 @@ pub(crate) struct FanoutArgs {
 
     #[command(flatten)]
     pub(crate) readers: ReadersArgs,
+
+    /// Give the readers event streams (GET /events) in place of WebSockets
+    #[arg(long, env = "ROWCAST_LOAD_EVENT_STREAMS", conflicts_with = "http2")]
+    pub(crate) event_streams: bool,
 
     /// Write products 1 to P of the server (or rows 1 to P of --table), over whatever they are; nothing is written without it
     #[arg(long, env = "ROWCAST_LOAD_OVERWRITE_PRODUCTS")]
@@ -424,6 +430,10 @@ impl FanoutArgs {
             !self.verify_state || (self.target.peer == Peer::Rowcast && self.publisher != PublisherKind::Notify),
             "--verify-state compares what readers know with the rows that a Rowcast stores; leave --peer out, and \
              --publisher notify, which writes none"
+        );
+        ensure!(
+            !self.event_streams || self.target.peer == Peer::Rowcast,
+            "--event-streams is for a Rowcast; leave --peer out"
         );
         ensure!(
             self.readers.http2.is_none() || (self.slow() == 0 && self.churn == 0.0),

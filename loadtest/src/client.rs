@@ -1,4 +1,4 @@
-//! Opening WebSockets: from an address to a subscribed socket ([`open`]).
+//! Opening WebSockets, and event streams: from an address to a subscribed socket ([`open`]).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -33,20 +33,33 @@ pub(crate) struct Client {
 
 /// Opens the WebSocket with this number to a server, under this path.
 pub(crate) async fn open(server: &Target, number: usize, path: &str) -> anyhow::Result<Client> {
-    timeout(PATIENCE, handshake(server, number, path)).await.with_context(|| {
+    const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: cm93Y2FzdC1sb2FkLWdlbg==\r\n";
+    open_with(server, number, (path, UPGRADE), " 101 ").await
+}
+
+/// Opens a socket by a request for this path with these headers, which is answered with this status.
+async fn open_with(
+    server: &Target,
+    number: usize,
+    request: (&str, &str),
+    status: &'static str,
+) -> anyhow::Result<Client> {
+    timeout(PATIENCE, handshake(server, number, request, status)).await.with_context(|| {
         format!("{} did not answer the handshake of socket {number} for {PATIENCE:?}", server.address)
     })?
 }
 
-async fn handshake(server: &Target, number: usize, path: &str) -> anyhow::Result<Client> {
+async fn handshake(
+    server: &Target,
+    number: usize,
+    (path, headers): (&str, &str),
+    accepted: &str,
+) -> anyhow::Result<Client> {
     let address = server.address;
     let tcp = tcp(address, number).await.with_context(|| format!("connect socket {number} to {address}"))?;
     let mut stream = server.over(tcp).await.with_context(|| format!("the TLS handshake of socket {number}"))?;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: cm93Y2FzdC1sb2FkLWdlbg==\r\n{}\r\n",
-        server.token.line()
-    );
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}{}\r\n", server.token.line());
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let mut unread = Vec::new();
@@ -59,7 +72,7 @@ async fn handshake(server: &Target, number: usize, path: &str) -> anyhow::Result
     };
     let head = String::from_utf8_lossy(&unread[..end]);
     let status = head.lines().next().unwrap_or_default();
-    ensure!(status.contains(" 101 "), "{address} refused socket {number}: {status}; is --peer right?");
+    ensure!(status.contains(accepted), "{address} refused socket {number}: {status}; is --peer right?");
     unread.drain(..end);
     unread.shrink_to_fit();
     Ok(Client { stream, unread, states: None, table: Table::Products })
@@ -83,7 +96,7 @@ pub(crate) async fn tcp(server: SocketAddr, number: usize) -> std::io::Result<Tc
     Ok(stream)
 }
 
-/// Opens a WebSocket that is subscribed to these products.
+/// Opens a WebSocket or an event stream that is subscribed to these products.
 pub(crate) async fn open_subscribed(
     joining: impl Into<Joining>,
     server: &Target,
@@ -91,7 +104,12 @@ pub(crate) async fn open_subscribed(
     ids: &[u32],
 ) -> anyhow::Result<Client> {
     let joining = joining.into();
-    let client = open(server, number, &joining.peer.path(ids)).await?;
+    let path = joining.path(ids);
+    let client = if joining.has_events {
+        open_with(server, number, (&path, "Accept: text/event-stream\r\n"), " 200 ").await?
+    } else {
+        open(server, number, &path).await?
+    };
     client.subscribed(joining, number, ids).await
 }
 

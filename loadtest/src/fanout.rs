@@ -61,7 +61,7 @@ async fn write_first(table: Table, server: &Target) -> anyhow::Result<()> {
 }
 
 fn joining(args: &FanoutArgs, table: Table) -> Joining {
-    Joining { peer: args.target.peer, asks_states: args.verify_state, table }
+    Joining { peer: args.target.peer, asks_states: args.verify_state, table, has_events: args.event_streams }
 }
 
 fn way(args: &FanoutArgs, table: Table, server: &Target) -> anyhow::Result<Way> {

@@ -1,5 +1,7 @@
-//! WebSocket frames as bytes (RFC 6455, §5.2): walking those that a server sends, building those that a client sends.
-//! Pure.
+//! WebSocket frames as bytes (RFC 6455, §5.2): walking those that a server sends, building those that a client sends; and
+//! walking a server's events. Pure.
+
+use memchr::memmem;
 
 /// A whole frame, in place.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +33,9 @@ const LENGTH_IN_8: u8 = 0x7F;
 #[inline]
 pub(crate) fn next_frame(bytes: &[u8]) -> Option<ServerFrame<'_>> {
     let (&[first, second], rest) = bytes.split_first_chunk()?;
+    if first.is_ascii_graphic() {
+        return next_event(bytes);
+    }
     let (length, head) = match second & 0x7F {
         LENGTH_IN_2 => (usize::from(u16::from_be_bytes(*rest.first_chunk()?)), 4),
         LENGTH_IN_8 => (usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).unwrap_or(usize::MAX), 10),
@@ -38,6 +43,19 @@ pub(crate) fn next_frame(bytes: &[u8]) -> Option<ServerFrame<'_>> {
     };
     let end = length.saturating_add(head);
     Some(ServerFrame { opcode: first & 0x0F, payload: bytes.get(head..end)?, bytes: end })
+}
+
+/// Returns the event that `bytes` begin with as the frame that a WebSocket would have had: one that fills the data of a line.
+/// No frame begins with a character.
+fn next_event(bytes: &[u8]) -> Option<ServerFrame<'_>> {
+    let end = memmem::find(bytes, b"\n\n")?;
+    let payload = memmem::find(&bytes[..end], b"data: ").map_or(&bytes[..0], |at| &bytes[at + 6..end]);
+    let opcode = match bytes[0] {
+        b':' => PONG,
+        b'e' => CLOSE,
+        _ => TEXT,
+    };
+    Some(ServerFrame { opcode, payload, bytes: end + 2 })
 }
 
 /// Returns what a frame of the kind [`CLOSE`] says: its code and its reason (RFC 6455, §5.5.1).
@@ -118,6 +136,19 @@ mod tests {
             let walked = walked + walk(&stream[walked..], &mut seen);
             assert_eq!((walked, &seen[..]), (stream.len(), &lengths[..]), "split at {split}");
         }
+    }
+
+    #[test]
+    fn events_are_frames_too() {
+        let stream =
+            b":\n\nid: k3-4\ndata: {\"version\":4}\n\ndata: {}\n\nevent: close\ndata: {\"code\":1012}\n\nid: k3";
+        let (mut walked, mut seen) = (0, Vec::new());
+        while let Some(frame) = next_frame(&stream[walked..]) {
+            walked += frame.bytes;
+            seen.push((frame.opcode, str::from_utf8(frame.payload).unwrap()));
+        }
+        assert_eq!(seen, [(PONG, ""), (TEXT, r#"{"version":4}"#), (TEXT, "{}"), (CLOSE, r#"{"code":1012}"#)]);
+        assert_eq!(&stream[walked..], b"id: k3");
     }
 
     #[test]

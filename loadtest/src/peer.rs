@@ -56,17 +56,28 @@ pub(crate) struct Joining {
     pub(crate) asks_states: bool,
     /// The table of the rows; any but products is for Rowcast alone.
     pub(crate) table: Table,
+    /// True if they have event streams, which only Rowcast has.
+    pub(crate) has_events: bool,
 }
 
 impl From<Peer> for Joining {
     fn from(peer: Peer) -> Self {
-        Self { peer, asks_states: false, table: Table::Products }
+        Self { peer, asks_states: false, table: Table::Products, has_events: false }
     }
 }
 
 impl Joining {
+    /// Returns the path under which a client of these products is opened.
+    pub(crate) fn path(self, ids: &[u32]) -> String {
+        if self.has_events { self.table.events_path(ids) } else { self.peer.path(ids) }
+    }
+
     /// Returns the messages by which a client subscribes to these products.
     pub(crate) fn subscribe(self, ids: &[u32]) -> Subscribing {
+        if self.has_events {
+            // By the request itself.
+            return Subscribing { messages: Vec::new(), answer: r#""ok":true"#, answers: 1 };
+        }
         match (self.asks_states, self.table) {
             (true, table) => commands_on(table, "subscribe", ids, States::All),
             (false, Table::Products) => self.peer.subscribe(ids),

@@ -12,6 +12,7 @@ use anyhow::ensure;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::commands::join;
 use crate::message::{self, Message, MessageFinder};
 
 /// The columns that every row has: its key, and the text that carries the time.
@@ -93,6 +94,24 @@ impl Table {
                 format!("/tables/{name}/{}", keys.json(number).trim_matches('"'))
             }
         }
+    }
+
+    /// Returns the path of the event stream of the rows with these numbers.
+    pub(crate) fn events_path(self, numbers: &[u32]) -> String {
+        let mut path = "/events?".to_owned();
+        match self {
+            Self::Products => {
+                path.push_str("productIDs=");
+                join(&mut path, numbers);
+            }
+            Self::Named(Named { name, keys, .. }) => {
+                let _ = write!(path, "table={name}");
+                for number in numbers {
+                    let _ = write!(path, "&key={}", keys.json(number).trim_matches('"'));
+                }
+            }
+        }
+        path
     }
 
     /// Returns the path of the list of its rows.

@@ -59,6 +59,20 @@ async fn a_run_with_slow_readers_and_churn_finds_every_change() {
 }
 
 #[tokio::test]
+async fn readers_of_event_streams_find_every_change() {
+    let server = TestServer::embedded(&["--cores", "2"]).await;
+    let url = format!("ws://{}", server.address);
+    let load = ["--connections", "20", "--ids-per-connection", "3", "--products", "10", "--publishers", "4"];
+    let trouble = ["--event-streams", "--churn", "20", "--slow", "2", "--warm-up", "0.1", "--duration", "0.5"];
+    for rows in [&["--verify-state"][..], &["--table", "orders", "--keys", "text", "--verify-state"]] {
+        let output = run(&[&FANOUT[..], &["--url", &url], &load[..], &trouble[..], rows].concat()).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.ends_with("every change arrived in order, or was named as skipped\n"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn rows_of_any_table_are_followed_like_products() {
     let server = TestServer::embedded(&["--cores", "2"]).await;
     let url = format!("ws://{}", server.address);
