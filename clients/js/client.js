@@ -216,7 +216,12 @@ class Client {
     if (error.code === 'bad_keys' && piece.topics.length > 1) return askAnew(2);
     piece.table.refused(piece);
     this.#tellRefusal(piece, error);
-    this.#later(() => this.#isOpen && askAnew(1), REFUSED_PAUSE_MS);
+    this.#later(() => {
+      if (this.#isOpen) askAnew(1);
+      // Its rows may have been asked for otherwise, and all of the table be due since.
+      this.#askSoon(piece.table);
+      this.#settle();
+    }, REFUSED_PAUSE_MS);
   }
 
   #tellRefusal({ table, topics }, refusal) {

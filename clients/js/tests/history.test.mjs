@@ -23,7 +23,8 @@ async function history(t, seed) {
   const client = world.connect({ losesChanges });
   client.on('error', () => {});
   const server = new Miniature(world, random, losesChanges);
-  const readers = new Readers(client, random);
+  const readers = new Readers(client, random, server);
+  world.watch = (command) => assertResumes(client, command, `seed ${seed}`);
   const assertCurrent = () => readers.assertCurrent(server, `seed ${seed}`);
   try {
     for (let step = 0; step < STEPS; step += 1) {
@@ -40,15 +41,30 @@ async function history(t, seed) {
   }
 }
 
+// What a client knows it does not ask for again: it sends the versions, or the newest of them, and of which epoch they are.
+function assertResumes(client, { command, table = 'products', productIDs, keys = productIDs, versions, epoch, newest = 0 }, message) {
+  if (command !== 'subscribe') return;
+  const known = [...client.rows(table, keys)].filter(({ version }) => version > 0);
+  const what = `${message}: ${table} ${keys}`;
+  if (known.length > 0) assert.ok(epoch, what);
+  for (const { key, version } of known) {
+    if (keys === '*') assert.ok(newest >= version, what);
+    else assert.equal(versions[keys.indexOf(key)], version, what);
+  }
+}
+
 // Subscribers that come and go, some of whom fail; each keeps what it was told.
 class Readers {
   #client;
   #random;
+  #server;
   #all = [];
+  faults = [];
 
-  constructor(client, random) {
+  constructor(client, random, server) {
     this.#client = client;
     this.#random = random;
+    this.#server = server;
     for (let i = 0; i < 3; i += 1) this.#begin();
   }
 
@@ -64,18 +80,27 @@ class Readers {
   #begin() {
     const table = TABLES[Math.floor(this.#random() * TABLES.length)];
     const keys = this.#random() < 0.4 ? '*' : KEYS.filter(() => this.#random() < 0.5);
-    const reader = { table, keys, rows: new Map(), isComplete: false, due: new Set(), failing: this.#random() < 0.3 };
+    const reader = { table, keys, rows: new Map(), newest: new Map(), isComplete: false, due: new Set(), failing: this.#random() < 0.3 };
     const change = ({ key, row, version }) => {
       if (reader.failing && this.#random() < 0.3) {
         reader.due.add(key);
         throw new Error('a handler that fails');
       }
       reader.due.delete(key);
+      this.#look(reader, key, version);
       if (row) reader.rows.set(key, { row, version });
       else reader.rows.delete(key);
     };
     reader.end = this.#client.subscribe({ table, keys }, { change, complete: () => (reader.isComplete = true) });
     this.#all.push(reader);
+  }
+
+  // A reader is told no version below one that it was told in the same epoch, of a row or of its absence.
+  #look(reader, key, version) {
+    const epochs = this.#server.epochsDelivered(reader.table);
+    const last = reader.newest.get(key);
+    if (last?.epochs === epochs && version > 0 && version < last.version) this.faults.push(`${reader.table} ${key}: ${version} after ${last.version}`);
+    if (version > 0) reader.newest.set(key, { epochs, version });
   }
 
   #end() {
@@ -85,6 +110,7 @@ class Readers {
 
   // A reader of a table that is live was told what the store has, but of rows on which it failed.
   assertCurrent(server, message) {
+    assert.deepEqual(this.faults, [], message);
     for (const reader of this.#all) {
       if (!reader.isComplete || !this.#client.isLive(reader.table)) continue;
       for (const key of reader.keys === '*' ? KEYS : reader.keys) {
@@ -110,7 +136,7 @@ class Miniature {
   #world;
   #random;
   #losesChanges;
-  #tables = new Map(TABLES.map((name) => [name, { rows: new Map(), epoch: 'one', isLost: false, missed: new Set() }]));
+  #tables = new Map(TABLES.map((name) => [name, { rows: new Map(), gone: new Map(), epoch: 'one', isLost: false, missed: new Set() }]));
   #version = 0;
   #epochs = 1;
   #epoch = 'one';
@@ -120,6 +146,9 @@ class Miniature {
   #isLost = false;
   #frames = [];
   #socket = null;
+  // What the client was told: the epoch of all, and how often another one of each table.
+  #deliveredOfAll = null;
+  #delivered = new Map(TABLES.map((name) => [name, { epoch: null, count: 0 }]));
 
   constructor(world, random, losesChanges) {
     this.#world = world;
@@ -166,12 +195,14 @@ class Miniature {
   #write() {
     const name = TABLES[Math.floor(this.#random() * TABLES.length)];
     const key = KEYS[Math.floor(this.#random() * KEYS.length)];
-    const { rows, isLost, missed } = this.#tables.get(name);
+    const { rows, gone, isLost, missed } = this.#tables.get(name);
     const version = (this.#version += 1);
     const action = !rows.has(key) ? 'INSERT' : this.#random() < 0.4 ? 'DELETE' : 'UPDATE';
     const row = name === 'products' ? { productId: key, productName: `v${version}` } : { n: version };
-    if (action === 'DELETE') rows.delete(key);
-    else rows.set(key, { version, row });
+    const before = rows.get(key);
+    gone.delete(key);
+    if (action !== 'DELETE') rows.set(key, { version, row, before });
+    else if (rows.delete(key)) gone.set(key, { version, row, before });
     if (this.#isLost || isLost) missed.add(key);
     else if (this.#isFollowed(name, key)) this.#say(told(name, action, version, key, row));
   }
@@ -198,7 +229,7 @@ class Miniature {
     for (const command of this.#socket.sent.splice(0)) this.#carryOut(command);
   }
 
-  #carryOut({ command, id, table = 'products', productIDs, keys = productIDs, versions, epoch }) {
+  #carryOut({ command, id, table = 'products', productIDs, keys = productIDs, versions, epoch, newest = 0 }) {
     const followed = this.#follows.get(table) ?? new Set();
     this.#follows.set(table, followed);
     const { rows } = this.#tables.get(table);
@@ -213,6 +244,10 @@ class Miniature {
       if (this.#tables.get(table).isLost) this.#say({ live: false, table });
       const asked = keys === '*' ? [...rows.keys()] : keys;
       for (const key of keys === '*' ? ['*'] : keys) followed.add(key);
+      // A server that lags tells of rows as they were, and then what has become of them.
+      const lags = keys === '*' && !this.#isLost && !this.#tables.get(table).isLost && this.#random() < 0.3;
+      if (lags) this.#tellEarlier(table);
+      assert.ok(epoch !== this.#tables.get(table).epoch || newest <= this.#version, 'a version that never was');
       for (const [place, key] of asked.entries()) {
         const isKnown = epoch === this.#tables.get(table).epoch && versions?.[place] > 0;
         this.#tellState(table, key, isKnown ? versions[place] : 0);
@@ -228,6 +263,15 @@ class Miniature {
     if ((this.#toldEpochs.get(name) ?? this.#epoch) === epoch) return;
     this.#toldEpochs.set(name, epoch);
     this.#say({ epoch, table: name });
+  }
+
+  #tellEarlier(name) {
+    const { rows, gone } = this.#tables.get(name);
+    for (const [key, { version, before }] of [...rows, ...gone]) {
+      if (before) this.#say(told(name, 'SNAPSHOT', before.version, key, before.row));
+      else if (version > 1) this.#say(absent(name, key, version - 1));
+    }
+    for (const [key, { version, row }] of gone) this.#say(told(name, 'DELETE', version, key, row));
   }
 
   #tellState(name, key, known) {
@@ -286,8 +330,9 @@ class Miniature {
     for (const name of names) {
       const table = this.#tables.get(name);
       table.epoch = epoch;
-      for (const [key, row] of table.rows) table.rows.set(key, { ...row, version: (this.#version += 1) });
+      for (const [key, { row }] of table.rows) table.rows.set(key, { row, version: (this.#version += 1) });
       table.rows.delete([...table.rows.keys()][0]);
+      table.gone.clear();
       this.#frames = this.#frames.filter((frame) => !isRow(frame) || (frame.table ?? 'products') !== name);
     }
     if (this.#toldEpochs.has('')) this.#say(isOfAll ? { epoch } : { epoch, table: names[0] });
@@ -303,7 +348,25 @@ class Miniature {
   }
 
   #deliver() {
-    if (this.#frames.length > 0) this.#socket?.receive(this.#frames.shift());
+    if (this.#frames.length === 0 || this.#socket === null) return;
+    const frame = this.#frames.shift();
+    if (frame.epoch !== undefined) this.#deliverEpoch(frame);
+    this.#socket.receive(frame);
+  }
+
+  // That of all counts for each table that it is new to.
+  #deliverEpoch({ epoch, table }) {
+    const isNew = epoch !== this.#deliveredOfAll;
+    if (table === undefined && !isNew) return;
+    if (table === undefined) this.#deliveredOfAll = epoch;
+    for (const [name, delivered] of this.#delivered) {
+      if ((table ?? name) !== name || delivered.epoch === epoch) continue;
+      this.#delivered.set(name, { epoch, count: delivered.count + 1 });
+    }
+  }
+
+  epochsDelivered(table) {
+    return this.#delivered.get(table).count;
   }
 }
 

@@ -6,6 +6,8 @@ export class World {
   sockets = [];
   now = 1_000_000;
   chance = 0;
+  // Looks at a command as it is sent.
+  watch = () => {};
   #timers = new Map();
   #last = 0;
 
@@ -22,6 +24,7 @@ export class World {
   // The class of its sockets, of which only a test says what comes.
   get WebSocket() {
     const { sockets } = this;
+    const watch = (command) => this.watch(command);
     return class {
       sent = [];
       isClosed = false;
@@ -32,7 +35,9 @@ export class World {
       }
 
       send(text) {
-        this.sent.push(JSON.parse(text));
+        const command = JSON.parse(text);
+        watch(command);
+        this.sent.push(command);
       }
 
       close() {
