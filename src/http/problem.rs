@@ -132,6 +132,12 @@ impl From<StoreError> for Problem {
                 };
                 Self::new(status, format!("the database refuses it: {reason}"))
             }
+            StoreError::Changed(why) => {
+                tracing::warn!(why, "a table is not live");
+                Self::unavailable(
+                    "the table was changed, and is not live yet; try again soon. If it stays so, /readyz says why",
+                )
+            }
             StoreError::Fault(why) => {
                 tracing::error!(why, "the store is not as expected");
                 let detail = "the database is not as this server expects it; the server's log says what is wrong";

@@ -77,6 +77,10 @@ pub enum StoreError {
         /// The store's reason, as whoever asked may know it: names no host, no statement, and nothing of other rows.
         reason: String,
     },
+    /// The table was changed by its owner, and is read and written again once that was looked at.
+    /// The text is for the log; it may name hosts.
+    #[error("a table is not live: {0}")]
+    Changed(String),
     /// The store is not as this program expects it, and asking again will not help.
     /// The text is for the log; it may name hosts.
     #[error("the store is not as expected: {0}")]

@@ -161,7 +161,8 @@ async fn a_session_of_an_older_release_holds_the_migration_up() {
             "0006_whole_rows.sql",
             "0007_table_epochs.sql",
             "0008_written_columns.sql",
-            "0009_true_rows.sql"
+            "0009_true_rows.sql",
+            "0010_changed_tables.sql"
         ]
     );
 }

@@ -1,6 +1,7 @@
 //! Tables of anybody in a real Postgres: what is installed on them, and what their triggers tell.
 
 mod adding;
+mod changed;
 mod changes;
 mod fingerprints;
 mod hiding;

@@ -63,7 +63,8 @@ async fn without_products_none_are_made_and_an_epoch_can_begin() {
             "0006_whole_rows.sql",
             "0007_table_epochs.sql",
             "0008_written_columns.sql",
-            "0009_true_rows.sql"
+            "0009_true_rows.sql",
+            "0010_changed_tables.sql"
         ]
     );
     let owner = database.connect().await;

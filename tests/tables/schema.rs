@@ -15,6 +15,9 @@ use crate::support::socket::Socket;
 const TABLES: &str = "CREATE TABLE orders (id int PRIMARY KEY, state text); \
     CREATE TABLE notes (slug text PRIMARY KEY, body text); \
     INSERT INTO orders VALUES (1, 'placed'), (2, 'paid')";
+const LISTENER: &str = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
+    AND application_name = 'rowcast listener'";
+const NOTED: &str = "SELECT fingerprint, epoch FROM rowcast_served WHERE name = 'orders'";
 const OPTIONS: [&str; 4] = ["--cores", "2", "--table", "orders,notes"];
 
 /// A server, the owner of its tables, and a reader of each of them.
@@ -162,7 +165,6 @@ async fn a_key_that_gets_another_type_or_name_is_followed() {
 
 #[tokio::test]
 async fn a_truncate_is_a_gap_and_no_epoch() {
-    const NOTED: &str = "SELECT fingerprint, epoch FROM rowcast_served WHERE name = 'orders'";
     let mut fixture = Fixture::new().await;
     let before: String = fixture.owner.query_one(NOTED, &[]).await.unwrap().get(0);
     fixture.write("TRUNCATE orders; INSERT INTO orders VALUES (1, 'again')").await;
@@ -177,6 +179,37 @@ async fn a_truncate_is_a_gap_and_no_epoch() {
     assert!(told.was_lost && told.epochs.is_empty(), "{told:?}");
     assert_eq!((&told.rows["1"]["state"], &told.rows["2"]), (&json!("again"), &Value::Null));
     fixture.goes_on().await;
+}
+
+/// A rewrite looks like a TRUNCATE from outside. It is taken for one until the next look, on whichever connection that is.
+#[tokio::test]
+async fn a_truncate_before_the_listener_is_lost_hides_no_rewrite_after_it() {
+    let mut fixture = Fixture::new().await;
+    // Looks have been made before.
+    fixture.write("ALTER TABLE orders ADD COLUMN extra text").await;
+    fixture.told_anew().await;
+    let before: String = fixture.owner.query_one(NOTED, &[]).await.unwrap().get(0);
+    fixture.write("TRUNCATE orders; INSERT INTO orders VALUES (1, 'again')").await;
+    fixture.until_lost().await;
+    let ended: i32 = fixture.owner.query_one(LISTENER, &[]).await.unwrap().get(0);
+    fixture.owner.execute("SELECT pg_terminate_backend($1)", &[&ended]).await.unwrap();
+    patiently(async {
+        while fixture.owner.query_opt(LISTENER, &[]).await.unwrap().is_none_or(|row| row.get::<_, i32>(0) == ended) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    patiently(async {
+        while fixture.owner.query_one(NOTED, &[]).await.unwrap().get::<_, String>(0) == before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // What is told of another table was found by a look after that.
+    fixture.write("ALTER TABLE notes ADD COLUMN extra text").await;
+    patiently(async { while fixture.notes.next().await != json!({"live":true,"table":"notes"}) {} }).await;
+    fixture.write("ALTER TABLE orders ALTER state TYPE text USING upper(state)").await;
+    patiently(async { while fixture.orders.next().await["row"]["state"] != "AGAIN" {} }).await;
 }
 
 #[tokio::test]
@@ -199,6 +232,39 @@ async fn a_table_that_takes_the_place_of_another_is_installed_on_and_told_anew()
     let back = fixture.told_anew().await;
     assert_ne!(back.epochs, told.epochs);
     assert_eq!(back.rows["1"], json!({"id":1,"state":"elsewhere"}));
+    fixture.goes_on().await;
+}
+
+/// Until it is looked at, there is no table to read and none to write: what is answered is of the new one, or nothing is.
+#[tokio::test]
+async fn over_http_a_table_that_takes_the_place_of_another_is_not_there_until_it_is_live() {
+    const SWAP: &str = "BEGIN; ALTER TABLE orders RENAME TO old; CREATE TABLE orders (LIKE old INCLUDING ALL); \
+        INSERT INTO orders VALUES (3, 'fresh'); COMMIT";
+    let mut fixture = Fixture::new().await;
+    for statements in [SWAP, "DROP TABLE orders; CREATE TABLE orders (id int PRIMARY KEY, state text)"] {
+        fixture.write(statements).await;
+        let mut answered = 0;
+        while answered < 2 {
+            answered = 0;
+            for (method, path, body) in
+                [("PUT", "/tables/orders/7", Some(r#"{"state":"put"}"#)), ("GET", "/tables/orders", None)]
+            {
+                let reply = fixture.server.request(method, path, body).await;
+                match reply.status.as_u16() {
+                    503 => assert_eq!(reply.header("retry-after"), "2", "{reply:?}"),
+                    _ => answered += 1,
+                }
+                assert!([200, 201, 503].contains(&reply.status.as_u16()), "{reply:?}");
+                if method == "PUT" && reply.status != 503 {
+                    let stored = fixture.owner.query_one("SELECT state FROM orders WHERE id = 7", &[]).await;
+                    assert_eq!(stored.unwrap().get::<_, &str>(0), "put", "what is acknowledged is in the table");
+                }
+            }
+        }
+        let told = fixture.until_live().await;
+        assert!(told.was_lost && !told.epochs.is_empty(), "{told:?}");
+        fixture.write("DROP TABLE IF EXISTS old; INSERT INTO orders VALUES (1, 'more') ON CONFLICT DO NOTHING").await;
+    }
     fixture.goes_on().await;
 }
 

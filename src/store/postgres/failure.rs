@@ -11,6 +11,8 @@ use crate::store::{Refusal, StoreError};
 
 /// The most characters of the database's message that are told; a trigger may raise any.
 const MESSAGE_TOLD_MAX: usize = 500;
+/// The table was changed while a statement waited (`migrations/0010_changed_tables.sql`).
+const CHANGED_MEANWHILE: &str = "RC001";
 /// The constraint that a taken product id violates, as `migrations/0001_products.sql` has Postgres call it.
 const KEY_CONSTRAINT: &str = "products_pkey";
 /// The functions of Postgres that report what no code of their own tells, whatever the language of its messages is: a plan
@@ -54,11 +56,13 @@ impl Failure {
 
     /// Returns true if the same statement may well succeed when tried at once: the database rolled it back only because
     /// of what others did at that moment
-    /// (<https://www.postgresql.org/docs/15/mvcc-serialization-failure-handling.html>), or it was prepared before the
-    /// tables were changed.
+    /// (<https://www.postgresql.org/docs/15/mvcc-serialization-failure-handling.html>), or it was prepared, or began,
+    /// before the tables were changed.
     pub(super) fn may_pass(&self) -> bool {
         let for_another = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
-        self.database().is_some_and(|error| for_another.contains(error.code())) || self.is_stale_statement()
+        let is_for_another =
+            |error: &DbError| for_another.contains(error.code()) || error.code().code() == CHANGED_MEANWHILE;
+        self.database().is_some_and(is_for_another) || self.is_stale_statement()
     }
 
     /// Returns true if the connection's prepared statement cannot be used any more: its table was changed ("cached plan
@@ -104,6 +108,7 @@ impl Failure {
                 StoreError::Refused { refusal, reason }
             }
             Kind::Unavailable => StoreError::Unavailable(for_log()),
+            Kind::Changed => StoreError::Changed(for_log()),
             Kind::Fault => StoreError::Fault(for_log()),
         }
     }

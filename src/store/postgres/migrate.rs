@@ -41,6 +41,11 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../migrations/0008_written_columns.sql"),
     },
     Migration { version: 9, name: "0009_true_rows.sql", sql: include_str!("../../../migrations/0009_true_rows.sql") },
+    Migration {
+        version: 10,
+        name: "0010_changed_tables.sql",
+        sql: include_str!("../../../migrations/0010_changed_tables.sql"),
+    },
 ];
 
 /// The first step of a database without products, in the place of those that make them.

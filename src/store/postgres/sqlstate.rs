@@ -1,7 +1,7 @@
 //! The meaning of a database's *no* to whoever asked: [`Kind::of`], from its SQLSTATE. Pure.
 //! <https://www.postgresql.org/docs/15/errcodes-appendix.html>
 
-use self::Kind::{Fault, Refused, Unavailable};
+use self::Kind::{Changed, Fault, Refused, Unavailable};
 use crate::store::Refusal;
 use crate::store::Refusal::{Conflict, Denied, Invalid, Unrepresentable};
 
@@ -12,6 +12,8 @@ pub(super) enum Kind {
     Refused(Refusal),
     /// Asking again may help: nothing is wrong with the request.
     Unavailable,
+    /// The table is not as it was installed. Asking again helps once it was looked at.
+    Changed,
     /// The database is not as this server expects it. Only its operator can help.
     Fault,
 }
@@ -33,13 +35,14 @@ const BY_CODE: [(&str, Kind); 12] = [
 ];
 
 /// The meaning of the other codes of a class; those of a class that is not here are [`Fault`].
-const BY_CLASS: [(&str, Kind); 6] = [
+const BY_CLASS: [(&str, Kind); 7] = [
     ("08", Unavailable),       // connection exception
     ("22", Refused(Invalid)),  // data exception
     ("23", Refused(Conflict)), // integrity constraint violation: unique, exclusion, foreign key
     ("40", Unavailable),       // transaction rollback
     ("53", Unavailable),       // insufficient resources
     ("57", Unavailable),       // operator intervention, and a statement that took too long
+    ("RC", Changed),           // by migrations/0010_changed_tables.sql
 ];
 
 impl Kind {
@@ -94,6 +97,8 @@ mod tests {
             ("53300", Unavailable),
             ("57014", Unavailable),
             ("57P01", Unavailable),
+            ("RC001", Changed),
+            ("RC002", Changed),
             ("42P01", Fault),
             ("28P01", Fault),
             ("3D000", Fault),

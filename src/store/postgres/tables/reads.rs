@@ -15,9 +15,10 @@ use crate::store::postgres::failure::Failure;
 use crate::store::postgres::{PostgresStore, column, number};
 use crate::store::{READ_BYTES_MAX, READ_IDS_MAX, StoreError};
 
-const LOAD: &str = "SELECT key, version, is_there, row_text FROM rowcast_load($1, $2, $3)";
-const KEYS: &str = "SELECT key, version FROM rowcast_keys($1, $2, $3)";
-const PAGE: &str = "SELECT key, version, row_text FROM rowcast_page($1, $2, $3, $4)";
+const LOAD: &str =
+    "SELECT key, version, is_there, row_text FROM rowcast_load(rowcast_named($1, $2::text, false), $3, $4)";
+const KEYS: &str = "SELECT key, version FROM rowcast_keys(rowcast_named($1, $2::text, false), $3, $4)";
+const PAGE: &str = "SELECT key, version, row_text FROM rowcast_page(rowcast_named($1, $2::text, false), $3, $4, $5)";
 
 /// The outcome of a read of some rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +74,7 @@ impl PostgresStore {
     pub async fn load_rows(&self, table: &InstalledTable, keys: &[Key], barrier: u64) -> Result<TableRead, StoreError> {
         let texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
         let bytes_max = i64::try_from(READ_BYTES_MAX).unwrap_or(i64::MAX);
-        let rows = self.query_and_mark(LOAD, &[&table.id, &texts, &bytes_max], barrier).await;
+        let rows = self.query_and_mark(LOAD, &[&table.id, &table.name, &texts, &bytes_max], barrier).await;
         match rows.and_then(|rows| read(table, keys, &rows)) {
             Err(failure) if failure.is_of_data() => Ok(match keys {
                 [key] => TableRead { found: vec![(key.clone(), FoundRow::Unreadable)], left: Vec::new() },
@@ -95,7 +96,7 @@ impl PostgresStore {
         barrier: u64,
     ) -> Result<TableKeys, StoreError> {
         let limit = i64::try_from(READ_IDS_MAX).unwrap_or(i64::MAX);
-        let outcome = self.query_and_mark(KEYS, &[&table.id, &after, &limit], barrier).await;
+        let outcome = self.query_and_mark(KEYS, &[&table.id, &table.name, &after, &limit], barrier).await;
         self.told(outcome.and_then(|rows| {
             let mut keys = TableKeys::default();
             for row in &rows {
@@ -125,7 +126,7 @@ impl PostgresStore {
         // One more is looked at.
         let limit = i64::try_from(limit).unwrap_or(i64::MAX).min(i64::MAX - 1);
         let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
-        let rows = self.query(PAGE, &[&table.id, &after, &limit, &bytes_max]).await?;
+        let rows = self.query(PAGE, &[&table.id, &table.name, &after, &limit, &bytes_max]).await?;
         self.told(page(table, &rows))
     }
 
@@ -134,7 +135,7 @@ impl PostgresStore {
     /// # Errors
     /// See [`StoreError`].
     pub async fn get_row(&self, table: &InstalledTable, key: &Key) -> Result<Option<(u64, Box<str>)>, StoreError> {
-        let rows = self.query(LOAD, &[&table.id, &vec![key.to_string()], &i64::MAX]).await?;
+        let rows = self.query(LOAD, &[&table.id, &table.name, &vec![key.to_string()], &i64::MAX]).await?;
         let row = rows.iter().find(|row| matches!(row.try_get("is_there"), Ok(true)));
         self.told(row.map(|row| Ok((number(row, "version")?, column(row, "row_text")?))).transpose())
     }

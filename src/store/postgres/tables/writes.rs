@@ -9,7 +9,7 @@ use crate::store::postgres::{Condition, PostgresStore, TRIES_MAX, column};
 use crate::store::{Precondition, StoreError};
 
 const WRITE: &str = "SELECT fault, is_new, told_key, version, row_text \
-     FROM rowcast_write($1, $2, $3, $4::text::json, $5, $6, $7)";
+     FROM rowcast_write(rowcast_named($1, $2::text, true), $3, $4, $5::text::json, $6, $7, $8)";
 
 /// A write of one row. Rows and patches are JSON objects; of members with one name the last counts.
 #[derive(Clone, Copy, Debug)]
@@ -121,8 +121,8 @@ impl PostgresStore {
         let Condition { presence, wanted, unwanted } = condition.into();
         let mut tries = 1;
         let rows = loop {
-            let arguments: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-                [&table.id, &action, &key, &json, &presence, &wanted, &unwanted];
+            let arguments: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
+                [&table.id, &table.name, &action, &key, &json, &presence, &wanted, &unwanted];
             match self.query_once(WRITE, &arguments).await {
                 // Somebody else may have inserted the key meanwhile: that is found in a second look.
                 Err(failure) if failure.is_taken() && tries == 1 || failure.may_pass() && tries < TRIES_MAX => {
