@@ -41,6 +41,8 @@ pub(super) enum Fault {
     Truncated(usize),
     /// Columns of a table come, go, and get other names and types, several times: rows are other ones without a change.
     Altered(usize),
+    /// Another table takes the name of one, several times.
+    Swapped(usize),
     /// Versions begin again at half of the last one.
     SequenceSetBack,
     /// The store's files become those of the round's beginning, once all readers have shown the later ones.
@@ -54,7 +56,7 @@ impl Fault {
         if let Store::Embedded(_) = world.store {
             return *random.pick(&[Self::None, Self::None, Self::Killed(0), Self::Killed(0), Self::HistoryLost]);
         }
-        match random.below(21) {
+        match random.below(24) {
             0..4 => Self::None,
             4..6 => Self::Killed(server),
             6 => Self::HistoryLost,
@@ -65,6 +67,7 @@ impl Fault {
             14 => Self::TombstonesRemoved,
             15 | 16 => Self::Truncated(other_table(world, random)),
             17..20 => Self::Altered(other_table(world, random)),
+            20..23 => Self::Swapped(other_table(world, random)),
             _ => Self::SequenceSetBack,
         }
     }
@@ -78,6 +81,7 @@ impl Fault {
             | Self::Crashed
             | Self::Truncated(_)
             | Self::Altered(_)
+            | Self::Swapped(_)
             | Self::SequenceSetBack
             | Self::HistoryLost => false,
         }
@@ -94,7 +98,7 @@ impl Fault {
 
     /// Returns whether it is of one table: it disturbs no other.
     pub(super) const fn is_of_table(self) -> bool {
-        matches!(self, Self::Truncated(_) | Self::Altered(_))
+        matches!(self, Self::Truncated(_) | Self::Altered(_) | Self::Swapped(_))
     }
 
     /// Returns whether the history of versions may be another one afterwards. Where a table was emptied, a read may find a
@@ -112,12 +116,12 @@ impl Fault {
         }
     }
 
-    /// Returns what is done to a table.
-    fn statements(self, table: &Table, random: &mut Random) -> String {
-        let name = table.name;
+    /// Returns what is done to a table, each in a transaction of its own.
+    fn statements(self, table: &Table, random: &mut Random) -> Vec<String> {
         match self {
-            Self::Altered(_) => alteration(name, random),
-            _ => format!("TRUNCATE {name}"),
+            Self::Altered(_) => vec![alteration(table.name, random)],
+            Self::Swapped(_) => swap(table, random),
+            _ => vec![format!("TRUNCATE {}", table.name)],
         }
     }
 
@@ -174,12 +178,13 @@ impl Fault {
                     tokio::time::sleep(Duration::from_millis(random.below(300))).await;
                 }
             }
-            Self::Truncated(table) | Self::Altered(table) => {
+            Self::Truncated(table) | Self::Altered(table) | Self::Swapped(table) => {
                 let client = database.connect().await;
                 for _ in 0..=random.below(3) {
-                    let statements = self.statements(world.tables.get(table), random);
-                    run(&client, &statements).await;
-                    tokio::time::sleep(Duration::from_millis(random.below(600))).await;
+                    for statements in self.statements(world.tables.get(table), random) {
+                        run(&client, &statements).await;
+                        tokio::time::sleep(Duration::from_millis(random.below(600))).await;
+                    }
                 }
             }
             Self::SequenceSetBack => {
@@ -205,6 +210,45 @@ fn alteration(name: &str, random: &mut Random) -> String {
         }
         _ => format!("ALTER TABLE {name} ALTER COLUMN note TYPE {}", random.pick(&["text", "varchar"])),
     }
+}
+
+/// Returns the transactions that put another table in the place of one: the one from before that, if there is one, or one that
+/// is made like it, with other rows, and of the version and the triggers all or nothing. At times there is none meanwhile.
+fn swap(table: &Table, random: &mut Random) -> Vec<String> {
+    let Table { name, column, .. } = table;
+    let own = name.rsplit('.').next().unwrap_or(name);
+    let spare = format!("{name}_spare");
+    if random.one_in(3) {
+        return vec![format!(
+            "DO $$ BEGIN IF to_regclass('{spare}') IS NOT NULL THEN ALTER TABLE {name} RENAME TO {own}_swapped; \
+             ALTER TABLE {spare} RENAME TO {own}; ALTER TABLE {name}_swapped RENAME TO {own}_spare; END IF; END $$"
+        )];
+    }
+    let (third, number) = (random.below(3), random.below(1_000));
+    let rows = format!("FROM {spare} WHERE hashtext({column}::text) % 3 <> {third}");
+    let values = format!("{column}, amount, note, data");
+    let insert = format!("INSERT INTO {name} ({values}) SELECT {values} {rows}");
+    let filled = match random.below(4) {
+        0 => format!("ALTER TABLE {name} DROP COLUMN IF EXISTS rowcast_version; {insert}"),
+        1 => insert,
+        2 => format!("INSERT INTO {name} SELECT * {rows}; UPDATE {name} SET amount = {number}"),
+        _ => format!("{insert}; {}", copy_of_triggers(&spare, name)),
+    };
+    let away = format!("DROP TABLE IF EXISTS {spare}; ALTER TABLE {name} RENAME TO {own}_spare");
+    let mut made = format!("CREATE TABLE {name} (LIKE {spare} INCLUDING ALL); {filled}");
+    if random.one_in(3) {
+        made.extend(["; DROP TABLE ", &spare]);
+    }
+    if random.one_in(3) { vec![away, made] } else { vec![format!("{away}; {made}")] }
+}
+
+/// Returns the statement that gives a table the triggers of another, which call the functions of that.
+fn copy_of_triggers(from: &str, to: &str) -> String {
+    format!(
+        "DO $$ DECLARE it pg_trigger; BEGIN FOR it IN SELECT * FROM pg_trigger WHERE tgrelid = '{from}'::regclass LOOP \
+         EXECUTE regexp_replace(pg_get_triggerdef(it.oid), ' ON [^ ]+ ', ' ON {to} '); \
+         EXECUTE format('ALTER TABLE {to} ENABLE ALWAYS TRIGGER %I', it.tgname); END LOOP; END $$"
+    )
 }
 
 /// Runs statements until they are not refused for the writers' sake.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde::Deserialize;
@@ -20,7 +21,7 @@ use crate::process::{Running, rowcast};
 use crate::support::patiently;
 use crate::support::postgres::{Cluster, Database, free_port};
 use crate::support::proxy::Proxy;
-use crate::support::server::Http;
+use crate::support::server::{Http, Reply};
 use crate::support::tls::Certificate;
 
 /// The version from which a database of the oracle counts: half of it is too far back to be reached again by writing.
@@ -155,7 +156,7 @@ impl World {
             }
             for server in &self.servers {
                 while server.http().await.request("GET", "/readyz", None).await.status != 200 {
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }
         };
@@ -165,10 +166,10 @@ impl World {
     /// Returns all rows: of each its version, and its JSON as changes have it.
     pub(super) async fn rows(&self) -> Rows {
         let mut http = self.servers[0].http().await;
-        let list = patiently(http.request("GET", "/products?limit=1000", None)).await.json();
+        let list = listed(&mut http, "/products").await.json();
         let mut rows: Rows = list["products"].as_array().unwrap().iter().map(product).collect();
         for (table, its) in self.tables.iter().skip(1) {
-            let list = patiently(http.request("GET", &format!("/tables/{}?limit=1000", its.name), None)).await;
+            let list = listed(&mut http, &format!("/tables/{}", its.name)).await;
             let list: List<'_> = serde_json::from_str(&list.text).unwrap_or_else(|error| panic!("{error}: {list:?}"));
             rows.extend(list.rows.into_iter().map(|row| row.of(table)));
         }
@@ -198,6 +199,21 @@ impl World {
             }
         }
     }
+}
+
+/// Returns a whole list, once its table is live.
+async fn listed(http: &mut Http, path: &str) -> Reply {
+    let live = async {
+        loop {
+            let reply = http.request("GET", &format!("{path}?limit=1000"), None).await;
+            if reply.status == 200 {
+                return reply;
+            }
+            assert!(reply.status == 503 && reply.text.contains("is not live yet"), "{reply:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    patiently(live).await
 }
 
 /// A list of rows as HTTP answers it.

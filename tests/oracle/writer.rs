@@ -45,6 +45,7 @@ pub(super) async fn by_rest(around: Surroundings, mut random: Random) -> Option<
                 break;
             };
             let status = response.status();
+            assert_ne!(status, 500, "no fault makes the store another one than the server expects");
             // What a server does that says that it does not know is not known.
             let is_counted = status.is_success() && around.common.contains(&id);
             written = written.filter(|_| !status.is_server_error()).map(|sum| sum + u64::from(is_counted));

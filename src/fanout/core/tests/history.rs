@@ -28,6 +28,8 @@ pub(super) enum Step {
     LoseTable,
     /// Likewise.
     BeginTable(bool),
+    /// Changes of the table that are not told, and the word that there were some.
+    Miss(Vec<u64>),
     Read,
     HandOver,
     /// The connections go on with their lists of all topics.
@@ -41,6 +43,7 @@ pub(super) enum Step {
 pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     use Operation::{Count, Subscribe, SubscribeAll, Unsubscribe, UnsubscribeAll};
     let topics = proptest::collection::vec(0..TOPICS, 0..8);
+    let missed = proptest::collection::vec(0..TOPICS, 1..4);
     let pulled = proptest::collection::vec(0..TOPICS, 1..4);
     let operation = prop_oneof![
         4 => Just(Subscribe),
@@ -62,6 +65,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..4u8).prop_map(|of_four| Step::Begin(of_four == 0)),
         1 => Just(Step::LoseTable),
         2 => any::<bool>().prop_map(Step::BeginTable),
+        1 => missed.prop_map(Step::Miss),
         2 => Just(Step::Read),
         2 => Just(Step::HandOver),
         3 => Just(Step::AskForPages),
@@ -217,6 +221,13 @@ fn check_all(known: &mut [Known], world: &mut World) {
     check_all_shards(world);
 }
 
+/// Changes of before may come or not.
+fn nothing_is_due(known: &mut [Known]) {
+    for known in known {
+        known.due.clear();
+    }
+}
+
 /// Lives through these steps.
 pub(super) fn live(steps: &[Step], shards: usize, topics_in_a_slice: usize) {
     let mut world = World::with_slices(shards, commands::JOB_COST + topics_in_a_slice);
@@ -242,9 +253,7 @@ pub(super) fn live(steps: &[Step], shards: usize, topics_in_a_slice: usize) {
             Step::Begin(is_new_epoch) => {
                 world.begin(is_new_epoch);
                 // Changes of the epoch before mean nothing.
-                for known in &mut known {
-                    known.due.clear();
-                }
+                nothing_is_due(&mut known);
                 settled = false;
             }
             Step::LoseTable => {
@@ -253,9 +262,13 @@ pub(super) fn live(steps: &[Step], shards: usize, topics_in_a_slice: usize) {
             }
             Step::BeginTable(is_new_epoch) => {
                 world.begin_table(is_new_epoch);
-                for known in &mut known {
-                    known.due.clear();
-                }
+                nothing_is_due(&mut known);
+                settled = false;
+            }
+            Step::Miss(_) if !world.is_begun => {}
+            Step::Miss(topics) => {
+                world.miss(&topics);
+                nothing_is_due(&mut known);
                 settled = false;
             }
             Step::Read => drop(world.read()),

@@ -186,16 +186,29 @@ impl World {
         topics.into_iter().rev().for_each(|number| self.commit(number));
     }
 
-    /// Loses the changes of the table alone.
+    /// Loses the changes of the table alone. The loader forgets what was wished for of it.
     pub(super) fn lose_table(&mut self) {
         self.is_table_lost = true;
+        self.wishes.clear();
         self.hub.table_lost(TABLE);
+    }
+
+    /// Commits other versions of these topics, or removes every other of them, and tells nothing but that it did.
+    pub(super) fn miss(&mut self, topics: &[u64]) {
+        for (place, &number) in topics.iter().enumerate() {
+            self.commit(number);
+            if place % 2 == 1 {
+                self.rows.remove(&number);
+            }
+        }
+        if self.is_begun && !self.is_table_lost {
+            self.hub.missed(TABLE);
+        }
     }
 
     /// Lets them come; in a new epoch of the table, of versions that begin again.
     pub(super) fn begin_table(&mut self, is_new_epoch: bool) {
         self.is_table_lost = false;
-        (self.is_listing, self.list_from) = (true, 0);
         if is_new_epoch {
             self.renew_versions();
             self.hub.table_began(TABLE, Epoch::new(self.epoch.into()).unwrap());
@@ -208,6 +221,7 @@ impl World {
     pub(super) fn read(&mut self) -> bool {
         while let Some(demand) = self.demands.try_next() {
             match demand {
+                Demand::Wish(_) if self.is_table_lost => {}
                 Demand::Wish(wish) => self.wishes.push(wish),
                 Demand::Watch(core, _, watch) => {
                     (self.is_listing, self.list_from) = (true, 0);
