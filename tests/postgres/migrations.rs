@@ -47,7 +47,8 @@ async fn each_is_applied_once() {
             "0007_table_epochs.sql",
             "0008_written_columns.sql",
             "0009_true_rows.sql",
-            "0010_changed_tables.sql"
+            "0010_changed_tables.sql",
+            "0011_oversize_messages.sql"
         ]
     );
     assert!(migrate(&config).await.unwrap().is_empty());

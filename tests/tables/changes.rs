@@ -131,7 +131,9 @@ async fn rows_of_every_size_are_written_and_told_as_far_as_they_can_be() {
     let told = fixture.told.since(&fixture.owner).await;
     let version = change(&told[0]).version.cast_signed();
     let stored = fixture.owner.query_one("SELECT message FROM oversize_changes WHERE version = $1", &[&version]).await;
-    let stored: serde_json::Value = serde_json::from_str(stored.unwrap().get(0)).unwrap();
+    let stored: String = stored.unwrap().get(0);
+    let RowAt::Payload(stored) = change(&stored).row else { panic!("{stored}") };
+    let stored: serde_json::Value = serde_json::from_str(stored).unwrap();
     assert_eq!(stored, json!({"id": 1, "note": "é\"".repeat(100_000), "rowcast_version": version}));
     assert_eq!(fixture.tells("UPDATE orders SET note = repeat('x', 1100000)").await, ["U 1 -"]);
     assert_eq!(fixture.tells("DELETE FROM orders").await, ["D 1 -"]);

@@ -7,6 +7,7 @@ mod fingerprints;
 mod hiding;
 mod house;
 mod installing;
+mod oversize;
 mod owners;
 mod pagila;
 mod products;

@@ -9,6 +9,7 @@
 mod inspection;
 pub mod notification;
 mod session;
+mod stored;
 mod tables;
 
 use std::collections::hash_map::RandomState;
@@ -131,7 +132,7 @@ enum Lost {
     Closed,
     #[error("reads for the shards fail")]
     Anew,
-    #[error("the message of change {0} was removed before it was read")]
+    #[error("the message of change {0} was removed or replaced before it was read")]
     Removed(u64),
     #[error("the message of change {0} was not read: {1}")]
     Unread(u64, StoreError),

@@ -13,6 +13,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
 
 use super::inspection::{Inspection, Verdict, inspect, listen, ping};
 use super::notification::{self, MessageAt, Notification, Payload, RowAt, TableChange, TablePayload, parse};
+use super::stored::Stored;
 use super::tables::Watched;
 use super::{CONNECT_TIMEOUT, Feed, Listener, Lost, STATEMENT_TIMEOUT};
 use crate::model::change::{Action, Change, ChangeBody};
@@ -417,7 +418,7 @@ impl<'a> Session<'a> {
         };
         let row = match change.row {
             RowAt::Payload(row) => served.shown(row),
-            RowAt::Table => served.shown(&self.oversize_message(change.version).await?),
+            RowAt::Table => served.shown(self.oversize_message(change.version).await?.row_of(&change)?),
             RowAt::Nowhere => None,
         };
         let action = match change.action {
@@ -437,7 +438,7 @@ impl<'a> Session<'a> {
         let (is_whole, message) = match notification.message {
             MessageAt::Payload => (true, payload),
             MessageAt::Nowhere => (false, payload),
-            MessageAt::Table => (true, self.oversize_message(notification.version).await?),
+            MessageAt::Table => (true, self.oversize_message(notification.version).await?.of_product(&notification)?),
         };
         let change = Change {
             subject: notification.product_id.subject(),
@@ -449,12 +450,12 @@ impl<'a> Session<'a> {
         Ok(self.send(SourceEvent::Change(change)).await)
     }
 
-    /// Returns the message of an oversize change.
-    async fn oversize_message(&self, version: u64) -> Result<String, Lost> {
+    /// Returns the message that stands under the version of an oversize change.
+    async fn oversize_message(&self, version: u64) -> Result<Stored, Lost> {
         let mut tries = 1;
         loop {
             match self.listener.store.oversize_message(version).await {
-                Ok(message) => return message.ok_or(Lost::Removed(version)),
+                Ok(message) => return message.map(Stored).ok_or(Lost::Removed(version)),
                 Err(error) if tries < OVERSIZE_TRIES => {
                     tries += 1;
                     tracing::warn!(version, %error, "a change was not read");

@@ -46,6 +46,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "0010_changed_tables.sql",
         sql: include_str!("../../../migrations/0010_changed_tables.sql"),
     },
+    Migration {
+        version: 11,
+        name: "0011_oversize_messages.sql",
+        sql: include_str!("../../../migrations/0011_oversize_messages.sql"),
+    },
 ];
 
 /// The first step of a database without products, in the place of those that make them.

@@ -39,6 +39,14 @@ pub struct TableChange<'a> {
     pub row: RowAt<'a>,
 }
 
+impl TableChange<'_> {
+    /// Returns whether both tell the same of the same row, wherever that is.
+    #[must_use]
+    pub fn is_of(&self, other: &TableChange<'_>) -> bool {
+        (self.oid, self.action, self.version, self.key) == (other.oid, other.action, other.version, other.key)
+    }
+}
+
 /// What was done to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
