@@ -2,7 +2,7 @@
 
 use rowcast::model::key::Key;
 use rowcast::store::postgres::tables::{FoundRow, TableRead};
-use rowcast::store::{Precondition, READ_BYTES_MAX, READ_IDS_MAX, StoreError};
+use rowcast::store::{Precondition, READ_BYTES_MAX, READ_IDS_MAX};
 use serde_json::Value;
 
 use super::{Fixture, change};
@@ -187,21 +187,6 @@ async fn a_row_that_cannot_be_rendered_spoils_no_other() {
     assert_eq!(read.left, [int(1), int(2)]);
     assert_eq!(store.load_rows(&table, &[int(1)], 1).await.unwrap().found, [(int(1), FoundRow::Unreadable)]);
     assert!(matches!(store.load_rows(&table, &[int(2)], 1).await.unwrap().found[0].1, FoundRow::Present { .. }));
-}
-
-#[tokio::test]
-async fn a_table_that_is_gone_is_a_fault() {
-    let fixture = Fixture::installed("CREATE TABLE orders (id int PRIMARY KEY)", "orders").await;
-    let (store, table) = fixture.store("orders").await;
-    fixture.write("DROP TABLE orders").await;
-    for error in [
-        store.load_rows(&table, &[int(1)], 1).await.unwrap_err(),
-        store.row_keys(&table, None, 1).await.unwrap_err(),
-        store.list_rows(&table, None, 1, 1).await.unwrap_err(),
-        store.get_row(&table, &int(1)).await.unwrap_err(),
-    ] {
-        assert!(matches!(&error, StoreError::Fault(reason) if reason.contains("gone")), "{error:?}");
-    }
 }
 
 #[tokio::test]
