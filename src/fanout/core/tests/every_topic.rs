@@ -12,6 +12,8 @@ fn with_rows(rows: u64) -> (World, ConnectionId) {
     let mut world = World::new(1);
     (0..rows).for_each(|number| world.commit(number));
     world.begin(false);
+    // No change is missed from before the connection comes.
+    world.turn();
     let connection = world.open(0);
     world.recorder(connection).lists.insert(0);
     world.recorder(connection).is_everything = true;
@@ -133,6 +135,18 @@ fn rows_that_went_while_changes_were_missed_or_rows_were_listed_are_not_kept() {
     world.settle();
     assert_eq!(kept(&world), 500);
     let rows = world.rows.clone();
+    assert!(world.recorder(connection).shown.iter().filter(|(_, version)| **version > 0).eq(&rows));
+}
+
+#[test]
+fn rows_that_came_and_went_untold_are_told_once_it_is_said_that_there_were_some() {
+    let (mut world, connection) = with_rows(3);
+    world.settle();
+    // The first is new, and the second is no more.
+    world.miss(&[7, 1]);
+    world.settle();
+    let rows = world.rows.clone();
+    assert_eq!(rows.keys().copied().collect::<Vec<_>>(), [0, 2, 7]);
     assert!(world.recorder(connection).shown.iter().filter(|(_, version)| **version > 0).eq(&rows));
 }
 
