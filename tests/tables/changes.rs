@@ -266,7 +266,9 @@ async fn a_sequence_that_was_set_back_draws_above_the_row_again() {
     let mut fixture = Fixture::installed(ORDERS, "orders").await;
     fixture.write("SELECT setval('product_versions', 500); INSERT INTO orders VALUES (1, repeat('x', 9000))").await;
     fixture.write("SELECT setval('product_versions', 10); UPDATE orders SET note = repeat('y', 9000)").await;
-    let told = fixture.told.since(&fixture.owner).await;
+    let mut told = fixture.told.since(&fixture.owner).await;
+    let gap = told.remove(1);
+    assert!(gap.starts_with("gap ") && gap.ends_with(" replaced"), "{gap}");
     let versions: Vec<u64> = told.iter().map(|payload| change(payload).version).collect();
     assert_eq!(versions, [501, 502]);
     // A message of the same version may be there already.

@@ -20,6 +20,7 @@ mod schema;
 mod served;
 mod unfailing;
 mod unprepared;
+mod went_back;
 mod writes;
 
 use std::future::poll_fn;

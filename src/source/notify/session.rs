@@ -28,6 +28,8 @@ use crate::store::postgres::tls::TlsStream;
 const OVERSIZE_TRIES: u32 = 3;
 /// The reason of a gap that a TRUNCATE makes (`migrations/0004_tables.sql`).
 const TRUNCATED: &str = "truncated";
+/// The reason of a gap where a row had a greater version than the sequence drew (`tables/before.sql`).
+const REPLACED: &str = "replaced";
 /// The most characters of a foreign payload that the log shows.
 const FOREIGN_SHOWN_MAX: usize = 80;
 
@@ -397,6 +399,9 @@ impl<'a> Session<'a> {
                 let Some(served) = self.listener.store.served().by_oid(oid) else { return Ok(Ok(())) };
                 if reason == TRUNCATED {
                     self.hear_truncation(served.table.id);
+                }
+                if let (REPLACED, Some(epoch)) = (reason, self.known.epoch) {
+                    self.renew(epoch, "the sequence of versions was below that of a row");
                 }
                 tracing::info!(
                     table = &*served.table.name,

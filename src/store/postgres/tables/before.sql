@@ -14,6 +14,8 @@ BEGIN
         -- Somebody set the sequence back.
         PERFORM setval({versions}, OLD.rowcast_version);
         NEW.rowcast_version := nextval({versions});
+        -- What was drawn meanwhile may be below what readers were told; the sequence does not show it any more.
+        PERFORM {schema}.rowcast_gap(TG_RELID, 'replaced');
     END IF;
     RETURN NEW;
 EXCEPTION WHEN OTHERS THEN
