@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them: formatting, lints, documentation, unit and integration tests, those of
-# the JavaScript client and of the browser, the shortest of the load tests, the fuzz targets for 30 seconds, and the
-# instructions of the hot paths against their budgets. Needs a Rust toolchain (rustup's, or cargo with rustfmt and Clippy), a
-# C compiler, and Debian or Ubuntu; on another system, install by hand what it names.
+# the JavaScript client, of the protocol's reference and of the browser, the shortest of the load tests, the fuzz targets for
+# 30 seconds, and the instructions of the hot paths against their budgets. Needs a Rust toolchain (rustup's, or cargo with
+# rustfmt and Clippy), a C compiler, and Debian or Ubuntu; on another system, install by hand what it names.
 #
 #   scripts/test.sh              everything
 #   scripts/test.sh --install    only install
@@ -80,6 +80,7 @@ install_missing_packages
 install_rust_components
 install_node_modules tests/browser
 install_node_modules clients/js
+install_node_modules tests/reference
 loadtest/k6/run.sh --install
 tests/package/run.sh --install
 scripts/prometheus.sh --install
@@ -103,6 +104,8 @@ say "JavaScript client"
 if node --experimental-websocket -e 0 2>/dev/null; then
     (cd clients/js && ROWCAST_BIN="$binary" node --experimental-websocket --test tests/server.test.mjs)
 fi
+say "the protocol's reference"
+(cd tests/reference && ROWCAST_BIN="$binary" node --test)
 say "browser tests"
 (cd tests/browser && ROWCAST_BIN="$binary" node --test)
 say "package"

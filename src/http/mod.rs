@@ -25,6 +25,7 @@ mod preface;
 mod problem;
 mod products;
 mod readiness;
+mod reference;
 mod resource;
 mod routes;
 mod row;

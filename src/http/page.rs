@@ -84,7 +84,7 @@ const PAGE: &[Asset] = assets! {
 /// The page is asked for anew each time, so that it is that of the server which runs.
 const PAGE_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
 /// Assets are kept just long enough that a browser which was hinted at one does not ask for it again for the page.
-const ASSET_KEPT: HeaderValue = HeaderValue::from_static("max-age=10");
+pub(super) const ASSET_KEPT: HeaderValue = HeaderValue::from_static("max-age=10");
 
 /// Modules are loaded in CORS mode, so that a page of another origin imports the client only if it is told so. It is the
 /// same for everybody, without token or cookie, and public; that a Rowcast is here, `<script>` and `<img>` tell any page

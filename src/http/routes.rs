@@ -11,15 +11,15 @@ use super::access::{self, Access};
 use super::body::RequestBody;
 use super::opening::Opens;
 use super::problem::Problem;
-use super::{Answer, Services, ops, page, products, tables};
+use super::{Answer, Services, ops, page, products, reference, tables};
 
 /// One row of the table.
 #[derive(Debug)]
 pub(super) struct Route {
     /// The path. A segment in braces stands for any one segment; at most two do.
-    path: &'static str,
-    methods: &'static [Method],
-    who: Who,
+    pub(super) path: &'static str,
+    pub(super) methods: &'static [Method],
+    pub(super) who: Who,
     body: WantedBody,
     /// True if pages of other origins may read the answers, where `--allowed-origin` names them.
     is_shared: bool,
@@ -76,12 +76,14 @@ const READ: &[Method] = &[Method::GET, Method::HEAD];
 const TABLE: &str = "/tables/{table}";
 const ROW: &str = "/tables/{table}/{key}";
 
-static ROUTES: [Route; 23] = [
+pub(super) static ROUTES: [Route; 25] = [
     Route::new("/", READ, Handler::Now(|call| Ok(page::index(call.services.slow_consumer)))).open(),
     Route::new("/assets/{name}", READ, Handler::Now(page::asset)).open(),
     Route::new("/healthz", READ, Handler::Now(|_| Ok(ops::healthz()))).open(),
     Route::new("/readyz", READ, Handler::Later(|call| Box::pin(ops::readyz(call)))).open(),
     Route::new("/metrics", READ, Handler::Later(|call| Box::pin(ops::metrics(call)))),
+    Route::new("/openapi.json", READ, Handler::Now(|_| Ok(reference::openapi()))).open().shared(),
+    Route::new("/asyncapi.json", READ, Handler::Now(|_| Ok(reference::asyncapi()))).open().shared(),
     Route::new("/products", READ, Handler::Later(|call| Box::pin(products::list(call)))).shared(),
     Route::new("/products", &[Method::POST], Handler::Later(|call| Box::pin(products::create(call)))).json().shared(),
     Route::new("/products/{id}", READ, Handler::Later(|call| Box::pin(products::read(call)))).shared(),
@@ -314,9 +316,10 @@ mod tests {
     }
 
     #[test]
-    fn open_is_what_the_page_and_the_probes_need_and_nothing_else() {
+    fn open_is_what_the_page_and_the_probes_need_and_the_reference() {
         let open = ROUTES.iter().filter(|route| route.who == Who::Anyone).map(|route| route.path);
-        assert_eq!(open.collect::<Vec<_>>(), ["/", "/assets/{name}", "/healthz", "/readyz"]);
+        let expected = ["/", "/assets/{name}", "/healthz", "/readyz", "/openapi.json", "/asyncapi.json"];
+        assert_eq!(open.collect::<Vec<_>>(), expected);
     }
 
     #[test]

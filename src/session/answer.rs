@@ -33,7 +33,7 @@ pub fn accepted(reply: &ReplyId, subscriptions: usize) -> Frame {
 #[must_use]
 pub fn refused(refusal: &Refusal) -> Frame {
     let error = json!(refusal.why.to_string());
-    let code = refusal.why.code();
+    let code = refusal.why.code().as_str();
     match &refusal.reply {
         Some(reply) => {
             let reply = reply.to_json();

@@ -82,6 +82,61 @@ pub enum NamedBy {
     Keys,
 }
 
+/// Makes [`Code`], which knows all its variants: a test finds the one that a document lacks.
+macro_rules! codes {
+    ($($(#[$about:meta])* $code:ident = $word:literal,)*) => {
+        /// A reason for which commands are refused, as programs tell it from others: the `code` of an error.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[$about])* $code,)*
+        }
+
+        impl Code {
+            /// Every one of them.
+            pub const ALL: &[Self] = &[$(Self::$code,)*];
+
+            /// Returns its word.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$code => $word,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The message is no JSON object.
+    NotJson = "not_json",
+    /// There is no such command.
+    UnknownCommand = "unknown_command",
+    /// `productIDs` names no products.
+    BadProductIds = "bad_product_ids",
+    /// `table` is no name, or is one too many.
+    BadTable = "bad_table",
+    /// The table is not there.
+    UnknownTable = "unknown_table",
+    /// `keys` names no rows.
+    BadKeys = "bad_keys",
+    /// `id` is none.
+    BadId = "bad_id",
+    /// `snapshot` is neither true nor false.
+    BadSnapshot = "bad_snapshot",
+    /// `versions` is none for each key.
+    BadVersions = "bad_versions",
+    /// `epoch` is no text.
+    BadEpoch = "bad_epoch",
+    /// `newest` is no version.
+    BadNewest = "bad_newest",
+    /// The table has more rows than may be subscribed to as a whole.
+    TooManyRows = "too_many_rows",
+    /// The connection would have too many subscriptions.
+    TooManySubscriptions = "too_many_subscriptions",
+    /// The token does not grant it.
+    Forbidden = "forbidden",
+}
+
 /// The most characters of a name that a refusal repeats.
 const NAME_CHARACTERS_MAX: usize = 80;
 
@@ -110,22 +165,24 @@ impl Why {
         Self::NoBuiltInProducts(tables.find(PRODUCTS).is_some())
     }
 
-    pub(super) const fn code(&self) -> &'static str {
+    /// Returns its word for programs.
+    #[must_use]
+    pub const fn code(&self) -> Code {
         match self {
-            Self::NotAnObject => "not_json",
-            Self::UnknownCommand => "unknown_command",
-            Self::NoProducts | Self::BadProduct(_) => "bad_product_ids",
-            Self::NoTable | Self::TwoTables => "bad_table",
-            Self::UnknownTable(_) | Self::NoBuiltInProducts(_) => "unknown_table",
-            Self::NoKeys | Self::BadKey(..) => "bad_keys",
-            Self::BadId => "bad_id",
-            Self::BadSnapshot => "bad_snapshot",
-            Self::BadVersions(_) | Self::BadVersion(_) => "bad_versions",
-            Self::BadEpoch => "bad_epoch",
-            Self::BadNewest => "bad_newest",
-            Self::TooManyRows(_) => "too_many_rows",
-            Self::TooManySubscriptions { .. } => "too_many_subscriptions",
-            Self::Forbidden { .. } | Self::NoRights(_) | Self::NothingToRead(_) => "forbidden",
+            Self::NotAnObject => Code::NotJson,
+            Self::UnknownCommand => Code::UnknownCommand,
+            Self::NoProducts | Self::BadProduct(_) => Code::BadProductIds,
+            Self::NoTable | Self::TwoTables => Code::BadTable,
+            Self::UnknownTable(_) | Self::NoBuiltInProducts(_) => Code::UnknownTable,
+            Self::NoKeys | Self::BadKey(..) => Code::BadKeys,
+            Self::BadId => Code::BadId,
+            Self::BadSnapshot => Code::BadSnapshot,
+            Self::BadVersions(_) | Self::BadVersion(_) => Code::BadVersions,
+            Self::BadEpoch => Code::BadEpoch,
+            Self::BadNewest => Code::BadNewest,
+            Self::TooManyRows(_) => Code::TooManyRows,
+            Self::TooManySubscriptions { .. } => Code::TooManySubscriptions,
+            Self::Forbidden { .. } | Self::NoRights(_) | Self::NothingToRead(_) => Code::Forbidden,
         }
     }
 }
