@@ -138,10 +138,7 @@ pub fn parse(
     let nodes = match listed {
         Listed::Everything => {
             let table = table.among(tables);
-            if operation == Operation::Subscribe && grant.is_some_and(|grant| !grant.may_read_some(&table)) {
-                return Err(refuse(Why::nothing_to_read(&table.name)));
-            }
-            return fields.everything(table.id, operation, reply.clone()).map_err(refuse);
+            return fields.everything(&table, operation, reply.clone(), grant).map_err(refuse);
         }
         Listed::Rows(nodes) => nodes,
         Listed::Other => return Err(refuse(Why::NoKeys)),
@@ -167,6 +164,7 @@ enum Its {
 }
 
 impl Its {
+    #[inline(never)]
     fn among(self, tables: &Tables) -> Arc<Table> {
         match self {
             Self::Products => tables.get(TableId::PRODUCTS),
@@ -293,11 +291,21 @@ impl<'t, 'i> Fields<'t, 'i> {
         Ok((Its::Other(table), listed))
     }
 
-    /// Returns the command that is for every row of a table.
-    fn everything(&self, table: TableId, operation: Operation, reply: Option<ReplyId>) -> Result<Command, Why> {
+    /// Returns the command that is for every row of a table. Apart, so that those that list rows do not pay for it.
+    #[inline(never)]
+    fn everything(
+        &self,
+        table: &Table,
+        operation: Operation,
+        reply: Option<ReplyId>,
+        grant: Option<&Grant>,
+    ) -> Result<Command, Why> {
         if operation == Operation::Unsubscribe {
-            let operation = Operation::UnsubscribeAll(table);
+            let operation = Operation::UnsubscribeAll(table.id);
             return Ok(Command { reply, operation, topics: Subjects::default(), states: None });
+        }
+        if grant.is_some_and(|grant| !grant.may_read_some(table)) {
+            return Err(Why::nothing_to_read(&table.name));
         }
         let (lists, epoch) = (self.is_snapshot()?, self.epoch()?);
         if self.versions.is_some() {
@@ -308,7 +316,12 @@ impl<'t, 'i> Fields<'t, 'i> {
             Some(node) => integer(node).filter(|newest| ProductId::new(*newest).is_some()).ok_or(Why::BadNewest)?,
         };
         let states = lists.then_some(States::Everything { newest, epoch });
-        Ok(Command { reply, operation: Operation::SubscribeAll { table, lists }, topics: Subjects::default(), states })
+        Ok(Command {
+            reply,
+            operation: Operation::SubscribeAll { table: table.id, lists },
+            topics: Subjects::default(),
+            states,
+        })
     }
 
     fn is_snapshot(&self) -> Result<bool, Why> {
