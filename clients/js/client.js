@@ -218,7 +218,7 @@ class Client {
     this.#tellRefusal(piece, error);
     this.#later(() => {
       if (this.#isOpen) askAnew(1);
-      // Its rows may have been asked for otherwise, and all of the table be due since.
+      // All of the table may be due.
       this.#askSoon(piece.table);
       this.#settle();
     }, REFUSED_PAUSE_MS);
