@@ -25,7 +25,7 @@ test('the page, its requests and its WebSocket share one HTTP/2 connection', asy
     };
   });
   assert.deepEqual([...new Set(protocols)], ['h2']);
-  assert.match(metrics, /^rowcast_http_responses_total\{method="CONNECT",status="200"\} 1$/m);
+  assert.match(metrics, /^rowcast_http_responses_total\{route="\/websocket",method="CONNECT",status="200"\} 1$/m);
   assert.match(metrics, /^rowcast_http2_connections 1$/m);
   assertFaultless(page);
 });

@@ -215,7 +215,8 @@ async fn what_is_refused_on_http_1_is_refused_on_a_stream() {
     assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "2"));
     assert_eq!(refused.header("content-type"), "application/problem+json");
     socket.subscribe([1]).await;
-    assert_eq!(server.metric("rowcast_http_responses_total{method=\"CONNECT\",status=\"200\"}").await, 1);
+    let opened = "rowcast_http_responses_total{route=\"/websocket\",method=\"CONNECT\",status=\"200\"}";
+    assert_eq!(server.metric(opened).await, 1);
 }
 
 #[tokio::test]

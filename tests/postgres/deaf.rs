@@ -152,19 +152,8 @@ async fn a_session_of_an_older_release_holds_the_migration_up() {
         "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'rowcast'",
     )
     .await;
-    assert_eq!(
-        migrate(&config).await.unwrap(),
-        [
-            "0003_streams.sql",
-            "0004_tables.sql",
-            "0005_table_rows.sql",
-            "0006_whole_rows.sql",
-            "0007_table_epochs.sql",
-            "0008_written_columns.sql",
-            "0009_true_rows.sql",
-            "0010_changed_tables.sql"
-        ]
-    );
+    let left: Vec<&str> = MIGRATIONS[2..].iter().map(|migration| migration.name).collect();
+    assert_eq!(migrate(&config).await.unwrap(), left);
 }
 
 /// The role of a server keeps its rights over the migration.
