@@ -478,7 +478,7 @@ mod tests {
         let grant = Grant::to_read(2, 4);
         let refused = |text: &str, grant| {
             let refusal = parse(&mut text.as_bytes().to_vec(), &mut Buffers::default(), &tables, grant).unwrap_err();
-            (refusal.why.code(), refusal.why.to_string())
+            (refusal.why.code().as_str(), refusal.why.to_string())
         };
         for command in ["subscribe", "unsubscribe"] {
             let uuid = r#","keys":["67e55044-10b1-426f-9247-bb680e5fe0c8"]"#;
@@ -505,7 +505,7 @@ mod tests {
         let code = |command: &str, rows: &str, grant: &Grant| {
             let mut text = format!(r#"{{"command":"{command}",{rows}:"*"}}"#).into_bytes();
             let refused = parse(&mut text, &mut Buffers::default(), &tables, Some(grant)).err();
-            refused.map(|refusal| (refusal.why.code(), refusal.why.to_string()))
+            refused.map(|refusal| (refusal.why.code().as_str(), refusal.why.to_string()))
         };
         let to_write = Grant::to_write(&["orders"]);
         let refused =
@@ -524,7 +524,7 @@ mod tests {
         let refused = |rows: &str| {
             let mut text = format!(r#"{{"command":"subscribe",{rows}}}"#).into_bytes();
             let why = parse(&mut text, &mut Buffers::default(), &tables, None).unwrap_err().why;
-            (why.code(), why.to_string())
+            (why.code().as_str(), why.to_string())
         };
         let versions = |member| {
             let sentence = format!(
