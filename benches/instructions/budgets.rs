@@ -31,7 +31,7 @@ pub(crate) const SEND_QUEUE_DROP: u64 = 484_611;
 /// The command to subscribe to 10 products, from masked bytes to text.
 pub(crate) const DECODE_SUBSCRIBE: u64 = 436;
 /// And from text to a command.
-pub(crate) const PARSE_SUBSCRIBE: u64 = 3_003;
+pub(crate) const PARSE_SUBSCRIBE: u64 = 3_126;
 /// What a database's notification says.
 pub(crate) const PARSE_NOTIFICATION: u64 = 349;
 
