@@ -96,6 +96,9 @@ cargo clippy --locked --workspace --all-targets -- -D warnings
 say "documentation"
 RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 say "unit and integration tests"
+# What servers answer there, tests/reference holds to the protocol's reference.
+export ROWCAST_ANSWERS="$(realpath "${CARGO_TARGET_DIR:-target}")/answers.jsonl"
+rm -f "$ROWCAST_ANSWERS"
 cargo test --locked --workspace
 binary="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/rowcast"
 say "JavaScript client"

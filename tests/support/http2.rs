@@ -16,10 +16,10 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
-use super::patiently;
 use super::server::Reply;
 use super::socket::{client_frame, is_about_the_source, server_frame};
 use super::tls::Certificate;
+use super::{answers, patiently};
 
 /// Runs the clients' connections, so that they end as they should also while a test waits for its server to stop.
 static CONNECTIONS: LazyLock<Handle> = LazyLock::new(|| {
@@ -82,7 +82,9 @@ impl Http2 {
             request.headers_mut().insert("content-type", "application/json".parse().unwrap());
         }
         let body = body.map(|body| Bytes::copy_from_slice(body.as_bytes()));
-        reply(patiently(self.send(request, body).await).await.expect("the server answers")).await
+        let reply = reply(patiently(self.send(request, body).await).await.expect("the server answers")).await;
+        answers::write_down(method, path, &reply);
+        reply
     }
 
     /// Sends a request whole.

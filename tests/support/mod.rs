@@ -1,5 +1,6 @@
 //! The parts that tests share.
 
+pub(crate) mod answers;
 pub(crate) mod events;
 pub(crate) mod http2;
 pub(crate) mod pgbouncer;

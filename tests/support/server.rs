@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::patiently;
 use super::tls::{Certificate, TlsClient};
+use super::{answers, patiently};
 
 /// Queues in which nothing has to give way, however slow this machine is.
 pub(crate) const AMPLE_QUEUES: [&str; 8] = [
@@ -268,11 +268,14 @@ impl Http {
 
     pub(crate) async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Reply {
         request.headers_mut().entry("host").or_insert(HeaderValue::from_static("localhost"));
+        let (method, target) = (request.method().to_string(), request.uri().to_string());
         let response = patiently(self.sender.send_request(request)).await.expect("the server answers");
         let (head, body) = response.into_parts();
         let body = patiently(body.collect()).await.expect("the answer is whole").to_bytes();
         let text = String::from_utf8(body.to_vec()).expect("answers are text");
-        Reply { status: head.status, headers: head.headers, text }
+        let reply = Reply { status: head.status, headers: head.headers, text };
+        answers::write_down(&method, &target, &reply);
+        reply
     }
 }
 
