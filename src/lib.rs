@@ -11,8 +11,8 @@
 //!    of its token.
 //! 5. [`http`]: the listener, the REST resource, the page, the upgrade.
 //! 6. [`watch`]: a reader in a terminal, the other side of the protocol.
-//! 7. [`program`]: the command. [`server`]: starts all of it and stops it ([`shutdown`], [`supervisor`]); [`config`], [`open_files`], [`allocator`],
-//!    [`telemetry`] and [`metrics`] serve it.
+//! 7. [`program`]: the command. [`server`]: starts all of it and stops it ([`shutdown`], [`supervisor`]); [`config`], [`open_files`], [`watched_files`],
+//!    [`allocator`], [`telemetry`] and [`metrics`] serve it.
 
 #![warn(clippy::print_stderr)] // eprintln! panics where standard error cannot be written; the log does not
 
@@ -39,4 +39,5 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod transport;
 pub mod watch;
+pub mod watched_files;
 pub mod wire;

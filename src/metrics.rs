@@ -10,6 +10,7 @@ mod labels;
 mod loads;
 mod process;
 mod readers;
+mod readings;
 mod source;
 mod tls;
 
@@ -26,6 +27,7 @@ use self::labels::{LimitLabel, VersionLabel};
 pub use self::loads::LoadMetrics;
 use self::process::Process;
 pub use self::readers::{CoreMetrics, ReaderMetrics};
+pub use self::readings::Readings;
 pub use self::source::SourceMetrics;
 pub use self::tls::TlsMetrics;
 
@@ -46,6 +48,8 @@ pub struct Metrics {
     pub http: HttpMetrics,
     /// The handshakes and the certificate.
     pub tls: TlsMetrics,
+    /// The further readings of the keys of tokens.
+    pub key_reads: Readings,
     refused: Family<LimitLabel, Counter>,
 }
 
@@ -65,6 +69,8 @@ impl Metrics {
         let (source, loads) = (SourceMetrics::registered(registry), LoadMetrics::registered(registry));
         let (readers, http) = (ReaderMetrics::registered(registry), HttpMetrics::registered(registry));
         let tls = TlsMetrics::registered(registry);
+        let help = "How often changed keys of tokens were read, by whether they could be used";
+        let key_reads = Readings::registered(registry, "token_key_reads", help);
         let refused: Family<LimitLabel, Counter> = shown(registry, "refused", "Times that a limit was met, by limit");
         for limit in Limit::ALL {
             drop(refused.get_or_create(&LimitLabel { limit: limit.label() }));
@@ -72,7 +78,7 @@ impl Metrics {
         let lines_lost = crate::telemetry::lines_lost();
         registry.register("log_lines_lost", "Lines of the log that standard error did not take at once", lines_lost);
         registry.register("build", "The program", Info::new(VersionLabel { version: env!("CARGO_PKG_VERSION") }));
-        Self { registry: all, source, loads, readers, http, tls, refused }
+        Self { registry: all, source, loads, readers, http, tls, key_reads, refused }
     }
 
     /// Returns the numbers that this core counts, under the slow-consumer policy with this name.

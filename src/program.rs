@@ -70,7 +70,7 @@ fn say(text: std::fmt::Arguments<'_>) {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("catch signals")?;
     let hangups = Hangups::catch().context("catch SIGHUP")?;
-    if config.tls.is_none() {
+    if config.tls.is_none() && config.keys.is_none() {
         tokio::spawn(hangups.ignore());
     }
     let files_max = open_files::raise();

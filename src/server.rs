@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use self::cores::Closed;
+use crate::auth::CurrentKeys;
 use crate::config::{Config, DatabaseConfig, StoreConfig, TlsConfig};
 use crate::fanout::Hub;
 use crate::http::listener::{self, CoreDoor};
@@ -78,7 +79,7 @@ pub enum StartError {
     /// A thread.
     #[error("start a thread: {0}")]
     Thread(io::Error),
-    /// The signal that has the certificate read again.
+    /// The signal that has the certificate and the keys read again.
     #[error("catch SIGHUP: {0}")]
     Signal(io::Error),
 }
@@ -92,6 +93,7 @@ pub struct Server {
     running: Running,
     supervisor: Supervisor,
     tls: Option<(Arc<Tls>, Hangups)>,
+    keys: Option<(Arc<CurrentKeys>, Hangups)>,
     redirect: Option<TcpListener>,
 }
 
@@ -132,6 +134,10 @@ impl Server {
     pub async fn start_with(config: &Config, fault: Option<Fault>) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let tls = load_tls(config.tls.as_ref(), &metrics)?;
+        let keys = match &config.keys {
+            Some(keys) => Some((Arc::clone(keys), Hangups::catch().map_err(StartError::Signal)?)),
+            None => None,
+        };
         let shutdown = Shutdown::new();
         let supervisor = Supervisor::new(shutdown.draining.clone()).with_fault(fault);
         let (feed, source) = Source::new();
@@ -166,7 +172,7 @@ impl Server {
         let loading = loader::run(demands, store, hub, config.wildcard_rows_max, metrics);
         tokio::spawn(supervisor.part("the loader").run(loading));
         let running = Running { services, drain: config.drain, feeder, ingest, cores };
-        Ok(Self { listener, address, doors, running, supervisor, tls, redirect })
+        Ok(Self { listener, address, doors, running, supervisor, tls, keys, redirect })
     }
 
     /// Returns true if the built-in table of products is served.
@@ -202,7 +208,7 @@ impl Server {
     /// If a part of the server has ended before its time. The WebSockets are told to come back then, as far as their cores
     /// live, and the process is to end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Ended, Failure> {
-        let Self { listener, address, doors, running, supervisor, tls, redirect } = self;
+        let Self { listener, address, doors, running, supervisor, tls, keys, redirect } = self;
         let services = running.services.clone();
         let draining = || services.shutdown.draining.clone();
         let accepting = accept(listener, doors, services.clone(), tls.is_some());
@@ -213,6 +219,11 @@ impl Server {
         }
         if let Some((tls, hangups)) = tls {
             tokio::spawn(supervisor.part("the watch over the certificate").run(tls.keep_fresh(hangups, draining())));
+        }
+        if let Some((keys, hangups)) = keys {
+            let (metrics, draining) = (Arc::clone(&services.metrics), draining());
+            let watching = async move { keys.keep_fresh(hangups, draining, &metrics).await };
+            tokio::spawn(supervisor.part("the watch over the keys").run(watching));
         }
         let serving = async {
             stop.await;

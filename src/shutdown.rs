@@ -107,11 +107,13 @@ impl Hangups {
         self.0.recv().await;
     }
 
-    /// Says of each that it changes nothing, for a server without a certificate: SIGHUP has the certificate read again.
+    /// Says of each that it changes nothing, for a server without files that SIGHUP has read again.
     pub async fn ignore(mut self) {
         loop {
             self.next().await;
-            info!("SIGHUP is ignored; it has a certificate read again, and this server has none (--tls-cert)");
+            info!(
+                "SIGHUP is ignored; it has a certificate and the keys of tokens read again, and this server has neither (--tls-cert, --jwt-key)"
+            );
         }
     }
 }

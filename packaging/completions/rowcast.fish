@@ -25,7 +25,7 @@ function __fish_rowcast_using_subcommand
 end
 
 complete -c rowcast -n "__fish_rowcast_needs_command" -l listen -d 'Address and port to listen on; port 0 takes a free one' -r
-complete -c rowcast -n "__fish_rowcast_needs_command" -l jwt-key -d 'Key that tokens are signed with: a secret for HS256 (at least 32 bytes), a public key in PEM (RSA, EC P-256 or P-384, Ed25519), or a JWKS. Of several (repeat it, or separate them by commas) a token\'s kid chooses: the kid in the JWKS, or the file\'s name without its extension' -r -F
+complete -c rowcast -n "__fish_rowcast_needs_command" -l jwt-key -d 'Key that tokens are signed with: a secret for HS256 (at least 32 bytes), a public key in PEM (RSA, EC P-256 or P-384, Ed25519), or a JWKS. Of several (repeat it, or separate them by commas) a token\'s kid chooses: the kid in the JWKS, or the file\'s name without its extension. Read again when one changes, and on SIGHUP' -r -F
 complete -c rowcast -n "__fish_rowcast_needs_command" -l jwt-audience -d 'What a token must have in its claim aud' -r
 complete -c rowcast -n "__fish_rowcast_needs_command" -l jwt-issuer -d 'What a token must have as its claim iss' -r
 complete -c rowcast -n "__fish_rowcast_needs_command" -l allowed-origin -d 'Origin whose pages may use the server beside its own: a scheme, a host, and a port where it is not the usual one. null (sandboxed frames and local files, which any site can make) and file:// (some devices) are taken to the letter, * is every origin. Several: repeat it, or separate them by commas' -r
@@ -80,7 +80,7 @@ complete -c rowcast -n "__fish_rowcast_needs_command" -f -a "cert" -d 'Make a ce
 complete -c rowcast -n "__fish_rowcast_needs_command" -f -a "watch" -d 'Show products as they are and as they change, of a server that runs'
 complete -c rowcast -n "__fish_rowcast_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c rowcast -n "__fish_rowcast_using_subcommand serve" -l listen -d 'Address and port to listen on; port 0 takes a free one' -r
-complete -c rowcast -n "__fish_rowcast_using_subcommand serve" -l jwt-key -d 'Key that tokens are signed with: a secret for HS256 (at least 32 bytes), a public key in PEM (RSA, EC P-256 or P-384, Ed25519), or a JWKS. Of several (repeat it, or separate them by commas) a token\'s kid chooses: the kid in the JWKS, or the file\'s name without its extension' -r -F
+complete -c rowcast -n "__fish_rowcast_using_subcommand serve" -l jwt-key -d 'Key that tokens are signed with: a secret for HS256 (at least 32 bytes), a public key in PEM (RSA, EC P-256 or P-384, Ed25519), or a JWKS. Of several (repeat it, or separate them by commas) a token\'s kid chooses: the kid in the JWKS, or the file\'s name without its extension. Read again when one changes, and on SIGHUP' -r -F
 complete -c rowcast -n "__fish_rowcast_using_subcommand serve" -l jwt-audience -d 'What a token must have in its claim aud' -r
 complete -c rowcast -n "__fish_rowcast_using_subcommand serve" -l jwt-issuer -d 'What a token must have as its claim iss' -r
 complete -c rowcast -n "__fish_rowcast_using_subcommand serve" -l allowed-origin -d 'Origin whose pages may use the server beside its own: a scheme, a host, and a port where it is not the usual one. null (sandboxed frames and local files, which any site can make) and file:// (some devices) are taken to the letter, * is every origin. Several: repeat it, or separate them by commas' -r

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::ConfigError;
-use crate::auth::{Expected, Keys};
+use crate::auth::{CurrentKeys, Expected};
 use crate::http::origin::AllowedOrigins;
 
 /// The rules of access.
@@ -15,7 +15,8 @@ use crate::http::origin::AllowedOrigins;
 pub(super) struct AccessArgs {
     /// Key that tokens are signed with: a secret for HS256 (at least 32 bytes), a public key in PEM (RSA, EC P-256 or
     /// P-384, Ed25519), or a JWKS. Of several (repeat it, or separate them by commas) a token's kid chooses: the kid in
-    /// the JWKS, or the file's name without its extension
+    /// the JWKS, or the file's name without its extension. Read again when
+    /// one changes, and on SIGHUP
     #[arg(long, env = "ROWCAST_JWT_KEY", value_name = "FILE", value_delimiter = ',')]
     jwt_key: Vec<PathBuf>,
 
@@ -35,10 +36,10 @@ pub(super) struct AccessArgs {
 }
 
 impl AccessArgs {
-    pub(super) fn keys(&self) -> Result<Option<Arc<Keys>>, ConfigError> {
+    pub(super) fn keys(&self) -> Result<Option<Arc<CurrentKeys>>, ConfigError> {
         let expected = Expected { audience: self.jwt_audience.clone(), issuer: self.jwt_issuer.clone() };
         if !self.jwt_key.is_empty() {
-            return Ok(Some(Arc::new(Keys::read(&self.jwt_key, expected)?)));
+            return Ok(Some(Arc::new(CurrentKeys::read(self.jwt_key.clone(), expected)?)));
         }
         match (expected.audience, expected.issuer) {
             (None, None) => Ok(None),

@@ -22,7 +22,7 @@ pub use self::cli::{CertArgs, Cli, Command, LogFormat, MigrateArgs, UnmigrateArg
 pub use self::error::ConfigError;
 pub use self::serve::ServeArgs;
 pub use self::watch::WatchArgs;
-use crate::auth::Keys;
+use crate::auth::CurrentKeys;
 use crate::http::HttpLimits;
 use crate::http::origin::AllowedOrigins;
 use crate::session::SessionLimits;
@@ -97,7 +97,7 @@ pub struct Config {
     /// The bounds of each WebSocket.
     pub limits: SessionLimits,
     /// The keys of tokens; without them everybody may do everything.
-    pub keys: Option<Arc<Keys>>,
+    pub keys: Option<Arc<CurrentKeys>>,
     /// The origins whose pages may use the server.
     pub allowed_origins: Arc<AllowedOrigins>,
 }

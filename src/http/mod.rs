@@ -53,7 +53,7 @@ use self::problem::Problem;
 use self::readiness::Readiness;
 use self::routes::{Call, Handler, Way};
 use self::turns::Turns;
-use crate::auth::Keys;
+use crate::auth::CurrentKeys;
 use crate::fanout::Hub;
 use crate::ingest::Hearing;
 use crate::metrics::{Limit, Metrics};
@@ -141,7 +141,7 @@ pub struct Services {
     /// Tells if the server stops.
     pub shutdown: Shutdown,
     /// The keys that tokens are checked with; without keys everybody may do everything.
-    pub keys: Option<Arc<Keys>>,
+    pub keys: Option<Arc<CurrentKeys>>,
     /// The origins whose pages may use this server.
     pub allowed_origins: Arc<AllowedOrigins>,
     /// The fate of changes that a reader is too slow for, which the page has to know.

@@ -8,16 +8,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::{Handshake, OutcomeLabel};
+use super::readings::Readings;
 use super::{shown, shown_in};
-
-/// The label of a reading of a certificate that can be used, and of one that cannot.
-const CERTIFICATE_READS: [&str; 2] = ["used", "refused"];
 
 /// The numbers of TLS; without it they stay at zero.
 #[derive(Debug)]
 pub struct TlsMetrics {
     handshakes: Family<OutcomeLabel, Counter>,
-    certificate_reads: Family<OutcomeLabel, Counter>,
+    /// The further readings of the certificate.
+    pub certificate_reads: Readings,
     certificate_ends: Gauge,
 }
 
@@ -25,7 +24,7 @@ impl TlsMetrics {
     pub(super) fn registered(registry: &mut Registry) -> Self {
         let metrics = Self {
             handshakes: shown(registry, "tls_handshakes", "TLS handshakes, by how they ended"),
-            certificate_reads: shown(
+            certificate_reads: Readings::registered(
                 registry,
                 "tls_certificate_reads",
                 "How often a changed certificate was read, by whether it could be used",
@@ -40,21 +39,12 @@ impl TlsMetrics {
         for outcome in Handshake::ALL {
             drop(metrics.handshakes.get_or_create(&OutcomeLabel { outcome: outcome.label() }));
         }
-        for outcome in CERTIFICATE_READS {
-            drop(metrics.certificate_reads.get_or_create(&OutcomeLabel { outcome }));
-        }
         metrics
     }
 
     /// Counts a handshake.
     pub(super) fn handshake(&self, ended: Handshake) {
         self.handshakes.get_or_create(&OutcomeLabel { outcome: ended.label() }).inc();
-    }
-
-    /// Counts a further reading of the certificate.
-    pub fn certificate_read(&self, is_usable: bool) {
-        let [used, refused] = CERTIFICATE_READS;
-        self.certificate_reads.get_or_create(&OutcomeLabel { outcome: if is_usable { used } else { refused } }).inc();
     }
 
     /// Shows the Unix time at which the certificate that is served ends.

@@ -4,6 +4,7 @@ mod expiry;
 mod key_types;
 mod origins;
 mod refusals;
+mod reload;
 mod rights;
 mod secrecy;
 mod start;

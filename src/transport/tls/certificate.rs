@@ -1,8 +1,6 @@
 //! The two files of a certificate: [`TlsFiles`], and their errors.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -120,9 +118,6 @@ pub enum TlsError {
     Random,
 }
 
-/// The times of change, lengths and inodes of both files.
-pub(super) type Stamp = [Option<(i64, i64, u64, u64)>; 2];
-
 impl TlsFiles {
     /// Reads both files and checks that they can be served at `now`; also the Unix time at which the certificate ends.
     pub(super) fn load(&self, now: SystemTime) -> Result<(Arc<CertifiedKey>, Duration), TlsError> {
@@ -135,12 +130,6 @@ impl TlsFiles {
             error => TlsError::UnusableKey { path: self.key.clone(), reason: error.to_string() },
         })?;
         Ok((Arc::new(certified), ends_at))
-    }
-
-    /// Returns times of change, lengths and inodes; a file that is not there has none.
-    pub(super) fn stamp(&self) -> Stamp {
-        [&self.certificate, &self.key]
-            .map(|path| fs::metadata(path).ok().map(|file| (file.mtime(), file.mtime_nsec(), file.size(), file.ino())))
     }
 
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -21,7 +21,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use tokio::net::TcpStream;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -33,6 +33,7 @@ pub use self::self_signed::{SelfSignedError, write_self_signed};
 pub use self::stream::TlsStream;
 use crate::metrics::{Handshake, Metrics};
 use crate::shutdown::Hangups;
+use crate::watched_files::WatchedFiles;
 
 /// The protocols on top of TLS, most preferred first (RFC 7301).
 pub const ALPN_PROTOCOLS: &[&[u8]] = &[ALPN_HTTP2, b"http/1.1"];
@@ -41,8 +42,6 @@ pub const ALPN_HTTP2: &[u8] = b"h2";
 /// The bytes that a client gets in place of a handshake that there is no room for: the alert `internal_error` (RFC
 /// 8446, §6.2), since TLS has no word for "come back later".
 pub const NO_ROOM: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
-/// The interval at which the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The number of sessions remembered for clients of TLS 1.2 that take no tickets, some 300 bytes each; the oldest gives
 /// way.
 const SESSIONS_MAX: usize = 4096;
@@ -51,6 +50,7 @@ const SESSIONS_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Tls {
     files: TlsFiles,
+    watched: WatchedFiles,
     certificate: Arc<CurrentCertificate>,
     config: Arc<ServerConfig>,
     handshake_timeout: Duration,
@@ -66,6 +66,7 @@ impl Tls {
     /// # Panics
     /// Never: ring has cipher suites for both versions.
     pub fn load(files: TlsFiles, handshake_timeout: Duration, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
+        let watched = WatchedFiles::new(vec![files.certificate.clone(), files.key.clone()]);
         let (certificate, ends_at) = files.load(SystemTime::now())?;
         metrics.tls.serves_until(ends_at);
         let certificate = Arc::new(CurrentCertificate(ArcSwap::new(certificate)));
@@ -79,7 +80,7 @@ impl Tls {
         // session.
         config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|_| TlsError::Random)?;
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
-        Ok(Self { files, certificate, config: Arc::new(config), handshake_timeout, metrics })
+        Ok(Self { files, watched, certificate, config: Arc::new(config), handshake_timeout, metrics })
     }
 
     /// Carries a handshake out, within its deadline.
@@ -99,28 +100,14 @@ impl Tls {
     }
 
     /// Keeps the certificate fresh until `draining`: reads the files when they have changed, and on each of `hangups`.
-    pub async fn keep_fresh(self: Arc<Self>, mut hangups: Hangups, draining: CancellationToken) {
-        let mut ticks = interval(LOOK_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen = self.files.stamp();
-        loop {
-            let is_told = tokio::select! {
-                () = draining.cancelled() => return,
-                _ = ticks.tick() => false,
-                () = hangups.next() => true,
-            };
-            let stamp = self.files.stamp();
-            if is_told || stamp != seen {
-                seen = stamp;
-                self.reload();
-            }
-        }
+    pub async fn keep_fresh(self: Arc<Self>, hangups: Hangups, draining: CancellationToken) {
+        self.watched.clone().keep_fresh(hangups, draining, || self.reload()).await;
     }
 
     /// Reads the files, and serves the new certificate to clients that connect from here on.
     fn reload(&self) {
         let loaded = self.files.load(SystemTime::now());
-        self.metrics.tls.certificate_read(loaded.is_ok());
+        self.metrics.tls.certificate_reads.count(loaded.is_ok());
         match loaded {
             Ok((certificate, ends_at)) => {
                 self.certificate.0.store(certificate);
