@@ -88,7 +88,12 @@ impl Follower {
 
     /// Returns what it saw that must not be.
     pub(super) fn faults(&self) -> Vec<String> {
-        self.seen.lock().unwrap().witness.faults.clone()
+        self.seen.lock().unwrap().witness.faults()
+    }
+
+    /// Notes what happens, for who looks for the reason of a fault.
+    pub(super) fn note(&self, what: &str) {
+        self.seen.lock().unwrap().witness.note(what);
     }
 }
 

@@ -88,7 +88,9 @@ async fn run(mut world: World, mut random: Random, span: Duration) {
     while rounds < ROUNDS_MIN || Instant::now() < until {
         rounds += 1;
         let fault = Fault::draw(&world, &mut random);
-        let round = format!("round {rounds}, {fault:?}");
+        let round = format!("round {rounds}, {fault:?} after {before:?}");
+        eprintln!("{round}");
+        everybody.note(&round);
         everybody.begin_round(&patiently(world.rows()).await, fault, before).await;
         let epochs = everybody.epochs();
         let ledger = world.ledger(&around.common).await;
@@ -164,6 +166,11 @@ impl Everybody {
             readers: readers.into_iter().map(|kind| Reader::start(kind, around.clone())).collect(),
             followers: followers.into_iter().map(|kind| Follower::start(kind, around.clone())).collect(),
         }
+    }
+
+    fn note(&self, round: &str) {
+        self.readers.iter().for_each(|reader| reader.note(round));
+        self.followers.iter().for_each(|follower| follower.note(round));
     }
 
     fn epochs(&self) -> Vec<Option<String>> {

@@ -160,7 +160,12 @@ impl Reader {
 
     /// Returns what it saw that must not be.
     pub(super) fn faults(&self) -> Vec<String> {
-        self.seen.lock().unwrap().witness.faults.clone()
+        self.seen.lock().unwrap().witness.faults()
+    }
+
+    /// Notes what happens, for who looks for the reason of a fault.
+    pub(super) fn note(&self, what: &str) {
+        self.seen.lock().unwrap().witness.note(what);
     }
 
     pub(super) fn epoch(&self) -> Option<String> {

@@ -10,6 +10,9 @@ use rowcast::watch::message::{Change, Message};
 
 use super::table::{Id, Rows, Tables};
 
+/// The messages about no row that are kept.
+const HEARD_MAX: usize = 40;
+
 /// What a reader knows of a row.
 #[derive(Clone, Debug, Default)]
 struct Known {
@@ -81,6 +84,8 @@ pub(super) struct Witness {
     /// True while versions may go back before the new epoch is told.
     pub(super) may_go_back: bool,
     pub(super) faults: Vec<String>,
+    /// The last messages that are about no row, for who looks for the reason of a fault.
+    heard: VecDeque<String>,
 }
 
 impl Witness {
@@ -99,6 +104,7 @@ impl Witness {
             ignores_versions: false,
             may_go_back: false,
             faults: Vec::new(),
+            heard: VecDeque::new(),
         }
     }
 
@@ -115,8 +121,8 @@ impl Witness {
 
     /// Forgets what it was told.
     pub(super) fn forget(&mut self) {
-        let (faults, may_go_back) = (std::mem::take(&mut self.faults), self.may_go_back);
-        *self = Self { may_go_back, faults, ..Self::new(self.tables.clone()) };
+        let (faults, heard) = (std::mem::take(&mut self.faults), std::mem::take(&mut self.heard));
+        *self = Self { may_go_back: self.may_go_back, faults, heard, ..Self::new(self.tables.clone()) };
     }
 
     /// Learns that the connection is gone.
@@ -167,7 +173,11 @@ impl Witness {
     /// Takes what the server says.
     pub(super) fn take(&mut self, text: &[u8]) {
         let before = self.faults.len();
-        match Message::parse(text) {
+        let message = Message::parse(text);
+        if !matches!(message, Ok(Message::Change(_) | Message::Absent { .. })) {
+            self.note(&String::from_utf8_lossy(text));
+        }
+        match message {
             Ok(Message::Change(change)) => {
                 if let Some(id) = self.id(change.table.as_deref(), &change.key) {
                     self.change(&id, &change);
@@ -193,6 +203,20 @@ impl Witness {
             let shown = &text[..text.len().min(200)];
             let _ = write!(fault, ": {}", String::from_utf8_lossy(shown));
         }
+    }
+
+    /// Notes what happened, beside the changes and absences.
+    pub(super) fn note(&mut self, what: &str) {
+        if self.heard.len() == HEARD_MAX {
+            self.heard.pop_front();
+        }
+        self.heard.push_back(what.to_owned());
+    }
+
+    /// Returns what it saw that must not be, and at the end of that what it had heard.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let heard = self.faults.first().map(|_| format!("heard: {:?}", self.heard));
+        self.faults.iter().cloned().chain(heard).collect()
     }
 
     /// Returns the row that a message names, unless there is none or its key has another form.

@@ -1,12 +1,49 @@
 //! A sequence of versions that was set back, and lifted again by a table's trigger before anybody looked.
 
-use serde_json::json;
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
 
 use super::served::ask;
 use crate::support::patiently;
 use crate::support::postgres::Cluster;
 use crate::support::server::TestServer;
 use crate::support::socket::Socket;
+
+#[tokio::test]
+async fn rows_above_the_sequence_begin_one_epoch_and_not_one_each() {
+    const ORDERS: i32 = 20;
+    let database = Cluster::shared().database().await;
+    let owner = database.connect().await;
+    owner.batch_execute("CREATE TABLE orders (id int PRIMARY KEY, state text)").await.unwrap();
+    TestServer::postgres(database.url(), &["--table", "orders"]).await.until_ready().await;
+    for id in 1..=ORDERS {
+        let row = format!("SELECT setval('product_versions', {id}000); INSERT INTO orders VALUES ({id}, 'placed')");
+        owner.batch_execute(&row).await.unwrap();
+    }
+    // As after a restore of rows alone, of which no server has heard.
+    owner.batch_execute("SELECT setval('product_versions', 1)").await.unwrap();
+    let server = TestServer::postgres(database.url(), &["--table", "orders"]).await;
+    server.until_ready().await;
+    let mut reader = Socket::connect(server.address).await;
+    ask(&mut reader, json!({"command":"subscribe","table":"orders","keys":"*","snapshot":true})).await;
+    let mut epochs = BTreeSet::new();
+    for id in 1..=ORDERS {
+        let paid = format!("UPDATE orders SET state = 'paid' WHERE id = {id}");
+        owner.batch_execute(&paid).await.unwrap();
+        let is_told = |message: &Value| message["key"] == id && message["row"]["state"] == "paid";
+        patiently(async {
+            // The first makes an epoch, which is told before the next row changes.
+            while {
+                let message = reader.next().await;
+                epochs.extend(message["epoch"].as_str().map(str::to_owned));
+                !is_told(&message) || epochs.is_empty()
+            } {}
+        })
+        .await;
+    }
+    assert_eq!(epochs.len(), 1, "{epochs:?}");
+}
 
 #[tokio::test]
 async fn what_was_drawn_below_is_told_in_another_epoch() {

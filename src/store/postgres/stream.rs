@@ -8,6 +8,10 @@ use crate::store::StoreError;
 /// Nothing may be drawn or read above it by a client whose numbers are fractions.
 const VERSION_MAX: u64 = (1 << 53) - 1;
 
+/// The versions that a new epoch leaves out: more than are on their way while it begins, and than most tables ever drew, so
+/// that no row of another table is above the sequence, whose next change would have a further epoch begin.
+const VERSIONS_LEFT_OUT: u64 = 1 << 24;
+
 const RENEW_EPOCH: &str = "SELECT rowcast_renew_epoch($1, $2) AS epoch";
 const GREATEST_VERSION: &str = "SELECT coalesce(greatest((SELECT max(version) FROM products), \
      (SELECT max(version) FROM product_tombstones), (SELECT max(version) FROM rowcast_tombstones)), 0) AS version";
@@ -20,12 +24,13 @@ impl PostgresStore {
     }
 
     /// Begins a new epoch, unless another one than `expected` stands, and answers the one that stands then. Versions go on
-    /// above `floor` and above all that is in the tables.
+    /// above all products and tombstones, and far above `floor` unless that is 0: other tables have rows above it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] where somebody writes products for so long that no moment without writers was found.
     pub async fn renew_epoch(&self, expected: Epoch, floor: u64) -> Result<Epoch, StoreError> {
-        let floor = floor.min(VERSION_MAX).cast_signed();
+        let lifted = if floor == 0 { 0 } else { floor.saturating_add(VERSIONS_LEFT_OUT) };
+        let floor = lifted.min(VERSION_MAX).cast_signed();
         let rows = self.query(RENEW_EPOCH, &[&expected.get().cast_signed(), &floor]).await?;
         let number = self.told(column::<i64>(&rows[0], "epoch"))?.cast_unsigned();
         self.told(Epoch::new(number).ok_or(Failure::LeftOut))

@@ -11,8 +11,10 @@ BEGIN
     END IF;
     NEW.rowcast_version := nextval({versions});
     IF TG_OP = 'UPDATE' AND NEW.rowcast_version <= OLD.rowcast_version THEN
-        -- Somebody set the sequence back.
-        PERFORM setval({versions}, OLD.rowcast_version);
+        -- Somebody set the sequence back. It is lifted far above this row, since others have versions above it: each of them
+        -- would have an epoch begin.
+        PERFORM setval({versions}, greatest(OLD.rowcast_version, pg_sequence_last_value({versions}),
+            least(OLD.rowcast_version + 16777216, 9007199254740990)));
         NEW.rowcast_version := nextval({versions});
         -- What was drawn meanwhile may be below what readers were told; the sequence does not show it any more.
         PERFORM {schema}.rowcast_gap(TG_RELID, 'replaced');
