@@ -69,7 +69,7 @@ impl OpenRun {
     /// Joins the changes, of which there is at least one; their versions are of this history.
     pub(super) fn join(self, history: History) -> Delivery {
         let run = CastRun::new(self.subject, FrameRun::join(&self.frames));
-        Delivery { run, history, permits: self.permits }
+        Delivery { run, history, is_gone: self.is_deletion, permits: self.permits }
     }
 }
 

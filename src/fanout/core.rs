@@ -31,6 +31,7 @@ use crate::metrics::CoreMetrics;
 use crate::model::epoch::Epoch;
 use crate::model::table::{TableId, Tables};
 use crate::model::topic::{Subject, Subjects, Topic};
+use crate::wire::frame::{Frame, FrameRun};
 
 /// The most that a slice of work costs, where one topic costs 1: about 50 µs
 /// (`cargo bench --bench timings -- index`).
@@ -364,7 +365,8 @@ impl<S: Subscriber> Core<S> {
             let place = self.hub.place_of(shard);
             let shard = &mut self.shards[place];
             shard.cast(&run.subject, &mut run.frames, run.is_whole, &mut self.out);
-            let deleted_at = run.is_deletion.then_some(run.newest);
+            // One that is told to nobody is below what is known, or is of another history of the same version.
+            let deleted_at = (run.is_deletion && !run.frames.is_empty()).then_some(run.newest);
             if !run.frames.is_empty() {
                 let subscribers = self.everything.audience(shard, topic);
                 if !subscribers.is_empty() {
@@ -387,10 +389,14 @@ impl<S: Subscriber> Core<S> {
     }
 
     fn deliver(&mut self, delivery: &Delivery, keys: &[SlotKey]) {
-        let Delivery { run, history, permits } = delivery;
+        let Delivery { run, history, is_gone, permits } = delivery;
         if *history != self.told {
             self.turn_to(*history);
             if self.tables.is_void(history.number, run.subject.topic().table()) {
+                // A row that exists is read in the new epoch. One that went before has perhaps been forgotten by its shard.
+                if *is_gone {
+                    self.deliver_absence(&run.subject, keys);
+                }
                 return;
             }
         }
@@ -408,6 +414,19 @@ impl<S: Subscriber> Core<S> {
             if !seat.touched {
                 seat.touched = true;
                 self.touched.push(key);
+            }
+        }
+    }
+
+    /// Tells connections that a row does not exist, of which no version is known in their epoch.
+    fn deliver_absence(&mut self, subject: &Subject, keys: &[SlotKey]) {
+        let table = self.hub.tables().get(subject.topic().table());
+        let absence = Frame::of_absence(&table, &subject.key(), 0);
+        let run = CastRun::new(subject.clone(), FrameRun::one(0, absence));
+        for &key in keys {
+            if let Some(seat) = self.seats.get_mut(key) {
+                seat.subscriber.push(&run);
+                self.touch(key);
             }
         }
     }

@@ -245,6 +245,8 @@ pub(super) struct Term {
 pub(super) struct Delivery {
     pub(super) run: CastRun,
     pub(super) history: History,
+    /// True if the topic is gone with the newest of its changes.
+    pub(super) is_gone: bool,
     pub(super) permits: SmallVec<[CastPermit; 1]>,
 }
 

@@ -72,11 +72,20 @@ pub(super) struct Subscribed {
     pub(super) is_same: bool,
 }
 
+/// A row that was read, or its absence, as all subscribers of the topic are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Read {
+    pub(super) subject: Subject,
+    pub(super) version: u64,
+    pub(super) frame: Frame,
+    pub(super) is_absence: bool,
+}
+
 /// The results of what a shard did: to be passed on in this order, casts first.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     /// What all subscribers of a topic are to be told.
-    pub(super) casts: Vec<(Subject, u64, Frame)>,
+    pub(super) casts: Vec<Read>,
     /// The answers to pulls.
     pub(super) answers: Vec<(ConnectionId, Pulled)>,
     /// Wishes for the loader, with their numbers.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::super::index::FETCHED_AT_ONCE;
 use super::super::message::{CastRun, Delivery, History, Job, Message, Order, Pull, Pulled, Term};
-use super::super::shard::Shard;
+use super::super::shard::{Read, Shard};
 use super::super::{ConnectionId, CoreId, SlotKey};
 use super::{Core, Subscriber, send_to_others};
 use crate::model::epoch::Epoch;
@@ -107,10 +107,11 @@ impl<S: Subscriber> Core<S> {
     /// Passes on what the shards put out: to all subscribers, to those who pulled, and to the loader.
     pub(super) fn pass_on(&mut self) {
         let mut out = std::mem::take(&mut self.out);
-        for (subject, version, frame) in out.casts.drain(..) {
+        for Read { subject, version, frame, is_absence } in out.casts.drain(..) {
             let topic = subject.topic();
             let run = CastRun::new(subject, FrameRun::one(version, frame));
-            let delivery = Delivery { run, history: self.health.term.history, permits: SmallVec::new() };
+            let history = self.health.term.history;
+            let delivery = Delivery { run, history, is_gone: is_absence, permits: SmallVec::new() };
             let shard = &self.shards[self.hub.place_of(self.hub.shard_of(topic))];
             let subscribers = self.everything.audience(shard, topic);
             let (delivery, own) = send_to_others(delivery, &subscribers, self.id, &self.hub, &mut self.outgoing);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::super::last::{LastValue, Learnt, Loading, Sent, Waiter, is_before};
 use super::super::message::{Loaded, LoadedRow, Value};
-use super::{Output, Shard};
+use super::{Output, Read, Shard};
 use crate::model::table::TableId;
 use crate::model::topic::Topic;
 use crate::wire::frame::Frame;
@@ -45,15 +45,17 @@ impl Shard {
             return;
         }
         // Of what was never heard of since its subscribers came, they are told only if they may have missed it; and where they
-        // missed nothing, that a topic is absent was told by its last change.
-        let is_row_told = version_before > 0 && matches!(row, LoadedRow::Present { .. });
-        if learnt == Learnt::News && (may_have_missed || is_row_told) {
-            let frame = match row {
-                LoadedRow::Present { frame, .. } => frame.clone(),
-                LoadedRow::Absent { version } => self.absence(topic, *version),
+        // missed nothing, that a topic is absent was told by its last change. What is kept for who is told of every row is
+        // forgotten by that change, unless it was below the version that is known.
+        let is_for_watchers = self.index.entry_of(topic).is_some_and(|entry| entry.subscribers().is_empty());
+        let is_untold = version_before > 0 && (is_for_watchers || matches!(row, LoadedRow::Present { .. }));
+        if learnt == Learnt::News && (may_have_missed || is_untold) {
+            let (is_absence, frame) = match row {
+                LoadedRow::Present { frame, .. } => (false, frame.clone()),
+                LoadedRow::Absent { version } => (true, self.absence(topic, *version)),
                 LoadedRow::Unreadable => unreachable!("there is no news in it"),
             };
-            out.casts.push((self.index.subject(topic), version, frame));
+            out.casts.push(Read { subject: self.index.subject(topic), version, frame, is_absence });
         }
         self.healed(topic);
         if *row == LoadedRow::Unreadable {

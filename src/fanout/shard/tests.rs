@@ -175,7 +175,8 @@ fn nothing_is_answered_from_memory_before_it_is_healed() {
         Loaded { topic: subject.topic(), number, row: LoadedRow::Present { version: 7, frame: frame(b"row") } },
         &mut out,
     );
-    assert_eq!(out.casts, [(subject.clone(), 7, frame(b"row"))]);
+    let read = Read { subject: subject.clone(), version: 7, frame: frame(b"row"), is_absence: false };
+    assert_eq!(out.casts, [read]);
     let value = Value::Present { version: 7, frame: frame(b"row") };
     assert_eq!(out.answers, [(connection(1), Pulled { subject: subject.clone(), number: 1, value })]);
     assert!(shard.is_healed());

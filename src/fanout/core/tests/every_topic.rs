@@ -9,7 +9,11 @@ use crate::model::topic::testing::{TABLE, topic};
 
 /// A world of so many rows on one shard, with a connection that is told of all of them.
 fn with_rows(rows: u64) -> (World, ConnectionId) {
-    let mut world = World::new(1);
+    with_rows_on(1, rows)
+}
+
+fn with_rows_on(shards: usize, rows: u64) -> (World, ConnectionId) {
+    let mut world = World::new(shards);
     (0..rows).for_each(|number| world.commit(number));
     world.begin(false);
     // No change is missed from before the connection comes.
@@ -151,15 +155,49 @@ fn rows_that_came_and_went_untold_are_told_once_it_is_said_that_there_were_some(
 }
 
 #[test]
-fn a_deletion_below_the_version_that_was_told_is_told_in_the_new_epoch() {
+fn a_deletion_below_the_version_that_was_told_or_at_it_is_told_in_the_new_epoch() {
+    for is_at in [false, true] {
+        let (mut world, connection) = with_rows(10);
+        world.settle();
+        let version = world.rows[&7];
+        world.set_back(if is_at { version - 1 } else { 0 });
+        world.delete(7);
+        world.settle();
+        assert_eq!(world.recorder(connection).shown[&7], version, "it is not above the version that was told");
+        world.lose();
+        world.begin(true);
+        world.settle();
+        assert_eq!(world.recorder(connection).shown.get(&7), Some(&0));
+    }
+}
+
+/// A deletion below the version that was told is found by the read for another reader.
+#[test]
+fn an_absence_that_a_read_finds_first_is_told_to_all_who_are_told_of_every_topic() {
     let (mut world, connection) = with_rows(10);
+    world.core(0).shards[0].remember(0);
+    let other = world.open(1);
+    world.recorder(other).is_everything = true;
+    world.command(other, 0, Operation::SubscribeAll { table: TABLE, lists: false }, &[]);
     world.settle();
-    world.set_back();
+    world.set_back(0);
     world.delete(7);
-    world.settle();
-    assert!(world.recorder(connection).shown[&7] > 0, "it is not above the version that was told");
-    world.lose();
-    world.begin(true);
+    world.pull(other, 0, &[7], false);
     world.settle();
     assert_eq!(world.recorder(connection).shown[&7], 0);
+}
+
+/// The core of the row's shard hears of the new epoch after that of the reader.
+#[test]
+fn a_deletion_of_the_epoch_before_is_told_to_who_is_in_the_new_one() {
+    let (mut world, connection) = with_rows_on(8, 10);
+    world.settle();
+    let number = (0..10).find(|&number| world.hub.core_of_topic(topic(number)) != connection.core).unwrap();
+    world.delete(number);
+    world.begin(true);
+    world.process(connection.core.0, usize::MAX);
+    assert!(world.recorder(connection).old.contains(&number), "it shows the row of the epoch before");
+    world.settle();
+    assert_eq!(world.recorder(connection).old, [].into());
+    assert_eq!(world.recorder(connection).shown[&number], 0);
 }

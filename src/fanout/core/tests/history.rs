@@ -59,7 +59,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (any::<usize>(), topics).prop_map(|(place, ids)| Step::Resume(place, ids)),
         1 => any::<usize>().prop_map(Step::Close),
         6 => (0..TOPICS).prop_map(Step::Cast),
-        1 => (0..TOPICS).prop_map(Step::Delete),
+        3 => (0..TOPICS).prop_map(Step::Delete),
         4 => (any::<usize>(), pulled, any::<bool>()).prop_map(|(place, ids, resumes)| Step::Pull(place, ids, resumes)),
         1 => Just(Step::Lose),
         2 => (0..4u8).prop_map(|of_four| Step::Begin(of_four == 0)),
@@ -182,6 +182,9 @@ impl Known {
                     assert_eq!(version, rows.get(number).copied().unwrap_or_default(), "{number}: {recorder:?}");
                 }
             }
+            let is_told = |number: &u64| self.subscribed.contains(number) || self.everything.is_some();
+            let mut untold = recorder.old.iter().filter(|number| is_told(number) && !self.ended.contains(number));
+            assert_eq!(untold.next(), None, "nothing was told of it in this epoch: {recorder:?}");
             for number in &self.resumed {
                 let shown = recorder.shown.get(number).copied().unwrap_or_default();
                 assert_eq!(shown, rows.get(number).copied().unwrap_or_default(), "{number}: {recorder:?}");

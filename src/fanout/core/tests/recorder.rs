@@ -31,6 +31,8 @@ pub(super) struct Recorder {
     pub(super) is_table_lost: bool,
     /// The newest version of each topic that it was told in this epoch; 0: that it does not exist.
     pub(super) shown: BTreeMap<u64, u64>,
+    /// The topics that it shows from the epoch before, and of which it was told nothing in this one.
+    pub(super) old: BTreeSet<u64>,
     /// The pulls without an answer, by number.
     pub(super) pulls: BTreeMap<u32, u64>,
     /// The commands that list all topics.
@@ -53,15 +55,22 @@ impl Recorder {
         let told = self.table_epoch.or(self.epoch);
         assert_eq!(u64::from(epoch), told.map_or(0, Epoch::get), "a version of another epoch");
         let is_deletion = u64::from_be_bytes(content) & DELETION != 0;
-        let before = self.shown.insert(topic, if is_deletion { 0 } else { version });
+        let before = self.show(topic, if is_deletion { 0 } else { version });
         assert!(before.is_none_or(|before| before <= version), "{version} after {before:?}");
     }
 }
 
 impl Recorder {
+    /// Shows a version, 0 for none; returns the one before in this epoch.
+    fn show(&mut self, topic: u64, version: u64) -> Option<u64> {
+        self.old.remove(&topic);
+        self.shown.insert(topic, version)
+    }
+
     fn begin_anew(&mut self) {
         self.is_told = true;
-        self.shown.clear();
+        let shown = std::mem::take(&mut self.shown);
+        self.old.extend(shown.into_iter().filter(|(_, version)| *version > 0).map(|(topic, _)| topic));
         self.waiting.clear();
         self.flushed.clear();
     }
@@ -79,7 +88,7 @@ impl Subscriber for Recorder {
         let is_pulling = self.pulls.values().any(|&pulled| pulled == topic);
         if *run.frames == *of_absence(&run.subject) {
             if !is_pulling {
-                self.shown.insert(topic, 0);
+                self.show(topic, 0);
             }
             return;
         }
@@ -133,7 +142,7 @@ impl Subscriber for Recorder {
         match answer.value {
             Value::Same => assert!(self.shown.contains_key(&topic)),
             Value::Present { frame, .. } => self.take(topic, frame[2..].try_into().unwrap()),
-            Value::Absent { .. } => drop(self.shown.insert(topic, 0)),
+            Value::Absent { .. } => drop(self.show(topic, 0)),
             Value::Unreached => panic!("nobody claims what never was"),
             // The subscription to this one has ended, and that to all goes on.
             Value::Ended if self.is_everything => self.listed.push(answer.subject.topic()),

@@ -138,9 +138,9 @@ impl World {
         (self.epoch == 0 || self.is_begun) && !self.is_table_lost
     }
 
-    /// Versions begin again, and nobody knows it yet.
-    pub(super) fn set_back(&mut self) {
-        self.version = 0;
+    /// Versions begin again after this one, and nobody knows it yet.
+    pub(super) fn set_back(&mut self, version: u64) {
+        self.version = version;
     }
 
     fn tell(&self, number: u64, is_deletion: bool) {

@@ -488,7 +488,7 @@ impl World {
         let server = &mut self.servers[number];
         let out = std::mem::take(&mut server.out);
         server.wishes.extend(out.wishes);
-        for (subject, version, frame) in out.casts {
+        for Read { subject, version, frame, .. } in out.casts {
             let lists = self.servers[number].shard.subscribers(subject.topic());
             let subscribers: Vec<SlotKey> = lists.iter().flat_map(|list| list.keys.iter().copied()).collect();
             let topic = super::number(subject.topic());
