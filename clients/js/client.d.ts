@@ -54,6 +54,8 @@ export interface Options {
   token?: string | (() => string | undefined | Promise<string | undefined>);
   /** Where there is none: that of the package `ws`, for example. */
   WebSocket?: new (url: string, protocols: string[]) => object;
+  /** Follows rows where no WebSocket gets through. Where there is none: that of the package `eventsource`, or nothing does. */
+  EventSource?: new (url: string) => object;
   /** Reads the JSON of messages, for numbers that JavaScript's cannot hold. */
   parse?: (text: string) => any;
   /** After so many milliseconds without a word the server is asked whether it is there (30,000). */

@@ -1,18 +1,18 @@
 // Follows rows of tables, whatever happens to the connection.
 
 import { Connection } from './connection.js';
-import { reader, readRow } from './reads.js';
+import { ask, reader } from './reads.js';
 import { Subscription } from './subscription.js';
 import { subscribers, Table } from './table.js';
 
 const PRODUCTS = 'products';
-const MESSAGE_BYTES = 64 * 1024;
 const TOO_LARGE = 1009;
 const ASK_PAUSE_MS = 3000;
 const REFUSED_PAUSE_MS = 30_000;
 const SILENCE_MS = 30_000;
 
-const PLATFORM = {
+const DEFAULTS = {
+  messageBytes: 64 * 1024,
   setTimeout: (run, ms) => setTimeout(run, ms),
   clearTimeout: (timer) => clearTimeout(timer),
   random: Math.random,
@@ -40,26 +40,30 @@ class Client {
   #epoch = null;
   #isSourceLost = false;
   #isShown = false;
+  // WebSockets in a row that did not open although HTTP gets through.
+  #inVain = 0;
+  #Events = null;
   #told = '';
-  // The subscriptions of this turn.
+  // Those of this turn.
   #newcomers = null;
   #listenersByType = { state: new Set(), error: new Set(), skipped: new Set() };
 
-  constructor(url = '', { token, WebSocket = globalThis.WebSocket, parse = JSON.parse, silenceMs = SILENCE_MS, losesChanges, platform } = {}) {
+  constructor(url = '', { token, WebSocket = globalThis.WebSocket, EventSource = globalThis.EventSource, parse = JSON.parse, silenceMs = SILENCE_MS, losesChanges, platform } = {}) {
     if (!WebSocket) throw new TypeError('there is no WebSocket here: give one');
     const address = addressOf(url);
     const open = (given) => {
       this.#token = given;
+      if (this.#its.EventSource && this.#Events) return new this.#Events(this.#its, given);
       return new WebSocket(`${address.replace('http', 'ws')}websocket`, given ? ['rowcast', `bearer.${given}`] : []);
     };
     const on = {
       state: () => this.#settle(),
-      open: () => this.#tables.forEach((table) => this.#ask(table)),
+      open: () => this.#opened(),
       closed: (code) => this.#closed(code),
       frame: (frame) => this.#take(frame),
       error: (error) => this.#report(error),
     };
-    this.#its = { address, open, token, on, parse, silenceMs, losesChanges, messageBytes: MESSAGE_BYTES, ...PLATFORM, ...platform };
+    this.#its = { address, open, token, EventSource, on, parse, silenceMs, losesChanges, ...DEFAULTS, ...platform };
     this.#connection = new Connection(this.#its);
     this.#connection.connect();
     this.#listen('addEventListener');
@@ -119,6 +123,7 @@ class Client {
   }
 
   hurry() {
+    if (this.phase === 'waiting') this.#Events = null;
     this.#connection.hurry();
   }
 
@@ -140,14 +145,18 @@ class Client {
     if (this.#tablesByName.has(name)) return this.#tablesByName.get(name);
     const table = new Table(name, this.#epoch, this.#its);
     this.#tablesByName.set(name, table);
-    const address = `${this.#its.address}tables/${encodeURIComponent(name)}`;
-    const read = (key) => readRow(address, this.#token, this.#its.parse, key);
+    const { address, parse } = this.#its;
+    const read = async (key) => {
+      // A browser takes `.` and `..` out of a path.
+      const answer = await ask(`${address}tables/${encodeURIComponent(name)}?key=${encodeURIComponent(key)}`, this.#token);
+      return parse(await answer.text()).rows[0];
+    };
     const pause = (ms) => new Promise((resolve) => this.#later(resolve, ms));
     table.read = reader(table.rows, read, (changes) => this.#changed(table, changes), pause);
     return table;
   }
 
-  // What is subscribed to and ended in one turn goes out together.
+  // What one turn begins and ends goes out together.
   #flushSoon() {
     if (!this.#newcomers) queueMicrotask(() => this.#flush());
     return (this.#newcomers ??= []);
@@ -172,10 +181,23 @@ class Client {
     }
   }
 
+  #opened() {
+    // A WebSocket that opened once gets through.
+    if (!this.#Events) this.#its.EventSource = null;
+    this.#tables.forEach((table) => this.#ask(table));
+  }
+
   #closed(code) {
     this.#isSourceLost = false;
     for (const table of this.#tables) table.lost();
     if (code === TOO_LARGE) this.#its.messageBytes /= 2;
+    if (this.#its.EventSource && this.phase === 'waiting') this.#fallBack().catch(this.#its.on.error);
+  }
+
+  async #fallBack() {
+    const { ok } = await ask(`${this.#its.address}tables`, this.#token, 'HEAD').catch(() => ({}));
+    this.#inVain = ok ? this.#inVain + 1 : 0;
+    if (this.#inVain > 1) this.#Events = (await import('./events.js')).Events;
   }
 
   #ask(table) {
@@ -183,7 +205,7 @@ class Client {
     this.#send(table.asksForAll());
   }
 
-  // Asks for everything of a table anew, after the answer that is due and a rest.
+  // Asks for all anew, after what is due and a rest.
   #askAgain(table) {
     table.asksAgain = table.isFollowed;
     this.#askSoon(table);
@@ -201,7 +223,7 @@ class Client {
       this.#refused(piece, error);
     } else {
       table.isTold = true;
-      const { changes, complete } = table.answered(piece);
+      const { changes, complete } = table.answered(piece, error);
       this.#changed(table, changes);
       if (error) this.#tellRefusal(piece, error);
       for (const subscription of complete) subscription.run('complete');
@@ -210,7 +232,7 @@ class Client {
     this.#settle();
   }
 
-  // One bad key refuses a whole piece; its halves show which it is. Another refusal may be for a while.
+  // A bad key refuses its piece: halves show which it is.
   #refused(piece, error) {
     const askAnew = (parts) => this.#send(piece.table.asksAnew(piece, parts));
     if (error.code === 'bad_keys' && piece.topics.length > 1) return askAnew(2);
@@ -252,8 +274,8 @@ class Client {
     if (name === undefined && epoch === this.#epoch) return;
     if (name === undefined) this.#epoch = epoch;
     for (const table of this.#tables) {
-      if (name !== undefined && name !== table.rows.table) continue;
-      if (table.rows.enterEpoch(epoch) && table.isTold) this.#askAgain(table);
+      const isIts = name === undefined || name === table.rows.table;
+      if (isIts && table.rows.enterEpoch(epoch) && table.isTold) this.#askAgain(table);
     }
     this.#settle();
   }

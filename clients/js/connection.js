@@ -18,7 +18,7 @@ export class Connection {
   state = 'waiting';
   retryAt = null;
 
-  // `its.open(token)` returns a socket with a WebSocket's face, of whatever transport.
+  // `its.open(token)` returns a socket with a WebSocket's face.
   constructor(its) {
     this.#its = its;
   }
@@ -52,7 +52,7 @@ export class Connection {
     this.#attempt = 0;
   }
 
-  // Does not wait out a delay, and does not take an open socket's word for it.
+  // Does not wait out a delay, nor trust an open socket.
   hurry() {
     if (this.state === 'waiting') this.connect();
     else if (this.state === 'open' && this.#repliesById.size === 0) this.#probe();
@@ -120,14 +120,14 @@ export class Connection {
     }
   }
 
-  // A dead network closes no socket: a silent server is asked for a reply. One that owes an answer keeps the next back.
+  // A dead network closes no socket: a silent server is asked for a reply, unless it owes one.
   #awaitFrames() {
     if (this.#repliesById.size > 0) this.#after(2 * this.#its.silenceMs, () => this.#lose());
     else this.#after(this.#its.silenceMs, () => this.#probe());
   }
 
   #probe() {
-    this.request({ command: 'subscribe', productIDs: [] }, () => {});
+    this.request({ command: 'subscribe', productIDs: [] });
     this.#after(this.#its.silenceMs / 3, () => this.#lose());
   }
 

@@ -1,10 +1,10 @@
-// The rows that are too large for a message, of which the key alone is told.
+// Rows that are too large for a message, whose key alone is told.
 
 import { pauseMs } from './backoff.js';
 
 const TIMEOUT_MS = 15_000;
 
-// Returns a function that reads what is owed. `read(key)` resolves to a row as a message has it.
+// Returns a function that reads what is owed; `read(key)` resolves to a row.
 export function reader(rows, read, filled, pause) {
   let isReading = false;
   return async () => {
@@ -13,7 +13,7 @@ export function reader(rows, read, filled, pause) {
     let failures = 0;
     for (let keys = rows.owed(); keys.length > 0; keys = rows.owed()) {
       for (const key of keys) {
-        // What fails is read again; if it is gone, the server says so.
+        // What fails is read again.
         const row = await read(key).catch(() => undefined);
         if (row) filled(rows.fill(row));
       }
@@ -25,10 +25,7 @@ export function reader(rows, read, filled, pause) {
   };
 }
 
-// The key is no part of the path, from which a browser takes `.` and `..` away.
-export async function readRow(address, token, parse, key) {
+export function ask(address, token, method) {
   const headers = token ? { authorization: `Bearer ${token}` } : {};
-  const signal = AbortSignal.timeout(TIMEOUT_MS);
-  const response = await fetch(`${address}?key=${encodeURIComponent(key)}`, { headers, cache: 'no-store', signal });
-  return parse(await response.text()).rows[0];
+  return fetch(address, { method, headers, cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) });
 }

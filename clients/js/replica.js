@@ -1,9 +1,7 @@
 // The rows of a table and their versions: pure data.
 //
-// Within one epoch the versions of a row only grow, deletes included, so that at which it went is kept as well. Where a
-// row is missing, the version that it had is taken again.
-//
-// A row's id is the text of its key: in no table do 17 and "17" name two rows.
+// The versions of a row only grow within an epoch, deletes included, so that at which it went is kept too. Where it is
+// missing, the version that it had is taken again. Its id is the text of its key: 17 and "17" never are two rows.
 
 const GONE_MAX = 100_000;
 
@@ -45,7 +43,7 @@ export class Replica {
     return this.#change(entry ? 'SNAPSHOT' : 'ABSENT', entry ?? { key, version: this.version(String(key)) });
   }
 
-  // What is not named from here on until it is complete will be gone.
+  // What is not named until it is complete will be gone.
   begin() {
     this.#named = new Set();
   }
@@ -57,7 +55,7 @@ export class Replica {
     return gone.flatMap(({ key, version }) => this.#drop(key, version, 'ABSENT'));
   }
 
-  // Forgets versions, and keeps rows. Returns true if it is another epoch.
+  // Forgets versions, and keeps rows. Returns whether it is another.
   enterEpoch(epoch) {
     if (epoch === this.epoch) return false;
     this.epoch = epoch;

@@ -18,7 +18,7 @@ export class Subscription {
     this.#its = its;
   }
 
-  // Tells a row, and its newest state again until the handler has run without an error.
+  // Tells a row, and its newest state again until the handler did not fail.
   tell(change) {
     if (this.isEnded) return;
     const id = String(change.key);

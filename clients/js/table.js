@@ -1,4 +1,4 @@
-// A table of a client: its rows, and its topics, which are what subscribers follow: a key each, or '*'.
+// A table's rows and topics, which are what subscribers follow: a key each, or '*'.
 
 import { cut, subscribing } from './pieces.js';
 import { Replica } from './replica.js';
@@ -12,7 +12,7 @@ export class Table {
 
   isLost = false;
   isTold = false;
-  // What was told may be of another epoch, or have holes.
+  // Its rows may be of another epoch, or have holes.
   asksAgain = false;
   askedAt = -Infinity;
   // The pieces that are due before it is live.
@@ -41,7 +41,14 @@ export class Table {
 
   add(subscription, keys) {
     const keysById = new Map(keys === '*' ? [[ALL, keys]] : keys.map((key) => [String(key), key]));
-    for (const [id, key] of keysById) this.#join(id, key, subscription);
+    for (const [id, key] of keysById) {
+      // `piece`: the one in which it was asked for on this connection.
+      const topic = this.#topicsById.get(id) ?? { id, key, subscriptions: new Set(), piece: null, isShown: false };
+      this.#topicsById.set(id, topic);
+      topic.subscriptions.add(subscription);
+      subscription.topics.push(topic);
+      this.#touched.add(topic);
+    }
   }
 
   remove(subscription) {
@@ -56,21 +63,12 @@ export class Table {
     this.rows.owed().forEach((key) => this.rows.forget(String(key)));
   }
 
-  #join(id, key, subscription) {
-    let topic = this.#topicsById.get(id);
-    // `piece`: the one in which it was asked for on this connection.
-    if (!topic) this.#topicsById.set(id, (topic = { id, key, subscriptions: new Set(), piece: null, isShown: false }));
-    topic.subscriptions.add(subscription);
-    subscription.topics.push(topic);
-    this.#touched.add(topic);
-  }
-
   followers(key) {
     const topics = [String(key), ALL].map((id) => this.#topicsById.get(id));
     return subscribers(topics.filter(Boolean));
   }
 
-  // Returns the changes of those rows of a frame that are followed still.
+  // Returns the changes of rows that are followed still.
   take(frame) {
     const { key, product, absent, versions } = frame;
     const isFollowed = (each) => this.#topicsById.has(ALL) || this.#topicsById.has(String(each));
@@ -90,7 +88,7 @@ export class Table {
     this.#topicsById.forEach(unask);
   }
 
-  // Takes off what nobody follows any more. Returns the pieces that tell the server.
+  // Takes off what nobody follows. Returns the pieces that say so.
   changes(isOpen) {
     let touched = [...this.#touched];
     this.#touched.clear();
@@ -145,16 +143,17 @@ export class Table {
     return pieces;
   }
 
-  // What is shown of a piece that is refused is old.
+  // What is shown of it is old.
   refused(piece) {
     if (!current(piece).some(({ isShown }) => isShown)) this.due.delete(piece);
   }
 
-  // Takes the word that all of a piece has come.
-  answered(piece) {
+  // All of it has come.
+  answered(piece, refusal) {
     const topics = current(piece);
     this.due.delete(piece);
-    piece.isAnswered = true;
+    // It is refused as a whole.
+    piece.isAnswered = !(refusal && isAll(topics));
     for (const topic of topics) topic.isShown = true;
     const complete = subscribers(topics).filter(({ isComplete }) => isComplete);
     return { changes: isAll(topics) ? this.rows.complete() : [], complete };

@@ -41,6 +41,7 @@ const CLIENT: &[Asset] = assets! {
     "backoff.js": JAVASCRIPT,
     "client.js": JAVASCRIPT,
     "connection.js": JAVASCRIPT,
+    "events.js": JAVASCRIPT,
     "pieces.js": JAVASCRIPT,
     "reads.js": JAVASCRIPT,
     "replica.js": JAVASCRIPT,
@@ -168,7 +169,9 @@ mod tests {
 
     #[test]
     fn every_module_is_preloaded() {
-        let modules = names(CLIENT).into_iter().chain(names(PAGE)).filter(|name| is_module(name) && name != "app.js");
+        // Few pages need event streams.
+        let is_preloaded = |name: &String| is_module(name) && !matches!(name.as_str(), "app.js" | "events.js");
+        let modules = names(CLIENT).into_iter().chain(names(PAGE)).filter(is_preloaded);
         for name in modules {
             let link = format!(r#"<link rel="modulepreload" href="assets/{name}">"#);
             assert!(include_str!("page/index.html").contains(&link), "{name}");

@@ -29,7 +29,7 @@ impl Encoding {
     pub(super) fn heartbeat(self) -> Frame {
         match self {
             Self::WebSocket => Frame::new(Opcode::Ping, b""),
-            Self::EventStream => event_stream::comment(),
+            Self::EventStream => event_stream::ping(),
         }
     }
 

@@ -60,10 +60,11 @@ pub fn close(code: Option<u16>, sentence: &str) -> Frame {
     Frame::of_bytes(format!("event: close\ndata: {json}\n\n").into_bytes())
 }
 
-/// Returns a comment, which no reader is told of and which keeps proxies from taking the stream for idle.
+/// Returns an event of the type `ping`, which keeps proxies from taking the stream for idle, and by which a page that
+/// listens to that type knows that the stream is alive: a comment would not be told to it.
 #[must_use]
-pub fn comment() -> Frame {
-    Frame::of_bytes(b":\n\n".to_vec())
+pub fn ping() -> Frame {
+    Frame::of_bytes(b"event: ping\ndata:\n\n".to_vec())
 }
 
 /// Returns the epoch and the version that an id tells (`Last-Event-ID`), if it is one that [`row`] writes.
@@ -168,7 +169,8 @@ mod tests {
             (events[0].kind.as_str(), events[0].data.as_str()),
             ("close", r#"{"code":1012,"reason":"the server restarts"}"#)
         );
-        assert_eq!(read(text(&comment())), (vec![], None));
+        let (events, _) = read(text(&ping()));
+        assert_eq!((events[0].kind.as_str(), events[0].data.as_str()), ("ping", ""));
     }
 
     #[test]

@@ -1,15 +1,14 @@
 // A server that wants tokens: the page brings one along, or asks for one, and shows what it may read.
 
 import assert from 'node:assert/strict';
-import { createHmac } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { SECRET, tokenOf as token } from './jwt.mjs';
 import {
   assertFaultless, live, openPage, row, Server, startBrowser, temporaryDirectory, waitForText,
 } from './support.mjs';
 
-const SECRET = 'a secret that is as long as it must be';
 const LAMP = { productId: 1, productName: 'Lamp', manufacturer: 'Lumen', pricePerUnit: '74EUR', unitsAvailable: 5 };
 // What Chromium writes when a handshake or a request is answered 401.
 const REFUSED = /^console: (WebSocket connection to .* failed|Failed to load resource: .* 401)/;
@@ -20,12 +19,6 @@ before(async () => {
   browser = await startBrowser({ after: (run) => cleanups.push(run) });
 });
 after(() => Promise.all(cleanups.map((run) => run())));
-
-function token(rowcast, seconds = 3600) {
-  const part = (json) => Buffer.from(JSON.stringify(json)).toString('base64url');
-  const body = `${part({ alg: 'HS256' })}.${part({ exp: Date.now() / 1000 + seconds, rowcast })}`;
-  return `${body}.${createHmac('sha256', SECRET).update(body).digest('base64url')}`;
-}
 
 const EVERYTHING = { read: '*', write: true };
 

@@ -1,4 +1,4 @@
-//! Comments while nothing happens, and the end of a reader that takes nothing, on a clock that only moves when everybody
+//! Pings while nothing happens, and the end of a reader that takes nothing, on a clock that only moves when everybody
 //! waits.
 
 use std::cell::RefCell;
@@ -52,19 +52,19 @@ fn with_stream<F: Future<Output = ()> + 'static>(
     });
 }
 
-const COMMENT: &[u8] = b":\n\n";
+const PING: &[u8] = b"event: ping\ndata:\n\n";
 
 #[test]
-fn a_reader_of_a_quiet_stream_is_sent_comments_and_stays() {
+fn a_reader_of_a_quiet_stream_is_sent_pings_and_stays() {
     with_stream(b"head".to_vec(), |mut peer, connections, _| async move {
         let mut read = [0; 4];
         peer.read_exact(&mut read).await.unwrap();
         assert_eq!(read, *b"head");
         let begun = Instant::now();
         for beat in 1..=20 {
-            let mut comment = [0; 3];
-            peer.read_exact(&mut comment).await.unwrap();
-            assert_eq!(comment, COMMENT);
+            let mut ping = [0; PING.len()];
+            peer.read_exact(&mut ping).await.unwrap();
+            assert_eq!(ping, PING);
             let seconds = begun.elapsed().as_secs();
             assert!((beat * 25 - 2..=beat * 25 + 2).contains(&seconds), "{beat} after {seconds} s");
         }

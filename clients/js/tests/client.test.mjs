@@ -404,6 +404,24 @@ test('what is forbidden leaves the rest', async () => {
   assert.equal(world.due.length, 1, 'that of silence');
 });
 
+test('of all rows nothing is complete where none is granted, and what was shown is gone', async () => {
+  const { world, client } = await orders();
+  const told = [];
+  client.subscribe({ table: 'orders', keys: '*' }, {
+    change: ({ key, row }) => told.push([key, row?.n]), refused: ({ code }) => told.push(code), complete: () => told.push('complete'),
+  });
+  await turn();
+  world.socket.receive(row(5, 1), row(6, 2));
+  world.socket.accept();
+  assert.deepEqual(told.splice(0), [[1, 5], [2, 6], 'complete']);
+  world.socket.onclose({ code: 1006 });
+  await world.pass(250);
+  world.socket.onopen();
+  world.socket.refuse('forbidden');
+  assert.deepEqual(told, [[1, undefined], [2, undefined], 'forbidden']);
+  assert.equal(client.state, 'live');
+});
+
 test('keys go in pieces below what a message may have, smaller ones where that was too large', async () => {
   const world = new World();
   const client = world.open();

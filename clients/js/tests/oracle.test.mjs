@@ -1,5 +1,5 @@
 // A real server that is killed, stopped, restarted, halted, cut off and put back to older data under clients, while rows
-// are written at random: clients that are live have what the tables have.
+// are written at random: clients that are live have what the tables have, by WebSockets and by event streams.
 //
 //   ROWCAST_ORACLE_SECONDS=3600 ROWCAST_ORACLE_SEED=7 node --test tests/oracle.test.mjs
 
@@ -8,7 +8,7 @@ import { cp, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { connect } from '../client.js';
-import { SECRET, Server, temporaryDirectory, tokenOf, until, Way, WebSocket } from './support.mjs';
+import { EventSource, SECRET, Server, temporaryDirectory, tokenOf, until, Way, WebSocket } from './support.mjs';
 import { generator } from './world.mjs';
 
 const SECONDS = Number(process.env.ROWCAST_ORACLE_SECONDS ?? 20);
@@ -24,16 +24,18 @@ const TOKEN_SECONDS = 4;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-test('clients that are live have what the tables have', { timeout: SECONDS * 1000 + 120_000 }, async (t) => {
-  t.diagnostic(`ROWCAST_ORACLE_SEED=${SEED}`);
-  const random = generator(SEED);
-  const world = await Oracle.start(t, random);
-  const end = Date.now() + SECONDS * 1000;
-  let rounds = 0;
-  for (; Date.now() < end; rounds += 1) await world.round();
-  t.diagnostic(`${rounds} rounds, ${world.writes} writes, ${world.compared} comparisons, ${world.failures} handlers that failed`);
-  assert.ok(world.writes > 0 && world.compared > 0 && world.failures > 0);
-});
+for (const [transport, upgrades] of [['WebSockets', 'pass'], ['event streams', 'refused']]) {
+  test(`clients that are live have what the tables have, by ${transport}`, { timeout: SECONDS * 1000 + 120_000 }, async (t) => {
+    t.diagnostic(`ROWCAST_ORACLE_SEED=${SEED}`);
+    const world = await Oracle.start(t, generator(SEED), upgrades);
+    const end = Date.now() + SECONDS * 1000;
+    let rounds = 0;
+    for (; Date.now() < end; rounds += 1) await world.round();
+    t.diagnostic(`${rounds} rounds, ${world.writes} writes, ${world.compared} comparisons, ${world.failures} handlers that failed`);
+    assert.ok(world.writes > 0 && world.compared > 0 && world.failures > 0);
+    assert.equal(world.streams > 0, upgrades === 'refused', `${world.streams} event streams`);
+  });
+}
 
 class Oracle {
   #random;
@@ -48,17 +50,22 @@ class Oracle {
   compared = 0;
   failures = 0;
 
-  static async start(t, random) {
+  static async start(t, random, upgrades) {
     const oracle = new Oracle();
     oracle.#random = random;
     const key = join(await temporaryDirectory(t), 'key');
     await writeFile(key, SECRET);
     [oracle.#other, oracle.#backup] = [await oracle.#serve(t, key), await oracle.#serve(t, key)];
-    oracle.#server = await Server.start(t, { options: ['--jwt-key', key], token: tokenOf(GRANT, 1e6) });
+    oracle.#server = await Server.start(t, { options: ['--jwt-key', key, '--ping-seconds', '1'], token: tokenOf(GRANT, 1e6) });
     await oracle.#fill();
     oracle.#way = await Way.start(t, oracle.#server);
+    oracle.#way.upgrades = upgrades;
     for (let number = 0; number < 3; number += 1) oracle.#readers.push(new Reader(t, oracle.#way.url, random, () => (oracle.failures += 1)));
     return oracle;
+  }
+
+  get streams() {
+    return this.#way.count('/events');
   }
 
   // Returns the directory of data that a server has made and left.
@@ -185,7 +192,7 @@ class Reader {
     this.#random = random;
     this.#failed = failed;
     const token = () => tokenOf(GRANT, TOKEN_SECONDS);
-    this.#client = connect(url, { token, WebSocket, silenceMs: SILENCE_MS });
+    this.#client = connect(url, { token, WebSocket, EventSource, silenceMs: SILENCE_MS });
     t.after(() => this.#client.close());
     this.#client.on('error', (error) => {
       if (!(error instanceof Deliberate)) console.error(error);

@@ -13,6 +13,8 @@ import { temporaryDirectory } from './support.mjs';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const MINIFIED_BYTES_MAX = 6000;
 const BYTES_MAX = 9000;
+// What is loaded where no WebSocket gets through.
+const EVENTS_BYTES_MAX = 2048;
 
 // A project that has the package, as npm installs it from its file.
 async function installed(t) {
@@ -28,7 +30,7 @@ async function installed(t) {
 
 test('the package has its modules and types, nothing else, and needs nothing', async (t) => {
   const { project, files, modules } = await installed(t);
-  const names = ['backoff', 'client', 'connection', 'pieces', 'react', 'reads', 'replica', 'subscription', 'table'];
+  const names = ['backoff', 'client', 'connection', 'events', 'pieces', 'react', 'reads', 'replica', 'subscription', 'table'];
   assert.deepEqual(files.sort(), [...names.map((name) => `${name}.js`), 'README.md', 'client.d.ts', 'package.json', 'react.d.ts'].sort());
   const { dependencies } = JSON.parse(await readFile(join(modules, 'package.json'), 'utf8'));
   assert.equal(dependencies, undefined);
@@ -39,7 +41,7 @@ test('the package has its modules and types, nothing else, and needs nothing', a
 test('its types are strict, and say what a user may do', async (t) => {
   const { project } = await installed(t);
   // Those of the tests' own packages.
-  for (const name of ['ws', '@types']) await symlink(join(ROOT, 'node_modules', name), join(project, 'node_modules', name));
+  for (const name of ['ws', 'eventsource', 'eventsource-parser', '@types']) await symlink(join(ROOT, 'node_modules', name), join(project, 'node_modules', name));
   await writeFile(join(project, 'types.ts'), await readFile(join(ROOT, 'tests', 'types.ts')));
   const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
   const options = ['--strict', '--noEmit', '--exactOptionalPropertyTypes', '--target', 'es2022', '--module', 'nodenext'];
@@ -50,13 +52,21 @@ test('its types are strict, and say what a user may do', async (t) => {
   }
 });
 
+// Returns a module with what it imports, bundled without these, and how long it is minified and gzipped.
+async function bundled(name, external) {
+  const options = { bundle: true, format: 'esm', write: false, metafile: true, minify: true, external };
+  const { outputFiles, metafile } = await build({ entryPoints: [join(ROOT, name)], ...options });
+  return { metafile, minified: gzipSync(outputFiles[0].contents, { level: 9 }).length };
+}
+
 test('it is small', async (t) => {
-  const options = { entryPoints: [join(ROOT, 'client.js')], bundle: true, format: 'esm', write: false, metafile: true };
-  const { outputFiles, metafile } = await build({ ...options, minify: true });
-  const minified = gzipSync(outputFiles[0].contents, { level: 9 }).length;
+  const { minified, metafile } = await bundled('client.js', ['./events.js']);
   const sources = await Promise.all(Object.keys(metafile.inputs).map((path) => readFile(join(ROOT, basename(path)))));
   const asItIs = gzipSync(Buffer.concat(sources), { level: 9 }).length;
   t.diagnostic(`${minified} bytes minified and gzipped, ${asItIs} gzipped as it is`);
   assert.ok(minified <= MINIFIED_BYTES_MAX, `${minified} bytes minified and gzipped`);
   assert.ok(asItIs <= BYTES_MAX, `${asItIs} bytes gzipped`);
+  const events = (await bundled('events.js', ['./reads.js'])).minified;
+  t.diagnostic(`${events} bytes for event streams`);
+  assert.ok(events <= EVENTS_BYTES_MAX, `${events} bytes for event streams`);
 });

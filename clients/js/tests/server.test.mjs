@@ -1,47 +1,8 @@
 // Against a real server: what the protocol says, as the client does it.
 
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { connect } from '../client.js';
-import { SECRET, Server, temporaryDirectory, tokenOf, until, WebSocket } from './support.mjs';
-
-function client(t, url, options = {}) {
-  const client = connect(url, { WebSocket, ...options });
-  t.after(() => client.close());
-  return client;
-}
-
-// A subscriber, and what it was told until `next()` resolves with a change that is like that.
-function follow(client, what) {
-  const told = [];
-  let check = () => {};
-  const tell = (entry) => {
-    told.push(entry);
-    check();
-  };
-  const end = client.subscribe(what, {
-    change: (change) => tell(change), complete: () => tell('complete'), refused: ({ code }) => tell(code),
-  });
-  const next = (isIt) =>
-    new Promise((resolve) => {
-      check = () => {
-        const place = told.findIndex((each) => each === isIt || (typeof isIt === 'function' && isIt(each)));
-        if (place >= 0) resolve(told.splice(place, 1)[0]);
-      };
-      check();
-    });
-  return { told, end, next };
-}
-
-async function guarded(t, grant) {
-  const key = join(await temporaryDirectory(t), 'key');
-  await writeFile(key, SECRET);
-  return Server.start(t, { options: ['--jwt-key', key], token: tokenOf(grant) });
-}
-
-const put = (server, key, row) => server.send('PUT', `/tables/orders?key=${encodeURIComponent(key)}`, row);
+import { client, follow, guarded, put, Server, tokenOf, until } from './support.mjs';
 
 test('rows of a table are followed, from before there are any', async (t) => {
   const server = await Server.start(t);

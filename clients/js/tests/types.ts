@@ -1,5 +1,6 @@
 // The types, as a user meets them: compiled with --strict, never run.
 
+import { EventSource } from 'eventsource';
 import WebSocket from 'ws';
 import { connect, RowcastError, type Change, type Client, type Entry, type State } from 'rowcast-client';
 import { useClientState, useRow, useRows } from 'rowcast-client/react';
@@ -17,6 +18,7 @@ interface Product {
 const client: Client<{ orders: Order; products: Product }> = connect('wss://host/websocket', {
   token: async () => 'a token',
   WebSocket,
+  EventSource,
   parse: JSON.parse,
   silenceMs: 10_000,
   losesChanges: true,

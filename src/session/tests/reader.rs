@@ -29,8 +29,8 @@ fn event(at: usize, bytes: &[u8]) -> Option<(Taken, usize)> {
             ("data", data) => data.clone_into(&mut taken.text),
             ("id", id) => taken.id = Some(id.to_owned()),
             ("event", "close") => taken.first = 0x88,
-            (":", "") => taken.first = 0x89,
-            ("retry", _) => {}
+            ("event", "ping") => taken.first = 0x89,
+            ("data:", "") | ("retry", _) => {}
             field => panic!("{field:?}"),
         }
     }
