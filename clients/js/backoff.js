@@ -3,7 +3,7 @@
 const STEP_MS_MAX = 10_000;
 const SERVICE_RESTART = 1012;
 
-// Half of a step is chance, so that not all come back at once.
+// Half is chance, so that not all come back at once.
 export function delayMs({ attempt, closeCode, hintMs }, random) {
   if (hintMs !== undefined) return hintMs;
   if (closeCode === SERVICE_RESTART && attempt === 0) return 100 + random * 500;

@@ -69,7 +69,10 @@ export interface Client<T extends Rows<T> = Tables> {
   readonly phase: Phase;
   /** The time of the next attempt while it waits, as `Date.now()` has it; else null. */
   readonly retryAt: number | null;
-  /** The token, or the function, for the next connection; a client that waits connects at once. */
+  /**
+   * Another token, or function. The server takes it at once, by the open connection or a new one; what it grants no more is told
+   * as gone and `refused`. One that it does not take (`bad_token`) is an error, and leaves the one before.
+   */
   set token(token: Options['token']);
 
   /** Follows rows of a table. Returns the end of that. */

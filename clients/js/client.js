@@ -9,7 +9,6 @@ const PRODUCTS = 'products';
 const TOO_LARGE = 1009;
 const ASK_PAUSE_MS = 3000;
 const REFUSED_PAUSE_MS = 30_000;
-const SILENCE_MS = 30_000;
 
 const DEFAULTS = {
   messageBytes: 64 * 1024,
@@ -40,7 +39,7 @@ class Client {
   #epoch = null;
   #isSourceLost = false;
   #isShown = false;
-  // WebSockets in a row that did not open although HTTP gets through.
+  // WebSockets that did not open although HTTP gets through.
   #inVain = 0;
   #Events = null;
   #told = '';
@@ -48,7 +47,7 @@ class Client {
   #newcomers = null;
   #listenersByType = { state: new Set(), error: new Set(), skipped: new Set() };
 
-  constructor(url = '', { token, WebSocket = globalThis.WebSocket, EventSource = globalThis.EventSource, parse = JSON.parse, silenceMs = SILENCE_MS, losesChanges, platform } = {}) {
+  constructor(url = '', { token, WebSocket = globalThis.WebSocket, EventSource = globalThis.EventSource, parse = JSON.parse, silenceMs = 30_000, losesChanges, platform } = {}) {
     if (!WebSocket) throw new TypeError('there is no WebSocket here: give one');
     const address = addressOf(url);
     const open = (given) => {
@@ -84,7 +83,13 @@ class Client {
   }
 
   set token(token) {
-    this.#connection.token = token;
+    const refused = this.#tables.filter(({ isRefused }) => isRefused);
+    this.#connection.use(token, (given, refusal) => {
+      if (refusal) return this.#report(new RowcastError(refusal));
+      this.#token = given;
+      // It may grant more.
+      for (const table of refused) this.#askAgain(table);
+    });
   }
 
   isLive(name) {
@@ -156,7 +161,7 @@ class Client {
     return table;
   }
 
-  // What one turn begins and ends goes out together.
+  // What a turn begins and ends goes out together.
   #flushSoon() {
     if (!this.#newcomers) queueMicrotask(() => this.#flush());
     return (this.#newcomers ??= []);
@@ -184,7 +189,7 @@ class Client {
   #opened() {
     // A WebSocket that opened once gets through.
     if (!this.#Events) this.#its.EventSource = null;
-    this.#tables.forEach((table) => this.#ask(table));
+    for (const table of this.#tables) this.#ask(table);
   }
 
   #closed(code) {
@@ -225,7 +230,7 @@ class Client {
       table.isTold = true;
       const { changes, complete } = table.answered(piece, error);
       this.#changed(table, changes);
-      if (error) this.#tellRefusal(piece, error);
+      if (error) this.#tellRefusal(table, subscribers(piece.topics), error);
       for (const subscription of complete) subscription.run('complete');
     }
     this.#askSoon(table);
@@ -234,32 +239,43 @@ class Client {
 
   // A bad key refuses its piece: halves show which it is.
   #refused(piece, error) {
-    const askAnew = (parts) => this.#send(piece.table.asksAnew(piece, parts));
-    if (error.code === 'bad_keys' && piece.topics.length > 1) return askAnew(2);
-    piece.table.refused(piece);
-    this.#tellRefusal(piece, error);
+    const { table, topics } = piece;
+    const askAnew = (parts) => this.#send(table.asksAnew(piece, parts));
+    if (error.code === 'bad_keys' && topics.length > 1) return askAnew(2);
+    table.refused(piece);
+    this.#tellRefusal(table, subscribers(topics), error);
     this.#later(() => {
       if (this.#isOpen) askAnew(1);
       // All of the table may be due.
-      this.#askSoon(piece.table);
+      this.#askSoon(table);
       this.#settle();
     }, REFUSED_PAUSE_MS);
   }
 
-  #tellRefusal({ table, topics }, refusal) {
+  #tellRefusal(table, subscriptions, refusal) {
+    table.isRefused = true;
     const error = new RowcastError(refusal, table.rows.table);
-    const heard = subscribers(topics).map((subscription) => subscription.run('refused', error));
+    const heard = subscriptions.map((subscription) => subscription.run('refused', error));
     if (heard.includes(false)) this.#report(error);
   }
 
   #take(frame) {
-    const { action, absent, epoch, live, skipped, error } = frame;
+    const { action, absent, unsubscribed, epoch, live, skipped, error } = frame;
     const table = this.#tablesByName.get(frame.table ?? PRODUCTS);
-    if (action || absent) table && this.#changed(table, table.take(frame));
+    if (action || absent) return table && this.#changed(table, table.take(frame));
+    if (unsubscribed) table && this.#ended(table, unsubscribed);
     else if (epoch !== undefined) this.#epochBegan(frame);
     else if (live !== undefined) this.#sourceIs(frame);
     else if (skipped) this.#skipped(skipped);
     else if (error) this.#report(new RowcastError(frame));
+    this.#settle();
+  }
+
+  // The token grants these no more.
+  #ended(table, keys) {
+    if (keys === '*') return this.#askAgain(table);
+    this.#changed(table, table.take({ absent: keys }));
+    this.#tellRefusal(table, table.subscribers(keys.map(String)), { error: 'the token grants these no more', code: 'forbidden' });
   }
 
   #changed(table, changes) {
@@ -269,7 +285,7 @@ class Client {
     }
   }
 
-  // That of all, told again to each connection, ends no table's.
+  // That of all, told to each connection, ends no table's.
   #epochBegan({ epoch, table: name }) {
     if (name === undefined && epoch === this.#epoch) return;
     if (name === undefined) this.#epoch = epoch;
@@ -277,20 +293,18 @@ class Client {
       const isIts = name === undefined || name === table.rows.table;
       if (isIts && table.rows.enterEpoch(epoch) && table.isTold) this.#askAgain(table);
     }
-    this.#settle();
   }
 
   #sourceIs({ live, table: name }) {
     const table = this.#tablesByName.get(name);
     if (name === undefined) this.#isSourceLost = !live;
     else if (table) table.isLost = !live;
-    this.#settle();
   }
 
   #skipped(count) {
     this.#emit('skipped', count);
-    if (this.#its.losesChanges) this.#tables.forEach((table) => this.#askAgain(table));
-    this.#settle();
+    if (!this.#its.losesChanges) return;
+    for (const table of this.#tables) this.#askAgain(table);
   }
 
   #settle() {

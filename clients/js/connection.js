@@ -23,23 +23,20 @@ export class Connection {
     this.#its = its;
   }
 
-  set token(token) {
+  // Calls `answered(token, refusal)` if a reply comes on an open socket.
+  use(token, answered) {
     this.#its.token = token;
     this.#given = null;
     if (this.state === 'waiting') this.connect();
+    else if (this.state === 'open') this.#withToken(this.#socket, (given) => this.#authorize(given, answered), this.#its.on.error);
   }
 
   connect() {
     this.#hintMs = undefined;
     const attempt = (this.#socket = { close() {} });
-    const open = this.#whileOf(attempt, (given) => this.#open((this.#given = given)));
-    const failed = this.#whileOf(attempt, (error) => this.#failed(error));
     this.#after(this.#its.silenceMs / 3, () => this.#lose());
     this.#enter('connecting');
-    const { token } = this.#its;
-    if (typeof token !== 'function') open(token);
-    else if (this.#given !== null) open(this.#given);
-    else new Promise((resolve) => resolve(token())).then(open, failed);
+    this.#withToken(attempt, (given) => this.#open(given), (error) => this.#failed(error));
   }
 
   close() {
@@ -66,6 +63,22 @@ export class Connection {
     this.#awaitFrames();
   }
 
+  #withToken(socket, run, failed) {
+    const { token } = this.#its;
+    const take = this.#whileOf(socket, (given) => run((this.#given = given)));
+    if (typeof token !== 'function') take(token);
+    else if (this.#given !== null) take(this.#given);
+    else new Promise((resolve) => resolve(token())).then(take, this.#whileOf(socket, failed));
+  }
+
+  #authorize(token, answered) {
+    this.request({ command: 'authorize', token }, (refusal) => {
+      if (refusal?.code !== 'unknown_command') return answered(token, refusal);
+      this.#end('waiting');
+      this.hurry();
+    });
+  }
+
   #open(token) {
     try {
       const socket = (this.#socket = this.#its.open(token));
@@ -78,7 +91,7 @@ export class Connection {
     }
   }
 
-  // What comes of a socket that was given up is not heard.
+  // A socket that was given up is not heard.
   #whileOf(socket, run) {
     return (event) => socket === this.#socket && run(event);
   }
@@ -120,7 +133,7 @@ export class Connection {
     }
   }
 
-  // A dead network closes no socket: a silent server is asked for a reply, unless it owes one.
+  // A dead network closes no socket: a silent server is asked for a reply.
   #awaitFrames() {
     if (this.#repliesById.size > 0) this.#after(2 * this.#its.silenceMs, () => this.#lose());
     else this.#after(this.#its.silenceMs, () => this.#probe());

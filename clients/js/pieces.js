@@ -1,4 +1,4 @@
-// Commands, in pieces below what a message may have.
+// Commands, in pieces that fit a message.
 
 const KEYS_MAX = 4096;
 const BYTES_BESIDE_KEY = 24;

@@ -1,4 +1,4 @@
-// Rows that are too large for a message, whose key alone is told.
+// Rows too large for a message, whose key alone is told.
 
 import { pauseMs } from './backoff.js';
 

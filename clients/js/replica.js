@@ -1,7 +1,7 @@
 // The rows of a table and their versions: pure data.
 //
-// The versions of a row only grow within an epoch, deletes included, so that at which it went is kept too. Where it is
-// missing, the version that it had is taken again. Its id is the text of its key: 17 and "17" never are two rows.
+// Versions of a row only grow within an epoch: that at which it went is kept, and taken again. A row's id is the text of its
+// key, since 17 and "17" never are two rows.
 
 const GONE_MAX = 100_000;
 

@@ -1,4 +1,4 @@
-// A subscriber of rows of a table, and the rows that it failed on.
+// A subscriber of a table's rows, and those that it failed on.
 
 import { pauseMs } from './backoff.js';
 

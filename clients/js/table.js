@@ -12,6 +12,7 @@ export class Table {
 
   isLost = false;
   isTold = false;
+  isRefused = false;
   // Its rows may be of another epoch, or have holes.
   asksAgain = false;
   askedAt = -Infinity;
@@ -64,11 +65,14 @@ export class Table {
   }
 
   followers(key) {
-    const topics = [String(key), ALL].map((id) => this.#topicsById.get(id));
-    return subscribers(topics.filter(Boolean));
+    return this.subscribers([String(key), ALL]);
   }
 
-  // Returns the changes of rows that are followed still.
+  subscribers(ids) {
+    return subscribers(ids.map((id) => this.#topicsById.get(id)).filter(Boolean));
+  }
+
+  // Returns the changes of followed rows.
   take(frame) {
     const { key, product, absent, versions } = frame;
     const isFollowed = (each) => this.#topicsById.has(ALL) || this.#topicsById.has(String(each));
@@ -95,7 +99,7 @@ export class Table {
     const ended = touched.filter(({ id, subscriptions }) => subscriptions.size === 0 && this.#topicsById.delete(id));
     const isEnd = ended.some(({ id }) => id === ALL);
     if (isEnd) {
-      // The end of '*' ends every other subscription too.
+      // The end of '*' ends every other too.
       this.rows.forgetAllBut(this.#topicsById);
       touched = this.#topics;
       touched.forEach(unask);
@@ -127,7 +131,7 @@ export class Table {
   }
 
   asksForAll() {
-    this.asksAgain = this.isTold = false;
+    this.asksAgain = this.isTold = this.isRefused = false;
     this.#topicsById.forEach(unask);
     this.due = new Set(this.#asks(this.#topics));
     return [...this.due];

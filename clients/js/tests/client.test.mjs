@@ -490,6 +490,104 @@ test('a new token is used at once by a client that waits', async () => {
   assert.deepEqual(world.socket.protocols, ['rowcast', 'bearer.new']);
 });
 
+test('a new token is given to an open socket, and counts once it is taken', async (t) => {
+  const authorizations = [];
+  t.mock.method(globalThis, 'fetch', async (address, { headers }) => {
+    authorizations.push(headers.authorization);
+    return Response.json({ rows: [] });
+  });
+  const errors = [];
+  const { world, client } = await orders(() => {}, { errors, token: 'old' });
+  client.token = 'bad';
+  assert.deepEqual(commands(world.socket), [{ command: 'authorize', token: 'bad' }]);
+  world.socket.refuse('bad_token');
+  assert.deepEqual([errors, client.state], [['bad_token'], 'live']);
+  client.token = async () => 'new';
+  await turn();
+  assert.deepEqual(commands(world.socket), [{ command: 'authorize', token: 'new' }]);
+  for (const version of [8, 9]) {
+    world.socket.receive({ action: 'UPDATE', version, table: 'orders', key: 1 });
+    await turn();
+    if (version === 8) world.socket.accept();
+    await world.pass(1000);
+  }
+  assert.deepEqual([authorizations[0], authorizations.at(-1)], ['Bearer old', 'Bearer new']);
+  assert.deepEqual([world.sockets.length, world.socket.sent.length], [1, 0]);
+});
+
+test('a token that cannot be had leaves the one before', async () => {
+  const errors = [];
+  const { world, client } = await orders(() => {}, { errors, token: 'old' });
+  client.token = async () => { throw new Error('offline'); };
+  await turn();
+  assert.deepEqual([errors, world.socket.sent, client.state], [['offline'], [], 'live']);
+});
+
+test('a server that takes no token on an open socket is connected to anew', async () => {
+  const { world, client } = await orders(() => {}, { token: 'old' });
+  client.token = 'new';
+  world.socket.refuse('unknown_command');
+  assert.deepEqual([world.sockets.length, world.socket.protocols], [2, ['rowcast', 'bearer.new']]);
+  world.socket.onopen();
+  assert.deepEqual(commands(world.socket).map(({ versions }) => versions), [[5, 6]]);
+});
+
+test('rows that a new token does not grant are gone, and refused to who named them', async () => {
+  const told = [];
+  const tell = (name) => ({
+    change: ({ key, action, row }) => told.push([name, key, action, row?.n]), refused: ({ code, table }) => told.push([name, code, table]),
+  });
+  const { world, client } = await orders(tell('both'));
+  client.subscribe({ table: 'orders', keys: [1] }, tell('first'));
+  client.subscribe([1], tell('product'));
+  await turn();
+  world.socket.receive({ action: 'SNAPSHOT', version: 3, product: { productId: 1, productName: 'Lamp' } });
+  world.socket.accept();
+  told.length = 0;
+  client.token = 'narrow';
+  world.socket.receive({ unsubscribed: [2], table: 'orders' }, { unsubscribed: [1] });
+  world.socket.accept();
+  assert.deepEqual(told, [
+    ['both', 2, 'ABSENT', undefined], ['both', 'forbidden', 'orders'], ['product', 1, 'ABSENT', undefined], ['product', 'forbidden', 'products'],
+  ]);
+  assert.deepEqual([client.state, client.get('orders', 1), client.get('orders', 2)], ['live', { n: 5 }, undefined]);
+  // A row of the version at which it went is taken again.
+  client.token = 'wide';
+  world.socket.accept();
+  await world.pass(3000);
+  assert.deepEqual(commands(world.socket).map(({ table, keys }) => [table, keys]), [['orders', [1, 2]], ['products', [1]]]);
+  world.socket.receive(row(6, 2));
+  world.socket.accept();
+  assert.deepEqual([client.get('orders', 2), client.state], [{ n: 6 }, 'live']);
+  // Once nothing is refused, nothing is asked for.
+  client.token = 'as wide';
+  world.socket.accept();
+  await world.pass(3000);
+  assert.deepEqual(world.socket.sent, []);
+});
+
+test('all of a table that a new token reads otherwise is asked for anew, and stale until then', async () => {
+  const [refused, states] = [[], []];
+  const { world, client } = await orders({ refused: ({ code }) => refused.push(code) });
+  client.subscribe({ table: 'orders', keys: '*' }, { refused: () => refused.push('all') });
+  client.on('state', (state) => states.push(state));
+  await turn();
+  world.socket.receive(row(5, 1), row(6, 2), row(4, 3));
+  world.socket.accept();
+  client.token = 'narrow';
+  world.socket.receive({ unsubscribed: '*', table: 'orders' });
+  assert.deepEqual([states.at(-1), client.get('orders', 3)], ['stale', { n: 4 }]);
+  world.socket.receive({ unsubscribed: [2], table: 'orders' });
+  assert.deepEqual([refused, client.get('orders', 2)], [['forbidden'], undefined]);
+  world.socket.accept();
+  await world.pass(3000);
+  assert.deepEqual(commands(world.socket).map(({ keys }) => keys), ['*', [1, 2]]);
+  world.socket.receive(row(5, 1));
+  world.socket.accept();
+  assert.deepEqual([client.state, client.get('orders', 1), client.get('orders', 2)], ['live', { n: 5 }, undefined]);
+  assert.equal(client.get('orders', 3), undefined);
+});
+
 test('a closed client is silent, and keeps what it knew', async () => {
   const told = [];
   const { world, client } = await orders(() => told.push('change'));

@@ -144,6 +144,19 @@ test('a token that is not valid is no reason for event streams', LIMITED, async 
   assert.equal(way.count('/events'), 0);
 });
 
+test('another token is used by other streams', async (t) => {
+  const server = await guarded(t, EVERYTHING);
+  for (const key of [1, 2]) await put(server, key, { n: key });
+  const reading = (read) => tokenOf({ tables: { orders: { read } } });
+  const { its } = await cutOff(t, { server, token: reading([1]) });
+  const all = follow(its, { table: 'orders', keys: '*' });
+  await all.next('complete');
+  its.token = reading([2]);
+  await all.next(({ key, row }) => key === 1 && !row);
+  await until(its, () => its.state === 'live');
+  assert.deepEqual([its.get('orders', 1), its.get('orders', 2)], [undefined, { n: 2 }]);
+});
+
 test('what is refused is refused alone, with its reason', async (t) => {
   const server = await guarded(t, EVERYTHING);
   for (const key of [1, 2]) await put(server, key, { n: key });

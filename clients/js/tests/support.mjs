@@ -48,7 +48,9 @@ export function follow(client, what) {
     new Promise((resolve) => {
       check = () => {
         const place = told.findIndex((each) => each === isIt || (typeof isIt === 'function' && isIt(each)));
-        if (place >= 0) resolve(told.splice(place, 1)[0]);
+        if (place < 0) return;
+        check = () => {};
+        resolve(told.splice(place, 1)[0]);
       };
       check();
     });
