@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // the lint knows tests by their attribute, not their helpers
 
 mod auth;
+mod client;
 mod costs;
 mod events;
 mod fanout;

@@ -42,7 +42,7 @@ impl Target {
         let name = ServerName::try_from(host.to_owned()).with_context(|| format!("{host} is no name"))?;
         let config = client_config(trust).map_err(|reason| match trust {
             Trust::File(file) => anyhow!("--ca {}: {reason}", file.display()),
-            Trust::System | Trust::All => anyhow!(reason),
+            Trust::All => anyhow!(reason),
         })?;
         Ok(Self { address, tls: Some((Arc::new(config), name)), token })
     }

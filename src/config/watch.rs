@@ -1,19 +1,19 @@
 //! The options of `rowcast watch`.
 
-use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
+use hyper::header::HeaderValue;
+use rowcast_client::{Error, Options, Rows, Server};
 
 use super::cli::LogArgs;
-use crate::model::key::{Key, KeyKind, SAFE_INTEGER_MAX};
-use crate::transport::tls::Trust;
+use crate::model::key::{KeyKind, SAFE_INTEGER_MAX};
+use crate::transport::tls::{Trust, client_config};
 use crate::watch::WatchConfig;
-use crate::watch::replica::{Rows, Watched};
 use crate::watch::show::Format;
-use crate::watch::socket::Server;
 
 /// What to watch, and where.
 #[derive(Clone, Args)]
@@ -67,15 +67,28 @@ impl std::fmt::Debug for WatchArgs {
 impl WatchArgs {
     pub(super) fn into_config(self) -> anyhow::Result<WatchConfig> {
         let trust = match &self.ca {
-            Some(file) => Trust::File(file),
-            None if self.insecure => Trust::All,
-            None => Trust::System,
+            Some(file) => Some(Trust::File(file)),
+            None if self.insecure => Some(Trust::All),
+            None => None,
         };
+        let tls = trust.map(|trust| client_config(trust).map(Arc::new)).transpose();
+        let tls = tls.map_err(|reason| match &self.ca {
+            Some(file) => anyhow!("--ca {}: {reason}", file.display()),
+            None => anyhow!(reason),
+        })?;
+        if let Some(token) = &self.token {
+            HeaderValue::try_from(token).context("--token: it has characters that no token has")?;
+        }
         let is_terminal = io::stdout().is_terminal();
         let usual = if is_terminal { Format::Table } else { Format::Json };
         Ok(WatchConfig {
-            server: Server::parse(&self.url, trust, self.token.as_deref())?,
-            watched: watched(&self.products, self.table)?,
+            server: Server::parse(&self.url, tls).map_err(|error| match error {
+                Error::Roots(_) => anyhow!("{error}; give the server's with --ca cert.pem"),
+                error => anyhow!("--url {error}"),
+            })?,
+            options: Options { token: self.token.map(Into::into), ..Options::default() },
+            is_of_products: self.table.is_none(),
+            rows: rows(&self.products, self.table.as_deref())?,
             format: self.format.unwrap_or(usual),
             once: self.once,
             follows: is_terminal,
@@ -86,20 +99,20 @@ impl WatchArgs {
 /// The word for all rows.
 const EVERYTHING: &str = "*";
 
-fn watched(keys: &[String], table: Option<String>) -> anyhow::Result<Watched> {
-    let table = table.map(String::into_boxed_str);
-    if keys == [EVERYTHING] {
-        return Ok(Watched { table, rows: Rows::Everything });
+fn rows(keys: &[String], table: Option<&str>) -> anyhow::Result<Rows> {
+    match table {
+        None if keys == [EVERYTHING] => Ok(Rows::all_products()),
+        None => ids_of_products(keys).map(Rows::products),
+        Some(table) if keys == [EVERYTHING] => Ok(Rows::all(table)),
+        Some(table) => keys_of_rows(keys).map(|keys| Rows::of(table, keys)),
     }
-    let keys = if table.is_some() { keys_of_rows(keys) } else { ids_of_products(keys) };
-    Ok(Watched { table, rows: Rows::Keys(keys?) })
 }
 
 /// Reads ids, which may have commas between them.
-fn ids_of_products(products: &[String]) -> anyhow::Result<BTreeSet<Key>> {
+fn ids_of_products(products: &[String]) -> anyhow::Result<Vec<i64>> {
     let ids = products.iter().flat_map(|products| products.split(',')).map(|product| {
         let id = product.parse().ok().filter(|id| (0..=SAFE_INTEGER_MAX).contains(id));
-        id.map(Key::Integer).with_context(|| {
+        id.with_context(|| {
             format!("{product}: not a product id, an integer from 0 to {SAFE_INTEGER_MAX}, and not '*' alone")
         })
     });
@@ -107,10 +120,11 @@ fn ids_of_products(products: &[String]) -> anyhow::Result<BTreeSet<Key>> {
 }
 
 /// Reads keys of a table, which only the server knows the kind of: a text asks for an integer too.
-fn keys_of_rows(keys: &[String]) -> anyhow::Result<BTreeSet<Key>> {
+fn keys_of_rows(keys: &[String]) -> anyhow::Result<Vec<&str>> {
     let keys = keys.iter().map(|key| {
-        anyhow::ensure!(key != EVERYTHING, "'*' is for all rows of the table, and stands alone");
-        KeyKind::Text.of_text(key).with_context(|| key.chars().take(80).collect::<String>())
+        ensure!(key != EVERYTHING, "'*' is for all rows of the table, and stands alone");
+        KeyKind::Text.of_text(key).with_context(|| key.chars().take(80).collect::<String>())?;
+        Ok(key.as_str())
     });
     keys.collect()
 }
@@ -125,24 +139,23 @@ mod tests {
 
     #[test]
     fn products_are_ids() {
-        let watched = |products: &[&str]| watched(&texts(products), None);
-        assert_eq!(watched(&["3", "1", "3"]).unwrap(), BTreeSet::from([1, 3]).into());
-        assert_eq!(watched(&["3,1", "007"]).unwrap(), BTreeSet::from([1, 3, 7]).into());
-        assert_eq!(watched(&["*"]).unwrap(), Watched::products(Rows::Everything));
+        let rows = |products: &[&str]| rows(&texts(products), None);
+        assert_eq!(rows(&["3", "1", "3"]).unwrap(), Rows::products([1, 3]));
+        assert_eq!(rows(&["3,1", "007"]).unwrap(), Rows::products([1, 3, 7]));
+        assert_eq!(rows(&["*"]).unwrap(), Rows::all_products());
         for bad in [&["x"][..], &["-1"], &["1.5"], &["9007199254740992"], &["*", "1"], &[""]] {
-            assert!(watched(bad).is_err(), "{bad:?}");
+            assert!(rows(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn keys_of_a_table_are_taken_as_they_are() {
-        let watched = |keys: &[&str]| watched(&texts(keys), Some("orders".to_owned()));
+        let rows = |keys: &[&str]| rows(&texts(keys), Some("orders"));
         let keys = ["17", "-17", "a,b", "", ".", "007"];
-        let expected = keys.iter().map(|&key| Key::Text(key.into())).collect();
-        assert_eq!(watched(&keys).unwrap(), Watched { table: Some("orders".into()), rows: Rows::Keys(expected) });
-        assert_eq!(watched(&["*"]).unwrap().rows, Rows::Everything);
+        assert_eq!(rows(&keys).unwrap(), Rows::of("orders", keys));
+        assert!(rows(&["*"]).unwrap().are_all());
         for (bad, part) in [(&["*", "17"][..], "stands alone"), (&[&"a".repeat(257)], "at most 256 bytes")] {
-            let error = watched(bad).unwrap_err();
+            let error = rows(bad).unwrap_err();
             assert!(format!("{error:#}").contains(part), "{error:#}");
         }
     }

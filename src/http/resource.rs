@@ -16,7 +16,6 @@ use super::row::body_of_row;
 use super::rows::{Listing, room_for_rows};
 use super::{Answer, Services, bodies, preconditions};
 use crate::model::key::{Key, KeyKind};
-use crate::model::row::Row;
 use crate::model::table::{Table, TableId};
 use crate::store::{Precondition, Put, RowId, StoreError, Versioned, Written};
 
@@ -120,15 +119,16 @@ pub(super) async fn create(
         }
         None => bodies::new(table.keys(), table.is_products(), body).await?,
     };
-    let (store, name, sent) = (call.services.store.clone(), table.name().to_owned(), row.clone());
+    let (store, name) = (call.services.store.clone(), table.name().to_owned());
     let (added, lease) = to_the_end(async move { store.insert(&name, key, row, condition).await }, lease).await?;
     let added = match there(added) {
         Ok(added) => added,
         Err(removal) => return Ok(done(removal)),
     };
-    let mut answer =
-        show_written(call.services, &call.access, (form, StatusCode::CREATED), &table, &sent, &added, lease);
-    answer.headers_mut().insert(LOCATION, path(location(&table.row(added.key))));
+    let location = location(&table.row(added.key.clone()));
+    let location = HeaderValue::try_from(location).expect("a path is text");
+    let mut answer = show_written(call.services, &call.access, (form, StatusCode::CREATED), &table, &added, lease);
+    answer.headers_mut().insert(LOCATION, location);
     Ok(answer)
 }
 
@@ -148,35 +148,21 @@ pub(super) async fn read(call: Call<'_>, form: Form, table: &Table, key: Key) ->
     Ok(if is_new { show(call.services, form, StatusCode::OK, &found, lease) } else { not_modified(found.version) })
 }
 
-/// Answers a request to replace a row whole, or to add it. `location` makes the path of a row, for one that was added under
-/// another key: a trigger of its table may change it.
-pub(super) async fn put(
-    call: Call<'_>,
-    form: Form,
-    table: WrittenTable,
-    key: Key,
-    location: impl FnOnce(&RowId) -> String,
-) -> Result<Answer, Problem> {
+/// Answers a request to replace a row whole, or to add it.
+pub(super) async fn put(call: Call<'_>, form: Form, table: WrittenTable, key: Key) -> Result<Answer, Problem> {
     call.access.require_write(table.name())?;
     let condition = preconditions::read(call.head.headers())?;
     let (body, lease) = call.body.object().await?;
-    let id = table.row(key.clone());
+    let id = table.row(key);
     let row = bodies::whole(&id, body).await?;
-    let (store, sent) = (call.services.store.clone(), row.clone());
+    let store = call.services.store.clone();
     let ((put, written), lease) = to_the_end(async move { store.put(id, row, condition).await }, lease).await?;
     let status = match put {
         Put::Inserted => StatusCode::CREATED,
         Put::Replaced => StatusCode::OK,
     };
-    let written = match there(written) {
-        Ok(written) => written,
-        Err(removal) => return Ok(done(removal)),
-    };
-    let mut answer = show_written(call.services, &call.access, (form, status), &table, &sent, &written, lease);
-    if status == StatusCode::CREATED && written.key != key {
-        answer.headers_mut().insert(LOCATION, path(location(&table.row(written.key))));
-    }
-    Ok(answer)
+    let shown = |written| show_written(call.services, &call.access, (form, status), &table, &written, lease);
+    Ok(there(written).map_or_else(done, shown))
 }
 
 /// Answers a request to change a part of a row.
@@ -228,19 +214,19 @@ fn show(services: &Services, form: Form, status: StatusCode, row: &Versioned, le
     answer
 }
 
-/// Shows a row to whoever wrote all of it. What a schema or a trigger has put into it, beside what was sent, is for readers.
+/// Shows a row to whoever wrote all of it. Where a schema may have filled columns that were not sent, they are for readers.
 fn show_written(
     services: &Services,
     access: &Access,
     (form, status): (Form, StatusCode),
     table: &WrittenTable,
-    sent: &Row,
     row: &Versioned,
     lease: Lease,
 ) -> Answer {
     let may_read = match table {
-        _ if row.row == *sent => true,
-        WrittenTable::There(table) if table.keys != KeyKind::Any => access.may_read(table, &row.key),
+        WrittenTable::There(table) if table.id != TableId::PRODUCTS && table.keys != KeyKind::Any => {
+            access.may_read(table, &row.key)
+        }
         _ => true,
     };
     if may_read {
@@ -267,10 +253,6 @@ fn done(version: u64) -> Answer {
         answer.headers_mut().insert(ETAG, etag(version));
     }
     answer
-}
-
-fn path(path: String) -> HeaderValue {
-    HeaderValue::try_from(path).expect("a path is text")
 }
 
 fn etag(version: u64) -> HeaderValue {

@@ -6,12 +6,11 @@ use std::io::{self, Write};
 
 use clap::ValueEnum;
 use comfy_table::{Cell, ContentArrangement, Row, Table, presets};
+use rowcast_client::Entry;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use terminal_size::{Height, Width, terminal_size};
-
-use super::replica::Replica;
 
 /// The size that is assumed where the terminal does not tell its own.
 const USUAL_SIZE: (u16, u16) = (80, 24);
@@ -34,6 +33,18 @@ pub enum Format {
     Table,
     /// Each message in a line, as it came
     Json,
+}
+
+/// What is drawn.
+pub struct View<'a> {
+    /// The server's host and port.
+    pub server: &'a str,
+    /// The table; none: products.
+    pub table: Option<&'a str>,
+    /// The rows.
+    pub rows: &'a [Entry],
+    /// True if they are the present state.
+    pub is_live: bool,
 }
 
 /// The output of a watcher.
@@ -73,23 +84,24 @@ impl<W: Write> Show<W> {
     ///
     /// # Errors
     /// If the output cannot be written.
-    pub fn draw(&mut self, replica: &Replica, server: &str) -> io::Result<()> {
+    pub fn draw(&mut self, view: &View<'_>) -> io::Result<()> {
         if !self.draws() {
             return Ok(());
         }
+        let View { server, rows, .. } = view;
         let (width, height) = terminal_size().map_or(USUAL_SIZE, |(Width(width), Height(height))| (width, height));
-        let total = replica.rows().count();
+        let total = rows.len();
         let most = if self.follows { usize::from(height).saturating_sub(LINES_AROUND).max(1) } else { total };
         let mut text = if self.follows { TO_THE_TOP.to_owned() } else { String::new() };
-        let state = if replica.is_live() { "live" } else { "not live: this may be old" };
-        match &replica.watched().table {
+        let state = if view.is_live { "live" } else { "not live: this may be old" };
+        match view.table {
             None => writeln!(text, "{server}: {total} products, {state}"),
             Some(table) => writeln!(text, "{server}: {}: {total} rows, {state}", printable(table)),
         }
         .expect("a String takes all");
         if total > 0 {
-            let columns = if replica.watched().table.is_none() { Columns::OfProducts } else { Columns::Any };
-            text += &table(replica, most, width, columns);
+            let columns = if view.table.is_none() { Columns::OfProducts } else { Columns::Any };
+            text += &table(&rows[..most.min(total)], width, columns);
             text.push('\n');
         }
         if total > most {
@@ -109,14 +121,13 @@ enum Columns {
     Any,
 }
 
-fn table(replica: &Replica, most: usize, width: u16, columns: Columns) -> String {
-    let rows: Vec<ShownRow> = replica
-        .rows()
-        .take(most)
-        .map(|(key, version, row)| ShownRow {
-            key: key.to_string(),
-            version,
-            members: row.map_or_else(Members::default, |row| serde_json::from_str(row).unwrap_or_default()),
+fn table(rows: &[Entry], width: u16, columns: Columns) -> String {
+    let rows: Vec<ShownRow> = rows
+        .iter()
+        .map(|entry| ShownRow {
+            key: entry.key.to_string(),
+            version: entry.version,
+            members: entry.row.parse().unwrap_or_default(),
         })
         .collect();
     match columns {
@@ -243,44 +254,39 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use super::super::message::Message;
-    use super::super::replica::{Rows, Watched};
     use super::*;
 
-    fn replica(rows: &[&str]) -> Replica {
-        let mut replica = Replica::new(BTreeSet::from([1, 2, 3]));
-        replica.begin();
-        for (version, row) in (1..).zip(rows) {
-            let message = format!(r#"{{"action":"SNAPSHOT","version":{version},"product":{row}}}"#);
-            replica.take(&Message::parse(message.as_bytes()).unwrap());
-        }
-        replica.take(&Message::parse(br#"{"reply":0,"ok":true}"#).unwrap());
-        replica
+    fn entries(rows: &[(&str, &str)]) -> Vec<Entry> {
+        let entry = |(version, (key, row)): (u64, &(&str, &str))| {
+            let row = serde_json::value::RawValue::from_string((*row).to_owned()).unwrap().into();
+            Entry { key: (*key).into(), version, row, is_owed: false }
+        };
+        (1..).zip(rows).map(entry).collect()
     }
 
-    fn drawn(replica: &Replica) -> String {
+    fn drawn(rows: &[&str]) -> String {
+        let rows: Vec<(&str, &str)> = ["1", "2", "3"].into_iter().zip(rows.iter().copied()).collect();
         let mut out = Vec::new();
-        Show::new(Format::Table, &mut out, false).draw(replica, "here:1").unwrap();
+        let view = View { server: "here:1", table: None, rows: &entries(&rows), is_live: true };
+        Show::new(Format::Table, &mut out, false).draw(&view).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_table_has_a_line_for_each_product_and_its_version() {
-        let text = drawn(&replica(&[r#"{"productId":1,"productName":"a"}"#, r#"{"productId":2,"productName":"b"}"#]));
+        let text = drawn(&[r#"{"productId":1,"productName":"a"}"#, r#"{"productId":2,"productName":"b"}"#]);
         assert!(text.starts_with("here:1: 2 products, live\n"), "{text}");
         for part in ["productId", "productName", "version"] {
             assert!(text.contains(part), "{text}");
         }
-        assert_eq!(drawn(&replica(&[])), "here:1: 0 products, live\n");
+        assert_eq!(drawn(&[]), "here:1: 0 products, live\n");
     }
 
     #[test]
     fn a_row_cannot_command_the_terminal() {
         let name = "\u{1b}]0;owned\u{7}\u{9b}31m\r\n";
         let row = serde_json::json!({"productId": 1, "productName": name}).to_string();
-        let text = drawn(&replica(&[&row]));
+        let text = drawn(&[&row]);
         assert!(!text.replace('\n', "").chars().any(char::is_control), "{text:?}");
         let mut out = Vec::new();
         // JSON leaves the upper control characters as they are.
@@ -293,20 +299,13 @@ mod tests {
     #[test]
     fn a_long_row_stays_one_line() {
         let row = format!(r#"{{"productId":1,"productName":"{}"}}"#, "x".repeat(10_000));
-        let text = drawn(&replica(&[&row]));
+        let text = drawn(&[&row]);
         assert!(text.lines().all(|line| line.chars().count() <= 200), "{text}");
     }
 
-    /// The table of rows of orders: key and row of each, as JSON.
+    /// The table of rows of orders, by their keys.
     fn orders(rows: &[(&str, &str)], width: u16) -> String {
-        let mut replica = Replica::new(Watched { table: Some("orders".into()), rows: Rows::Everything });
-        replica.begin();
-        for (version, (key, row)) in (1..).zip(rows) {
-            let row = if row.is_empty() { String::new() } else { format!(r#","row":{row}"#) };
-            let message = format!(r#"{{"action":"SNAPSHOT","version":{version},"table":"orders","key":{key}{row}}}"#);
-            replica.take(&Message::parse(message.as_bytes()).unwrap());
-        }
-        table(&replica, rows.len(), width, Columns::Any)
+        table(&entries(rows), width, Columns::Any)
     }
 
     fn heads(table: &str) -> Vec<&str> {
@@ -315,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_table_of_any_rows_has_their_key_and_every_member_in_order() {
-        let text = orders(&[("17", r#"{"state":"paid","n":1.5}"#), ("\"a-9\"", r#"{"to":[1,{"x":2}],"n":null}"#)], 80);
+        let text = orders(&[("17", r#"{"state":"paid","n":1.5}"#), ("a-9", r#"{"to":[1,{"x":2}],"n":null}"#)], 80);
         assert_eq!(heads(&text), ["key", "state", "n", "to", "version"]);
         for part in ["17", "paid", "1.5", "a-9", r#"[1,{"x":2}]"#, "null"] {
             assert!(text.contains(part), "{part}: {text}");
@@ -324,9 +323,9 @@ mod tests {
 
     #[test]
     fn a_member_that_is_the_key_is_not_shown_twice() {
-        let big = ("\"9007199254740993\"", r#"{"a":2,"no":9007199254740993}"#);
+        let big = ("9007199254740993", r#"{"a":2,"no":9007199254740993}"#);
         assert_eq!(heads(&orders(&[("1", r#"{"a":1,"no":1}"#), big], 80)), ["no", "a", "version"]);
-        assert_eq!(heads(&orders(&[("1", r#"{"no":1}"#), ("2", "")], 80)), ["key", "no", "version"]);
+        assert_eq!(heads(&orders(&[("1", r#"{"no":1}"#), ("2", "{}")], 80)), ["key", "no", "version"]);
     }
 
     #[test]

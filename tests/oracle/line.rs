@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use h2::client;
 use h2::{RecvStream, SendStream};
-use rowcast::transport::tls::Trust;
-use rowcast::watch::socket::{self, Server, Socket};
+use rowcast_client::Server;
+use rowcast_client::socket::{self, Socket};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
@@ -56,9 +56,11 @@ impl Place {
         Some(Box::new(client.over(tcp).await.ok()?))
     }
 
-    fn server(&self) -> Server {
-        let scheme = if self.tls.is_some() { "wss" } else { "ws" };
-        Server::parse(&format!("{scheme}://{}", self.address), Trust::All, None).unwrap()
+    /// Returns the server as the client has it.
+    pub(super) fn server(&self) -> Server {
+        let Some(client) = &self.tls else { return Server::parse(&format!("ws://{}", self.address), None).unwrap() };
+        let url = format!("wss://localhost:{}", self.address.port());
+        Server::parse(&url, Some(Arc::clone(&client.0))).unwrap()
     }
 }
 
@@ -80,7 +82,7 @@ impl Line {
     /// Opens a WebSocket. Over HTTP/2, `window` is the most bytes that the server may send ahead of what is read.
     pub(super) async fn open(place: &Place, http: Http, window: u32) -> Option<Self> {
         match http {
-            Http::One => socket::open(&place.server()).await.ok().map(|socket| Self::One(Box::new(socket))),
+            Http::One => socket::open(&place.server(), None).await.ok().map(|socket| Self::One(Box::new(socket))),
             Http::Two => {
                 let opened = timeout(OPEN_TIMEOUT, OnStream::open(place, window)).await.ok()?;
                 opened.map(|stream| Self::Two(Box::new(stream)))

@@ -1,10 +1,11 @@
-//! The oracle: writers, readers of every habit and faults at random, and at every quiet point the demand that each
+//! The oracle: writers, readers of every habit (some of them `rowcast-client`) and faults at random, and at every quiet point the demand that each
 //! reader's map equals the tables: products, and one table of each kind of keys. In a round without faults, what was received and what was skipped are together what
 //! was committed.
 //!
 //! A run is drawn from a seed, which a failure prints; `ROWCAST_ORACLE_SEED` gives it again (the machine's timing is not
 //! in it). `ROWCAST_ORACLE=long` makes runs of many seeds for half an hour.
 
+mod client;
 mod fault;
 mod follower;
 mod ledger;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use self::client::ClientReader;
 use self::fault::Fault;
 use self::follower::Follower;
 use self::line::Http;
@@ -82,7 +84,7 @@ async fn run(mut world: World, mut random: Random, span: Duration) {
         common: world.tables.common(),
         is_busy,
     };
-    let everybody = Everybody::start(&around, &mut random);
+    let everybody = Everybody::start(&around, &mut random).await;
     let until = Instant::now() + span;
     let (mut before, mut rounds) = (None, 0);
     while rounds < ROUNDS_MIN || Instant::now() < until {
@@ -148,11 +150,12 @@ fn writers(world: &World, around: &Surroundings, random: &mut Random) -> JoinSet
 struct Everybody {
     readers: Vec<Reader>,
     followers: Vec<Follower>,
+    clients: Vec<ClientReader>,
 }
 
 impl Everybody {
     /// One of each habit on each protocol; of the two, each goes to another server first.
-    fn start(around: &Surroundings, random: &mut Random) -> Self {
+    async fn start(around: &Surroundings, random: &mut Random) -> Self {
         let first = usize::try_from(random.below(2)).unwrap();
         let mut kinds = |habits: &[Habit]| -> Vec<Kind> {
             let both = |(number, &habit)| {
@@ -162,7 +165,9 @@ impl Everybody {
             kinds.map(|(habit, http, place)| Kind { habit, http, place, random: random.split() }).collect()
         };
         let (readers, followers) = (kinds(&Habit::ALL), kinds(&Follower::HABITS));
+        let clients = client::start_all(around, first, random).await;
         Self {
+            clients,
             readers: readers.into_iter().map(|kind| Reader::start(kind, around.clone())).collect(),
             followers: followers.into_iter().map(|kind| Follower::start(kind, around.clone())).collect(),
         }
@@ -208,7 +213,8 @@ impl Everybody {
                 let may_be_lost = fault.cuts_readers(it.server, world);
                 (&it.name, it.faults(), it.differs_from(table, may_be_lost))
             });
-            readers.chain(followers).find_map(|(name, faults, difference)| {
+            let clients = self.clients.iter().map(|it| (&it.name, it.faults(), it.differs_from(table)));
+            readers.chain(followers).chain(clients).find_map(|(name, faults, difference)| {
                 assert_eq!(faults, [""; 0], "{name}, {round}");
                 difference.map(|difference| format!("{name}, {round}: {difference}"))
             })

@@ -1,11 +1,9 @@
 //! The readers of the oracle that ask for states ([`Reader`]), each with a habit.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rowcast::watch::message::Message;
-use rowcast::watch::replica::{Replica, Rows as Watching, Watched};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -70,19 +68,6 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    /// Returns replicas of what a reader of this habit watches, one for each table.
-    fn replicas(&self, habit: Habit) -> Vec<Replica> {
-        let replica = |(place, _)| Replica::new(self.watched_as(habit, place));
-        self.tables.iter().map(replica).collect()
-    }
-
-    fn watched_as(&self, habit: Habit, place: usize) -> Watched {
-        let table = self.tables.get(place);
-        let keys = self.watched_by(habit).iter().filter(|id| id.table == place).map(|id| table.told(&id.key));
-        let rows = if habit == Habit::Wildcard { Watching::Everything } else { Watching::Keys(keys.collect()) };
-        Watched { table: (place != PRODUCTS).then(|| table.name.into()), rows }
-    }
-
     /// Returns the rows that a reader of this habit watches.
     const fn watched_by(&self, habit: Habit) -> &BTreeSet<Id> {
         if matches!(habit, Habit::Churning | Habit::Forgetful | Habit::Wildcard) { &self.rows } else { &self.common }
@@ -117,18 +102,13 @@ pub(super) struct Reader {
 
 struct Seen {
     witness: Witness,
-    /// The same by the client of `rowcast watch`, for each table; except for a churning reader.
-    replicas: Vec<Replica>,
-    /// The tables of the commands without a reply.
-    asked: VecDeque<usize>,
     /// The place of the server that it has a connection to.
     at: Option<usize>,
 }
 
 impl Reader {
     pub(super) fn start(Kind { habit, http, place, random }: Kind, around: Surroundings) -> Self {
-        let (witness, replicas) = (Witness::new(around.tables.clone()), around.replicas(habit));
-        let seen = Arc::new(Mutex::new(Seen { witness, replicas, asked: VecDeque::new(), at: None }));
+        let seen = Arc::new(Mutex::new(Seen { witness: Witness::new(around.tables.clone()), at: None }));
         let pace = Pace { habit, is_busy: around.is_busy.clone(), random };
         tokio::spawn(Life { http, around, pace, next: place, seen: Arc::clone(&seen) }.run());
         Self { name: format!("a reader, {habit:?}, HTTP/{http:?}"), habit, seen }
@@ -144,18 +124,7 @@ impl Reader {
         let seen = self.seen.lock().unwrap();
         let Some(rows) = seen.witness.rows() else { return Some(format!("it is not live, {}", seen.witness.wait())) };
         let wanted = of(table, seen.witness.subscribed());
-        if rows != wanted {
-            return Some(differences(&rows, &wanted));
-        }
-        let watched = seen.replicas.iter().enumerate().flat_map(|(table, replica)| {
-            let rows = replica.rows();
-            rows.map(move |(key, version, row)| (Id::new(table, key.to_string()), (version, row.unwrap().to_owned())))
-        });
-        let watched: Rows = watched.collect();
-        if self.habit != Habit::Churning && watched != wanted {
-            return Some(format!("rowcast watch: {}", differences(&watched, &wanted)));
-        }
-        None
+        (rows != wanted).then(|| differences(&rows, &wanted))
     }
 
     /// Returns what it saw that must not be.
@@ -207,7 +176,6 @@ impl Life {
             let mut seen = self.seen.lock().unwrap();
             seen.at = None;
             seen.witness.lost();
-            seen.replicas.iter_mut().for_each(Replica::lost);
         }
     }
 
@@ -220,7 +188,7 @@ impl Life {
         }
         let leaves = matches!(self.pace.habit, Habit::Resuming | Habit::Forgetful | Habit::Wildcard);
         while let Some(text) = line.read().await {
-            self.seen.lock().unwrap().take(&text);
+            self.seen.lock().unwrap().witness.take(&text);
             if !*self.around.is_busy.borrow() {
                 continue;
             }
@@ -240,27 +208,19 @@ impl Life {
 
     /// Returns the commands that begin a connection.
     fn begin(&self) -> Vec<String> {
-        let Seen { witness, replicas, asked, .. } = &mut *self.seen.lock().unwrap();
+        let witness = &mut self.seen.lock().unwrap().witness;
         let rows = match self.pace.habit {
             Habit::Churning if !witness.subscribed().is_empty() => witness.subscribed().clone(),
             habit => self.around.watched_by(habit).clone(),
         };
         if self.pace.habit == Habit::Forgetful {
             witness.forget();
-            *replicas = self.around.replicas(self.pace.habit);
         }
         witness.begin();
-        let commands = match self.pace.habit {
+        match self.pace.habit {
             Habit::Wildcard => witness.everything(&rows),
             _ => witness.resume(&rows),
-        };
-        if self.pace.habit == Habit::Churning {
-            return commands;
         }
-        // They ask for the same, each for its table, in the same order.
-        let by_table: Vec<Vec<String>> = replicas.iter_mut().map(Replica::begin).collect();
-        *asked = by_table.iter().enumerate().flat_map(|(table, its)| its.iter().map(move |_| table)).collect();
-        by_table.concat()
     }
 
     /// Returns commands of a churning reader.
@@ -275,21 +235,6 @@ impl Life {
             0 | 1 => witness.unsubscribe(&some),
             2 => witness.resume(&some),
             _ => witness.snapshot(&some),
-        }
-    }
-}
-
-impl Seen {
-    fn take(&mut self, text: &[u8]) {
-        self.witness.take(text);
-        match Message::parse(text) {
-            Ok(reply @ Message::Reply { .. }) => {
-                if let Some(table) = self.asked.pop_front() {
-                    self.replicas[table].take(&reply);
-                }
-            }
-            Ok(message) => self.replicas.iter_mut().for_each(|replica| drop(replica.take(&message))),
-            Err(_) => {}
         }
     }
 }

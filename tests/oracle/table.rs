@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rowcast::model::key::{Key, KeyKind, SAFE_INTEGER_MAX};
+use rowcast::model::key::{KeyKind, SAFE_INTEGER_MAX};
 
 /// The place of products among the tables.
 pub(super) const PRODUCTS: usize = 0;
@@ -119,16 +119,6 @@ impl Table {
         let mut json = Vec::new();
         self.kind.of_text(key).expect("a key of the table").write_json(&mut json);
         String::from_utf8(json).unwrap()
-    }
-
-    /// Returns a key as a reader has it, which knows no kinds beside those of JSON.
-    pub(super) fn told(&self, key: &str) -> Key {
-        match self.kind.of_text(key) {
-            Ok(Key::Integer(number)) if (-SAFE_INTEGER_MAX..=SAFE_INTEGER_MAX).contains(&number) => {
-                Key::Integer(number)
-            }
-            _ => Key::Text(key.into()),
-        }
     }
 }
 

@@ -5,13 +5,25 @@ mod commands;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 
-use rowcast::model::key::Key;
-use rowcast::watch::message::{Change, Message};
+use rowcast_client::message::{Change, Message};
+use rowcast_client::{Action, Key};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::table::{Id, Rows, Tables};
 
 /// The messages about no row that are kept.
 const HEARD_MAX: usize = 40;
+
+/// The keys of a message, as they are written.
+#[derive(Deserialize)]
+struct Keys<'a> {
+    table: Option<String>,
+    #[serde(borrow)]
+    key: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    absent: Vec<&'a RawValue>,
+}
 
 /// What a reader knows of a row.
 #[derive(Clone, Debug, Default)]
@@ -173,6 +185,7 @@ impl Witness {
     /// Takes what the server says.
     pub(super) fn take(&mut self, text: &[u8]) {
         let before = self.faults.len();
+        self.look_at_keys(text);
         let message = Message::parse(text);
         if !matches!(message, Ok(Message::Change(_) | Message::Absent { .. })) {
             self.note(&String::from_utf8_lossy(text));
@@ -193,8 +206,8 @@ impl Witness {
             Ok(Message::Epoch { epoch, table }) => self.epoch_told(&epoch, table.as_deref()),
             Ok(Message::Live { is_live, table }) => self.live_told(is_live, table.as_deref()),
             Ok(Message::Skipped(skipped)) => self.account.skipped += skipped,
-            Ok(Message::Reply { error: None }) => self.replied(),
-            Ok(Message::Reply { error: Some(error) }) => self.faults.push(format!("a refusal, {error}")),
+            Ok(Message::Reply { error: None, .. }) => self.replied(),
+            Ok(Message::Reply { error: Some(error), .. }) => self.faults.push(format!("a refusal, {error}")),
             Ok(Message::Reconnect { .. }) => {}
             Ok(Message::Other) => self.faults.push("an unknown message".to_owned()),
             Err(error) => self.faults.push(format!("no message, {error}")),
@@ -219,14 +232,22 @@ impl Witness {
         self.faults.iter().cloned().chain(heard).collect()
     }
 
-    /// Returns the row that a message names, unless there is none or its key has another form.
-    fn id(&mut self, table: Option<&str>, key: &Key) -> Option<Id> {
-        let place = self.table(table)?;
-        let text = key.to_string();
-        if self.tables.get(place).told(&text) != *key {
-            self.faults.push(format!("a key in another form than {text:?} has"));
+    /// Looks at whether the keys of a message are numbers where they are, and texts where not.
+    fn look_at_keys(&mut self, text: &[u8]) {
+        let Ok(Keys { table, key, absent }) = serde_json::from_slice(text) else { return };
+        for key in key.into_iter().chain(absent) {
+            let text = serde_json::from_str::<Key>(key.get()).expect("a key").to_string();
+            let place = self.tables.place(table.as_deref());
+            let is_text = |json: &str| json.starts_with('"');
+            if place.is_some_and(|place| is_text(&self.tables.get(place).json(&text)) != is_text(key.get())) {
+                self.faults.push(format!("a key in another form than {text:?} has"));
+            }
         }
-        Some(Id::new(place, text))
+    }
+
+    /// Returns the row that a message names, unless there is none.
+    fn id(&mut self, table: Option<&str>, key: &Key) -> Option<Id> {
+        Some(Id::new(self.table(table)?, key.to_string()))
     }
 
     fn table(&mut self, name: Option<&str>) -> Option<usize> {
@@ -250,7 +271,8 @@ impl Witness {
                 self.faults.push(format!("a version that is not above {}", known.version));
             }
         }
-        let row = change.row.as_ref().filter(|_| !change.is_delete).map(|row| row.get().to_owned());
+        let row = change.row.as_ref().filter(|_| change.action != Action::Delete);
+        let row = row.map(|row| row.json().to_owned());
         *known = Known { version: change.version, row, told: Told::All };
         self.account.received += 1;
     }

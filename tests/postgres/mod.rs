@@ -8,7 +8,6 @@ mod listener;
 mod loads;
 mod migrations;
 mod outages;
-mod owners;
 mod payloads;
 mod pgbouncer;
 mod races;

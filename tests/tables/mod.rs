@@ -202,7 +202,6 @@ fn brief(payload: &str) -> String {
         }
         TablePayload::Keyless { .. } => "keyless".to_owned(),
         TablePayload::Gap { reason, .. } => format!("gap {reason}"),
-        TablePayload::File { .. } => "file".to_owned(),
     }
 }
 

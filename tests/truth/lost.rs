@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rowcast::transport::tls::Trust;
-use rowcast::watch::message::Message;
-use rowcast::watch::socket::{self, Server, Socket};
+use rowcast_client::Server;
+use rowcast_client::message::Message;
+use rowcast_client::socket::{self, Socket};
 use serde_json::{Value, json};
 
 use super::{Reader, put};
@@ -63,8 +63,8 @@ struct Open {
 
 impl Open {
     async fn connect(server: &TestServer) -> Self {
-        let server = Server::parse(&format!("ws://{}", server.address), Trust::All, None).unwrap();
-        let socket = patiently(socket::open(&server)).await.unwrap_or_else(|error| panic!("{error}"));
+        let server = Server::parse(&format!("ws://{}", server.address), None).unwrap();
+        let socket = patiently(socket::open(&server, None)).await.unwrap_or_else(|error| panic!("{error}"));
         Self { socket, epoch: String::new(), rows: BTreeMap::new(), is_live: true }
     }
 
@@ -79,7 +79,7 @@ impl Open {
             Message::Epoch { epoch, .. } => self.epoch.clone_from(epoch),
             Message::Live { is_live, .. } => self.is_live = *is_live,
             Message::Change(change) => {
-                let row: Value = serde_json::from_str(change.row.as_ref().unwrap().get()).unwrap();
+                let row: Value = change.row.as_ref().unwrap().parse().unwrap();
                 let id = change.key.to_string().parse().unwrap();
                 self.rows.insert(id, (change.version, row["unitsAvailable"].as_i64().unwrap()));
             }
@@ -89,7 +89,7 @@ impl Open {
     }
 
     async fn until_reply(&mut self) {
-        while !matches!(self.next().await, Message::Reply { error: None }) {}
+        while !matches!(self.next().await, Message::Reply { error: None, .. }) {}
     }
 
     async fn until_live(&mut self, wanted: bool) {

@@ -7,13 +7,11 @@ use rustls::ClientConfig;
 use rustls::crypto::ring;
 
 use super::any_name::AnyNameVerifier;
-use super::roots::{roots_in, system_roots};
+use super::roots::roots_in;
 
 /// The certificates that a client trusts.
 #[derive(Clone, Copy, Debug)]
 pub enum Trust<'a> {
-    /// Those that the system trusts.
-    System,
     /// Those in this file (PEM), and what they have signed.
     File(&'a Path),
     /// Any.
@@ -34,7 +32,6 @@ pub fn client_config(trust: Trust<'_>) -> Result<ClientConfig, String> {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyNameVerifier::new(None, provider)))
         }
         Trust::File(file) => builder.with_root_certificates(roots_in(file)?),
-        Trust::System => builder.with_root_certificates(system_roots()?),
     }
     .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -1,11 +1,11 @@
 //! The messages of a server, as a reader understands them: [`Message`].
 
-use std::fmt;
-
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::model::key::Key;
+use crate::event::{Action, Refusal, Row};
+use crate::key::Key;
 
 /// One message. Where one names no table, it is about products, or about the whole connection.
 #[derive(Debug)]
@@ -37,8 +37,10 @@ pub enum Message {
     },
     /// The answer to a command.
     Reply {
+        /// The id of the command, if that was a number.
+        id: Option<u64>,
         /// The reason for which it was refused, if it was.
-        error: Option<Refused>,
+        error: Option<Refusal>,
     },
     /// The server asks its reader to come back after so many milliseconds.
     Reconnect {
@@ -60,25 +62,10 @@ pub struct Change {
     pub key: Key,
     /// The version.
     pub version: u64,
-    /// True if the row is gone.
-    pub is_delete: bool,
-    /// The row, as JSON; none if its key alone was told, since it is too large or cannot be read.
-    pub row: Option<Box<RawValue>>,
-}
-
-/// The refusal of a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The sentence for whoever reads.
-    pub sentence: String,
-    /// The word for programs.
-    pub code: String,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.sentence.fmt(f)
-    }
+    /// What happened.
+    pub action: Action,
+    /// The row; none if its key alone was told, since it is too large or cannot be read.
+    pub row: Option<Row>,
 }
 
 #[derive(Deserialize)]
@@ -93,11 +80,11 @@ struct Raw<'a> {
     #[serde(default)]
     table: Option<String>,
     #[serde(default)]
-    key: Option<RawKey>,
+    key: Option<Key>,
     #[serde(borrow, default)]
     row: Option<&'a RawValue>,
     #[serde(default)]
-    absent: Option<Vec<RawKey>>,
+    absent: Option<Vec<Key>>,
     #[serde(default)]
     versions: Vec<u64>,
     #[serde(default)]
@@ -116,24 +103,6 @@ struct Raw<'a> {
     code: String,
 }
 
-/// A key as it comes.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawKey {
-    Number(i64),
-    Text(Box<str>),
-}
-
-impl From<RawKey> for Key {
-    /// A UUID is taken for the text that it has, since nothing tells the two apart.
-    fn from(key: RawKey) -> Self {
-        match key {
-            RawKey::Number(number) => Self::Integer(number),
-            RawKey::Text(text) => Self::Text(text),
-        }
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Reconnect {
@@ -142,8 +111,11 @@ struct Reconnect {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Id {
+struct Product {
     product_id: i64,
+    /// Every product has it that is not its key alone.
+    #[serde(default)]
+    product_name: Option<IgnoredAny>,
 }
 
 impl Message {
@@ -155,26 +127,31 @@ impl Message {
         let raw: Raw<'_> = serde_json::from_slice(text)?;
         Ok(match raw {
             Raw { action: Some(action), product: Some(product), version, .. } => {
-                let Id { product_id } = serde_json::from_str(product.get())?;
-                let (table, key, row) = (None, Key::Integer(product_id), Some(product.to_owned()));
-                Self::Change(Change { table, key, version, is_delete: action == "DELETE", row })
+                let Product { product_id, product_name } = serde_json::from_str(product.get())?;
+                let row = product_name.map(|_| product.to_owned().into());
+                let key = Key::Integer(product_id);
+                Self::Change(Change { table: None, key, version, action: Action::parse(&action), row })
             }
             Raw { action: Some(action), table, key: Some(key), row, version, .. } => {
-                let (key, row) = (key.into(), row.map(RawValue::to_owned));
-                Self::Change(Change { table, key, version, is_delete: action == "DELETE", row })
+                let row = row.map(|row| row.to_owned().into());
+                Self::Change(Change { table, key, version, action: Action::parse(&action), row })
             }
-            Raw { absent: Some(keys), versions, table, .. } => {
-                Self::Absent { table, keys: keys.into_iter().map(Key::from).collect(), versions }
-            }
+            Raw { absent: Some(keys), versions, table, .. } => Self::Absent { table, keys, versions },
             Raw { epoch: Some(epoch), table, .. } => Self::Epoch { epoch, table },
             Raw { live: Some(is_live), table, .. } => Self::Live { is_live, table },
             Raw { skipped: Some(skipped), .. } => Self::Skipped(skipped),
             Raw { reconnect: Some(Reconnect { after_ms }), .. } => Self::Reconnect { after_ms },
-            Raw { error: Some(sentence), code, .. } => Self::Reply { error: Some(Refused { sentence, code }) },
-            Raw { reply: Some(_), .. } => Self::Reply { error: None },
+            Raw { error: Some(sentence), code, reply, .. } => {
+                Self::Reply { id: id(reply), error: Some(Refusal { code, sentence }) }
+            }
+            Raw { reply, .. } if reply.is_some() => Self::Reply { id: id(reply), error: None },
             _ => Self::Other,
         })
     }
+}
+
+fn id(reply: Option<&RawValue>) -> Option<u64> {
+    reply.and_then(|reply| reply.get().parse().ok())
 }
 
 #[cfg(test)]
@@ -183,11 +160,15 @@ mod tests {
 
     #[test]
     fn a_row_keeps_its_json_and_what_is_unknown_is_ignored() {
-        let text = br#"{"action":"UPDATE","version":42,"product":{"productId":1,"x":[1,"\n"]},"new":{}}"#;
+        let text =
+            br#"{"action":"UPDATE","version":42,"product":{"productId":1,"productName":"a","x":[1,"\n"]},"new":{}}"#;
         let Message::Change(change) = Message::parse(text).unwrap() else { panic!("a change") };
         assert_eq!((change.table, change.key, change.version), (None, Key::Integer(1), 42));
-        assert!(!change.is_delete);
-        assert_eq!(change.row.unwrap().get(), r#"{"productId":1,"x":[1,"\n"]}"#);
+        assert_eq!(change.action, Action::Update);
+        assert_eq!(change.row.unwrap().json(), r#"{"productId":1,"productName":"a","x":[1,"\n"]}"#);
+        let text = br#"{"action":"INSERT","version":42,"product":{"productId":1}}"#;
+        let Message::Change(alone) = Message::parse(text).unwrap() else { panic!("a change") };
+        assert!(alone.row.is_none());
         assert!(matches!(Message::parse(br#"{"new":{}}"#).unwrap(), Message::Other));
         for bad in [&b"["[..], b"{\"live\":1}", b"{\"action\":\"UPDATE\",\"version\":-1,\"product\":{}}"] {
             assert!(Message::parse(bad).is_err(), "{bad:?}");
@@ -198,15 +179,24 @@ mod tests {
     fn rows_of_any_table_have_keys_of_two_kinds() {
         let text = br#"{"action":"DELETE","version":42,"table":"orders","key":17,"row":{"id":1.50}}"#;
         let Message::Change(change) = Message::parse(text).unwrap() else { panic!("a change") };
-        assert_eq!((change.table.as_deref(), change.key, change.is_delete), (Some("orders"), Key::Integer(17), true));
-        assert_eq!(change.row.unwrap().get(), r#"{"id":1.50}"#);
+        assert_eq!(
+            (change.table.as_deref(), change.key, change.action),
+            (Some("orders"), Key::Integer(17), Action::Delete)
+        );
+        assert_eq!(change.row.unwrap().json(), r#"{"id":1.50}"#);
         let text = br#"{"action":"SNAPSHOT","version":1,"table":"orders","key":"a\"9"}"#;
         let Message::Change(alone) = Message::parse(text).unwrap() else { panic!("a change") };
         assert_eq!((alone.key, alone.row.is_none()), (Key::Text("a\"9".into()), true));
         let text = br#"{"absent":[-3,"9007199254740993"],"versions":[12,0],"table":"orders"}"#;
         let Message::Absent { table, keys, versions } = Message::parse(text).unwrap() else { panic!("an absence") };
         assert_eq!((table.as_deref(), versions), (Some("orders"), vec![12, 0]));
-        assert_eq!(keys, [Key::Integer(-3), Key::Text("9007199254740993".into())]);
+        assert_eq!(keys, [Key::Integer(-3), Key::Integer(9_007_199_254_740_993)]);
+        let refused = Message::parse(br#"{"reply":7,"ok":false,"error":"no","code":"forbidden"}"#).unwrap();
+        assert!(matches!(refused, Message::Reply { id: Some(7), error: Some(error) } if error.code == "forbidden"));
+        assert!(matches!(
+            Message::parse(br#"{"reply":"a","ok":true}"#).unwrap(),
+            Message::Reply { id: None, error: None }
+        ));
         for bad in [&br#"{"action":"UPDATE","version":1,"table":"t","key":{}}"#[..], br#"{"absent":[1.5]}"#] {
             assert!(Message::parse(bad).is_err(), "{}", String::from_utf8_lossy(bad));
         }

@@ -1,0 +1,100 @@
+//! What a client says: commands about rows of one table, in pieces below what a message may have. Keys are written as texts, which every table
+//! takes for the keys that it has.
+
+use serde::{Serialize, Serializer};
+
+use crate::key::Key;
+use crate::replica::Replica;
+
+/// The most keys that a command names.
+const KEYS_MAX: usize = 4096;
+/// The bytes of a key's version and of what stands around both.
+const BYTES_BESIDE_KEY: usize = 24;
+
+#[derive(Serialize)]
+struct Command<'a> {
+    #[serde(rename = "command")]
+    word: &'static str,
+    table: &'a str,
+    keys: Keys<'a>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    snapshot: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    versions: Option<Vec<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    newest: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<&'a str>,
+    id: u64,
+}
+
+/// Keys; none: all.
+struct Keys<'a>(Option<&'a [Key]>);
+
+struct Text<'a>(&'a Key);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self.0)
+    }
+}
+
+impl Serialize for Keys<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            None => serializer.serialize_str("*"),
+            Some(keys) => serializer.collect_seq(keys.iter().map(Text)),
+        }
+    }
+}
+
+impl Command<'_> {
+    fn json(&self) -> String {
+        serde_json::to_string(self).expect("a command is JSON")
+    }
+}
+
+/// Returns the command that subscribes to rows of a table, all unless there are keys, and names what is known of them.
+pub(crate) fn subscribe(id: u64, table: &str, keys: Option<&[Key]>, known: &Replica) -> String {
+    let (epoch, newest) = known.newest().unzip();
+    let versions: Option<Vec<u64>> = keys.map(|keys| keys.iter().map(|key| known.version(key)).collect());
+    let versions = versions.filter(|versions| epoch.is_some() && versions.iter().any(|&version| version > 0));
+    let is_known = keys.is_none() || versions.is_some();
+    let command = Command {
+        word: "subscribe",
+        table,
+        keys: Keys(keys),
+        snapshot: versions.is_none(),
+        versions,
+        newest: newest.filter(|_| keys.is_none()),
+        epoch: epoch.filter(|_| is_known),
+        id,
+    };
+    command.json()
+}
+
+/// Returns the command that ends subscriptions to rows of a table, all unless there are keys.
+pub(crate) fn unsubscribe(id: u64, table: &str, keys: Option<&[Key]>) -> String {
+    let keys = Keys(keys);
+    Command { word: "unsubscribe", table, keys, snapshot: false, versions: None, newest: None, epoch: None, id }.json()
+}
+
+/// Returns keys in lists for one command each.
+pub(crate) fn cut(keys: Vec<Key>, bytes_max: usize) -> Vec<Vec<Key>> {
+    let mut lists: Vec<Vec<Key>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for key in keys {
+        let more = serde_json::to_string(&Text(&key)).map_or(0, |json| json.len()) + BYTES_BESIDE_KEY;
+        match lists.last_mut() {
+            Some(list) if list.len() < KEYS_MAX && bytes + more <= bytes_max => {
+                bytes += more;
+                list.push(key);
+            }
+            _ => {
+                bytes = more;
+                lists.push(vec![key]);
+            }
+        }
+    }
+    lists
+}

@@ -1,0 +1,323 @@
+//! A table of a client: its rows, and its topics, which are what subscribers follow and the server is asked for: a key
+//! each, or all rows ([`Table`], pure).
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::commands::{cut, subscribe, unsubscribe};
+use crate::event::Change;
+use crate::key::Key;
+use crate::message;
+use crate::replica::Replica;
+use crate::rows::Topic;
+
+/// The number of a subscription.
+pub(crate) type Follower = u64;
+
+/// A command under way.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) id: u64,
+    /// The topics that are subscribed to; none if their subscriptions end.
+    pub(crate) topics: Option<Vec<Topic>>,
+    pub(crate) command: String,
+}
+
+/// What commands need: their next number, and the bytes of keys that one may have.
+#[derive(Debug)]
+pub(crate) struct Means {
+    pub(crate) last_id: u64,
+    pub(crate) message_bytes: usize,
+}
+
+impl Means {
+    const fn id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+}
+
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(crate) struct Table {
+    pub(crate) name: Arc<str>,
+    pub(crate) rows: Replica,
+    topics: HashMap<Topic, State>,
+    /// The topics that began or ended and the server has not been told of.
+    touched: HashSet<Topic>,
+    /// The followers of topics that were asked for or answered since this was looked at.
+    pub(crate) unsettled: BTreeSet<Follower>,
+    /// True if the server said of this table alone that what it tells may be old.
+    pub(crate) is_lost: bool,
+    /// True if anything was told on this connection.
+    pub(crate) is_told: bool,
+    /// True if what was told may be of another epoch, or have holes, and everything is to be asked for once more.
+    pub(crate) asks_again: bool,
+    pub(crate) asked_at: Option<Instant>,
+    /// The commands of the beginning whose replies are due before it is live.
+    due: HashSet<u64>,
+    /// The commands that end subscriptions and have no reply yet.
+    ends: BTreeSet<u64>,
+    /// The last command that asked for all rows. Until the ends before it are answered, what comes was brought by
+    /// earlier subscriptions.
+    asked_for_all: u64,
+    pub(crate) was_current: bool,
+}
+
+/// The state of a topic.
+#[derive(Debug, Default)]
+struct State {
+    followers: Vec<Follower>,
+    asked: Asked,
+    /// True if it was answered once.
+    is_shown: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Asked {
+    #[default]
+    No,
+    /// By the command with this number.
+    By(u64),
+    Answered,
+}
+
+impl Table {
+    pub(crate) fn new(name: Arc<str>, epoch: Option<Arc<str>>) -> Self {
+        Self {
+            rows: Replica::new(Arc::clone(&name), epoch),
+            name,
+            topics: HashMap::new(),
+            touched: HashSet::new(),
+            unsettled: BTreeSet::new(),
+            is_lost: false,
+            is_told: false,
+            asks_again: false,
+            asked_at: None,
+            due: HashSet::new(),
+            ends: BTreeSet::new(),
+            asked_for_all: 0,
+            was_current: false,
+        }
+    }
+
+    pub(crate) fn is_followed(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
+    pub(crate) fn is_asking(&self) -> bool {
+        self.asks_again || !self.due.is_empty()
+    }
+
+    pub(crate) fn is_current(&self) -> bool {
+        !self.is_followed() || !self.is_lost && !self.is_asking()
+    }
+
+    /// Returns whether all that is due was answered, so that everything may be asked for once more.
+    pub(crate) fn may_ask_again(&self) -> bool {
+        self.asks_again && self.due.is_empty()
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, follower: Follower, topics: &[Topic]) {
+        for topic in topics {
+            self.topics.entry(topic.clone()).or_default().followers.push(follower);
+            self.touched.insert(topic.clone());
+        }
+    }
+
+    pub(crate) fn remove(&mut self, follower: Follower, topics: &[Topic]) {
+        for topic in topics {
+            if let Some(state) = self.topics.get_mut(topic) {
+                state.followers.retain(|it| *it != follower);
+                self.touched.insert(topic.clone());
+            }
+        }
+    }
+
+    /// Returns the followers of a row.
+    pub(crate) fn followers(&self, key: &Key) -> Vec<Follower> {
+        let topics = [Some(key.clone()), None];
+        topics.iter().filter_map(|topic| self.topics.get(topic)).flat_map(|state| &state.followers).copied().collect()
+    }
+
+    /// Returns the followers of these topics.
+    pub(crate) fn followers_of(&self, topics: &[Topic]) -> BTreeSet<Follower> {
+        let states = topics.iter().filter_map(|topic| self.topics.get(topic));
+        states.flat_map(|state| &state.followers).copied().collect()
+    }
+
+    /// Returns whether all of these topics were answered on this connection.
+    pub(crate) fn are_answered(&self, topics: &[Topic]) -> bool {
+        topics.iter().all(|topic| self.topics.get(topic).is_some_and(|state| state.asked == Asked::Answered))
+    }
+
+    /// Returns the rows of these topics that are known to exist.
+    pub(crate) fn known(&self, topics: &[Topic]) -> Vec<Change> {
+        if topics.contains(&None) {
+            return self.rows.states();
+        }
+        topics.iter().flatten().filter_map(|key| self.rows.state(key)).collect()
+    }
+
+    /// Takes a row, if it is followed still.
+    pub(crate) fn change(&mut self, change: &message::Change) -> Option<Change> {
+        self.is_told = true;
+        self.is_of_interest(&change.key).then(|| self.rows.apply(change)).flatten()
+    }
+
+    /// Takes absences of rows.
+    pub(crate) fn absent(&mut self, keys: &[Key], versions: &[u64]) -> Vec<Change> {
+        self.is_told = true;
+        let versions = versions.iter().copied().chain(std::iter::repeat(0));
+        let changes = keys
+            .iter()
+            .zip(versions)
+            .filter_map(|(key, version)| self.is_of_interest(key).then(|| self.rows.absent(key, version)).flatten());
+        changes.collect()
+    }
+
+    fn is_of_interest(&mut self, key: &Key) -> bool {
+        if self.ends.first().is_none_or(|end| *end > self.asked_for_all) {
+            self.rows.name(key);
+        }
+        self.topics.contains_key(&None) || self.topics.contains_key(&Some(key.clone()))
+    }
+
+    /// Learns that the connection is gone.
+    pub(crate) fn lost(&mut self) {
+        (self.is_lost, self.asks_again) = (false, false);
+        self.ends.clear();
+        self.due.clear();
+        self.unask_all();
+    }
+
+    /// Takes off what nobody follows any more. Returns the commands that tell the server, if it is there.
+    pub(crate) fn news(&mut self, is_open: bool, means: &mut Means) -> Vec<Piece> {
+        let mut touched: Vec<Topic> = self.touched.drain().collect();
+        let is_ended = |topic: &Topic| self.topics.get(topic).is_some_and(|state| state.followers.is_empty());
+        let ended: Vec<Topic> = touched.iter().filter(|topic| is_ended(topic)).cloned().collect();
+        let states: Vec<(Topic, State)> = ended.iter().filter_map(|topic| self.topics.remove_entry(topic)).collect();
+        let is_end_of_all = ended.contains(&None);
+        if is_end_of_all {
+            // The end of everything ends every other subscription too.
+            self.rows.forget_all_but(|key| self.topics.contains_key(&Some(key.clone())));
+            self.unask_all();
+            touched = self.topics.keys().cloned().collect();
+        } else if !self.topics.contains_key(&None) {
+            ended.iter().flatten().for_each(|key| self.rows.forget(key));
+        }
+        if !is_open {
+            return Vec::new();
+        }
+        let mut pieces = Vec::new();
+        if is_end_of_all {
+            pieces.push(self.end(None, means));
+        } else {
+            let asked = states.into_iter().filter(|(_, state)| state.asked != Asked::No).filter_map(|(topic, _)| topic);
+            let lists = cut(asked.collect(), means.message_bytes);
+            pieces.extend(lists.iter().map(|keys| self.end(Some(keys), means)));
+        }
+        pieces.extend(self.ask(touched, means));
+        pieces
+    }
+
+    fn end(&mut self, keys: Option<&[Key]>, means: &mut Means) -> Piece {
+        let id = means.id();
+        self.ends.insert(id);
+        Piece { id, topics: None, command: unsubscribe(id, &self.name, keys) }
+    }
+
+    /// Learns that an end was answered.
+    pub(crate) fn ended(&mut self, id: u64) {
+        self.ends.remove(&id);
+    }
+
+    /// Asks for those of these topics that are followed and were not asked for on this connection.
+    fn ask(&mut self, mut topics: Vec<Topic>, means: &mut Means) -> Vec<Piece> {
+        topics.retain(|topic| {
+            self.topics.get(topic).is_some_and(|state| state.asked == Asked::No && !state.followers.is_empty())
+        });
+        topics.sort_unstable();
+        let is_of_all = topics.first() == Some(&None);
+        let lists = cut(topics.into_iter().flatten().collect(), means.message_bytes);
+        let all = is_of_all.then(|| vec![None]).into_iter();
+        let lists: Vec<Vec<Topic>> =
+            all.chain(lists.into_iter().map(|keys| keys.into_iter().map(Some).collect())).collect();
+        lists.into_iter().map(|topics| self.piece(topics, means)).collect()
+    }
+
+    fn piece(&mut self, topics: Vec<Topic>, means: &mut Means) -> Piece {
+        let id = means.id();
+        let keys: Option<Vec<Key>> = topics.iter().cloned().collect();
+        let command = subscribe(id, &self.name, keys.as_deref(), &self.rows);
+        if keys.is_none() {
+            self.asked_for_all = id;
+            self.rows.begin();
+        }
+        self.set(&topics, Asked::By(id));
+        Piece { id, topics: Some(topics), command }
+    }
+
+    /// Asks for everything that is followed.
+    pub(crate) fn ask_for_all(&mut self, now: Instant, means: &mut Means) -> Vec<Piece> {
+        (self.asks_again, self.is_told, self.asked_at) = (false, false, Some(now));
+        self.unask_all();
+        let pieces = self.ask(self.topics.keys().cloned().collect(), means);
+        self.due = pieces.iter().map(|piece| piece.id).collect();
+        pieces
+    }
+
+    /// Asks for the topics of a command once more, in so many parts.
+    pub(crate) fn ask_anew(&mut self, id: u64, topics: &[Topic], parts: usize, means: &mut Means) -> Vec<Piece> {
+        let topics = self.current(id, topics);
+        self.set(&topics, Asked::No);
+        let length = topics.len().div_ceil(parts).max(1);
+        let pieces: Vec<Piece> = topics.chunks(length).flat_map(|part| self.ask(part.to_vec(), means)).collect();
+        if self.due.remove(&id) {
+            self.due.extend(pieces.iter().map(|piece| piece.id));
+        }
+        pieces
+    }
+
+    /// Takes a refusal for now. What is shown of its rows is old.
+    pub(crate) fn refused(&mut self, id: u64, topics: &[Topic]) {
+        let topics = self.current(id, topics);
+        if !topics.iter().any(|topic| self.topics.get(topic).is_some_and(|state| state.is_shown)) {
+            self.due.remove(&id);
+        }
+    }
+
+    /// Takes the word that all of a command has come.
+    pub(crate) fn answered(&mut self, id: u64, topics: &[Topic]) -> Vec<Change> {
+        let topics = self.current(id, topics);
+        self.is_told = true;
+        self.due.remove(&id);
+        self.set(&topics, Asked::Answered);
+        if topics.contains(&None) { self.rows.complete() } else { Vec::new() }
+    }
+
+    /// Returns those topics that this command was the last to ask for.
+    fn current(&self, id: u64, topics: &[Topic]) -> Vec<Topic> {
+        let is_current = |topic: &&Topic| self.topics.get(topic).is_some_and(|state| state.asked == Asked::By(id));
+        topics.iter().filter(is_current).cloned().collect()
+    }
+
+    fn unask_all(&mut self) {
+        let topics: Vec<Topic> = self.topics.keys().cloned().collect();
+        self.set(&topics, Asked::No);
+    }
+
+    fn set(&mut self, topics: &[Topic], asked: Asked) {
+        for topic in topics {
+            let Some(state) = self.topics.get_mut(topic) else { continue };
+            state.asked = asked;
+            state.is_shown |= asked == Asked::Answered;
+            self.unsettled.extend(&state.followers);
+        }
+    }
+}
