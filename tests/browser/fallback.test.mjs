@@ -31,7 +31,7 @@ for (const [name, start] of [['Chromium', startBrowser], ['Firefox', startFirefo
       await page.goto(`${way.url}/healthz`);
       await page.evaluate(async (script) => {
         const { connect } = await import('/assets/client.js');
-        window.known = (table) => JSON.stringify([...window.client.rows(table)].map(({ key, row }) => [key, row.n]));
+        window.known = (table) => JSON.stringify([...window.client.rows(table)].map(({ key, row }) => [key, row.n]).sort());
         await new Function('connect', `return (async () => { ${script} })()`)(connect);
       }, script);
       const shows = (table, rows) =>
