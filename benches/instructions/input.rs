@@ -5,7 +5,7 @@ use std::hint::black_box;
 use gungraun::{library_benchmark, library_benchmark_group};
 use rowcast::model::change::Change;
 use rowcast::model::table::Tables;
-use rowcast::session::command::{self, Command};
+use rowcast::session::command::{self, Request};
 use rowcast::source::notify::notification;
 use rowcast::wire::frame::Frame;
 use rowcast::wire::websocket::Decoder;
@@ -36,7 +36,7 @@ fn decode_subscribe(mut bytes: Vec<u8>) -> Vec<u8> {
 
 #[library_benchmark(config = within(budgets::PARSE_SUBSCRIBE))]
 #[bench::once((used_buffers(), Tables::new()), subscribe_json(0..10).into_bytes())]
-fn parse_subscribe((mut buffers, tables): (Buffers, Tables), mut text: Vec<u8>) -> (Command, Buffers, Tables, Vec<u8>) {
+fn parse_subscribe((mut buffers, tables): (Buffers, Tables), mut text: Vec<u8>) -> (Request, Buffers, Tables, Vec<u8>) {
     let command = command::parse(black_box(&mut text), &mut buffers, &tables, None).expect("it is a command");
     (command, buffers, tables, text)
 }

@@ -13,7 +13,7 @@ use rowcast::model::product::ProductId;
 use rowcast::model::table::{Table, TableId, Tables};
 use rowcast::model::topic::{Subject, Subjects};
 use rowcast::session::answer;
-use rowcast::session::command::{self, Command, ReplyId, States};
+use rowcast::session::command::{self, Command, ReplyId, Request, States, Token};
 use rowcast::session::refusal::{NamedBy, Refusal, Why};
 use rowcast_fuzz::within;
 use serde_json::{Map, Value};
@@ -53,7 +53,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
 });
 
 /// The same by way of `serde_json::Value`.
-fn second_reading(text: &str) -> Result<Command, Refusal> {
+fn second_reading(text: &str) -> Result<Request, Refusal> {
     let refuse = |reply, why| Err(Refusal { reply, why });
     let Ok(Value::Object(fields)) = serde_json::from_str(text) else { return refuse(None, Why::NotAnObject) };
     let reply = match fields.get("id") {
@@ -69,6 +69,10 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
     let operation = match fields.get("command") {
         Some(Value::String(command)) if command == "subscribe" => Operation::Subscribe,
         Some(Value::String(command)) if command == "unsubscribe" => Operation::Unsubscribe,
+        Some(Value::String(command)) if command == "authorize" => {
+            let token = fields.get("token").and_then(Value::as_str).map(|token| Token(token.to_owned()));
+            return Ok(Request::Authorize { reply, token });
+        }
         _ => return refuse(reply, Why::UnknownCommand),
     };
     let (table, listed, none) = match (fields.get("table"), fields.get("keys"), fields.get("productIDs")) {
@@ -86,6 +90,7 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
         Some(Value::Array(keys)) => keys,
         Some(Value::String(all)) if all == "*" => {
             return everything(&fields, (table.id, named_by), operation, reply.clone())
+                .map(Request::Rows)
                 .or_else(|why| refuse(reply, why));
         }
         _ => return refuse(reply, none),
@@ -105,7 +110,7 @@ fn second_reading(text: &str) -> Result<Command, Refusal> {
         },
         _ => None,
     };
-    Ok(Command { reply, operation, topics, states })
+    Ok(Request::Rows(Command { reply, operation, topics, states }))
 }
 
 /// The row that a key names.
@@ -176,7 +181,7 @@ fn states(fields: &Map<String, Value>, products: usize, named_by: NamedBy) -> Re
 }
 
 /// Whether both say the same; of fractions, which have many digits, nearly the same.
-fn alike(one: &Result<Command, Refusal>, other: &Result<Command, Refusal>) -> bool {
+fn alike(one: &Result<Request, Refusal>, other: &Result<Request, Refusal>) -> bool {
     let near = |one: &Option<ReplyId>, other: &Option<ReplyId>| match (one, other) {
         (Some(ReplyId::Float(one)), Some(ReplyId::Float(other))) => {
             one == other || (one - other).abs() <= one.abs() * 1e-15
@@ -184,7 +189,10 @@ fn alike(one: &Result<Command, Refusal>, other: &Result<Command, Refusal>) -> bo
         _ => one == other,
     };
     match (one, other) {
-        (Ok(one), Ok(other)) => {
+        (Ok(Request::Authorize { reply: one, token }), Ok(Request::Authorize { reply: other, token: its })) => {
+            near(one, other) && token == its
+        }
+        (Ok(Request::Rows(one)), Ok(Request::Rows(other))) => {
             near(&one.reply, &other.reply)
                 && one.operation == other.operation
                 && (&one.topics, &one.states) == (&other.topics, &other.states)
@@ -194,10 +202,12 @@ fn alike(one: &Result<Command, Refusal>, other: &Result<Command, Refusal>) -> bo
     }
 }
 
-fn check_answers(parsed: &Result<Command, Refusal>, bytes_max: usize) {
+fn check_answers(parsed: &Result<Request, Refusal>, bytes_max: usize) {
     let (reply, ok, frame) = match parsed {
-        Ok(Command { reply: None, .. }) => return,
-        Ok(Command { reply: Some(reply), .. }) => (Some(reply), true, within(bytes_max, || answer::accepted(reply, 7))),
+        Ok(Request::Rows(Command { reply: None, .. }) | Request::Authorize { reply: None, .. }) => return,
+        Ok(Request::Rows(Command { reply: Some(reply), .. }) | Request::Authorize { reply: Some(reply), .. }) => {
+            (Some(reply), true, within(bytes_max, || answer::accepted(reply, 7)))
+        }
         Err(refusal) => (refusal.reply.as_ref(), false, within(bytes_max, || answer::refused(refusal))),
     };
     let head = match frame[1] {

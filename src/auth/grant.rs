@@ -12,7 +12,7 @@ use crate::model::table::{PRODUCTS, Table};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     products: Rights,
-    /// The rights on other tables, by their names.
+    /// The rights on other tables, ordered by their names, each of which is there once.
     others: Box<[(Box<str>, Rights)]>,
     expires_at: Duration,
 }
@@ -85,7 +85,7 @@ impl Read {
         }
     }
 
-    fn covers(&self, keys: KeyKind, key: &Key) -> bool {
+    pub(super) fn covers(&self, keys: KeyKind, key: &Key) -> bool {
         match (self, key) {
             (Self::All, _) => true,
             (Self::Rows { .. }, Key::Integer(integer)) => {
@@ -100,6 +100,10 @@ impl Read {
                 .binary_search_by_key(uuid, |(uuid, _)| *uuid)
                 .is_ok_and(|place| uuids[place].1 || keys != KeyKind::Any),
         }
+    }
+
+    const fn is_nothing(&self) -> bool {
+        matches!(self, Self::Rows { ranges, texts, .. } if ranges.is_empty() && texts.is_empty())
     }
 
     /// Returns whether this text stands for a range too, if it is among the texts.
@@ -122,7 +126,8 @@ impl Read {
 }
 
 impl Grant {
-    pub(super) fn new(products: Rights, others: Vec<(Box<str>, Rights)>, expires_at: Duration) -> Self {
+    pub(super) fn new(products: Rights, mut others: Vec<(Box<str>, Rights)>, expires_at: Duration) -> Self {
+        others.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         Self { products, others: others.into_boxed_slice(), expires_at }
     }
 
@@ -131,6 +136,21 @@ impl Grant {
     pub(crate) fn to_read(first: i64, last: i64) -> Self {
         let read = Read::rows(vec![(first, last)], Vec::new());
         Self::new(Rights { read, write: false }, Vec::new(), Duration::MAX)
+    }
+
+    /// Returns a grant to read rows of a table by these keys, for ever.
+    #[cfg(test)]
+    pub(crate) fn to_read_rows(table: &str, keys: impl IntoIterator<Item = Key>) -> Self {
+        let (mut integers, mut texts) = (Vec::new(), Vec::new());
+        for key in keys {
+            match key {
+                Key::Integer(integer) => integers.push((integer, integer)),
+                key => texts.push((key.to_string().into(), false)),
+            }
+        }
+        let rights = |read| Rights { read, write: false };
+        let nothing = rights(Read::rows(Vec::new(), Vec::new()));
+        Self::new(nothing, vec![(table.into(), rights(Read::rows(integers, texts)))], Duration::MAX)
     }
 
     /// Returns a grant to write products and rows of these tables, and to read nothing, for ever.
@@ -144,7 +164,26 @@ impl Grant {
         if name == PRODUCTS {
             return Some(&self.products);
         }
-        self.others.iter().find(|(table, _)| **table == *name).map(|(_, rights)| rights)
+        let place = self.others.binary_search_by(|(table, _)| (**table).cmp(name)).ok()?;
+        Some(&self.others[place].1)
+    }
+
+    /// Returns the rows of the table with this name that may be read, if any may.
+    pub(super) fn read_of(&self, name: &str) -> Option<&Read> {
+        self.on(name).map(|rights| &rights.read).filter(|read| !read.is_nothing())
+    }
+
+    /// Returns true if it reads the same rows of the table with this name as another.
+    #[must_use]
+    pub fn reads_alike(&self, other: &Self, name: &str) -> bool {
+        self.read_of(name) == other.read_of(name)
+    }
+
+    /// Returns true if it reads the same rows of all tables as another.
+    #[must_use]
+    pub fn reads_as(&self, other: &Self) -> bool {
+        let mut names = self.others.iter().chain(&other.others).map(|(name, _)| &**name);
+        self.reads_alike(other, PRODUCTS) && names.all(|name| self.reads_alike(other, name))
     }
 
     /// Returns true if this row of a table may be read and subscribed to.
@@ -156,10 +195,7 @@ impl Grant {
     /// Returns true if some row of a table may be read.
     #[must_use]
     pub fn may_read_some(&self, table: &Table) -> bool {
-        self.on(&table.name).is_some_and(|rights| match &rights.read {
-            Read::All => true,
-            Read::Rows { ranges, texts, .. } => !ranges.is_empty() || !texts.is_empty(),
-        })
+        self.read_of(&table.name).is_some()
     }
 
     /// Returns true if rows of the table with this name may be written.
@@ -304,6 +340,34 @@ mod tests {
         assert_eq!(runs(&table("uuids", KeyKind::Uuid)), []);
         assert!(grant.may_write_to("orders") && !grant.may_write_to("others") && !grant.may_write_to(PRODUCTS));
         assert!(grant.may_read_some(&orders) && !grant.may_read_some(&tables.find(PRODUCTS).unwrap()));
+    }
+
+    #[test]
+    fn grants_that_read_the_same_are_told_from_others() {
+        let rows = |table, keys: &[i64]| Grant::to_read_rows(table, keys.iter().copied().map(Key::Integer));
+        let nothing = rows("orders", &[]);
+        for (one, other, are_alike) in [
+            (&rows("orders", &[1, 2]), &rows("orders", &[2, 1, 1]), true),
+            (&rows("orders", &[1, 2]), &rows("orders", &[1]), false),
+            (&rows("orders", &[1]), &rows("notes", &[1]), false),
+            (&nothing, &rows("notes", &[]), true),
+            (&nothing, &Grant::to_write(&["orders"]), true),
+            (&Grant::to_read(1, 2), &Grant::to_read(1, 2), true),
+            (&Grant::to_read(1, 2), &nothing, false),
+        ] {
+            assert_eq!((one.reads_as(other), other.reads_as(one)), (are_alike, are_alike), "{one:?} {other:?}");
+        }
+        let (one, other) = (rows("orders", &[1]), rows("orders", &[2]));
+        assert!(
+            !one.reads_alike(&other, "orders") && one.reads_alike(&other, PRODUCTS) && one.reads_alike(&other, "x")
+        );
+    }
+
+    #[test]
+    fn the_rights_on_a_table_are_found_among_those_on_many() {
+        let names: Vec<String> = (0..40).map(|number| format!("t{}", number * 7 % 40)).collect();
+        let grant = Grant::to_write(&names.iter().map(|name| &**name).collect::<Vec<_>>());
+        assert!(names.iter().all(|name| grant.may_write_to(name)) && !grant.may_write_to("t40"));
     }
 
     #[test]

@@ -10,12 +10,14 @@
 //! No text that is made here contains any part of a token.
 
 mod claims;
+mod coverage;
 mod current_keys;
 mod grant;
 mod key_file;
 mod keys;
 mod signatures;
 
+pub use self::coverage::Coverage;
 pub use self::current_keys::CurrentKeys;
 pub use self::grant::{Grant, Run};
 pub use self::key_file::KeyError;

@@ -25,7 +25,7 @@ use tracing::{debug, info};
 
 use self::read::Unread;
 use self::turns::Turns;
-use crate::auth::Grant;
+use crate::auth::{CurrentKeys, Grant};
 use crate::fanout::{Core, SlotKey};
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::model::table::Tables;
@@ -63,6 +63,8 @@ struct Shared {
     tables: Tables,
     metrics: CoreMetrics,
     process_metrics: Arc<Metrics>,
+    /// The keys that tokens on open WebSockets are checked with.
+    keys: Option<Arc<CurrentKeys>>,
     began: Instant,
     wheel: RefCell<Wheel>,
     scratch: RefCell<Box<[u8]>>,
@@ -75,13 +77,14 @@ struct Shared {
 }
 
 impl Connections {
-    /// Returns the connections of `core`, none yet. [`Connections::run`] serves them.
+    /// Returns the connections of `core`, none yet. [`Connections::run`] serves them. Without keys tokens mean nothing.
     #[must_use]
     pub fn new(
         core: Rc<RefCell<Core<Connection>>>,
         limits: SessionLimits,
         metrics: CoreMetrics,
         process_metrics: Arc<Metrics>,
+        keys: Option<Arc<CurrentKeys>>,
     ) -> Rc<Self> {
         let tables = core.borrow().tables().clone();
         let shared = Shared {
@@ -89,6 +92,7 @@ impl Connections {
             tables,
             metrics,
             process_metrics,
+            keys,
             began: Instant::now(),
             wheel: RefCell::default(),
             scratch: RefCell::new(vec![0; read::SCRATCH_BYTES].into_boxed_slice()),
@@ -105,7 +109,7 @@ impl Connections {
     ///
     /// It may subscribe to the topics that `grant` lets it read, and is closed when that expires; without one it may
     /// subscribe to everything.
-    pub fn open(self: &Rc<Self>, socket: Socket, already_read: &[u8], places: HeldPlaces, grant: Option<Rc<Grant>>) {
+    pub fn open(self: &Rc<Self>, socket: Socket, already_read: &[u8], places: HeldPlaces, grant: Option<Arc<Grant>>) {
         socket.prepare();
         // A copy, since the bytes stand in the 8 KiB buffer of the HTTP connection, which would live as long.
         let unread = Unread::new(already_read);
@@ -125,7 +129,7 @@ impl Connections {
         head: Vec<u8>,
         command: Command,
         places: HeldPlaces,
-        grant: Option<Rc<Grant>>,
+        grant: Option<Arc<Grant>>,
     ) {
         socket.prepare();
         // Nothing is heard of a peer whose host is gone. One that is only slow is closed by its session, before.
@@ -282,6 +286,8 @@ pub struct Connection {
     waker: Waker,
     /// Frames and bytes of the queue that are in the metrics.
     reported: Cell<(u32, u32)>,
+    /// The second of the look that counts: those that the wheel has for an earlier one are of before.
+    look_at: Second,
     /// True if it waits for a turn.
     in_turns: bool,
     /// True if nothing that comes is decoded: of a peer that broke the protocol, or has an event stream.
@@ -301,6 +307,7 @@ impl Connection {
             held: None,
             waker: Waker::noop().clone(),
             reported: Cell::default(),
+            look_at: 0,
             in_turns: false,
             is_deaf: false,
             _places: places,
@@ -321,7 +328,7 @@ impl Connection {
         }
         let Effects { look_at, hold, close_begins, ends_writing, end, refused, skipped } = effects;
         if let Some(at) = look_at {
-            self.shared.wheel.borrow_mut().schedule(self.key, at);
+            self.look_at = self.shared.wheel.borrow_mut().schedule(self.key, at);
         }
         if let Some(hold) = hold {
             self.held = Some(Box::pin(tokio::time::sleep(hold)));
@@ -351,9 +358,22 @@ impl Connection {
 
     /// Looks at a connection that its wheel says is due.
     fn look(&mut self) {
+        if self.shared.wheel.borrow().now() < self.look_at {
+            return;
+        }
         let grant_seconds = self.grant_seconds();
         self.on(Event::Looked(grant_seconds));
         self.flush_session();
+    }
+
+    /// Has it looked at when a new token expires, if that is before the next look.
+    fn look_at_expiry(&mut self) {
+        let Some(seconds) = self.grant_seconds() else { return };
+        let wheel = &mut *self.shared.wheel.borrow_mut();
+        let at = wheel.now().saturating_add(seconds);
+        if at < self.look_at {
+            self.look_at = wheel.schedule(self.key, at);
+        }
     }
 
     /// Sends the peer away because the server stops.
@@ -364,12 +384,14 @@ impl Connection {
 
     /// Returns the seconds for which the token is still valid, rounded up.
     fn grant_seconds(&self) -> Option<u32> {
-        let grant = self.session.grant()?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let remaining = grant.remaining(now);
+        let remaining = self.session.grant()?.remaining(unix_time());
         let begun = u64::from(remaining.subsec_nanos() > 0);
         Some(u32::try_from(remaining.as_secs().saturating_add(begun)).unwrap_or(u32::MAX))
     }
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,13 +3,18 @@
 //! A reader that sends little is served at once. One that sends more than [`AT_ONCE_BYTES`] or [`AT_ONCE_UNITS`] waits
 //! for a turn ([`super::turns`]), in which it is served until the turn's time is over.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
-use super::{Connection, Connections, Shared};
+use tracing::debug;
+
+use super::{Connection, Connections, Shared, unix_time};
 use crate::auth::Grant;
 use crate::fanout::{Command, Core, SlotKey};
 use crate::session::close::CloseReason;
+use crate::session::command::{Request, Token};
+use crate::session::refusal::Why;
 use crate::session::values::Standing;
 use crate::session::{Event, Given, command};
 use crate::wire::websocket::{Received, UNIT_BYTES};
@@ -137,6 +142,9 @@ impl Connections {
 /// Gives the shards the commands, the pulls and the questions for pages that the session has for them. What they answer at
 /// once is written, so that there may be room for more: the work that they do at once is bounded.
 fn give_work(core: &mut Core<Connection>, key: SlotKey) {
+    if let Some(connection) = core.get_mut(key) {
+        connection.say_unsubscribed();
+    }
     loop {
         give_commands(core, key);
         let Some(connection) = core.get_mut(key) else { return };
@@ -170,6 +178,15 @@ impl Connection {
         let (command, effects) = self.session.next_command(standing, &given)?;
         self.follow(effects);
         Some(command)
+    }
+
+    /// Queues some of what a new grant ended.
+    fn say_unsubscribed(&mut self) {
+        let given =
+            Given { now: self.shared.wheel.borrow().now(), limits: &self.shared.limits, tables: &self.shared.tables };
+        if let Some(effects) = self.session.say_unsubscribed(&given) {
+            self.follow(effects);
+        }
     }
 
     /// Remembers the way to wake this task, and goes on where it can: with reading after it was held, with writing
@@ -252,9 +269,14 @@ impl Connection {
                 (length, Some(Event::Broken(error)))
             }
         };
+        let authorizes = matches!(event, Some(Event::Authorize(..)));
+        let more_units = if authorizes { self.session.authorize_units() } else { 0 };
         let effects = event.map(|event| self.session.on(event, &given)).unwrap_or_default();
         self.follow(effects);
-        let units = self.decoder.take_units();
+        if authorizes {
+            self.look_at_expiry();
+        }
+        let units = self.decoder.take_units().saturating_add(more_units);
         slice.decoded(units);
         self.on(Event::Heard { units, at: self.shared.began.elapsed() });
         taken
@@ -272,6 +294,18 @@ impl Connection {
     }
 }
 
+impl Shared {
+    /// Returns the grant of a token; none where there are no keys, and a token is not looked at.
+    fn grant_of(&self, token: Option<Token>) -> Result<Option<Arc<Grant>>, Why> {
+        let Some(keys) = &self.keys else { return Ok(None) };
+        let Token(token) = token.ok_or(Why::NoToken)?;
+        keys.verify(&token, unix_time()).map(|grant| Some(Arc::new(grant))).map_err(|error| {
+            debug!(%error, "a token was refused");
+            Why::BadToken(error)
+        })
+    }
+}
+
 /// Returns the event that a message is to a session, if it is one. A session that closes takes nothing but the peer's
 /// close.
 fn event<'a>(received: Received<'a>, is_closing: bool, shared: &Shared, grant: Option<&Grant>) -> Option<Event<'a>> {
@@ -280,7 +314,11 @@ fn event<'a>(received: Received<'a>, is_closing: bool, shared: &Shared, grant: O
         _ if is_closing => None,
         Received::Text(text) => {
             let buffers = &mut shared.json_buffers.borrow_mut();
-            Some(Event::Command(command::parse(text, buffers, &shared.tables, grant)))
+            Some(match command::parse(text, buffers, &shared.tables, grant) {
+                Ok(Request::Rows(command)) => Event::Command(Ok(command)),
+                Ok(Request::Authorize { reply, token }) => Event::Authorize(reply, shared.grant_of(token)),
+                Err(refusal) => Event::Command(Err(refusal)),
+            })
         }
         Received::Ping(payload) => Some(Event::Ping(payload)),
         Received::Pong(_) => None,

@@ -50,7 +50,7 @@ impl World {
             units_per_second_max: 0,
             ping_after: 25,
         };
-        let connections = Connections::new(Rc::clone(&core), limits, metrics, process_metrics);
+        let connections = Connections::new(Rc::clone(&core), limits, metrics, process_metrics, None);
         tokio::task::spawn_local(fanout::run(core, inbox, Duration::ZERO));
         tokio::task::spawn_local(Rc::clone(&connections).run());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -7,7 +7,7 @@ use super::Connection;
 use crate::fanout::{CastRun, Listed, Pulled, Subscriber};
 use crate::model::epoch::Epoch;
 use crate::model::table::TableId;
-use crate::model::topic::{Subject, Topic};
+use crate::model::topic::{Subject, Subjects, Topic};
 use crate::session::{Event, Given};
 use crate::wire::frame::{Frame, FrameRun};
 
@@ -25,7 +25,7 @@ impl Connection {
                 Ok(Poll::Ready(())) => {}
             }
         }
-        if self.session.wants_pulls(&self.shared.limits) || self.session.wants_page() {
+        if self.session.wants_pulls(&self.shared.limits) || self.session.wants_page() || self.session.wants_to_say() {
             // The task makes them: the core may be what calls.
             self.waker.wake_by_ref();
         }
@@ -147,6 +147,10 @@ impl Subscriber for Connection {
     fn refused(&mut self, number: u32) {
         self.on(Event::Refused { number });
         self.waker.wake_by_ref();
+    }
+
+    fn revoked(&mut self, revoked: Subjects) {
+        self.on(Event::Revoked(revoked));
     }
 
     fn differ(&mut self, number: u32, topics: Vec<Topic>) {

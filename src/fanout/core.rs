@@ -5,6 +5,7 @@
 
 mod commands;
 mod everything;
+mod revocations;
 mod tables;
 mod truth;
 
@@ -16,6 +17,7 @@ use std::time::Instant;
 use slotmap::SlotMap;
 
 use self::everything::Everything;
+pub(super) use self::revocations::Revoking;
 pub use self::tables::TableStandings;
 use self::truth::{Health, TELL_COST};
 use super::cast_run::CastRuns;
@@ -63,6 +65,10 @@ pub trait Subscriber {
     /// before the command is applied.
     fn differ(&mut self, number: u32, topics: Vec<Topic>) {
         let _ = (number, topics);
+    }
+    /// Learns rows to which it is subscribed no more, before the command that revoked them is applied.
+    fn revoked(&mut self, revoked: Subjects) {
+        let _ = revoked;
     }
     /// Learns the newest version that the shards of one core know, before the command that lists all topics is applied;
     /// or a page of the list, of which it is not flushed.
@@ -167,6 +173,7 @@ pub struct Core<S> {
 struct Outgoing {
     orders: Vec<Order>,
     differing: Vec<Differing>,
+    revoked: Vec<(SlotKey, Subjects)>,
     answers: Vec<Answer>,
     /// Answers to pulls, of this history.
     pulled: Vec<(SlotKey, Pulled)>,
@@ -319,6 +326,7 @@ impl<S: Subscriber> Core<S> {
                 Message::Deliver(delivery, keys) => self.deliver(&delivery, &keys),
                 Message::Orders(orders) => orders.into_iter().for_each(|order| self.take_up(order)),
                 Message::Differ(all) => all.into_iter().for_each(|differing| self.differ(differing)),
+                Message::Revoked(all) => all.into_iter().for_each(|(key, revoked)| self.revoked(key, revoked)),
                 Message::Answers(answers) => answers.into_iter().for_each(|answer| self.answered(&answer)),
                 Message::Gap => self.lose(),
                 Message::Began(term) => self.begin(term),

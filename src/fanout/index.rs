@@ -12,9 +12,10 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashMap};
 use smallvec::SmallVec;
 
-use self::half::{Half, HalfTopic, SharedRow};
+use self::half::{Bounds, Half, HalfTopic, SharedRow};
 use super::last::LastValue;
 use super::{ConnectionId, CoreId, SlotKey};
+use crate::auth::Coverage;
 use crate::model::table::TableId;
 use crate::model::topic::{Subject, Topic, WideRow};
 
@@ -154,11 +155,12 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
     /// Ends up to `max` subscriptions of a connection that is gone; returns their number. To be called until the close
     /// [is done](Closing::is_done), with the same `closing` and no subscription in between.
     pub fn close(&mut self, connection: ConnectionId, closing: &mut Closing, max: usize) -> usize {
-        let narrow = self.narrow.close_with(connection, |_| true, &mut closing.narrow, max, |_| {});
+        let (narrow, _) = self.narrow.close_with(connection, |_| true, &mut closing.narrow, Bounds::ends(max), |_| {});
         if closing.narrow.is_some() {
             return narrow;
         }
-        narrow + self.wide.close_with(connection, |_| true, &mut closing.wide, max - narrow, |_| {})
+        let bounds = Bounds::ends(max - narrow);
+        narrow + self.wide.close_with(connection, |_| true, &mut closing.wide, bounds, |_| {}).0
     }
 
     /// Does the same, for the rows of one table or for all, and tells of each subscription that it ended, when it is ended.
@@ -171,18 +173,44 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         mut on_end: impl FnMut(Ended),
     ) -> usize {
         let is_to_end = |topic: Topic| table.is_none_or(|table| topic.table() == table);
-        let narrow = self.narrow.close_with(
+        let (narrow, _) = self.narrow.close_with(
             connection,
-            |topic| is_to_end(Topic::of_narrow(topic)),
+            |topic| is_to_end(Topic::of_narrow(*topic)),
             &mut closing.narrow,
-            max,
+            Bounds::ends(max),
             |ended| on_end(ended.with_subject::<u64>()),
         );
         if closing.narrow.is_some() {
             return narrow;
         }
         let on_end = |ended: Ended<SharedRow>| on_end(ended.with_subject::<Topic>());
-        narrow + self.wide.close_with(connection, is_to_end, &mut closing.wide, max - narrow, on_end)
+        let is_to_end = |row: &SharedRow| is_to_end(row.0.topic);
+        narrow + self.wide.close_with(connection, is_to_end, &mut closing.wide, Bounds::ends(max - narrow), on_end).0
+    }
+
+    /// Does the same for the rows that `coverage` does not have, as far as the cost may be `max`; returns the cost.
+    pub(super) fn revoke_with(
+        &mut self,
+        connection: ConnectionId,
+        coverage: &mut Coverage<'_>,
+        closing: &mut Closing,
+        max: usize,
+        mut on_end: impl FnMut(Ended),
+    ) -> usize {
+        let (_, narrow) = self.narrow.close_with(
+            connection,
+            |topic| !coverage.covers_row(Topic::of_narrow(*topic), None),
+            &mut closing.narrow,
+            Bounds::looks(max),
+            |ended| on_end(ended.with_subject::<u64>()),
+        );
+        if closing.narrow.is_some() {
+            return narrow;
+        }
+        let on_end = |ended: Ended<SharedRow>| on_end(ended.with_subject::<Topic>());
+        let is_to_end = |row: &SharedRow| !coverage.covers_row(row.0.topic, Some(&row.0));
+        let bounds = Bounds::looks(max.saturating_sub(narrow));
+        narrow + self.wide.close_with(connection, is_to_end, &mut closing.wide, bounds, on_end).1
     }
 
     /// Returns whether this connection is subscribed to this topic.

@@ -7,8 +7,10 @@ use std::time::Instant;
 use smallvec::SmallVec;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::core::Revoking;
 use super::index::Closing;
 use super::{ConnectionId, CoreId, Keys, SlotKey};
+use crate::auth::Grant;
 use crate::model::epoch::Epoch;
 use crate::model::table::TableId;
 use crate::model::topic::{Subject, Subjects, Topic};
@@ -84,6 +86,18 @@ pub enum Operation {
     },
     /// End that, and every other subscription to rows of this table; the command names no topic.
     UnsubscribeAll(TableId),
+    /// End the subscriptions that the command's [`Revocation`] does not leave; it names no topic.
+    /// [`Subscriber::revoked`](super::Subscriber::revoked) tells the rows before the command is applied.
+    Revoke,
+}
+
+/// The subscriptions that a connection may keep.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// Those to rows that this grant reads.
+    pub grant: Arc<Grant>,
+    /// The tables of which it is told every row no more. What it was subscribed to by keys stays, if the grant reads it.
+    pub wholes: Vec<TableId>,
 }
 
 /// A connection's request to the shards.
@@ -99,13 +113,15 @@ pub struct Command {
     /// newest version is another are told before the command is applied
     /// ([`Subscriber::differ`](super::Subscriber::differ)). Empty for every other command.
     pub known: Vec<u64>,
+    /// Of a command that revokes.
+    pub revocation: Option<Arc<Revocation>>,
 }
 
 impl Command {
     /// Returns a command that knows no versions.
     #[must_use]
     pub const fn new(number: u32, operation: Operation, topics: Subjects) -> Self {
-        Self { number, operation, topics, known: Vec::new() }
+        Self { number, operation, topics, known: Vec::new(), revocation: None }
     }
 }
 
@@ -260,6 +276,8 @@ pub(super) enum Job {
     Pulls { pulls: Vec<Pull>, next: usize, history: u32 },
     /// A page of the list of all topics.
     List(PageWish),
+    /// The end of the subscriptions that a new grant does not cover.
+    Revoke(Revoking),
     /// The end of all its subscriptions, from this shard of the core on, of which so many have ended: of a connection that
     /// is gone, or by the command with this number.
     Close { shard: usize, closing: Closing, ended: usize, command: Option<(u32, TableId)> },
@@ -369,6 +387,8 @@ pub(super) enum Message {
     Orders(Vec<Order>),
     /// To the connections' core, before the answers to their commands.
     Differ(Vec<Differing>),
+    /// To the connections' core, before the answers to the commands that revoked.
+    Revoked(Vec<(SlotKey, Subjects)>),
     /// To the connections' core.
     Answers(Vec<Answer>),
     /// To all cores: changes may have been missed.

@@ -23,7 +23,8 @@ pub use self::hub::{Hub, Inbox};
 pub use self::idle::{count_idle, idle_time};
 pub use self::index::{Closing, CoreSubscribers, Keys, SubscriptionIndex};
 pub use self::message::{
-    Cast, CastRun, Command, Listed, Listing, Loaded, LoadedRow, Operation, Page, PageWish, Place, Pull, Pulled, Value,
+    Cast, CastRun, Command, Listed, Listing, Loaded, LoadedRow, Operation, Page, PageWish, Place, Pull, Pulled,
+    Revocation, Value,
 };
 pub use self::run::run;
 

@@ -22,8 +22,9 @@ use super::index::{Closing, CoreSubscribers, Ended, SubscriptionIndex, TopicEntr
 use super::last::Loading;
 use super::memory::Memory;
 use super::message::{Pulled, Value};
+use crate::auth::Coverage;
 use crate::model::table::{TableId, Tables};
-use crate::model::topic::{Subject, Topic};
+use crate::model::topic::{Subject, Subjects, Topic};
 use crate::wire::frame::Frame;
 
 /// The wishes of a shard that the loader may have at once: more than it reads in one go. Further ones wait in the shard,
@@ -185,6 +186,32 @@ impl Shard {
             }
         }
         ended
+    }
+
+    /// Ends subscriptions of a connection whose rows `coverage` does not have, as far as the cost may be `max`, and adds
+    /// the rows to `revoked`; returns the cost. See [`SubscriptionIndex::close`].
+    pub(super) fn revoke(
+        &mut self,
+        connection: ConnectionId,
+        coverage: &mut Coverage<'_>,
+        closing: &mut Closing,
+        max: usize,
+        out: &mut Output,
+        revoked: &mut Subjects,
+    ) -> usize {
+        let mut gone = Vec::new();
+        let cost = self.index.revoke_with(connection, coverage, closing, max, |ended| {
+            revoked.push(ended.row.clone());
+            if ended.waiting > 0 || ended.was_last {
+                gone.push(ended);
+            }
+        });
+        for gone in gone {
+            if let Some(number) = self.ended(&gone) {
+                out.answer(connection, gone.row, number, Value::Ended);
+            }
+        }
+        cost
     }
 
     /// Reads what a subscription to this topic changes ([`SubscriptionIndex::fetch`]).

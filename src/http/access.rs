@@ -3,7 +3,7 @@
 //!
 //! A token never gets into an answer, but for the one that its sender offered as the only subprotocol.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -34,7 +34,7 @@ const PREFLIGHT_SECONDS: &str = "600";
 
 /// The rights of a request: those that its token grants, and all rights where the server has no keys.
 #[derive(Clone, Debug)]
-pub(super) struct Access(Option<Rc<Grant>>);
+pub(super) struct Access(Option<Arc<Grant>>);
 
 impl Access {
     /// Lets a request on if it has rights on the table with this name.
@@ -99,7 +99,7 @@ impl Access {
     }
 
     /// Returns the part that a connection keeps.
-    pub(super) fn into_grant(self) -> Option<Rc<Grant>> {
+    pub(super) fn into_grant(self) -> Option<Arc<Grant>> {
         self.0
     }
 }
@@ -119,7 +119,7 @@ pub(super) fn authorize<B>(services: &Services, request: &Request<B>, who: Who) 
         .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     })?;
     match keys.verify(&token, now()) {
-        Ok(grant) => Ok(Access(Some(Rc::new(grant)))),
+        Ok(grant) => Ok(Access(Some(Arc::new(grant)))),
         Err(error) => Err(refused(error)),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -36,7 +37,7 @@ pub(super) enum Opens {
 /// A connection that may be opened, with its place.
 pub(super) struct Opening {
     places: HeldPlaces,
-    grant: Option<Rc<Grant>>,
+    grant: Option<Arc<Grant>>,
     /// The first command of an event stream; none of a WebSocket.
     command: Option<Command>,
 }
@@ -46,7 +47,7 @@ impl Opening {
     ///
     /// # Errors
     /// 503.
-    pub(super) fn of_websocket(services: &Services, peer: Peer, grant: Option<Rc<Grant>>) -> Result<Self, Problem> {
+    pub(super) fn of_websocket(services: &Services, peer: Peer, grant: Option<Arc<Grant>>) -> Result<Self, Problem> {
         Ok(Self { places: (take_place(services, peer.address)?, peer.counted), grant, command: None })
     }
 

@@ -246,6 +246,14 @@ impl Subjects {
         (Self { topics, rows }, versions)
     }
 
+    /// Takes the last of them off, so many at most.
+    #[must_use]
+    pub fn take_last(&mut self, most: usize) -> Self {
+        let first = self.topics.len().saturating_sub(most);
+        let rows = if self.rows.len() > first { self.rows.split_off(first) } else { Vec::new() };
+        Self { topics: self.topics.split_off(first), rows }
+    }
+
     /// Returns whether all of them are narrow.
     #[must_use]
     pub const fn are_narrow(&self) -> bool {
@@ -397,6 +405,14 @@ mod tests {
             prop_assert_eq!(subjects.topics(), all.iter().map(Subject::topic).collect::<Vec<_>>());
             prop_assert_eq!((subjects.len(), subjects.is_empty()), (all.len(), all.is_empty()));
             prop_assert_eq!(subjects.are_narrow(), all.iter().all(|subject| subject.wide().is_none()));
+        }
+
+        #[test]
+        fn the_last_subjects_are_taken_off((added, _) in listed(), most in 0..20_usize) {
+            let mut subjects: Subjects = added.iter().cloned().collect();
+            let last = subjects.take_last(most);
+            prop_assert_eq!(last.len(), most.min(added.len()));
+            prop_assert_eq!(subjects.iter().chain(last.iter()).collect::<Vec<_>>(), added);
         }
 
         #[test]

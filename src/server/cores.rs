@@ -148,7 +148,8 @@ impl CoreStart {
         let core = Core::new(inbox.core, hub, metrics.clone()).with_loader(wishes);
         let core =
             Rc::new(RefCell::new(core.with_last_values(last_values_bytes_max).with_rows_kept(wildcard_rows_max)));
-        let connections = Connections::new(Rc::clone(&core), limits, metrics, Arc::clone(&services.metrics));
+        let (process_metrics, keys) = (Arc::clone(&services.metrics), services.keys.clone());
+        let connections = Connections::new(Rc::clone(&core), limits, metrics, process_metrics, keys);
         let shutdown = services.shutdown.clone();
         tokio::task::spawn_local(fanning_out.run(fanout::run(core, inbox, gather_max)));
         tokio::task::spawn_local(beating.run(Rc::clone(&connections).run()));

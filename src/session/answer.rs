@@ -18,7 +18,7 @@ use super::refusal::Refusal;
 use crate::model::epoch::Epoch;
 use crate::model::key::Key;
 use crate::model::table::{Table, TableId, Tables};
-use crate::model::topic::Subject;
+use crate::model::topic::{Subject, Subjects};
 use crate::wire::frame::Frame;
 use crate::wire::websocket::Opcode;
 
@@ -63,6 +63,34 @@ pub fn absent(rows: &[(Subject, u64)], tables: &Tables) -> Frame {
     let keys: Vec<(Key, u64)> = rows.iter().map(|(subject, version)| (subject.key(), *version)).collect();
     let keys: Vec<(&Key, u64)> = keys.iter().map(|(key, version)| (key, *version)).collect();
     Frame::of_absences(&tables.get(table), &keys)
+}
+
+/// Returns the message that these rows of a table are not subscribed to any more, since a new grant does not read them.
+#[must_use]
+pub fn unsubscribed(rows: &Subjects, table: &Table) -> Frame {
+    let mut json = br#"{"unsubscribed":["#.to_vec();
+    for (place, subject) in rows.iter().enumerate() {
+        json.extend_from_slice(if place == 0 { b"" } else { b"," });
+        subject.key().write_json(&mut json);
+    }
+    json.push(b']');
+    of_table(json, table)
+}
+
+/// Returns the message that every row of a table is not subscribed to as a whole any more.
+#[must_use]
+pub fn unsubscribed_whole(table: &Table) -> Frame {
+    of_table(br#"{"unsubscribed":"*""#.to_vec(), table)
+}
+
+/// Ends a message with the name of its table, unless that is products.
+fn of_table(mut json: Vec<u8>, table: &Table) -> Frame {
+    if table.id != TableId::PRODUCTS {
+        json.extend_from_slice(br#","table":"#);
+        table.write_name(&mut json);
+    }
+    json.push(b'}');
+    Frame::new(Opcode::Text, &json)
 }
 
 /// Returns the message that what the reader shows may be old, or that all that was missed has been sent.
@@ -132,12 +160,21 @@ mod tests {
         );
         assert_eq!(
             json(&refused(&Refusal { reply: None, why: Why::UnknownCommand })),
-            r#"{"error":"command is \"subscribe\" or \"unsubscribe\"","code":"unknown_command"}"#
+            r#"{"error":"command is \"subscribe\", \"unsubscribe\" or \"authorize\"","code":"unknown_command"}"#
         );
         assert_eq!(json(&skipped(12)), r#"{"skipped":12}"#);
         assert_eq!(json(&epoch("k3".parse().unwrap())), r#"{"epoch":"k3"}"#);
         let gone = [(ProductId::new(3).unwrap().subject(), 12), (ProductId::MAX.subject(), 0)];
         assert_eq!(json(&absent(&gone, &Tables::new())), r#"{"absent":[3,9007199254740991],"versions":[12,0]}"#);
+        let gone: Subjects = gone.iter().map(|(subject, _)| subject.clone()).collect();
+        let (tables, products) = (Tables::new(), Tables::new().get(TableId::PRODUCTS));
+        assert_eq!(json(&unsubscribed(&gone, &products)), r#"{"unsubscribed":[3,9007199254740991]}"#);
+        assert_eq!(json(&unsubscribed_whole(&products)), r#"{"unsubscribed":"*"}"#);
+        let orders = tables.add("orders", crate::model::key::KeyKind::Any).unwrap();
+        let key = |text: &str| tables.subject(orders.id, orders.keys.of_text(text).unwrap());
+        let gone: Subjects = [key("7"), key("a\"9")].into_iter().collect();
+        assert_eq!(json(&unsubscribed(&gone, &orders)), r#"{"unsubscribed":[7,"a\"9"],"table":"orders"}"#);
+        assert_eq!(json(&unsubscribed_whole(&orders)), r#"{"unsubscribed":"*","table":"orders"}"#);
         assert_eq!(json(&live(false)), r#"{"live":false}"#);
         let named = Tables::new().add("a\"b", crate::model::key::KeyKind::Any).unwrap();
         assert_eq!(json(&table_live(false, &named)), r#"{"live":false,"table":"a\"b"}"#);

@@ -6,8 +6,10 @@
 //! {"command":"subscribe","productIDs":[1,2,3],"versions":[42,0,7],"epoch":"k3x…"}
 //! {"command":"subscribe","productIDs":"*","snapshot":true,"epoch":"k3x…","newest":412}
 //! {"command":"subscribe","table":"orders","keys":[17,"a-9"],"snapshot":true}
+//! {"command":"authorize","token":"eyJ…"}
 //! ```
 
+use std::fmt;
 use std::sync::Arc;
 
 use simd_json::{Buffers, Node, StaticNode, Tape};
@@ -20,7 +22,31 @@ use crate::model::product::ProductId;
 use crate::model::table::{Table, TableId, Tables};
 use crate::model::topic::{Subject, Subjects};
 
-/// A client's request.
+/// A client's message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// One on rows.
+    Rows(Command),
+    /// Another token.
+    Authorize {
+        /// If present, the client wants a reply that carries it.
+        reply: Option<ReplyId>,
+        /// The token, if it is a string.
+        token: Option<Token>,
+    },
+}
+
+/// A token as it came, of any length, which nobody is shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+/// A client's request on rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Command {
     /// If present, the client wants a reply that carries it.
@@ -115,7 +141,7 @@ pub fn parse(
     buffers: &mut Buffers,
     tables: &Tables,
     grant: Option<&Grant>,
-) -> Result<Command, Refusal> {
+) -> Result<Request, Refusal> {
     let unread = Refusal { reply: None, why: Why::NotAnObject };
     // The tape of an array of 131,000 numbers, which is no command, would keep the core for 3 ms.
     let is_white = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
@@ -132,13 +158,14 @@ pub fn parse(
     let operation = match fields.command {
         Some(Node::String("subscribe")) => Operation::Subscribe,
         Some(Node::String("unsubscribe")) => Operation::Unsubscribe,
+        Some(Node::String("authorize")) => return Ok(Request::Authorize { token: token(&tape), reply }),
         _ => return Err(refuse(Why::UnknownCommand)),
     };
     let (table, listed) = fields.rows(tables, grant).map_err(refuse)?;
     let nodes = match listed {
         Listed::Everything => {
             let table = table.among(tables);
-            return fields.everything(&table, operation, reply.clone(), grant).map_err(refuse);
+            return fields.everything(&table, operation, reply.clone(), grant).map(Request::Rows).map_err(refuse);
         }
         Listed::Rows(nodes) => nodes,
         Listed::Other => return Err(refuse(Why::NoKeys)),
@@ -152,7 +179,25 @@ pub fn parse(
         Operation::Subscribe => fields.states(topics.len()).map_err(refuse)?,
         _ => None,
     };
-    Ok(Command { reply, operation, topics, states })
+    Ok(Request::Rows(Command { reply, operation, topics, states }))
+}
+
+/// Returns the member `token` of a message. Apart, so that those on rows do not pay for it.
+#[inline(never)]
+fn token(tape: &Tape<'_>) -> Option<Token> {
+    let mut rest = tape.0.get(1..)?;
+    let mut token = None;
+    while let [Node::String(name), value, tail @ ..] = rest {
+        let inner = match value {
+            Node::Array { count, .. } | Node::Object { count, .. } => *count,
+            Node::String(_) | Node::Static(_) => 0,
+        };
+        if *name == "token" {
+            token = if let Node::String(text) = value { Some(Token((*text).to_owned())) } else { None };
+        }
+        rest = &tail[inner..];
+    }
+    token
 }
 
 /// The table that a command is on.
@@ -388,8 +433,31 @@ mod tests {
     use super::*;
     use crate::model::key::{BadKey, Key, KeyKind};
 
+    #[test]
+    fn a_token_is_read_and_never_shown() {
+        let read = |text: &str| parse(&mut text.as_bytes().to_vec(), &mut Buffers::default(), &Tables::new(), None);
+        let seven = Some(ReplyId::Unsigned(7));
+        for (text, reply, token) in [
+            (r#"{"command":"authorize","token":"a.b.c","id":7}"#, seven.clone(), Some("a.b.c")),
+            (r#"{"token":"a","x":{"token":"b"},"token":"c","command":"authorize"}"#, None, Some("c")),
+            (r#"{"command":"authorize","token":"","table":7,"productIDs":null}"#, None, Some("")),
+            (r#"{"command":"authorize","id":7}"#, seven, None),
+            (r#"{"command":"authorize","token":["a"]}"#, None, None),
+            (r#"{"command":"authorize","x":["token","a"]}"#, None, None),
+        ] {
+            let token = token.map(|token| Token(token.to_owned()));
+            assert_eq!(read(text), Ok(Request::Authorize { reply, token }), "{text}");
+        }
+        let bad_id = Refusal { reply: None, why: Why::BadId };
+        assert_eq!(read(r#"{"command":"authorize","token":"a","id":{}}"#), Err(bad_id));
+        assert!(!format!("{:?}", read(r#"{"command":"authorize","token":"s3cret"}"#)).contains("s3cret"));
+    }
+
     fn parse_text(text: &str) -> Result<Command, Refusal> {
-        parse(&mut text.as_bytes().to_vec(), &mut Buffers::default(), &Tables::new(), None)
+        match parse(&mut text.as_bytes().to_vec(), &mut Buffers::default(), &Tables::new(), None)? {
+            Request::Rows(command) => Ok(command),
+            Request::Authorize { .. } => panic!("{text} is on rows"),
+        }
     }
 
     fn id(number: u64) -> ProductId {

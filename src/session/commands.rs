@@ -12,11 +12,13 @@
 use std::collections::VecDeque;
 
 use super::answer;
+use super::authorize::Authorizing;
 use super::command::{Command, ReplyId, States};
 use super::refusal::{Refusal, Why};
 use super::stale::Part;
 use crate::fanout::{self, Operation};
 use crate::model::table::TableId;
+use crate::model::topic::Subjects;
 use crate::wire::frame::Frame;
 
 /// The most commands in progress; a peer that sends more is not read.
@@ -32,6 +34,8 @@ pub struct Commands {
     first: u32,
     /// The number of topic ids that they hold.
     ids: usize,
+    /// The change of the grant that is in progress. Boxed because few have one.
+    authorizing: Option<Box<Authorizing>>,
 }
 
 /// A command and the work that it still needs.
@@ -45,6 +49,8 @@ enum Entry {
     Applying { operation: Operation, ids: usize, answer: Answer },
     /// Carried out: so many topics are new, or were ended.
     Applied { operation: Operation, topics: usize, answer: Answer },
+    /// Not for the shards, and carried out.
+    Done(Option<ReplyId>),
     /// Not for the shards.
     Refused(Frame),
 }
@@ -102,7 +108,7 @@ impl Commands {
     /// Returns whether no further command is to be read.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.entries.len() >= COMMANDS_MAX || self.ids >= COMMANDS_IDS_MAX
+        self.entries.len() >= COMMANDS_MAX || self.ids >= COMMANDS_IDS_MAX || self.authorizing.is_some()
     }
 
     /// Adds a command, with the part of it that was withheld.
@@ -114,6 +120,37 @@ impl Commands {
     /// Adds the answer to a message that was no command; it waits for those before it.
     pub fn push_refused(&mut self, answer: Frame) {
         self.entries.push_back(Entry::Refused(answer));
+    }
+
+    /// Adds the command that ends what a new grant does not cover. No further one is read until that is said.
+    pub fn push_authorizing(&mut self, reply: Option<ReplyId>, authorizing: Authorizing) {
+        let command = Command { reply, operation: Operation::Revoke, topics: Subjects::default(), states: None };
+        self.push(command, None);
+        self.authorizing = Some(Box::new(authorizing));
+    }
+
+    /// Adds a command that is carried out, and is answered after those before it.
+    pub fn push_done(&mut self, reply: Option<ReplyId>) {
+        self.entries.push_back(Entry::Done(reply));
+    }
+
+    /// Returns the change of the grant that is in progress.
+    pub fn authorizing(&mut self) -> Option<&mut Authorizing> {
+        self.authorizing.as_deref_mut()
+    }
+
+    /// Returns whether some of what a new grant ended is to be said now: all commands before are answered.
+    #[must_use]
+    pub fn has_unsaid(&self) -> bool {
+        let is_ended = matches!(self.entries.front(), Some(Entry::Applied { operation: Operation::Revoke, .. }));
+        is_ended && self.authorizing.as_ref().is_some_and(|authorizing| !authorizing.is_said())
+    }
+
+    /// Returns whether a command is the one that ends what a new grant does not cover.
+    #[must_use]
+    pub fn revokes(&self, number: u32) -> bool {
+        let place = number.wrapping_sub(self.first) as usize;
+        matches!(self.entries.get(place), Some(Entry::Applying { operation: Operation::Revoke, .. }))
     }
 
     /// Returns the next command for the shards, of a reader that has so many subscriptions and may have `limit`; none
@@ -237,7 +274,7 @@ impl Commands {
                 let command = Command { reply, operation: Operation::Subscribe, topics, states };
                 *entry = Entry::Waiting(Waiting { command, withheld: waiting.withheld.take(), fits: true });
             }
-            Entry::Waiting(_) | Entry::Applied { .. } | Entry::Refused(_) => {}
+            Entry::Waiting(_) | Entry::Applied { .. } | Entry::Done(_) | Entry::Refused(_) => {}
         }
         Counted::GoesOn
     }
@@ -245,11 +282,14 @@ impl Commands {
     /// Takes the first command off if it is done, and returns its answer, if its sender wants one. Changes the number
     /// of subscriptions.
     pub fn pop_done(&mut self, subscriptions: &mut usize, is_answered: impl Fn(Part) -> bool) -> Option<Option<Frame>> {
+        if self.has_unsaid() {
+            return None;
+        }
         match self.entries.front()? {
             Entry::Applied { answer: Answer { after: Some(part), .. }, .. } if !is_answered(*part) => {
                 return None;
             }
-            Entry::Applied { .. } | Entry::Refused(_) => {}
+            Entry::Applied { .. } | Entry::Done(_) | Entry::Refused(_) => {}
             Entry::Waiting(_) | Entry::Counting(_) | Entry::Applying { .. } => return None,
         }
         self.first = self.first.wrapping_add(1);
@@ -258,10 +298,15 @@ impl Commands {
                 match operation {
                     Operation::Subscribe | Operation::SubscribeAll { .. } => *subscriptions += topics,
                     Operation::Unsubscribe | Operation::UnsubscribeAll(_) => *subscriptions -= topics,
+                    Operation::Revoke => {
+                        *subscriptions -= topics;
+                        self.authorizing = None;
+                    }
                     Operation::Count => {}
                 }
                 Some(answer.frame(*subscriptions))
             }
+            Entry::Done(reply) => Some(reply.map(|reply| answer::accepted(&reply, *subscriptions))),
             Entry::Refused(answer) => Some(Some(answer)),
             Entry::Waiting(_) | Entry::Counting(_) | Entry::Applying { .. } => unreachable!("it is done"),
         }

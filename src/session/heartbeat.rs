@@ -73,10 +73,12 @@ impl Wheel {
         self.now
     }
 
-    /// Schedules a look at a connection in that second; in the next one if it has passed.
-    pub fn schedule(&mut self, key: SlotKey, at: Second) {
+    /// Schedules a look at a connection in that second; in the next one if it has passed, and before if it is far away.
+    /// Returns the second in which it is.
+    pub fn schedule(&mut self, key: SlotKey, at: Second) -> Second {
         let at = at.clamp(self.now + 1, self.now + LOOK_SECONDS_MAX);
         self.due_by_slot[(at % SLOTS) as usize].push(key);
+        at
     }
 
     /// Goes one second on and returns the connections that are due. Those that closed meanwhile are still among them.
@@ -101,7 +103,9 @@ mod tests {
                 let now = wheel.now();
                 let last = heard.iter().copied().filter(|&second| second <= now).max().unwrap_or(0);
                 match beat(now, last, ping_after) {
-                    Beat::Wait(at) => wheel.schedule(key, at),
+                    Beat::Wait(at) => {
+                        wheel.schedule(key, at);
+                    }
                     Beat::Ping(at) => {
                         pinged.push(now);
                         wheel.schedule(key, at);

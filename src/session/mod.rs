@@ -2,13 +2,14 @@
 //! shards and its core, and whose outputs are bytes to write, commands for the shards, and an end.
 //!
 //! Its parts: the [`command`]s that a reader sends, the reasons for a [`refusal`], the [`commands`] that are in progress
-//! and what the server says in [`answer`]; its [`encoding`], its [`queue`], the [`values`] that it is still to get and the
+//! and what the server says in [`answer`], the change of its grant ([`authorize`]); its [`encoding`], its [`queue`], the [`values`] that it is still to get and the
 //! set of topics that are [`stale`]; its [`heartbeat`], its [`allowance`], and the reasons for its [`close`].
 //!
 //! Once the close frame is in the queue, nothing is put behind it: not a change, not a reply, not a pong.
 
 pub mod allowance;
 pub mod answer;
+pub mod authorize;
 pub mod close;
 pub mod command;
 pub mod commands;
@@ -23,12 +24,12 @@ pub mod values;
 
 use std::borrow::Cow;
 use std::io::IoSlice;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::allowance::Allowance;
 use self::close::CloseReason;
-use self::command::{Command, States};
+use self::command::{Command, ReplyId, States};
 use self::commands::{COMMANDS_IDS_MAX, Commands, Counted, Next};
 use self::encoding::Encoding;
 use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, Second};
@@ -40,7 +41,7 @@ use crate::fanout::{self, CastRun, Listed, Operation, Pulled};
 use crate::metrics::Limit;
 use crate::model::epoch::Epoch;
 use crate::model::table::{TableId, Tables};
-use crate::model::topic::{Subject, Topic};
+use crate::model::topic::{Subject, Subjects, Topic};
 use crate::wire::frame::{Frame, FrameRun};
 use crate::wire::websocket::{CodecError, Opcode};
 
@@ -89,6 +90,8 @@ pub enum Event<'a> {
     Released,
     /// The peer sent a text message.
     Command(Result<Command, Refusal>),
+    /// The peer sent another token, in a command with this name: its grant, none where tokens mean nothing.
+    Authorize(Option<ReplyId>, Result<Option<Arc<Grant>>, Why>),
     /// The peer sent a ping with this payload.
     Ping(&'a [u8]),
     /// The peer sent its close frame, with this code if it gave one.
@@ -109,6 +112,9 @@ pub enum Event<'a> {
         /// The number with which the command was given.
         number: u32,
     },
+    /// The shards have ended the subscriptions to these rows, which its new grant does not cover, before the command that
+    /// revokes is applied.
+    Revoked(Subjects),
     /// These topics of the command with this number have other newest versions than the reader knows, or may have,
     /// before the command is applied.
     Differ(u32, Vec<Topic>),
@@ -196,7 +202,7 @@ pub struct Session {
     /// readers.
     values: Option<Box<Values>>,
     /// The grant of the reader's token; without a token, everything is granted.
-    grant: Option<Rc<Grant>>,
+    grant: Option<Arc<Grant>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,7 +225,7 @@ enum Phase {
 impl Session {
     /// Returns the session of a reader whose WebSocket has just been opened.
     #[must_use]
-    pub fn new(now: Second, grant: Option<Rc<Grant>>) -> Self {
+    pub fn new(now: Second, grant: Option<Arc<Grant>>) -> Self {
         Self {
             queue: SendQueue::new(),
             encoding: Encoding::WebSocket,
@@ -239,7 +245,7 @@ impl Session {
 
     /// Returns the session of a reader of an event stream, which is sent these bytes first.
     #[must_use]
-    pub fn of_event_stream(now: Second, grant: Option<Rc<Grant>>, head: Vec<u8>) -> Self {
+    pub fn of_event_stream(now: Second, grant: Option<Arc<Grant>>, head: Vec<u8>) -> Self {
         let mut session = Self { encoding: Encoding::EventStream, ..Self::new(now, grant) };
         if !head.is_empty() {
             session.queue.push_control(Frame::of_bytes(head));
@@ -254,6 +260,7 @@ impl Session {
             Event::Heard { units, at } => self.hear(units, at, given, &mut effects),
             Event::Released => self.is_held = false,
             Event::Command(command) => self.begin_command(command, given),
+            Event::Authorize(reply, grant) => self.authorize(reply, grant, given, &mut effects),
             Event::Ping(payload) => self.answer(Frame::new(Opcode::Pong, payload)),
             Event::PeerClosed(code) => self.peer_closed(code, given, &mut effects),
             Event::Binary => self.close(CloseReason::Binary, given, &mut effects),
@@ -264,6 +271,7 @@ impl Session {
             Event::Applied { number, topics } => self.applied(number, topics, given, &mut effects),
             Event::Refused { number } => self.everything_refused(number, given, &mut effects),
             Event::Listed(listed) => self.listed(listed, given, &mut effects),
+            Event::Revoked(rows) => self.revoked(&rows),
             Event::Differ(number, topics) => self.differ(number, topics),
             Event::Pulled(answer) => self.pulled(answer, given, &mut effects),
             Event::Epoch(epoch) => self.epoch_began(epoch, given, &mut effects),
@@ -363,6 +371,10 @@ impl Session {
         let may_ask = self.phase != Phase::Open || standing.epoch.is_some() && listed < COMMANDS_IDS_MAX;
         let next = self.commands.as_mut()?.next(self.subscriptions as usize, limit, may_ask)?;
         let (Next { mut command, states }, mut effects) = (next, Effects::default());
+        if command.operation == Operation::Revoke {
+            command.revocation = self.begin_revocation(given);
+            self.settle_values(given, &mut effects);
+        }
         if self.phase != Phase::Open {
             return Some((command, effects));
         }
@@ -374,7 +386,7 @@ impl Session {
             }
             Operation::SubscribeAll { table, .. } => self.follow_all(table, given),
             Operation::Subscribe => self.renew(command.topics.topics()),
-            Operation::Count => {}
+            Operation::Count | Operation::Revoke => {}
         }
         let is_subscription = matches!(command.operation, Operation::Subscribe | Operation::SubscribeAll { .. });
         if is_subscription {
@@ -485,10 +497,15 @@ impl Session {
                 let withheld = withheld.and_then(|grant| command::withhold(&mut command, grant, given.tables));
                 self.commands.get_or_insert_default().push(command, withheld);
             }
-            Err(refusal) => match &mut self.commands {
-                Some(commands) => commands.push_refused(answer::refused(&refusal)),
-                None => self.reply(answer::refused(&refusal)),
-            },
+            Err(refusal) => self.refuse(&refusal),
+        }
+    }
+
+    /// Answers a message that is not carried out, after the commands before it.
+    fn refuse(&mut self, refusal: &Refusal) {
+        match &mut self.commands {
+            Some(commands) => commands.push_refused(answer::refused(refusal)),
+            None => self.reply(answer::refused(refusal)),
         }
     }
 
@@ -499,6 +516,9 @@ impl Session {
         }
         if let Some(values) = &mut self.values {
             values.stale.compared(number);
+        }
+        if self.commands.as_ref().is_some_and(|commands| commands.revokes(number)) {
+            self.end_narrowing(given);
         }
         let Some(commands) = &mut self.commands else { return };
         if commands.applied(number, topics, self.subscriptions as usize, limit) == Counted::TooMany {
@@ -514,6 +534,7 @@ impl Session {
             commands.refused(number, Why::TooManyRows(table.unwrap_or(TableId::PRODUCTS)));
             if let Some(table) = table {
                 self.unfollow_everything(table);
+                self.was_not_whole(table);
             }
         }
         self.answer_done(given, effects);

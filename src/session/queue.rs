@@ -8,11 +8,12 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 
 use crate::model::table::TableId;
-use crate::model::topic::{Subject, Topic};
+use crate::model::topic::{Subject, Topic, WideRow};
 use crate::wire::frame::{Frame, FrameRun};
 
 /// The choice of the frames that give way when a [`SendQueue`] is full.
@@ -102,9 +103,31 @@ struct Waiting {
 enum Kind {
     /// Changes of one topic.
     Changes(Subject),
-    /// The state of a topic, which was asked for.
-    State,
+    /// The state of a row with a narrow topic, which was asked for. It stands apart from that of a wide one, so that a kind
+    /// takes no more room than a subject.
+    NarrowState(u64),
+    /// Likewise of one with a wide topic.
+    WideState(Arc<WideRow>),
     Word(Word),
+}
+
+impl Kind {
+    fn state(subject: Subject) -> Self {
+        match subject {
+            Subject::Narrow(low) => Self::NarrowState(low),
+            Subject::Wide(row) => Self::WideState(row),
+        }
+    }
+
+    /// Returns the row that it tells of, if it does of one.
+    fn subject(&self) -> Option<Subject> {
+        match self {
+            Self::Changes(subject) => Some(subject.clone()),
+            Self::NarrowState(low) => Some(Subject::Narrow(*low)),
+            Self::WideState(row) => Some(Subject::Wide(Arc::clone(row))),
+            Self::Word(_) => None,
+        }
+    }
 }
 
 #[cfg(target_pointer_width = "64")]
@@ -155,9 +178,21 @@ impl SendQueue {
         self.has_room_for(1, bytes, limits)
     }
 
-    /// Adds the state of a topic at this version, which never gives way.
-    pub fn push_state(&mut self, version: u64, frame: Frame) {
-        self.push_back(Kind::State, FrameRun::one(version, frame));
+    /// Adds the state of a row at this version, which never gives way.
+    pub fn push_state(&mut self, subject: Subject, version: u64, frame: Frame) {
+        self.push_back(Kind::state(subject), FrameRun::one(version, frame));
+    }
+
+    /// Takes back the changes and states that wait whole of rows that are not to be told any more. They do not count as
+    /// skipped.
+    pub fn retain_rows(&mut self, mut is_told: impl FnMut(&Subject) -> bool) {
+        for waiting in std::mem::take(&mut self.ordered) {
+            if waiting.kind.subject().is_none_or(|subject| is_told(&subject)) {
+                self.ordered.push_back(waiting);
+            } else {
+                self.count_out(&waiting.kind, &waiting.run);
+            }
+        }
     }
 
     /// Adds a word that goes in order with the changes and never gives way.
@@ -379,7 +414,7 @@ impl SendQueue {
 /// Returns the number of changes and states in a run, and of answers.
 fn counts(kind: &Kind, run: &FrameRun) -> (u32, u32) {
     match kind {
-        Kind::Changes(_) | Kind::State => (frames(run), 0),
+        Kind::Changes(_) | Kind::NarrowState(_) | Kind::WideState(_) => (frames(run), 0),
         Kind::Word(word) => (0, u32::from(*word == Word::Answer)),
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::command::ReplyId;
+use crate::auth::TokenError;
 use crate::model::key::{BadKey, Key};
 use crate::model::product::ProductId;
 use crate::model::table::{PRODUCTS, TableId, Tables};
@@ -55,6 +56,10 @@ pub enum Why {
     BadEpoch,
     /// `newest` is no version.
     BadNewest,
+    /// `token` is missing, or no string.
+    NoToken,
+    /// `token` is not accepted.
+    BadToken(TokenError),
     /// This table has more rows than a reader may subscribe to as a whole.
     TooManyRows(TableId),
     /// There would be more subscriptions than this connection may have.
@@ -135,6 +140,8 @@ codes! {
     TooManySubscriptions = "too_many_subscriptions",
     /// The token does not grant it.
     Forbidden = "forbidden",
+    /// `token` is none, or is not accepted.
+    BadToken = "bad_token",
 }
 
 /// The most characters of a name that a refusal repeats.
@@ -180,6 +187,7 @@ impl Why {
             Self::BadVersions(_) | Self::BadVersion(_) => Code::BadVersions,
             Self::BadEpoch => Code::BadEpoch,
             Self::BadNewest => Code::BadNewest,
+            Self::NoToken | Self::BadToken(_) => Code::BadToken,
             Self::TooManyRows(_) => Code::TooManyRows,
             Self::TooManySubscriptions { .. } => Code::TooManySubscriptions,
             Self::Forbidden { .. } | Self::NoRights(_) | Self::NothingToRead(_) => Code::Forbidden,
@@ -207,7 +215,7 @@ impl fmt::Display for Why {
             Self::NotAnObject => {
                 f.write_str(r#"a message is a JSON object like {"command":"subscribe","productIDs":[1,2]}"#)
             }
-            Self::UnknownCommand => f.write_str(r#"command is "subscribe" or "unsubscribe""#),
+            Self::UnknownCommand => f.write_str(r#"command is "subscribe", "unsubscribe" or "authorize""#),
             Self::NoProducts => f.write_str(r#"productIDs is an array of product ids, or "*""#),
             Self::BadProduct(place) => {
                 write!(f, "productIDs[{place}] is not an integer from 0 to {}", ProductId::MAX)
@@ -238,6 +246,8 @@ impl fmt::Display for Why {
             }
             Self::BadEpoch => f.write_str("epoch is a string, as the server told it"),
             Self::BadNewest => write!(f, "newest is not an integer from 0 to {}", ProductId::MAX),
+            Self::NoToken => f.write_str("token is a string, the token as a handshake has it"),
+            Self::BadToken(error) => write!(f, "{error}"),
             Self::TooManyRows(table) => {
                 let rows = if *table == TableId::PRODUCTS { "products" } else { "rows of this table" };
                 write!(f, "there are more {rows} than this server lets anybody subscribe to at once; name them")

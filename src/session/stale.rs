@@ -343,9 +343,15 @@ impl StaleSet {
     /// Forgets all rows of a table. Returns the number of changes that gave way and never come.
     pub fn clear(&mut self, table: TableId) -> u64 {
         self.end_pages(table);
+        self.retain(|topic, _| topic.table() != table)
+    }
+
+    /// Forgets all rows but those that stay, which are told with their rows if they are wide. Returns the number of changes
+    /// that gave way and never come.
+    pub fn retain(&mut self, mut stays: impl FnMut(Topic, Option<&WideRow>) -> bool) -> u64 {
         let (mut given_up, mut parts) = (0, Vec::new());
         self.stale_by_topic.retain(|topic, stale| {
-            let stays = topic.table() != table;
+            let stays = stays(*topic, stale.row.as_deref());
             if !stays {
                 given_up += u64::from(stale.newest > 0);
                 self.pulled -= usize::from(stale.is_pulled);
@@ -355,7 +361,7 @@ impl StaleSet {
         });
         for place in (0..self.lists.len()).rev() {
             let list = &mut self.lists[place];
-            let (part, is_held, gone) = (list.part, list.held.is_some(), list.leave_table(table));
+            let (part, is_held, gone) = (list.part, list.held.is_some(), list.leave_all_but(&mut stays));
             self.listed -= gone;
             self.held -= if is_held { gone } else { 0 };
             parts.resize(parts.len() + gone, part);
@@ -641,11 +647,12 @@ impl List {
         Some((row, self.versions.get(place).copied().unwrap_or(0)))
     }
 
-    /// Lets all topics of a table leave; returns the number of those that had not.
-    fn leave_table(&mut self, table: TableId) -> usize {
+    /// Lets all topics leave but those that stay; returns the number of those that had not.
+    fn leave_all_but(&mut self, mut stays: impl FnMut(Topic, Option<&WideRow>) -> bool) -> usize {
         let mut gone = 0;
         for place in 0..self.topics.len() {
-            if self.topics[place].table() == table && !self.has_left(place) {
+            let row = self.rows.get(place).and_then(|row| row.as_deref());
+            if !self.has_left(place) && !stays(self.topics[place], row) {
                 self.leave(place);
                 gone += 1;
             }

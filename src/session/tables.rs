@@ -20,6 +20,12 @@ pub(super) struct FollowedTable {
     live_after: Option<Part>,
 }
 
+impl FollowedTable {
+    pub(super) const fn table(&self) -> TableId {
+        self.table
+    }
+}
+
 impl Session {
     /// Notes the table of a command that subscribes, and tells the reader where changes are missing.
     pub(super) fn follow_table(&mut self, command: &fanout::Command, standing: &Standing, given: &Given<'_>) {

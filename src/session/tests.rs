@@ -1,6 +1,7 @@
 //! A session between a socket that takes any part of its bytes, shards that answer at any time, and a peer that sends
 //! anything: in every order of events, the bytes that the socket took are such as a reader may be told.
 
+mod authorize;
 mod reader;
 mod tables;
 mod world;
@@ -43,6 +44,10 @@ enum Step {
         newest: Claim,
     },
     EndAll,
+    /// Another token, which reads these rows.
+    Authorize(Vec<u64>),
+    /// One that is refused.
+    BadToken,
     NoCommand,
     Ping(u8),
     /// The shards tell that they have carried one of the commands out.
@@ -74,6 +79,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let newest = claim.clone();
     let claims = prop::collection::vec((0..TOPICS + 3, claim), 0..6);
+    let readable = prop_oneof![
+        2 => Just((0..20).collect::<Vec<u64>>()),
+        2 => Just(vec![0, 1, 3, 6, 9]),
+        4 => prop::collection::vec(0..12_u64, 0..12),
+    ];
     let closes = prop_oneof![
         Just(Cause::Restart),
         Just(Cause::Peer),
@@ -91,6 +101,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         }),
         3 => (any::<bool>(), newest).prop_map(|(lists, newest)| Step::AskForAll { lists, newest }),
         2 => Just(Step::EndAll),
+        3 => readable.prop_map(Step::Authorize),
+        1 => Just(Step::BadToken),
         4 => Just(Step::NoCommand),
         6 => any::<u8>().prop_map(Step::Ping),
         20 => any::<prop::sample::Index>().prop_map(Step::Applied),

@@ -16,6 +16,7 @@ use super::queue::{SlowConsumerPolicy, Word};
 use super::stale::{Answered, Part, StaleSet, Told};
 use super::tables::FollowedTable;
 use super::{Effects, Given, Phase, Session, SessionLimits};
+use crate::auth::{Coverage, Grant};
 use crate::fanout::{self, CastRun, Listed, PageWish, Pull, Pulled, TableStandings, Value};
 use crate::model::epoch::Epoch;
 use crate::model::table::{TableId, Tables};
@@ -66,7 +67,7 @@ pub(super) struct Values {
     /// The rows of the wide ones among them.
     rows_asked: HashMap<Topic, Arc<WideRow>>,
     /// The rows that it is to be told to be absent, of one table, with versions.
-    absent: Vec<(Subject, u64)>,
+    pub(super) absent: Vec<(Subject, u64)>,
     tables: Tables,
     /// The part after which it is told that the source is back.
     live_after: Option<Part>,
@@ -81,6 +82,8 @@ pub(super) struct Values {
     pub(super) followed: Vec<FollowedTable>,
     /// True if it ever did, and its grant withholds some: each change is to be looked at.
     is_filtered: bool,
+    /// True while the shards end what a new grant does not cover: likewise.
+    pub(super) is_narrowing: bool,
     /// True if the epoch that it was told is its own.
     has_own_epoch: bool,
 }
@@ -113,13 +116,37 @@ impl Values {
             everything: Vec::new(),
             followed: Vec::new(),
             is_filtered: false,
+            is_narrowing: false,
             has_own_epoch: false,
         })
     }
 
     /// Returns whether nothing is to come but changes, and each of them goes out.
     fn is_at_rest(&self) -> bool {
-        self.stale.is_empty() && self.absent.is_empty() && self.live_after.is_none() && !self.is_filtered
+        self.stale.is_empty() && self.absent.is_empty() && self.live_after.is_none() && !self.looks_at_rows()
+    }
+
+    /// Returns whether each row that is to be told is looked at first.
+    const fn looks_at_rows(&self) -> bool {
+        self.is_filtered || self.is_narrowing
+    }
+
+    /// Returns the tables of which the reader is told every row.
+    pub(super) fn wholes(&self) -> impl Iterator<Item = TableId> {
+        self.everything.iter().map(|its| its.table)
+    }
+
+    /// Forgets what was asked for, and what is still to come, of rows that a grant does not cover, and the tables of which it
+    /// reads nothing.
+    pub(super) fn forget_uncovered(&mut self, grant: &Grant, coverage: &mut Coverage<'_>) {
+        let rows = &self.rows_asked;
+        self.asked.retain(|topic| coverage.covers_row(*topic, rows.get(topic).map(|row| &**row)));
+        self.asked.shrink_to_fit();
+        self.rows_asked.retain(|topic, row| coverage.covers_row(*topic, Some(row)));
+        self.rows_asked.shrink_to_fit();
+        self.stale.retain(|topic, row| coverage.covers_row(topic, row));
+        let tables = &self.tables;
+        self.followed.retain(|its| grant.may_read_some(&tables.get(its.table())));
     }
 
     /// Returns the epoch that the reader was told of a table, by its name or with all.
@@ -415,13 +442,13 @@ impl Session {
 
     /// Returns whether the reader's token lets it read a topic.
     pub(super) fn may_get(&self, subject: &Subject) -> bool {
-        let Some(values) = self.values.as_ref().filter(|values| values.is_filtered) else { return true };
+        let Some(values) = self.values.as_ref().filter(|values| values.looks_at_rows()) else { return true };
         let table = values.tables.get(subject.topic().table());
         self.grant().is_none_or(|grant| grant.may_read_row(&table, &subject.key()))
     }
 
     fn is_filtered(&self) -> bool {
-        self.values.as_ref().is_some_and(|values| values.is_filtered)
+        self.values.as_ref().is_some_and(|values| values.looks_at_rows())
     }
 
     /// Forgets all states, since every subscription ends.
@@ -462,15 +489,19 @@ impl Session {
     }
 
     pub(super) fn pulled(&mut self, answer: Pulled, given: &Given<'_>, effects: &mut Effects) {
+        let is_withheld = !self.is_told(&answer.subject);
         let Some(values) = self.values.as_mut().filter(|_| self.phase == Phase::Open) else { return };
         values.awaited = values.awaited.saturating_sub(1);
         let Pulled { subject, number, value } = answer;
         let topic = subject.topic();
         match value {
+            _ if is_withheld => {
+                values.stale.answered(topic, number, Told::Ended);
+            }
             Value::Same => {
                 values.stale.answered(topic, number, Told::Same);
             }
-            Value::Present { version, frame } => self.present((topic, number), version, frame, given),
+            Value::Present { version, frame } => self.present(subject, number, (version, frame), given),
             Value::Absent { version } => {
                 if values.stale.answered(topic, number, Told::State(version)) == Answered::Fresh {
                     let is_of_other = values.absent.last().is_some_and(|(it, _)| it.topic().table() != topic.table());
@@ -498,8 +529,15 @@ impl Session {
         self.settle_values(given, effects);
     }
 
-    fn present(&mut self, (topic, number): (Topic, u32), version: u64, frame: Frame, given: &Given<'_>) {
+    /// Returns whether a state that comes may be told: it was asked for under a grant that let the reader have it, and
+    /// while another one takes its place it may not be.
+    fn is_told(&self, subject: &Subject) -> bool {
+        !self.values.as_ref().is_some_and(|values| values.is_narrowing) || self.may_get(subject)
+    }
+
+    fn present(&mut self, subject: Subject, number: u32, (version, frame): (u64, Frame), given: &Given<'_>) {
         self.say_absent();
+        let topic = subject.topic();
         let frame = match self.encoding {
             Encoding::WebSocket => frame,
             Encoding::EventStream => event_stream::row(self.epoch_of(topic.table()), version, &frame),
@@ -509,7 +547,7 @@ impl Session {
         if !self.queue.has_room_for_state(frame.len(), &given.limits.queue) {
             values.stale.put_back(topic, number);
         } else if values.stale.answered(topic, number, Told::State(version)) == Answered::Fresh {
-            self.queue.push_state(version, frame);
+            self.queue.push_state(subject, version, frame);
         }
     }
 

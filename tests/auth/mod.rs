@@ -1,5 +1,6 @@
 //! Tokens, keys and origins as clients meet them.
 
+mod authorize;
 mod expiry;
 mod key_types;
 mod origins;

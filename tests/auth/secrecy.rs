@@ -69,6 +69,18 @@ async fn no_part_of_a_token_or_a_secret_is_shown() {
     let headers = [("sec-websocket-protocol", &*format!("rowcast, bearer.{}", tokens[0]))];
     let (mut open, _) = Socket::connect_with(server.address, "/websocket", &headers).await;
     open.subscribe([1]).await;
+    for token in &tokens {
+        open.send(&json!({"command": "authorize", "token": token, "id": "a"}).to_string()).await;
+        open.send(&json!({"command": "authorise", "token": token, "id": {"token": token}}).to_string()).await;
+        loop {
+            let told = open.next().await;
+            shown.push(told.to_string());
+            if told["code"] == "bad_id" {
+                break;
+            }
+        }
+    }
+    open.send(&json!({"command": "authorize", "token": tokens[0]}).to_string()).await;
     let brief = issuer.token(json!({"exp": now().as_secs() + 3, "rowcast": everything()}));
     let (mut short, _) = Socket::connect_with(server.address, &format!("/websocket?token={brief}"), &[]).await;
     tokens.push(brief);

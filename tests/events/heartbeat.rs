@@ -41,7 +41,7 @@ fn with_stream<F: Future<Output = ()> + 'static>(
             units_per_second_max: 0,
             ping_after: 25,
         };
-        let connections = Connections::new(core, limits, core_metrics, Arc::clone(&metrics));
+        let connections = Connections::new(core, limits, core_metrics, Arc::clone(&metrics), None);
         tokio::task::spawn_local(Rc::clone(&connections).run());
         let places =
             (Bound::new(1, 0).enter(Ipv4Addr::LOCALHOST.into()).unwrap(), Rc::new(CoreLoad::default().count()));

@@ -89,7 +89,7 @@ class Speaker {
   }
 
   async take(step) {
-    if (step.client) this.#say(examples.get(step.client).payload);
+    if (step.client) this.#say(examples.get(step.client).payload, step.token);
     else if (step.text) this.#socket.send(step.text);
     else if (step.server) await this.#hear([step.server].flat());
     else if (step.message) assert.equal(complaintOf(step.message, await this.#next()), null);
@@ -107,7 +107,8 @@ class Speaker {
     assert.equal((await this.#next()).reply, 'the end');
   }
 
-  #say(payload) {
+  #say(message, claim) {
+    const payload = claim ? { ...message, token: token(claim) } : message;
     const { epoch } = payload;
     if (epoch === EPOCH) assert.ok(this.#epoch, 'the server has told its epoch');
     this.#socket.send(JSON.stringify(epoch === EPOCH ? { ...payload, epoch: this.#epoch } : payload));

@@ -37,7 +37,7 @@ fn with_connection<F: Future<Output = ()> + 'static>(test: impl FnOnce(TcpStream
             units_per_second_max: 3,
             ping_after: 25,
         };
-        let connections = Connections::new(core, limits, core_metrics, metrics);
+        let connections = Connections::new(core, limits, core_metrics, metrics, None);
         tokio::task::spawn_local(Rc::clone(&connections).run());
         let admitted =
             (Bound::new(1, 0).enter(Ipv4Addr::LOCALHOST.into()).unwrap(), Rc::new(CoreLoad::default().count()));

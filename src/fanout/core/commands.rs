@@ -70,7 +70,7 @@ impl<S: Subscriber> Core<S> {
             }
             Job::Pulls { pulls, .. } => !self.work.has(connection) && JOB_COST + pulls.len() <= self.at_once_cost,
             Job::List(_) => !self.work.has(connection) && PAGE_COST <= self.at_once_cost,
-            Job::Close { command: Some(_), .. } => false,
+            Job::Close { command: Some(_), .. } | Job::Revoke(_) => false,
             Job::Close { .. } => {
                 // A close undoes all else that waits.
                 if self.work.has(connection) {
@@ -141,6 +141,7 @@ impl<S: Subscriber> Core<S> {
                 self.list_page(connection, wish, cost);
                 None
             }
+            Job::Revoke(revoking) => self.carry_on_revoking(connection, revoking, cost),
             Job::Close { shard, closing, ended, command } => {
                 self.carry_on_close(connection, (shard, closing), ended, command, cost)
             }
@@ -166,6 +167,7 @@ impl<S: Subscriber> Core<S> {
                 let command = Some((command.number, table));
                 return self.carry_on_close(connection, Default::default(), 0, command, cost);
             }
+            Operation::Revoke => return self.revoke(connection, &command, cost),
             Operation::Subscribe | Operation::Unsubscribe | Operation::Count => {}
         }
         *cost -= end - next;
@@ -228,7 +230,9 @@ impl<S: Subscriber> Core<S> {
                     }
                     Operation::Unsubscribe => shard.unsubscribe(connection, topic, &mut self.out),
                     Operation::Count => shard.contains(connection, topic),
-                    Operation::SubscribeAll { .. } | Operation::UnsubscribeAll(_) => unreachable!("they name no topic"),
+                    Operation::SubscribeAll { .. } | Operation::UnsubscribeAll(_) | Operation::Revoke => {
+                        unreachable!("they name no topic")
+                    }
                 });
             }
         }
@@ -238,7 +242,7 @@ impl<S: Subscriber> Core<S> {
         match command.operation {
             Operation::Subscribe => self.metrics.subscriptions.inc_by(signed(changed)),
             Operation::Unsubscribe => self.metrics.subscriptions.dec_by(signed(changed)),
-            Operation::Count | Operation::SubscribeAll { .. } | Operation::UnsubscribeAll(_) => 0,
+            Operation::Count | Operation::SubscribeAll { .. } | Operation::UnsubscribeAll(_) | Operation::Revoke => 0,
         };
         if is_for_others {
             self.give_to_others(connection, command, history);
@@ -290,7 +294,7 @@ impl<S: Subscriber> Core<S> {
         for outgoing in &mut self.outgoing {
             if !outgoing.topics.is_empty() {
                 let (topics, known) = (std::mem::take(&mut outgoing.topics), std::mem::take(&mut outgoing.known));
-                let part = Command { topics, known, ..*command };
+                let part = Command { known, ..Command::new(command.number, command.operation, topics) };
                 outgoing.orders.push(Order { connection, job: Job::command(part, history) });
                 self.under_way.part_given(connection.key, command.number);
             }
@@ -307,6 +311,7 @@ impl<S: Subscriber> Core<S> {
         let own = usize::from(self.id.0);
         for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|&(core, _)| core != own) {
             let part = Command::new(command.number, command.operation, Subjects::default());
+            let part = Command { revocation: command.revocation.clone(), ..part };
             outgoing.orders.push(Order { connection, job: Job::command(part, self.told.number) });
             self.under_way.part_given(connection.key, command.number);
         }
@@ -363,6 +368,9 @@ impl Outgoing {
         }
         if !self.differing.is_empty() {
             hub.send(core, Message::Differ(std::mem::take(&mut self.differing)));
+        }
+        if !self.revoked.is_empty() {
+            hub.send(core, Message::Revoked(std::mem::take(&mut self.revoked)));
         }
         if !self.answers.is_empty() {
             hub.send(core, Message::Answers(std::mem::take(&mut self.answers)));

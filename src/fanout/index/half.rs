@@ -175,28 +175,27 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
         Some(ended)
     }
 
-    /// Ends up to `max` of those subscriptions of a connection whose topics are to be ended, from this place of its
-    /// subscriptions on, and tells of each; returns their number.
+    /// Ends those subscriptions of a connection whose topics are to be ended, from this place of its subscriptions on and
+    /// within these bounds, and tells of each; returns their number, and the cost of the places that it looked at.
     pub(super) fn close_with(
         &mut self,
         connection: ConnectionId,
-        is_to_end: impl Fn(T) -> bool,
+        mut is_to_end: impl FnMut(&T::Row) -> bool,
         place: &mut Option<usize>,
-        max: usize,
+        bounds: Bounds,
         mut on_end: impl FnMut(Ended<T::Row>),
-    ) -> usize {
+    ) -> (usize, usize) {
         let Some(topics) = self.topics_by_connection.get_mut(&connection) else {
             *place = None;
-            return 0;
+            return (0, 0);
         };
-        let Some(first) = *place else { return 0 };
+        let Some(first) = *place else { return (0, 0) };
         let mut ending = std::mem::take(&mut self.ending);
-        // Places without a subscription that ends cost little, but not nothing.
-        let last = topics.num_buckets().min(first.saturating_add(max.saturating_mul(PLACES_PER_END)));
+        let last = topics.num_buckets().min(first.saturating_add(bounds.places()));
         let mut at = first;
-        while ending.len() < max && at < last {
+        while ending.len() < bounds.ends && at < last {
             if let Ok(entry) = topics.get_bucket_entry(at)
-                && is_to_end(T::of(&entry.get().row))
+                && is_to_end(&entry.get().row)
             {
                 ending.push(entry.remove().0);
             }
@@ -205,6 +204,9 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
         *place = (at < topics.num_buckets() && !topics.is_empty()).then_some(at);
         if topics.is_empty() {
             self.topics_by_connection.remove(&connection);
+        } else if place.is_none() && is_nearly_empty(topics.len(), topics.capacity()) {
+            let hasher = self.entries_by_row.hasher();
+            topics.shrink_to(2 * topics.len(), |subscription| hasher.hash_one(&subscription.row));
         }
         let ended = ending.len();
         for subscription in ending.drain(..) {
@@ -215,7 +217,7 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
             self.ending = ending;
         }
         self.give_room_back();
-        ended
+        (ended, ended.max((at - first).div_ceil(bounds.places_per_end)))
     }
 
     /// Returns whether this connection is subscribed to this topic.
@@ -387,8 +389,30 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
     }
 }
 
-/// The most places that are looked at for each subscription that may be ended.
-const PLACES_PER_END: usize = 64;
+/// The most that one step of a close does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// The subscriptions that it ends.
+    ends: usize,
+    /// The places that cost as much as one of them: those without a subscription that ends cost little, but not nothing.
+    places_per_end: usize,
+}
+
+impl Bounds {
+    /// Returns those of a close that ends nearly all, or looks at the table alone.
+    pub(super) const fn ends(ends: usize) -> Self {
+        Self { ends, places_per_end: 64 }
+    }
+
+    /// Returns those of one that looks at the key of each.
+    pub(super) const fn looks(cost: usize) -> Self {
+        Self { ends: cost, places_per_end: 4 }
+    }
+
+    const fn places(self) -> usize {
+        self.ends.saturating_mul(self.places_per_end)
+    }
+}
 
 /// The most subscriptions ended at once whose room is kept for the next close.
 const ENDING_KEPT: usize = 1024;

@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 use uuid::Uuid;
 
 use super::{Subject, Topic};
+use crate::auth::Grant;
 use crate::model::key::{Key, KeyKind};
 use crate::model::table::{TableId, Tables};
 
@@ -45,6 +46,11 @@ pub(crate) fn subject(number: u64) -> Subject {
         _ => Key::Integer(number.cast_signed()),
     };
     TABLES.subject(TABLE, key)
+}
+
+/// Returns a grant to read the rows with these numbers.
+pub(crate) fn grant_of(numbers: impl IntoIterator<Item = u64>) -> Grant {
+    Grant::to_read_rows(NAME, numbers.into_iter().map(|number| subject(number).key()))
 }
 
 /// Returns its topic.

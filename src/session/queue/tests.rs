@@ -77,6 +77,8 @@ enum Step {
     Word(Word),
     Control,
     TakeChanges,
+    /// Rows with these numbers are not to be told any more.
+    Withhold(Vec<u64>),
     TakeLive,
     /// The socket takes this many bytes, or all where fewer wait.
     Send(usize),
@@ -92,6 +94,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => words.prop_map(Step::Word),
         2 => Just(Step::Control),
         1 => Just(Step::TakeChanges),
+        1 => proptest::collection::vec(0u64..6, 0..4).prop_map(Step::Withhold),
         1 => Just(Step::TakeLive),
         4 => (0usize..200).prop_map(Step::Send),
     ];
@@ -161,8 +164,9 @@ impl Pair {
                 let fits = self.model.fits(&frame);
                 assert_eq!(self.queue.has_room_for_state(frame.len(), &limits), fits);
                 if fits {
-                    self.queue.push_state(number, frame.clone());
-                    self.model.waiting.push((Kind::State, frame));
+                    let row = subject(number % 6);
+                    self.queue.push_state(row.clone(), number, frame.clone());
+                    self.model.waiting.push((Kind::state(row), frame));
                 }
             }
             Step::Word(word) => {
@@ -183,6 +187,11 @@ impl Pair {
                 let taken: Vec<_> = self.queue.take_changes().into_iter().flat_map(apart).collect();
                 assert_eq!(taken, self.model.take_changes());
                 assert_eq!(self.model.kept(), kept);
+            }
+            Step::Withhold(ref numbers) => {
+                let is_told = |row: &Subject| !numbers.iter().any(|number| subject(*number) == *row);
+                self.queue.retain_rows(is_told);
+                self.model.waiting.retain(|(kind, _)| kind.subject().is_none_or(|row| is_told(&row)));
             }
             Step::TakeLive => {
                 let place = self.model.waiting.iter().position(|(kind, _)| *kind == Kind::Word(Word::Live));
@@ -312,7 +321,7 @@ fn words_and_states_stay_where_they_are_when_changes_give_way() {
     let word = |text: &str| Frame::new(Opcode::Text, text.as_bytes());
     queue.push(&change(1, 1, 0).0, 1, change(1, 1, 0).1, &limits);
     queue.push_word(Word::Answer, word("answer"));
-    queue.push_state(2, change(2, 2, 0).1);
+    queue.push_state(subject(2), 2, change(2, 2, 0).1);
     for version in 3..6 {
         queue.push(&change(3, version, 0).0, version, change(3, version, 0).1, &limits);
     }
@@ -325,7 +334,7 @@ fn words_and_states_stay_where_they_are_when_changes_give_way() {
 fn a_change_gives_way_itself_where_nothing_else_can() {
     let limits = SendQueueLimits { frames_max: 1, bytes_max: 1000, policy: SlowConsumerPolicy::Drop };
     let mut queue = SendQueue::new();
-    queue.push_state(1, change(1, 1, 0).1);
+    queue.push_state(subject(1), 1, change(1, 1, 0).1);
     assert_eq!(queue.push(&change(2, 2, 0).0, 2, change(2, 2, 0).1, &limits), Pushed::Skipped(1));
     assert_eq!(waiting(&mut queue), ["1:1:"]);
 }

@@ -1,6 +1,6 @@
 //! The reader's side: the messages in the bytes that the socket took, checked against what a reader may be told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::world::{Done, TOPICS, UNREACHED, World};
 use crate::model::epoch::Epoch;
@@ -74,6 +74,8 @@ enum Told {
     Epoch(Epoch),
     Live(bool),
     Reply(usize),
+    /// These are not subscribed to any more; `None`: everything is not.
+    Unsubscribed(Option<Vec<u64>>),
     Other,
 }
 
@@ -88,6 +90,11 @@ fn told(text: &str) -> Told {
         let versions: Vec<u64> = versions.collect();
         assert_eq!(topics.len(), versions.len());
         Told::Absent(topics.into_iter().zip(versions).collect())
+    } else if let Some(keys) = json["unsubscribed"].as_array() {
+        assert!(keys.len() <= 3, "a message has not many");
+        Told::Unsubscribed(Some(keys.iter().map(|key| number_of_json(json["table"].as_str(), key)).collect()))
+    } else if json["unsubscribed"] == "*" {
+        Told::Unsubscribed(None)
     } else if let Some(epoch) = json["epoch"].as_str() {
         Told::Epoch(epoch.parse().unwrap())
     } else if let Some(is_live) = json["live"].as_bool() {
@@ -113,7 +120,7 @@ pub(super) fn told_versions(taken: &[u8]) -> BTreeMap<u64, u64> {
             Told::Row(topic, version) => drop(versions.insert(topic, version)),
             Told::Absent(topics) => versions.extend(topics),
             Told::Epoch(_) => versions.clear(),
-            Told::Live(_) | Told::Reply(_) | Told::Other => {}
+            Told::Live(_) | Told::Reply(_) | Told::Unsubscribed(_) | Told::Other => {}
         }
     }
     versions
@@ -153,6 +160,10 @@ struct Reader {
     is_mixed: bool,
     /// Rows, and topics that are absent.
     states: u64,
+    /// The rows that its token reads, if it has one.
+    readable: Option<BTreeSet<u64>>,
+    /// The commands that changed it, until they are answered, and what is to be said before each.
+    authorizing: VecDeque<(usize, BTreeSet<u64>, bool)>,
 }
 
 impl Reader {
@@ -190,6 +201,10 @@ impl Reader {
                 self.asked.iter_mut().for_each(|asked| asked.missing.retain(|id| !topics.contains(id)));
                 self.owed_when_live.retain(|id, _| !topics.contains(id));
             }
+            Done::Authorized { number, readable, ended, ends_all } => {
+                self.readable = Some(readable.clone());
+                self.authorizing.push_back((*number, ended.clone(), *ends_all));
+            }
             Done::NewEpoch => {
                 self.asked.iter_mut().for_each(|asked| asked.missing.clear());
                 self.owed_when_live.clear();
@@ -208,12 +223,15 @@ impl Reader {
     fn take(&mut self, told: Told, is_everything_owed: bool) {
         match told {
             Told::Row(topic, version) => {
+                assert!(self.reads(topic), "{topic} is told to a reader whose token does not read it");
                 let before = self.came.insert(topic, version).unwrap_or(0);
                 assert!(version >= before || self.epoch.is_none(), "{topic} goes from {before} back to {version}");
                 self.hold(topic, version);
             }
             Told::Absent(topics) => {
                 for (topic, version) in topics {
+                    // One that waited when the token came may still come.
+                    assert!(self.reads(topic) || !self.authorizing.is_empty(), "{topic} is told to be absent");
                     let before = self.came.get(&topic).copied().unwrap_or(0);
                     assert!(version == 0 || version >= before || self.epoch.is_none(), "{topic} is old when absent");
                     // At an unknown version it counts for the newest.
@@ -244,6 +262,9 @@ impl Reader {
             }
             Told::Reply(number) => {
                 self.ending.remove(&number);
+                if let Some((_, ended, ends_all)) = self.authorizing.pop_front_if(|(its, ..)| *its == number) {
+                    assert!(ended.is_empty() && !ends_all, "{ended:?} were not said to have ended, or everything");
+                }
                 if let Some(place) = self.asked_for_all.iter().position(|(asked, _)| *asked == number) {
                     let (_, named) = self.asked_for_all.swap_remove(place);
                     // What was not named is gone.
@@ -255,8 +276,19 @@ impl Reader {
                     assert_eq!(asked.missing, [] as [u64; 0], "a reply comes after the states");
                 }
             }
+            Told::Unsubscribed(ended) => {
+                let (_, due, ends_all) = self.authorizing.front_mut().expect("a token that does not read it came");
+                match ended {
+                    Some(ended) => assert!(ended.iter().all(|id| due.remove(id)), "{ended:?} and not of {due:?}"),
+                    None => assert!(std::mem::take(ends_all), "it was told, or was not subscribed to"),
+                }
+            }
             Told::Other => {}
         }
+    }
+
+    fn reads(&self, topic: u64) -> bool {
+        self.readable.as_ref().is_none_or(|readable| readable.contains(&topic))
     }
 
     fn hold(&mut self, topic: u64, version: u64) {
@@ -283,7 +315,8 @@ pub(super) fn check_taken(world: &World) {
         assert!(world.closed_at.is_some());
     }
     if let Some(closed_at) = world.closed_at {
-        let is_state = |frame: &&Taken| !matches!(told(&frame.text), Told::Other | Told::Reply(_));
+        let is_state =
+            |frame: &&Taken| !matches!(told(&frame.text), Told::Other | Told::Reply(_) | Told::Unsubscribed(_));
         let late = frames.iter().filter(|frame| frame.at >= closed_at && frame.first == 0x81).filter(is_state).count();
         assert_eq!(late, 0, "changes begin after the close did");
     }
@@ -335,7 +368,7 @@ fn check_answers(world: &World, frames: &[Taken]) {
 fn check_end(world: &World, frames: &[Taken], reader: &Reader) {
     let told: u64 = frames.iter().filter_map(|frame| number(&frame.text, "skipped")).sum();
     assert_eq!(told, world.skipped);
-    if !world.has_asked && !world.has_new_epoch {
+    if !world.has_asked && !world.has_new_epoch && !world.has_grant() {
         assert_eq!(reader.states + told, world.pushed, "received and skipped are all that was pushed");
     }
     assert!(world.is_live || world.subscribed.is_empty() || reader.is_lost, "it is told that the source is lost");

@@ -7,6 +7,7 @@ use simd_json::Buffers;
 use super::super::*;
 use crate::fanout::{TableStandings, Value};
 use crate::model::key::{Key, KeyKind};
+use crate::session::command::Request;
 use crate::session::queue::SlowConsumerPolicy;
 use crate::wire::websocket::Opcode;
 
@@ -14,9 +15,9 @@ const ALL: u64 = 1;
 const OWN: u64 = 2;
 
 /// A session with its surroundings, and two tables beside products.
-struct Reader {
-    session: Session,
-    limits: SessionLimits,
+pub(super) struct Reader {
+    pub(super) session: Session,
+    pub(super) limits: SessionLimits,
     tables: Tables,
     standings: TableStandings,
 }
@@ -26,7 +27,7 @@ fn epoch(number: u64) -> Epoch {
 }
 
 impl Reader {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let tables = Tables::with_key([1, 2]);
         for name in ["orders", "notes"] {
             tables.add(name, KeyKind::Any).unwrap();
@@ -47,17 +48,30 @@ impl Reader {
         self.tables.find(name).unwrap().id
     }
 
-    fn subject(&self, name: &str, key: i64) -> Subject {
+    pub(super) fn subject(&self, name: &str, key: i64) -> Subject {
         self.tables.subject(self.table(name), Key::Integer(key))
     }
 
-    fn on(&mut self, event: Event<'_>) {
+    pub(super) fn on(&mut self, event: Event<'_>) {
         let given = Given { now: 0, limits: &self.limits, tables: &self.tables };
         self.session.on(event, &given);
     }
 
+    /// Gives the session's next command to the shards.
+    pub(super) fn next(&mut self) -> Option<fanout::Command> {
+        let standing = Standing { epoch: Some(epoch(ALL)), is_live: true, tables: None };
+        let given = Given { now: 0, limits: &self.limits, tables: &self.tables };
+        self.session.next_command(&standing, &given).map(|(command, _)| command)
+    }
+
+    /// Has the session say what a new grant ended.
+    pub(super) fn say(&mut self) -> bool {
+        let given = Given { now: 0, limits: &self.limits, tables: &self.tables };
+        self.session.say_unsubscribed(&given).is_some()
+    }
+
     /// Sends a command, which the shards carry out; returns the versions that it told them.
-    fn command(&mut self, json: &str) -> Vec<u64> {
+    pub(super) fn command(&mut self, json: &str) -> Vec<u64> {
         let command = self.give(json);
         self.on(Event::Applied { number: command.number, topics: command.topics.len() });
         command.known
@@ -65,8 +79,9 @@ impl Reader {
 
     /// Sends a command, which the shards are yet to carry out.
     fn give(&mut self, json: &str) -> fanout::Command {
-        let command = command::parse(&mut json.as_bytes().to_vec(), &mut Buffers::default(), &self.tables, None);
-        self.on(Event::Command(command));
+        let request = command::parse(&mut json.as_bytes().to_vec(), &mut Buffers::default(), &self.tables, None);
+        let Ok(Request::Rows(command)) = request else { panic!("{request:?}") };
+        self.on(Event::Command(Ok(command)));
         let tables = (self.standings != TableStandings::default()).then(|| Rc::new(self.standings.clone()));
         let standing = Standing { epoch: Some(epoch(ALL)), is_live: true, tables };
         let given = Given { now: 0, limits: &self.limits, tables: &self.tables };
@@ -87,7 +102,7 @@ impl Reader {
     }
 
     /// Pushes a change, or conflates all that wait if there is no room for it.
-    fn push(&mut self, name: &str, key: i64, version: u64) {
+    pub(super) fn push(&mut self, name: &str, key: i64, version: u64) {
         let subject = self.subject(name, key);
         let frame = || Frame::new(Opcode::Text, format!("{name} {key} at {version}").as_bytes());
         let given = Given { now: 0, limits: &self.limits, tables: &self.tables };
@@ -122,7 +137,7 @@ impl Reader {
     }
 
     /// Takes what waits.
-    fn told(&mut self) -> Vec<String> {
+    pub(super) fn told(&mut self) -> Vec<String> {
         let mut told = Vec::new();
         while self.session.has_output() {
             let mut slices = [IoSlice::new(&[]); 16];

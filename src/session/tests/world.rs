@@ -8,10 +8,11 @@ use self::shards::{Order, Pulling, WithShards};
 use super::super::commands::COMMANDS_MAX;
 use super::super::*;
 use super::{SUBSCRIPTIONS_MAX, Step};
+use crate::auth::TokenError;
 use crate::fanout::{Listed, Operation, Page, PageWish, Place, Pull, Value};
 use crate::model::key::SAFE_INTEGER_MAX;
 use crate::model::table::Tables;
-use crate::model::topic::testing::{TABLE, number, subject, tables, topic};
+use crate::model::topic::testing::{TABLE, grant_of, number, subject, tables, topic};
 use crate::session::command::{Command, ReplyId, States};
 use crate::session::queue::SlowConsumerPolicy;
 
@@ -65,6 +66,9 @@ pub(super) enum Done {
     Ended(Vec<u64>),
     /// They ended beside one to everything.
     Unasked(Vec<u64>),
+    /// A command brought another grant, which reads these: these subscriptions are to be said to have ended, and that to
+    /// everything if it is true.
+    Authorized { number: usize, readable: BTreeSet<u64>, ended: BTreeSet<u64>, ends_all: bool },
     /// All versions lost their meaning.
     NewEpoch,
     /// The source came back, when the reader was owed these versions.
@@ -101,6 +105,8 @@ pub(super) struct World {
     has_asked_for_all: bool,
     pub(super) epoch: Epoch,
     pub(super) is_live: bool,
+    /// The rows that the reader's token reads; all without one.
+    readable: Option<BTreeSet<u64>>,
     pub(super) rows: BTreeMap<u64, Row>,
     /// The topics of which the reader is owed the newest state.
     pub(super) owed: BTreeSet<u64>,
@@ -177,6 +183,7 @@ impl World {
             has_asked_for_all: false,
             epoch: Epoch::new(1).unwrap(),
             is_live: true,
+            readable: None,
             rows: BTreeMap::new(),
             owed: BTreeSet::new(),
             log: Vec::new(),
@@ -226,6 +233,9 @@ impl World {
     fn give_work(&mut self) {
         loop {
             let given = Given { now: self.now, limits: &self.limits, tables: &self.tables };
+            if let Some(effects) = self.session.say_unsubscribed(&given) {
+                return self.follow(effects);
+            }
             let standing = Standing { epoch: Some(self.epoch), is_live: self.is_live, tables: None };
             if let Some((command, effects)) = self.session.next_command(&standing, &given) {
                 self.skipped += effects.skipped;
@@ -302,6 +312,22 @@ impl World {
         self.ending.iter().any(is_ended)
     }
 
+    /// Returns whether the reader's token reads a topic.
+    fn reads(&self, topic: u64) -> bool {
+        self.readable.as_ref().is_none_or(|readable| readable.contains(&topic))
+    }
+
+    /// Returns whether it has asked for a topic that its token reads, by its commands so far. Without a token it has what
+    /// the shards have.
+    fn is_wanted(&self, topic: u64) -> bool {
+        self.readable.is_none() || self.reads(topic) && (self.has_asked_for_all || self.asked.contains(&topic))
+    }
+
+    /// Returns whether it ever had a token.
+    pub(super) fn has_grant(&self) -> bool {
+        self.readable.is_some()
+    }
+
     fn push(&mut self, topic: u64, frames: &[(u64, Frame)]) {
         let subject = subject(topic);
         if !self.subscribed.contains(&subject.topic()) && !self.is_everything {
@@ -309,7 +335,7 @@ impl World {
         }
         self.pushed += frames.len() as u64;
         let is_ending = self.orders.iter().any(|order| order.ends(topic)) || self.is_unwanted(topic);
-        if self.limits.queue.policy == SlowConsumerPolicy::Conflate && !is_ending {
+        if self.limits.queue.policy == SlowConsumerPolicy::Conflate && !is_ending && self.is_wanted(topic) {
             self.owed.insert(topic);
         }
         let run = CastRun::new(subject.clone(), FrameRun::join(frames));
@@ -397,6 +423,17 @@ impl World {
             Step::Ask { topics, is_snapshot, is_right_epoch } => self.ask(topics, is_snapshot, is_right_epoch),
             Step::AskForAll { lists, newest } => self.ask_for_all(lists, newest),
             Step::EndAll => self.command(Operation::UnsubscribeAll(TABLE), Vec::new(), None),
+            Step::Authorize(readable) => self.authorize(readable.into_iter().collect()),
+            Step::BadToken => {
+                if self.hear() {
+                    let number = self.answers.len();
+                    if !self.session.is_closing() {
+                        self.answers.push(format!(r#"{{"reply":{number},"ok":false"#));
+                    }
+                    let reply = Some(ReplyId::Unsigned(number as u64));
+                    self.on(Event::Authorize(reply, Err(Why::BadToken(TokenError::Expired))));
+                }
+            }
             Step::NoCommand => {
                 if self.hear() {
                     if !self.session.is_closing() {
@@ -504,6 +541,37 @@ impl World {
         self.command(Operation::SubscribeAll { table: TABLE, lists }, Vec::new(), states);
     }
 
+    /// The reader's token is another, which reads these rows.
+    fn authorize(&mut self, readable: BTreeSet<u64>) {
+        if !self.hear() {
+            return;
+        }
+        let number = self.answers.len();
+        let grant = grant_of(readable.iter().copied());
+        if !self.session.is_closing() && self.session.ended().is_none() {
+            let is_alike = self.readable.as_ref() == Some(&readable);
+            let (kept, ended): (BTreeSet<u64>, _) = self.asked.iter().partition(|id| readable.contains(*id));
+            let ends_all = !is_alike && std::mem::take(&mut self.has_asked_for_all);
+            if ends_all {
+                self.log.push((self.taken.len(), Done::Ending(number, true)));
+            } else {
+                self.has_asked_for_all &= is_alike;
+            }
+            if !is_alike {
+                self.owed.retain(|id| kept.contains(id));
+                let gone = (0..IDS).filter(|id| !kept.contains(id)).collect();
+                self.log.push((self.taken.len(), Done::Ended(gone)));
+            }
+            self.asked = kept;
+            let subscribed = self.asked.len() + usize::from(self.has_asked_for_all);
+            self.answers.push(format!(r#"{{"reply":{number},"ok":true,"subscribed":{subscribed}}}"#));
+            self.readable = Some(readable.clone());
+            self.log.push((self.taken.len(), Done::Authorized { number, readable, ended, ends_all }));
+        }
+        let reply = Some(ReplyId::Unsigned(number as u64));
+        self.on(Event::Authorize(reply, Ok(Some(Arc::new(grant)))));
+    }
+
     pub(super) fn command(&mut self, operation: Operation, numbers: Vec<u64>, states: Option<States>) {
         if !self.hear() {
             return;
@@ -529,7 +597,7 @@ impl World {
             } else if let Some(States::Everything { .. }) = states {
                 self.has_asked = true;
                 self.ever_asked.extend(0..IDS);
-                self.owed.extend(0..TOPICS);
+                self.owed.extend((0..TOPICS).filter(|id| self.readable.as_ref().is_none_or(|it| it.contains(id))));
                 self.ending.iter_mut().for_each(|ending| ending.asked_again.extend(0..IDS));
                 self.log.push((self.taken.len(), Done::AskedForAll(number)));
             } else if operation == Operation::Unsubscribe {
@@ -537,14 +605,16 @@ impl World {
                 self.log.push((self.taken.len(), done));
             } else if let Some(states) = states.as_ref().filter(|_| is_accepted) {
                 self.has_asked = true;
-                self.ever_asked.extend(&numbers);
-                self.owed.extend(&numbers);
-                self.ending.iter_mut().for_each(|ending| ending.asked_again.extend(&numbers));
                 let versions = match states {
                     States::Since { versions, epoch: Some(_) } => versions.iter().copied().map(Some).collect(),
                     _ => vec![None; numbers.len()],
                 };
-                let topics: Vec<(u64, Option<u64>)> = numbers.into_iter().zip(versions).collect();
+                let topics: Vec<(u64, Option<u64>)> =
+                    numbers.into_iter().zip(versions).filter(|(id, _)| self.reads(*id)).collect();
+                let numbers: Vec<u64> = topics.iter().map(|(id, _)| *id).collect();
+                self.ever_asked.extend(&numbers);
+                self.owed.extend(&numbers);
+                self.ending.iter_mut().for_each(|ending| ending.asked_again.extend(&numbers));
                 let missing = self.missing(&topics);
                 self.log.push((self.taken.len(), Done::Asked { number, topics, missing }));
             }
@@ -564,7 +634,9 @@ impl World {
     /// Notes the answer to the reader's command, if commands are carried out one after the other; returns whether it is
     /// accepted.
     fn expect_answer(&mut self, operation: Operation, topics: &[u64], number: usize) -> bool {
-        let wanted: BTreeSet<u64> = self.asked.iter().chain(topics).copied().collect();
+        let readable = topics.iter().filter(|id| self.reads(**id));
+        let wanted: BTreeSet<u64> = self.asked.iter().chain(readable).copied().collect();
+        let is_forbidden = operation == Operation::Subscribe && topics.iter().any(|id| !self.reads(*id));
         let all = usize::from(self.has_asked_for_all);
         let is_refused = operation == Operation::Subscribe && wanted.len() + all > SUBSCRIPTIONS_MAX;
         if operation == Operation::Subscribe && !is_refused {
@@ -578,7 +650,7 @@ impl World {
             self.has_asked_for_all = true;
         }
         let subscribed = self.asked.len() + usize::from(self.has_asked_for_all);
-        self.answers.push(if is_refused {
+        self.answers.push(if is_refused || is_forbidden {
             format!(r#"{{"reply":{number},"ok":false"#)
         } else {
             format!(r#"{{"reply":{number},"ok":true,"subscribed":{subscribed}}}"#)

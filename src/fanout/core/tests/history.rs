@@ -17,6 +17,8 @@ pub(super) enum Step {
     Command(usize, Operation, Vec<u64>),
     /// A subscription with versions.
     Resume(usize, Vec<u64>),
+    /// The end of what is not among these topics, and perhaps that it is told of all.
+    Revoke(usize, Vec<u64>, bool),
     Close(usize),
     Cast(u64),
     Delete(u64),
@@ -45,6 +47,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let topics = proptest::collection::vec(0..TOPICS, 0..8);
     let missed = proptest::collection::vec(0..TOPICS, 1..4);
     let pulled = proptest::collection::vec(0..TOPICS, 1..4);
+    let kept = proptest::collection::vec(0..TOPICS, 0..6);
     let operation = prop_oneof![
         4 => Just(Subscribe),
         3 => Just(Unsubscribe),
@@ -57,6 +60,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         7 => (any::<usize>(), operation, topics.clone())
             .prop_map(|(place, operation, ids)| Step::Command(place, operation, ids)),
         3 => (any::<usize>(), topics).prop_map(|(place, ids)| Step::Resume(place, ids)),
+        2 => (any::<usize>(), kept, any::<bool>()).prop_map(|(place, ids, all)| Step::Revoke(place, ids, all)),
         1 => any::<usize>().prop_map(Step::Close),
         6 => (0..TOPICS).prop_map(Step::Cast),
         3 => (0..TOPICS).prop_map(Step::Delete),
@@ -91,6 +95,8 @@ struct Known {
     ended: BTreeSet<u64>,
     /// The topics that it subscribed to with versions, and shows as they are from then on.
     resumed: BTreeSet<u64>,
+    /// The topics that were to be revoked, each as often.
+    revoked: Vec<u64>,
     pulls: u32,
     /// Whether it is subscribed to every topic, and has asked for all of them.
     everything: Option<bool>,
@@ -99,8 +105,8 @@ struct Known {
 impl Known {
     fn new(connection: ConnectionId) -> Self {
         let (subscribed, ended, resumed) = Default::default();
-        let (applied, due) = (Vec::new(), Vec::new());
-        Self { connection, subscribed, applied, due, ended, resumed, pulls: 0, everything: None }
+        let (applied, due, revoked) = (Vec::new(), Vec::new(), Vec::new());
+        Self { connection, subscribed, applied, due, ended, resumed, revoked, pulls: 0, everything: None }
     }
 
     /// Gives a command; whether all of it is done at once.
@@ -126,7 +132,9 @@ impl Known {
             Operation::Subscribe => self.subscribed.insert(topic),
             Operation::Unsubscribe => self.subscribed.remove(&topic),
             Operation::Count => self.subscribed.contains(&topic),
-            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll(_) => unreachable!("they name none"),
+            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll(_) | Operation::Revoke => {
+                unreachable!("they name none")
+            }
         });
         self.applied.push((number, all + changed.count()));
         // Changes that were cast before and are still under way may come or not.
@@ -137,6 +145,14 @@ impl Known {
         }
         let recorder = world.recorder(self.connection);
         recorder.is_everything = self.everything.is_some();
+        match operation {
+            Operation::Subscribe => recorder.ask(topics),
+            // What was revoked beside that to all is told until the end of that is carried out.
+            Operation::SubscribeAll { .. } | Operation::UnsubscribeAll(_) => {
+                recorder.ask(&(0..TOPICS).collect::<Vec<u64>>());
+            }
+            _ => {}
+        }
         match operation {
             Operation::SubscribeAll { table: TABLE, lists: true } => drop(recorder.lists.insert(number)),
             Operation::UnsubscribeAll(_) => (recorder.pages, recorder.page) = (Vec::new(), None),
@@ -154,7 +170,36 @@ impl Known {
         self.due.clear();
         self.ended.retain(|topic| !topics.contains(topic));
         self.resumed.extend(topics);
+        world.recorder(self.connection).ask(topics);
         world.resume(self.connection, number, topics);
+        world.recorder(self.connection).applied.len() == self.applied.len()
+    }
+
+    /// Ends what is not among these topics. Returns whether all of it is done at once.
+    fn revoke(&mut self, world: &mut World, kept: &[u64], ends_all: bool) -> bool {
+        let number = u32::try_from(self.applied.len()).unwrap();
+        let ended: BTreeSet<u64> = self.subscribed.iter().copied().filter(|topic| !kept.contains(topic)).collect();
+        self.subscribed.retain(|topic| kept.contains(topic));
+        let was_told_all = ends_all && self.everything.take().is_some();
+        self.applied.push((number, ended.len() + usize::from(was_told_all)));
+        self.due.clear();
+        self.revoked.extend(&ended);
+        if self.everything.is_none() {
+            let gone = (0..TOPICS).filter(|topic| !self.subscribed.contains(topic));
+            self.ended.extend(gone.filter(|topic| was_told_all || ended.contains(topic)));
+            self.resumed.retain(|topic| self.subscribed.contains(topic));
+        }
+        let recorder = world.recorder(self.connection);
+        recorder.is_everything = self.everything.is_some();
+        let mut gone = ended;
+        if was_told_all {
+            recorder.revokes.values_mut().chain([&mut recorder.gone]).for_each(|before| gone.append(before));
+        }
+        recorder.revokes.insert(number, gone);
+        if was_told_all {
+            (recorder.pages, recorder.page) = (Vec::new(), None);
+        }
+        world.revoke(self.connection, number, kept, ends_all);
         world.recorder(self.connection).applied.len() == self.applied.len()
     }
 
@@ -167,6 +212,9 @@ impl Known {
             assert_eq!(applied, self.applied);
         }
         assert_eq!(world.subscribed(self.connection), self.subscribed);
+        self.revoked.sort_unstable();
+        world.recorder(self.connection).revoked.sort_unstable();
+        assert_eq!(world.recorder(self.connection).revoked, self.revoked, "each is told once");
         let (is_begun, is_healed, rows) = (world.is_begun, world.epoch > 0, world.rows.clone());
         let is_table_lost = world.is_table_lost;
         let recorder = world.recorder(self.connection);
@@ -231,6 +279,11 @@ fn nothing_is_due(known: &mut [Known]) {
     }
 }
 
+fn one_of(known: &mut [Known], number: usize) -> &mut Known {
+    let place = number % known.len();
+    &mut known[place]
+}
+
 /// Lives through these steps.
 pub(super) fn live(steps: &[Step], shards: usize, topics_in_a_slice: usize) {
     let mut world = World::with_slices(shards, commands::JOB_COST + topics_in_a_slice);
@@ -242,10 +295,10 @@ pub(super) fn live(steps: &[Step], shards: usize, topics_in_a_slice: usize) {
                 let connection = world.open(core);
                 known.push(Known::new(connection));
             }
-            Step::Command(..) | Step::Resume(..) | Step::Close(_) | Step::Pull(..) if known.is_empty() => {}
+            Step::Command(..) | Step::Resume(..) | Step::Revoke(..) | Step::Close(_) | Step::Pull(..)
+                if known.is_empty() => {}
             Step::Pull(number, topics, resumes) => {
-                let place = number % known.len();
-                let Known { connection, pulls, .. } = &mut known[place];
+                let Known { connection, pulls, .. } = one_of(&mut known, number);
                 world.pull(*connection, *pulls, &topics, resumes);
                 *pulls += u32::try_from(topics.len()).unwrap();
             }
@@ -279,12 +332,11 @@ pub(super) fn live(steps: &[Step], shards: usize, topics_in_a_slice: usize) {
             Step::AskForPages => drop(world.ask_for_pages()),
             Step::PullListed => drop(world.pull_listed()),
             Step::Command(number, operation, topics) => {
-                let place = number % known.len();
-                settled &= known[place].command(&mut world, operation, &topics);
+                settled &= one_of(&mut known, number).command(&mut world, operation, &topics);
             }
-            Step::Resume(number, topics) => {
-                let place = number % known.len();
-                settled &= known[place].resume(&mut world, &topics);
+            Step::Resume(number, topics) => settled &= one_of(&mut known, number).resume(&mut world, &topics),
+            Step::Revoke(number, kept, ends_all) => {
+                settled &= one_of(&mut known, number).revoke(&mut world, &kept, ends_all);
             }
             Step::Close(number) => {
                 let Known { connection, .. } = known.swap_remove(number % known.len());

@@ -46,6 +46,21 @@ pub(super) struct Recorder {
     pub(super) listed_pulls: u32,
     /// True if it asked to be told of every topic.
     pub(super) is_everything: bool,
+    /// The topics that were revoked, each as often as it was told.
+    pub(super) revoked: Vec<u64>,
+    /// The commands that revoke, with the topics that they end and that were not asked for again; and those of which
+    /// nothing is to be told, since such a command is applied.
+    pub(super) revokes: BTreeMap<u32, BTreeSet<u64>>,
+    pub(super) gone: BTreeSet<u64>,
+}
+
+impl Recorder {
+    /// Learns that the connection asks for topics again.
+    pub(super) fn ask(&mut self, topics: &[u64]) {
+        for gone in self.revokes.values_mut().chain([&mut self.gone]) {
+            gone.retain(|topic| !topics.contains(topic));
+        }
+    }
 }
 
 impl Recorder {
@@ -85,6 +100,7 @@ impl Subscriber for Recorder {
     fn push(&mut self, run: &CastRun) {
         self.is_told = true;
         let topic = number(run.subject.topic());
+        assert!(self.is_everything || !self.gone.contains(&topic), "{topic} was revoked");
         let is_pulling = self.pulls.values().any(|&pulled| pulled == topic);
         if *run.frames == *of_absence(&run.subject) {
             if !is_pulling {
@@ -107,8 +123,16 @@ impl Subscriber for Recorder {
         self.flushed.append(&mut self.waiting);
     }
 
+    fn revoked(&mut self, revoked: Subjects) {
+        self.revoked.extend(revoked.topics().iter().copied().map(number));
+    }
+
     fn applied(&mut self, number: u32, topics: usize) {
         self.applied.push((number, topics));
+        if let Some(gone) = self.revokes.remove(&number) {
+            assert!(gone.iter().all(|topic| self.revoked.contains(topic)), "what ends is told before");
+            self.gone.extend(gone);
+        }
         if self.lists.contains(&number) && self.is_everything {
             self.pages.push(Place::default());
         }

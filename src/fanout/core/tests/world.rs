@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt;
 
 use super::super::super::hub::Inbox;
-use super::super::super::{Cast, Command, Listing, LoadedRow, Operation, PageWish};
+use super::super::super::{Cast, Command, Listing, LoadedRow, Operation, PageWish, Revocation};
 use super::super::*;
 use super::recorder::{DELETION, Recorder};
 use super::{CORES, TOPICS};
 use crate::loader::{self, Demand, Demands, Wish};
 use crate::metrics::Metrics;
-use crate::model::topic::testing::{TABLE, number as number_of, subject, tables, topic};
+use crate::model::topic::testing::{TABLE, grant_of, number as number_of, subject, tables, topic};
 use crate::wire::frame::Frame;
 use crate::wire::websocket::Opcode;
 
@@ -390,6 +390,15 @@ impl World {
     pub(super) fn command(&mut self, connection: ConnectionId, number: u32, operation: Operation, topics: &[u64]) {
         let topics = topics.iter().copied().map(subject).collect();
         self.core(connection.core.0).command(connection.key, Command::new(number, operation, topics));
+    }
+
+    /// Ends what a connection has but these topics, and that it is told of all if it is to end.
+    pub(super) fn revoke(&mut self, connection: ConnectionId, number: u32, kept: &[u64], ends_all: bool) {
+        let wholes = if ends_all { vec![TABLE] } else { Vec::new() };
+        let revocation = Revocation { grant: Arc::new(grant_of(kept.iter().copied())), wholes };
+        let command = Command::new(number, Operation::Revoke, Subjects::default());
+        let command = Command { revocation: Some(Arc::new(revocation)), ..command };
+        self.core(connection.core.0).command(connection.key, command);
     }
 
     /// The topics to which a connection is subscribed, as the shards have them.

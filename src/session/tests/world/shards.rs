@@ -1,6 +1,8 @@
 //! The shards of a [`World`]: they carry out what they are given, in its order and late perhaps, and tell in any order.
 
 use super::*;
+use crate::auth::Coverage;
+use crate::fanout::Revocation;
 use crate::model::topic::testing::TABLE;
 
 /// Work for the shards.
@@ -30,7 +32,8 @@ impl Order {
         match command.operation {
             Operation::Unsubscribe => command.topics.iter().any(|subject| number(subject.topic()) == topic),
             Operation::UnsubscribeAll(_) => true,
-            Operation::Subscribe | Operation::Count | Operation::SubscribeAll { .. } => false,
+            // What the reader is owed is known by its commands, once it has a token.
+            Operation::Subscribe | Operation::Count | Operation::SubscribeAll { .. } | Operation::Revoke => false,
         }
     }
 }
@@ -51,6 +54,8 @@ pub(super) struct WithShards {
     lists: bool,
     /// The topics whose versions differ from those that the reader knows.
     differing: Vec<Topic>,
+    /// The rows that were revoked.
+    revoked: Vec<Subject>,
 }
 
 impl World {
@@ -107,6 +112,7 @@ impl World {
 
     fn carry_out(&mut self, command: &fanout::Command) {
         let named = command.topics.topics().iter();
+        let mut revoked = Vec::new();
         let topics = match command.operation {
             Operation::Subscribe => named.filter(|topic| self.subscribed.insert(**topic)).count(),
             Operation::Unsubscribe => named.filter(|topic| self.subscribed.remove(topic)).count(),
@@ -115,6 +121,17 @@ impl World {
             Operation::UnsubscribeAll(_) => {
                 self.end(0..IDS);
                 std::mem::take(&mut self.subscribed).len() + usize::from(std::mem::take(&mut self.is_everything))
+            }
+            Operation::Revoke => {
+                let Revocation { grant, wholes } = &**command.revocation.as_ref().expect("it says what stays");
+                let mut coverage = Coverage::new(grant, &self.tables);
+                let rows = self.subscribed.iter().map(|topic| subject(number(*topic)));
+                revoked = rows.filter(|row| !coverage.covers(row)).collect();
+                for row in &revoked {
+                    assert!(self.subscribed.remove(&row.topic()));
+                }
+                let ends_all = wholes.contains(&TABLE) && std::mem::take(&mut self.is_everything);
+                revoked.len() + usize::from(ends_all)
             }
         };
         if command.operation == Operation::Unsubscribe {
@@ -132,7 +149,8 @@ impl World {
         }
         assert!(self.subscribed.len() <= SUBSCRIPTIONS_MAX);
         let lists = matches!(command.operation, Operation::SubscribeAll { table: TABLE, lists: true });
-        self.with_shards.push(WithShards { number: command.number, topics, lists, differing: self.differing(command) });
+        let differing = self.differing(command);
+        self.with_shards.push(WithShards { number: command.number, topics, lists, differing, revoked });
         assert!(
             self.with_shards.len() + self.orders.iter().filter(|order| order.pull().is_none()).count() <= COMMANDS_MAX
         );
@@ -173,7 +191,12 @@ impl World {
     /// The shards tell that the command at this place is carried out, if there is one.
     pub(in super::super) fn tell_applied(&mut self, place: usize) {
         if place < self.with_shards.len() {
-            let WithShards { number, topics, lists, differing } = self.with_shards.remove(place);
+            let WithShards { number, topics, lists, differing, revoked } = self.with_shards.remove(place);
+            // Each core tells of its own.
+            let (first, second) = revoked.split_at(revoked.len() / 2);
+            for revoked in [first, second].into_iter().filter(|revoked| !revoked.is_empty()) {
+                self.on(Event::Revoked(revoked.iter().cloned().collect()));
+            }
             if !differing.is_empty() {
                 // Each core tells of its own.
                 let (first, second) = differing.split_at(differing.len() / 2);
