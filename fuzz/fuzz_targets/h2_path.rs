@@ -120,7 +120,8 @@ fn start_core(config: &Config, services: Services) -> CoreHttp {
     let inbox = inboxes.remove(0);
     let metrics = services.metrics.core(inbox.core.0, config.limits.queue.policy.label());
     let core = Rc::new(RefCell::new(Core::new(inbox.core, hub, metrics.clone())));
-    let connections = Connections::new(Rc::clone(&core), config.limits, metrics, services.metrics.clone());
+    let connections =
+        Connections::new(Rc::clone(&core), config.limits, metrics, services.metrics.clone(), services.keys.clone());
     tokio::task::spawn_local(fanout::run(core, inbox, Duration::ZERO));
     tokio::task::spawn_local(Rc::clone(&connections).run());
     CoreHttp { services, tls: None, connections, carriers: Default::default() }
