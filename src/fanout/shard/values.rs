@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::super::ConnectionId;
-use super::super::last::{LastValue, Loading, Waiter};
+use super::super::last::{LastValue, Loading, Waiter, is_before};
 use super::super::memory::SPARED_MAX;
 use super::super::message::{Pull, Value};
 use super::{Output, Shard};
@@ -76,6 +76,11 @@ impl Shard {
                 return;
             }
         };
+        if waiting > 0 && self.is_repeated(topic, waiting, number) {
+            self.set_place(connection, topic, waiting);
+            out.answer(connection, pull.subject, number, Value::Ended);
+            return;
+        }
         if waiting > 0 {
             out.answer(connection, subject.clone(), self.leave(topic, waiting), Value::Ended);
         }
@@ -89,6 +94,13 @@ impl Shard {
         }
         self.wait(connection, topic, known, number);
         self.wish(out);
+    }
+
+    /// Returns whether a pull with this number is older than the one that waits at a place. A core repeats a pull whose answer
+    /// was of an epoch that is over, and the connection has perhaps pulled anew since: that one is to have the answer.
+    fn is_repeated(&self, topic: Topic, waiting: u32, number: u32) -> bool {
+        let waiter = self.loadings.get(&topic).and_then(|loading| loading.waiters.get(waiting as usize - 1));
+        waiter.is_some_and(|waiter| is_before(number, waiter.number))
     }
 
     fn wait(&mut self, connection: ConnectionId, topic: Topic, known: u64, number: u32) {

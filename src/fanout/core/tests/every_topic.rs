@@ -201,3 +201,26 @@ fn a_deletion_of_the_epoch_before_is_told_to_who_is_in_the_new_one() {
     assert_eq!(world.recorder(connection).old, [].into());
     assert_eq!(world.recorder(connection).shown[&number], 0);
 }
+
+/// The connection pulls again in the new epoch, before the answer of the one before has come.
+#[test]
+fn a_pull_that_is_repeated_displaces_none_of_the_new_epoch() {
+    let (mut world, connection) = with_rows_on(8, 10);
+    world.settle();
+    let other = CoreId(1);
+    let number = (0..10).find(|&number| world.hub.core_of_topic(topic(number)) == other).unwrap();
+    let pulled = 1 << 30;
+    world.pull(connection, pulled, &[number], true);
+    world.work(connection.core.0);
+    world.begin(true);
+    world.process(connection.core.0, usize::MAX);
+    world.pull(connection, pulled + 1, &[number], false);
+    world.work(connection.core.0);
+    // The first pull alone.
+    world.process(other.0, 1);
+    world.work(other.0);
+    world.process(connection.core.0, usize::MAX);
+    world.settle();
+    let ended = &world.recorder(connection).ended;
+    assert!(!ended.contains(&(pulled + 1)), "{ended:?}");
+}

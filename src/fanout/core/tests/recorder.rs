@@ -35,6 +35,8 @@ pub(super) struct Recorder {
     pub(super) old: BTreeSet<u64>,
     /// The pulls without an answer, by number.
     pub(super) pulls: BTreeMap<u32, u64>,
+    /// The numbers of the pulls that were answered by the end of a subscription.
+    pub(super) ended: Vec<u32>,
     /// The commands that list all topics.
     pub(super) lists: BTreeSet<u32>,
     /// The pages that are to be asked for, and the number of the one that was.
@@ -160,6 +162,9 @@ impl Subscriber for Recorder {
         self.is_told = true;
         let topic = number(answer.subject.topic());
         assert_eq!(self.pulls.remove(&answer.number), Some(topic), "one answer for each pull");
+        if answer.value == Value::Ended {
+            self.ended.push(answer.number);
+        }
         if self.pulls.values().any(|&pulled| pulled == topic) {
             return;
         }
