@@ -553,6 +553,8 @@ impl World {
             let (kept, ended): (BTreeSet<u64>, _) = self.asked.iter().partition(|id| readable.contains(*id));
             let ends_all = !is_alike && std::mem::take(&mut self.has_asked_for_all);
             if ends_all {
+                // What was owed because it asked for all is owed no more, and of what is kept only what comes from here on.
+                self.owed.clear();
                 self.log.push((self.taken.len(), Done::Ending(number, true)));
             } else {
                 self.has_asked_for_all &= is_alike;
