@@ -90,6 +90,7 @@ class Oracle {
       () => this.#die(),
       () => this.#restore(),
       () => this.#readers.forEach((reader) => reader.change()),
+      () => this.#readers.forEach((reader) => reader.renew()),
     ]);
     let isOver = false;
     const writers = Array.from({ length: WRITERS }, async () => {
@@ -191,13 +192,16 @@ class Reader {
   constructor(t, url, random, failed) {
     this.#random = random;
     this.#failed = failed;
-    const token = () => tokenOf(GRANT, TOKEN_SECONDS);
-    this.#client = connect(url, { token, WebSocket, EventSource, silenceMs: SILENCE_MS });
+    this.#client = connect(url, { token: newToken, WebSocket, EventSource, silenceMs: SILENCE_MS });
     t.after(() => this.#client.close());
     this.#client.on('error', (error) => {
       if (!(error instanceof Deliberate)) console.error(error);
     });
     for (let number = 0; number < 3; number += 1) this.#begin();
+  }
+
+  renew() {
+    this.#client.token = newToken;
   }
 
   change() {
@@ -256,6 +260,8 @@ class Reader {
 const LATE_MS = 40_000;
 
 class Deliberate extends Error {}
+
+const newToken = () => tokenOf(GRANT, TOKEN_SECONDS);
 
 const byKey = ([one], [other]) => (one < other ? -1 : 1);
 

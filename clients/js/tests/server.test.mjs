@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { client, follow, guarded, put, Server, tokenOf, until } from './support.mjs';
+import { client, follow, guarded, put, Server, tokenOf, until, Way } from './support.mjs';
 
 test('rows of a table are followed, from before there are any', async (t) => {
   const server = await Server.start(t);
@@ -129,4 +129,48 @@ test('a row of which only the key came is read', async (t) => {
   const old = await some.next(({ action }) => action === 'UPDATE');
   assert.deepEqual([old.row, old.isOwed], [{ n: 1 }, true]);
   assert.deepEqual((await some.next(({ isOwed }) => isOwed === false)).row, { n: 2 });
+});
+
+const GRANT = { tables: { orders: { read: '*', write: true }, notes: { read: '*', write: true } } };
+
+test('a token that is renewed in time keeps the socket, and one that is bad changes nothing', async (t) => {
+  const server = await guarded(t, GRANT);
+  const way = await Way.start(t, server);
+  await put(server, 1, { n: 1 });
+  const its = client(t, way.url, { token: tokenOf(GRANT, 3) });
+  const expired = new Promise((resolve) => setTimeout(resolve, 3500));
+  const some = follow(its, { table: 'orders', keys: [1] });
+  await some.next('complete');
+  const refused = new Promise((resolve) => its.on('error', resolve));
+  its.token = 'none';
+  assert.equal((await refused).code, 'bad_token');
+  its.token = async () => tokenOf(GRANT);
+  await expired;
+  await put(server, 1, { n: 2 });
+  await some.next(({ row }) => row?.n === 2);
+  assert.deepEqual([its.state, way.count('/websocket')], ['live', 1]);
+});
+
+test('what a new token does not grant is gone, and what it grants beside comes', { timeout: 20_000 }, async (t) => {
+  const server = await guarded(t, GRANT);
+  const way = await Way.start(t, server);
+  for (const key of [1, 2, 3]) await put(server, key, { n: key });
+  await server.send('PUT', '/tables/notes/a', { n: 1 });
+  const its = client(t, way.url, { token: tokenOf({ tables: { orders: { read: [1, 2] }, notes: { read: '*' } } }) });
+  const [some, all, notes] = [[1, 2, 3], '*'].map((keys) => follow(its, { table: 'orders', keys }))
+    .concat(follow(its, { table: 'notes', keys: ['a'] }));
+  for (const each of [some, all, notes]) await each.next('complete');
+  const known = (name) => Array.from(its.rows(name), ({ key }) => key).sort();
+  assert.deepEqual([known('orders'), known('notes')], [[1, 2], ['a']]);
+  its.token = tokenOf({ tables: { orders: { read: [2, 3] } } });
+  await some.next(({ key, row }) => key === 1 && !row);
+  await notes.next(({ row }) => !row);
+  await notes.next('forbidden');
+  await all.next(({ key, row }) => key === 3 && row);
+  await until(its, () => its.state === 'live');
+  assert.deepEqual([known('orders'), known('notes')], [[2, 3], []]);
+  await put(server, 1, { n: 10 });
+  await put(server, 3, { n: 30 });
+  await all.next(({ row }) => row?.n === 30);
+  assert.deepEqual([known('orders'), way.count('/websocket')], [[2, 3], 1]);
 });
