@@ -52,7 +52,7 @@ fn next_event(bytes: &[u8]) -> Option<ServerFrame<'_>> {
     let payload = memmem::find(&bytes[..end], b"data: ").map_or(&bytes[..0], |at| &bytes[at + 6..end]);
     // Nobody answers that a stream is alive.
     let opcode = match bytes.split(|&byte| byte == b'\n').next() {
-        Some(b"event: ping") => PONG,
+        Some(b":") => PONG,
         Some(b"event: close") => CLOSE,
         _ => TEXT,
     };
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn events_are_frames_too() {
         let stream =
-            b"event: ping\ndata:\n\nid: k3-4\ndata: {\"version\":4}\n\ndata: {}\n\nevent: close\ndata: {\"code\":1012}\n\nid: k3";
+            b":\nevent: ping\ndata:\n\nid: k3-4\ndata: {\"version\":4}\n\ndata: {}\n\nevent: close\ndata: {\"code\":1012}\n\nid: k3";
         let (mut walked, mut seen) = (0, Vec::new());
         while let Some(frame) = next_frame(&stream[walked..]) {
             walked += frame.bytes;

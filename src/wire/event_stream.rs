@@ -60,11 +60,11 @@ pub fn close(code: Option<u16>, sentence: &str) -> Frame {
     Frame::of_bytes(format!("event: close\ndata: {json}\n\n").into_bytes())
 }
 
-/// Returns an event of the type `ping`, which keeps proxies from taking the stream for idle, and by which a page that
-/// listens to that type knows that the stream is alive: a comment would not be told to it.
+/// Returns a comment, which keeps proxies from taking the stream for idle, with an event of the type `ping`, by which a page
+/// that listens to that type knows that the stream is alive: comments are not told to it.
 #[must_use]
 pub fn ping() -> Frame {
-    Frame::of_bytes(b"event: ping\ndata:\n\n".to_vec())
+    Frame::of_bytes(b":\nevent: ping\ndata:\n\n".to_vec())
 }
 
 /// Returns the epoch and the version that an id tells (`Last-Event-ID`), if it is one that [`row`] writes.

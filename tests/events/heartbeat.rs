@@ -52,7 +52,7 @@ fn with_stream<F: Future<Output = ()> + 'static>(
     });
 }
 
-const PING: &[u8] = b"event: ping\ndata:\n\n";
+const PING: &[u8] = b":\nevent: ping\ndata:\n\n";
 
 #[test]
 fn a_reader_of_a_quiet_stream_is_sent_pings_and_stays() {
