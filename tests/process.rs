@@ -53,6 +53,14 @@ impl Running {
         Self::of(&mut rowcast(&[&["--listen", "127.0.0.1:0", "--data-dir", data_dir], options].concat())).await
     }
 
+    /// A server at this address, with its data in this directory, whose log nobody reads.
+    pub(crate) async fn serving(directory: &tempfile::TempDir, address: &str) -> Self {
+        let data_dir = directory.path().to_str().unwrap();
+        let mut server = Self::of(&mut rowcast(&["--listen", address, "--data-dir", data_dir])).await;
+        server.ignore_log();
+        server
+    }
+
     pub(crate) async fn of(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut greeting = BufReader::new(child.stdout.take().unwrap());

@@ -76,14 +76,6 @@ async fn it_shows_the_products_as_they_are_and_ends() {
     );
 }
 
-/// A server at this address, with its data in this directory.
-async fn serving(directory: &tempfile::TempDir, address: &str) -> Running {
-    let data_dir = directory.path().to_str().unwrap();
-    let mut server = Running::of(&mut rowcast(&["--listen", address, "--data-dir", data_dir])).await;
-    server.ignore_log();
-    server
-}
-
 #[tokio::test]
 async fn it_goes_on_with_what_it_missed_when_its_server_was_away() {
     let directory = tempfile::tempdir().unwrap();
@@ -92,7 +84,7 @@ async fn it_goes_on_with_what_it_missed_when_its_server_was_away() {
         let mut http = crate::support::server::Http::connect(server.address).await;
         http.request("PUT", &format!("/products/{id}"), Some(&product_json(id, units))).await;
     };
-    let mut server = serving(&directory, &address).await;
+    let mut server = Running::serving(&directory, &address).await;
     put(&server, 1, 1).await;
     put(&server, 2, 1).await;
     let url = format!("ws://{address}");
@@ -107,7 +99,7 @@ async fn it_goes_on_with_what_it_missed_when_its_server_was_away() {
     server.child.kill().await.unwrap();
     assert_eq!(watcher.next().await["live"], false);
     // What is written while it is away it gets, and nothing else: it told what it knew.
-    server = serving(&directory, &address).await;
+    server = Running::serving(&directory, &address).await;
     put(&server, 2, 9).await;
     assert_eq!(watcher.until_live().await, [2]);
 }
@@ -122,7 +114,7 @@ async fn of_everything_it_shows_what_came_and_says_what_went_while_its_server_wa
         let reply = http.request(method, &format!("/products/{id}"), (method == "PUT").then_some(&*body)).await;
         assert!(reply.status.is_success(), "{reply:?}");
     };
-    let mut server = serving(&directory, &address).await;
+    let mut server = Running::serving(&directory, &address).await;
     write(&server, "PUT", 1).await;
     write(&server, "PUT", 2).await;
     let mut watcher = Watcher::start(&mut rowcast(&["watch", "*", "--url", &format!("ws://{address}")]));
@@ -135,11 +127,11 @@ async fn of_everything_it_shows_what_came_and_says_what_went_while_its_server_wa
     server.child.kill().await.unwrap();
     assert_eq!(watcher.next().await["live"], false);
     // It is away for as long as this takes: another address.
-    let mut elsewhere = serving(&directory, "127.0.0.1:0").await;
+    let mut elsewhere = Running::serving(&directory, "127.0.0.1:0").await;
     write(&elsewhere, "DELETE", 2).await;
     write(&elsewhere, "PUT", 3).await;
     elsewhere.child.kill().await.unwrap();
-    server = serving(&directory, &address).await;
+    server = Running::serving(&directory, &address).await;
     assert_eq!(watcher.next().await["product"]["productId"], 3);
     assert_eq!(watcher.next().await, serde_json::json!({"absent": [2], "versions": [0]}));
     assert_eq!(watcher.next().await["live"], true);
@@ -156,7 +148,7 @@ async fn rows_of_any_table_are_shown_and_what_is_missed_comes_later() {
         let reply = http.request(method, &format!("/tables/orders/{key}"), body).await;
         assert!(reply.status.is_success(), "{reply:?}");
     };
-    let mut server = serving(&directory, &address).await;
+    let mut server = Running::serving(&directory, &address).await;
     write(&server, "PUT", "17", Some(r#"{"state":"new","lines":[1,2]}"#)).await;
     write(&server, "PUT", "a-9", Some(r#"{"state":"paid"}"#)).await;
     write(&server, "PUT", "18", Some("{}")).await;
@@ -178,11 +170,11 @@ async fn rows_of_any_table_are_shown_and_what_is_missed_comes_later() {
     for watcher in [&mut some, &mut all] {
         assert_eq!(watcher.next().await["live"], false);
     }
-    let mut elsewhere = serving(&directory, "127.0.0.1:0").await;
+    let mut elsewhere = Running::serving(&directory, "127.0.0.1:0").await;
     write(&elsewhere, "DELETE", "17", None).await;
     write(&elsewhere, "PUT", "none", Some("{}")).await;
     elsewhere.child.kill().await.unwrap();
-    server = serving(&directory, &address).await;
+    server = Running::serving(&directory, &address).await;
     // It told what it knew: what did not change is not told again.
     let keys = |said: &[Value]| said.iter().map(|line| line["key"].clone()).collect::<Vec<_>>();
     let said = some.said_until_live().await;

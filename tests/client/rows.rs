@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::follow::follow;
 use super::{client, next, put, shown, until, until_change};
-use crate::process::{Running, rowcast};
+use crate::process::Running;
 use crate::support::patiently;
 use crate::support::postgres::{Cluster, free_port};
 use crate::support::server::{Http, TestServer, product_json};
@@ -61,14 +61,6 @@ async fn a_slow_stream_is_told_the_newest_and_holds_nobody_up() {
     assert!(told <= 64 + 2, "{told} changes waited");
 }
 
-/// A server at this address, with its data in this directory.
-async fn serving(directory: &tempfile::TempDir, address: &str) -> Running {
-    let data_dir = directory.path().to_str().unwrap();
-    let mut server = Running::of(&mut rowcast(&["--listen", address, "--data-dir", data_dir])).await;
-    server.ignore_log();
-    server
-}
-
 #[tokio::test]
 async fn after_a_kill_it_is_told_what_changed_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
@@ -78,7 +70,7 @@ async fn after_a_kill_it_is_told_what_changed_and_nothing_else() {
         let reply = http.request(method, &format!("/tables/orders/{key}"), body).await;
         assert!(reply.status.is_success(), "{reply:?}");
     };
-    let mut server = serving(&directory, &address).await;
+    let mut server = Running::serving(&directory, &address).await;
     for key in 1..=3 {
         write(&server, "PUT", key, Some("{}")).await;
     }
@@ -90,12 +82,12 @@ async fn after_a_kill_it_is_told_what_changed_and_nothing_else() {
     for events in [&mut some, &mut all] {
         assert_eq!(next(events).await, Event::Stale);
     }
-    let mut elsewhere = serving(&directory, "127.0.0.1:0").await;
+    let mut elsewhere = Running::serving(&directory, "127.0.0.1:0").await;
     write(&elsewhere, "PUT", 1, Some(r#"{"n":2}"#)).await;
     write(&elsewhere, "DELETE", 2, None).await;
     write(&elsewhere, "PUT", 4, Some("{}")).await;
     elsewhere.child.kill().await.unwrap();
-    let _server = serving(&directory, &address).await;
+    let _server = Running::serving(&directory, &address).await;
     for events in [&mut some, &mut all] {
         let mut changes = until(events, &Event::Live).await;
         changes.sort_by_key(|change| change.key.clone());

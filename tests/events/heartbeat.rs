@@ -1,55 +1,30 @@
 //! Pings while nothing happens, and the end of a reader that takes nothing, on a clock that only moves when everybody
 //! waits.
 
-use std::cell::RefCell;
-use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use rowcast::connection::Connections;
-use rowcast::fanout::{Core, Hub, Operation};
+use rowcast::fanout::Operation;
 use rowcast::metrics::Metrics;
-use rowcast::model::table::Tables;
-use rowcast::session::SessionLimits;
 use rowcast::session::command::{Command, States};
-use rowcast::session::queue::{SendQueueLimits, SlowConsumerPolicy};
-use rowcast::transport::admission::{Bound, CoreLoad};
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Runs `test` on a core's runtime with one stream that begins with these bytes, whose other end it is given.
+use crate::support::paused::with_connection;
+
+/// Runs `test` with the other end of a stream that begins with these bytes.
 fn with_stream<F: Future<Output = ()> + 'static>(
     head: Vec<u8>,
     test: impl FnOnce(TcpStream, Rc<Connections>, Arc<Metrics>) -> F + 'static,
 ) {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().start_paused(true).build_local(tokio::runtime::LocalOptions::default());
-    runtime.unwrap().block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (peer, accepted) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), async { listener.accept().await });
-        let (hub, mut inboxes) = Hub::new(1, 1, Tables::new());
-        let metrics = Arc::new(Metrics::new());
-        let core_metrics = metrics.core(0, "drop");
-        let core = Rc::new(RefCell::new(Core::new(inboxes.remove(0).core, hub, core_metrics.clone())));
-        let queue = SendQueueLimits { frames_max: 8, bytes_max: 4096, policy: SlowConsumerPolicy::Drop };
-        let limits = SessionLimits {
-            queue,
-            subscriptions_max: 10,
-            message_bytes_max: 1024,
-            units_per_second_max: 0,
-            ping_after: 25,
-        };
-        let connections = Connections::new(core, limits, core_metrics, Arc::clone(&metrics), None);
-        tokio::task::spawn_local(Rc::clone(&connections).run());
-        let places =
-            (Bound::new(1, 0).enter(Ipv4Addr::LOCALHOST.into()).unwrap(), Rc::new(CoreLoad::default().count()));
+    let open = move |connections: &Rc<Connections>, socket: TcpStream, places| {
         let topics = rowcast::model::topic::Subjects::default();
         let command = Command { reply: None, operation: Operation::Subscribe, topics, states: Some(States::All) };
-        connections.open_events(accepted.unwrap().0.into(), head, command, places, None);
-        test(peer.unwrap(), connections, metrics).await;
-    });
+        connections.open_events(socket.into(), head, command, places, None);
+    };
+    with_connection(0, open, test);
 }
 
 const PING: &[u8] = b":\nevent: ping\ndata:\n\n";

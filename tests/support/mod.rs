@@ -3,6 +3,7 @@
 pub(crate) mod answers;
 pub(crate) mod events;
 pub(crate) mod http2;
+pub(crate) mod paused;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod proxy;

@@ -1,49 +1,20 @@
 //! Pings and what follows when nobody answers, on a clock that only moves when everybody waits.
 
-use std::cell::RefCell;
-use std::net::Ipv4Addr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use rowcast::connection::Connections;
-use rowcast::fanout::{Core, Hub};
-use rowcast::metrics::Metrics;
-use rowcast::model::table::Tables;
-use rowcast::session::SessionLimits;
-use rowcast::session::queue::{SendQueueLimits, SlowConsumerPolicy};
-use rowcast::transport::admission::{Bound, CoreLoad};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
+use crate::support::paused;
 use crate::support::socket::client_frame;
 
-/// Runs `test` on a core's runtime with one open connection, whose other end it is given.
+/// Runs `test` with the other end of an open WebSocket.
 fn with_connection<F: Future<Output = ()> + 'static>(test: impl FnOnce(TcpStream, Rc<Connections>) -> F + 'static) {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().start_paused(true).build_local(tokio::runtime::LocalOptions::default());
-    runtime.unwrap().block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (peer, accepted) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), async { listener.accept().await });
-        let (hub, mut inboxes) = Hub::new(1, 1, Tables::new());
-        let metrics = Arc::new(Metrics::new());
-        let core_metrics = metrics.core(0, "drop");
-        let core = Rc::new(RefCell::new(Core::new(inboxes.remove(0).core, hub, core_metrics.clone())));
-        let queue = SendQueueLimits { frames_max: 8, bytes_max: 4096, policy: SlowConsumerPolicy::Drop };
-        let limits = SessionLimits {
-            queue,
-            subscriptions_max: 10,
-            message_bytes_max: 1024,
-            units_per_second_max: 3,
-            ping_after: 25,
-        };
-        let connections = Connections::new(core, limits, core_metrics, metrics, None);
-        tokio::task::spawn_local(Rc::clone(&connections).run());
-        let admitted =
-            (Bound::new(1, 0).enter(Ipv4Addr::LOCALHOST.into()).unwrap(), Rc::new(CoreLoad::default().count()));
-        connections.open(accepted.unwrap().0.into(), b"", admitted, None);
-        test(peer.unwrap(), connections).await;
-    });
+    let open = |connections: &Rc<Connections>, socket: TcpStream, places| {
+        connections.open(socket.into(), b"", places, None);
+    };
+    paused::with_connection(3, open, |peer, connections, _| test(peer, connections));
 }
 
 const PING: [u8; 2] = [0x89, 0];
