@@ -30,7 +30,7 @@ fn event(at: usize, bytes: &[u8]) -> Option<(Taken, usize)> {
             ("id", id) => taken.id = Some(id.to_owned()),
             ("event", "close") => taken.first = 0x88,
             ("event", "ping") => taken.first = 0x89,
-            ("data:", "") | ("retry", _) => {}
+            (":" | "data:", "") | ("retry", _) => {}
             field => panic!("{field:?}"),
         }
     }
