@@ -57,11 +57,9 @@ pub(crate) struct Table {
     pub(crate) asked_at: Option<Instant>,
     /// The commands of the beginning whose replies are due before it is live.
     due: HashSet<u64>,
-    /// The commands that end subscriptions and have no reply yet.
-    ends: BTreeSet<u64>,
-    /// The last command that asked for all rows. Until the ends before it are answered, what comes was brought by
-    /// earlier subscriptions.
-    asked_for_all: u64,
+    /// The commands that end subscriptions and have no reply yet. Until they have, all rows are not asked for: what comes may
+    /// be the last word of a subscription that ended, or the first of that.
+    ends: HashSet<u64>,
     pub(crate) was_current: bool,
 }
 
@@ -96,8 +94,7 @@ impl Table {
             asks_again: false,
             asked_at: None,
             due: HashSet::new(),
-            ends: BTreeSet::new(),
-            asked_for_all: 0,
+            ends: HashSet::new(),
             was_current: false,
         }
     }
@@ -116,7 +113,7 @@ impl Table {
 
     /// Returns whether all that is due was answered, so that everything may be asked for once more.
     pub(crate) fn may_ask_again(&self) -> bool {
-        self.asks_again && self.due.is_empty()
+        self.asks_again && self.due.is_empty() && self.ends.is_empty()
     }
 
     pub(crate) fn has_news(&self) -> bool {
@@ -182,9 +179,7 @@ impl Table {
     }
 
     fn is_of_interest(&mut self, key: &Key) -> bool {
-        if self.ends.first().is_none_or(|end| *end > self.asked_for_all) {
-            self.rows.name(key);
-        }
+        self.rows.name(key);
         self.topics.contains_key(&None) || self.topics.contains_key(&Some(key.clone()))
     }
 
@@ -235,12 +230,16 @@ impl Table {
     /// Learns that an end was answered.
     pub(crate) fn ended(&mut self, id: u64) {
         self.ends.remove(&id);
+        if self.ends.is_empty() && self.topics.get(&None).is_some_and(|all| all.asked == Asked::No) {
+            self.touched.insert(None);
+        }
     }
 
     /// Asks for those of these topics that are followed and were not asked for on this connection.
     fn ask(&mut self, mut topics: Vec<Topic>, means: &mut Means) -> Vec<Piece> {
         topics.retain(|topic| {
-            self.topics.get(topic).is_some_and(|state| state.asked == Asked::No && !state.followers.is_empty())
+            let is_due = |state: &State| state.asked == Asked::No && !state.followers.is_empty();
+            (topic.is_some() || self.ends.is_empty()) && self.topics.get(topic).is_some_and(is_due)
         });
         topics.sort_unstable();
         let is_of_all = topics.first() == Some(&None);
@@ -256,7 +255,6 @@ impl Table {
         let keys: Option<Vec<Key>> = topics.iter().cloned().collect();
         let command = subscribe(id, &self.name, keys.as_deref(), &self.rows);
         if keys.is_none() {
-            self.asked_for_all = id;
             self.rows.begin();
         }
         self.set(&topics, Asked::By(id));
