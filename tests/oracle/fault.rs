@@ -130,6 +130,8 @@ impl Fault {
         tokio::time::sleep(Duration::from_millis(random.below(500))).await;
         if let Self::Killed(server) = self {
             world.servers[server].kill().await;
+            // A start asks the database many things one after the other: with every answer late it takes too long.
+            world.set_delays(|| Duration::ZERO);
             world.servers[server].start_again().await;
         }
         let Store::Postgres { cluster, database, proxies } = &world.store else { return };
