@@ -178,13 +178,7 @@ impl Shard {
                 gone.push(ended);
             }
         });
-        let mut out = out;
-        for gone in gone {
-            let number = self.ended(&gone);
-            if let (Some(out), Some(number)) = (&mut out, number) {
-                out.answer(connection, gone.row, number, Value::Ended);
-            }
-        }
+        self.all_ended(connection, gone, out);
         ended
     }
 
@@ -206,12 +200,18 @@ impl Shard {
                 gone.push(ended);
             }
         });
+        self.all_ended(connection, gone, Some(out));
+        cost
+    }
+
+    /// Ends what these subscriptions leave, and answers the pulls that waited if the connection has not gone.
+    fn all_ended(&mut self, connection: ConnectionId, gone: Vec<Ended>, mut out: Option<&mut Output>) {
         for gone in gone {
-            if let Some(number) = self.ended(&gone) {
+            let number = self.ended(&gone);
+            if let (Some(out), Some(number)) = (&mut out, number) {
                 out.answer(connection, gone.row, number, Value::Ended);
             }
         }
-        cost
     }
 
     /// Reads what a subscription to this topic changes ([`SubscriptionIndex::fetch`]).

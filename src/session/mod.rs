@@ -2,8 +2,9 @@
 //! shards and its core, and whose outputs are bytes to write, commands for the shards, and an end.
 //!
 //! Its parts: the [`command`]s that a reader sends, the reasons for a [`refusal`], the [`commands`] that are in progress
-//! and what the server says in [`answer`], the change of its grant ([`authorize`]); its [`encoding`], its [`queue`], the [`values`] that it is still to get and the
-//! set of topics that are [`stale`]; its [`heartbeat`], its [`allowance`], and the reasons for its [`close`].
+//! and what the server says in [`answer`], the change of its grant ([`authorize`]); its [`encoding`], its [`queue`], the
+//! [`values`] that it is still to get and the set of topics that are [`stale`]; its [`heartbeat`], its [`allowance`], and the
+//! reasons for its [`close`].
 //!
 //! Once the close frame is in the queue, nothing is put behind it: not a change, not a reply, not a pong.
 

@@ -47,9 +47,11 @@ impl Shard {
         // Of what was never heard of since its subscribers came, they are told only if they may have missed it; and where they
         // missed nothing, that a topic is absent was told by its last change. What is kept for who is told of every row is
         // forgotten by that change, unless it was below the version that is known.
-        let is_for_watchers = self.index.entry_of(topic).is_some_and(|entry| entry.subscribers().is_empty());
-        let is_untold = version_before > 0 && (is_for_watchers || matches!(row, LoadedRow::Present { .. }));
-        if learnt == Learnt::News && (may_have_missed || is_untold) {
+        let is_told = learnt == Learnt::News
+            && (may_have_missed
+                || version_before > 0
+                    && (matches!(row, LoadedRow::Present { .. }) || self.index.subscribers(topic).is_empty()));
+        if is_told {
             let (is_absence, frame) = match row {
                 LoadedRow::Present { frame, .. } => (false, frame.clone()),
                 LoadedRow::Absent { version } => (true, self.absence(topic, *version)),
