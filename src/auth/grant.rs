@@ -160,6 +160,12 @@ impl Grant {
         Self::new(rights(), others.iter().map(|name| ((*name).into(), rights())).collect(), Duration::MAX)
     }
 
+    /// Returns the same until then, since 1970.
+    #[cfg(test)]
+    pub(crate) fn until(self, expires_at: Duration) -> Self {
+        Self { expires_at, ..self }
+    }
+
     fn on(&self, name: &str) -> Option<&Rights> {
         if name == PRODUCTS {
             return Some(&self.products);

@@ -175,11 +175,16 @@ impl Connections {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let due = self.shared.wheel.borrow_mut().turn();
-            for key in due {
-                if let Some(connection) = self.core.borrow_mut().get_mut(key) {
-                    connection.look();
-                }
+            self.turn();
+        }
+    }
+
+    /// Goes one second on, and looks at the connections that are due then.
+    fn turn(&self) {
+        let due = self.shared.wheel.borrow_mut().turn();
+        for key in due {
+            if let Some(connection) = self.core.borrow_mut().get_mut(key) {
+                connection.look();
             }
         }
     }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::fanout::{self, Hub};
 use crate::model::table::Tables;
+use crate::session::command::ReplyId;
 use crate::session::queue::{SendQueueLimits, SlowConsumerPolicy};
 use crate::transport::admission::{Bound, CoreLoad};
 
@@ -157,5 +158,39 @@ fn a_connection_that_sends_much_leaves_turns_to_the_others() {
         let early = shouting.try_read(&mut [0; 2]);
         assert!(early.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "and before its end");
         assert_eq!(answer(&mut shouting).await, "the end");
+    });
+}
+
+#[test]
+fn a_look_that_was_brought_forward_is_the_one_that_counts() {
+    on_a_core(async |world| {
+        let (key, mut client) = world.open().await;
+        let rights = || Grant::to_read(1, 9);
+        for grant in [rights().until(unix_time() + Duration::from_secs(3)), rights()] {
+            if let Some(connection) = world.connections.core.borrow_mut().get_mut(key) {
+                connection.on(Event::Authorize(Some(ReplyId::Unsigned(7)), Ok(Some(Arc::new(grant)))));
+                connection.look_at_expiry();
+                connection.waker.wake_by_ref();
+            }
+            assert!(answer(&mut client).await.contains(r#""ok":true"#));
+        }
+        // The look at the first token's end schedules another for the second at which the wheel has that of before.
+        let ping_after = world.connections.limits().ping_after;
+        while world.connections.now() < 2 * ping_after - 1 {
+            world.connections.turn();
+        }
+        client.write_all(&frame(PING, b"the end")).await.unwrap();
+        let mut pings = 0;
+        loop {
+            let mut head = [0; 2];
+            client.read_exact(&mut head).await.unwrap();
+            client.read_exact(&mut vec![0; head[1].into()]).await.unwrap();
+            match head[0] {
+                PING => pings += 1,
+                PONG => break,
+                other => panic!("{other:#x}"),
+            }
+        }
+        assert_eq!(pings, 1);
     });
 }
