@@ -43,7 +43,6 @@ class Client {
   #inVain = 0;
   #Events = null;
   #told = '';
-  // Those of this turn.
   #newcomers = null;
   #listenersByType = { state: new Set(), error: new Set(), skipped: new Set() };
 
@@ -98,13 +97,11 @@ class Client {
   }
 
   get(name, key) {
-    return this.#tablesByName.get(name)?.rows.get(String(key))?.row;
+    return this.#tablesByName.get(name)?.rows.get(key)?.row;
   }
 
   rows(name, keys = '*') {
-    const rows = this.#tablesByName.get(name)?.rows;
-    if (keys === '*') return rows?.entries() ?? [];
-    return keys.map((key) => rows?.get(String(key))).filter(Boolean);
+    return this.#tablesByName.get(name)?.rows.entries(keys) ?? [];
   }
 
   subscribe(what, handler) {
@@ -153,7 +150,7 @@ class Client {
     const { address, parse } = this.#its;
     const read = async (key) => {
       // A browser takes `.` and `..` out of a path.
-      const answer = await ask(`${address}tables/${encodeURIComponent(name)}?key=${encodeURIComponent(key)}`, this.#token);
+      const answer = await ask(`${address}tables/${encodeURIComponent(name)}?${new URLSearchParams({ key })}`, this.#token);
       return parse(await answer.text()).rows[0];
     };
     const pause = (ms) => new Promise((resolve) => this.#later(resolve, ms));
@@ -182,14 +179,15 @@ class Client {
 
   #send(pieces) {
     for (const piece of pieces) {
-      this.#connection.request(piece.command, (error) => piece.topics && this.#answered(piece, error));
+      const command = piece.table.command(piece);
+      if (command) this.#connection.request(command, (error) => this.#answered(piece, error));
     }
   }
 
   #opened() {
     // A WebSocket that opened once gets through.
     if (!this.#Events) this.#its.EventSource = null;
-    for (const table of this.#tables) this.#ask(table);
+    for (const table of this.#tables) this.#send(table.asksForAll());
   }
 
   #closed(code) {
@@ -205,11 +203,6 @@ class Client {
     if (this.#inVain > 1) this.#Events = (await import('./events.js')).Events;
   }
 
-  #ask(table) {
-    table.askedAt = this.#its.now();
-    this.#send(table.asksForAll());
-  }
-
   // Asks for all anew, after what is due and a rest.
   #askAgain(table) {
     table.asksAgain = table.isFollowed;
@@ -219,15 +212,16 @@ class Client {
   #askSoon(table) {
     if (!table.asksAgain || table.due.size > 0) return;
     const pause = table.askedAt + ASK_PAUSE_MS - this.#its.now();
-    this.#later(() => table.asksAgain && this.#ask(table), pause);
+    this.#later(() => table.asksAgain && this.#send(table.asksForAll()), pause);
   }
 
   #answered(piece, error) {
     const { table } = piece;
-    if (error && error.code !== 'forbidden') {
+    if (piece.isEnd) {
+      this.#send(table.ended());
+    } else if (error && error.code !== 'forbidden') {
       this.#refused(piece, error);
     } else {
-      table.isTold = true;
       const { changes, complete } = table.answered(piece, error);
       this.#changed(table, changes);
       if (error) this.#tellRefusal(table, subscribers(piece.topics), error);
@@ -271,7 +265,6 @@ class Client {
     this.#settle();
   }
 
-  // The token grants these no more.
   #ended(table, keys) {
     if (keys === '*') return this.#askAgain(table);
     this.#changed(table, table.take({ absent: keys }));

@@ -41,7 +41,7 @@ export class Connection {
 
   close() {
     this.#end('closed');
-    this.#clearTimer();
+    this.#its.clearTimeout(this.#timer);
   }
 
   // The next loss is the first of a row.
@@ -109,17 +109,7 @@ export class Connection {
   }
 
   #received(data) {
-    this.#take(data);
-    if (this.#socket) this.#awaitFrames();
-  }
-
-  #take(data) {
-    let frame;
-    try {
-      frame = this.#its.parse(data) ?? {};
-    } catch {
-      return;
-    }
+    const frame = this.#read(data);
     const { reply, ok, reconnect } = frame;
     if (reply !== undefined) {
       const answered = this.#repliesById.get(reply);
@@ -130,6 +120,15 @@ export class Connection {
       if (Number.isFinite(afterMs)) this.#hintMs = Math.min(afterMs, HINT_MS_MAX);
     } else {
       this.#its.on.frame(frame);
+    }
+    if (this.#socket) this.#awaitFrames();
+  }
+
+  #read(data) {
+    try {
+      return this.#its.parse(data) ?? {};
+    } catch {
+      return {};
     }
   }
 
@@ -174,11 +173,7 @@ export class Connection {
 
   // Each state waits for one thing.
   #after(ms, run) {
-    this.#clearTimer();
-    this.#timer = this.#its.setTimeout(run, ms);
-  }
-
-  #clearTimer() {
     this.#its.clearTimeout(this.#timer);
+    this.#timer = this.#its.setTimeout(run, ms);
   }
 }

@@ -8,7 +8,7 @@ export function subscribing(rows, keys) {
   const command = { command: 'subscribe', table, keys };
   const isKnown = (version) => epoch !== null && version > 0;
   if (keys === '*') return { ...command, snapshot: true, ...(isKnown(newest) && { epoch, newest }) };
-  const versions = keys.map((key) => rows.version(String(key)));
+  const versions = keys.map((key) => rows.version(key));
   return { ...command, ...(versions.some(isKnown) ? { versions, epoch } : { snapshot: true }) };
 }
 

@@ -10,9 +10,6 @@ export class Replica {
   #goneById = new Map();
   #owedById = new Map();
   #maps = [this.#entriesById, this.#goneById, this.#owedById];
-  // The rows that were named since `begin`.
-  #named = null;
-
   newest = 0;
 
   constructor(table, epoch = null) {
@@ -21,17 +18,17 @@ export class Replica {
   }
 
   // `{ key, row, version, isOwed }`, which is never altered.
-  get(id) {
-    return this.#entriesById.get(id);
+  get(key) {
+    return this.#entriesById.get(String(key));
   }
 
-  entries() {
-    return this.#entriesById.values();
+  entries(keys = '*') {
+    return keys === '*' ? this.#entriesById.values() : keys.map((key) => this.get(key)).filter(Boolean);
   }
 
   // The version that is known of a row, there or gone.
-  version(id) {
-    return this.#entriesById.get(id)?.version ?? this.#goneById.get(id) ?? 0;
+  version(key) {
+    return this.get(key)?.version ?? this.#goneById.get(String(key)) ?? 0;
   }
 
   owed() {
@@ -39,20 +36,8 @@ export class Replica {
   }
 
   state(key) {
-    const entry = this.get(String(key));
-    return this.#change(entry ? 'SNAPSHOT' : 'ABSENT', entry ?? { key, version: this.version(String(key)) });
-  }
-
-  // What is not named until it is complete will be gone.
-  begin() {
-    this.#named = new Set();
-  }
-
-  complete() {
-    const named = this.#named ?? this.#entriesById;
-    this.#named = null;
-    const gone = [...this.entries()].filter(({ key }) => !named.has(String(key)));
-    return gone.flatMap(({ key, version }) => this.#drop(key, version, 'ABSENT'));
+    const entry = this.get(key);
+    return this.#change(entry ? 'SNAPSHOT' : 'ABSENT', entry ?? { key, version: this.version(key) });
   }
 
   // Forgets versions, and keeps rows. Returns whether it is another.
@@ -68,11 +53,9 @@ export class Replica {
 
   apply({ action, version, key, row, product }) {
     if (product) [key, row] = [product.productId, product.productName === undefined ? null : product];
-    const id = String(key);
-    this.#named?.add(id);
-    const known = this.version(id);
-    const owed = this.#owedById.get(id)?.version ?? 0;
-    if (version < owed || version < known || (version === known && this.#entriesById.has(id))) return [];
+    const known = this.version(key);
+    const owed = this.#owedById.get(String(key))?.version ?? 0;
+    if (version < owed || version < known || (version === known && this.get(key))) return [];
     this.newest = Math.max(this.newest, version);
     if (action === 'DELETE') return this.#drop(key, version, action);
     if (row) return [this.#put({ key, row, version, isOwed: false }, action)];
@@ -81,7 +64,7 @@ export class Replica {
 
   // Version 0: it is not known since when.
   absent(key, version = 0) {
-    const known = this.version(String(key));
+    const known = this.version(key);
     if (version > 0 && version < known) return [];
     this.newest = Math.max(this.newest, version);
     return this.#drop(key, Math.max(version, known), 'ABSENT');
@@ -92,12 +75,11 @@ export class Replica {
     return owed && read.row && read.version >= owed.version ? this.apply({ ...read, action: owed.action }) : [];
   }
 
-  forget(id) {
-    for (const map of this.#maps) map.delete(id);
+  forget(key) {
+    for (const map of this.#maps) map.delete(String(key));
   }
 
   forgetAllBut(kept) {
-    this.#named = null;
     for (const map of this.#maps) for (const id of map.keys()) if (!kept.has(id)) map.delete(id);
   }
 
@@ -111,16 +93,16 @@ export class Replica {
   }
 
   #owe(key, version, action) {
-    const entry = this.get(String(key));
+    const entry = this.get(key);
     this.#owedById.set(String(key), { key, version, action });
     return entry ? this.#put({ ...entry, isOwed: true }, action) : this.#change(action, { key, version, isOwed: true });
   }
 
   #drop(key, version, action) {
     const id = String(key);
-    const previous = this.get(id)?.row;
+    const previous = this.get(key)?.row;
     const isKnown = previous || this.#owedById.has(id);
-    this.forget(id);
+    this.forget(key);
     this.#goneById.set(id, version);
     if (this.#goneById.size > GONE_MAX) this.#goneById.delete(this.#goneById.keys().next().value);
     return isKnown ? [this.#change(action, { key, version }, previous)] : [];

@@ -5,7 +5,6 @@ import { pauseMs } from './backoff.js';
 export class Subscription {
   #handler;
   #its;
-  // How often in a row, and the timer of the next try.
   #failedById = new Map();
 
   topics = [];

@@ -18,6 +18,8 @@ export class Table {
   askedAt = -Infinity;
   // The pieces that are due before it is live.
   due = new Set();
+  // The ends that have no reply yet.
+  #ends = 0;
 
   constructor(name, epoch, its) {
     this.rows = new Replica(name, epoch);
@@ -43,7 +45,6 @@ export class Table {
   add(subscription, keys) {
     const keysById = new Map(keys === '*' ? [[ALL, keys]] : keys.map((key) => [String(key), key]));
     for (const [id, key] of keysById) {
-      // `piece`: the one in which it was asked for on this connection.
       const topic = this.#topicsById.get(id) ?? { id, key, subscriptions: new Set(), piece: null, isShown: false };
       this.#topicsById.set(id, topic);
       topic.subscriptions.add(subscription);
@@ -61,7 +62,7 @@ export class Table {
 
   end() {
     for (const subscription of subscribers(this.#topics)) subscription.end();
-    this.rows.owed().forEach((key) => this.rows.forget(String(key)));
+    for (const key of this.rows.owed()) this.rows.forget(key);
   }
 
   followers(key) {
@@ -69,26 +70,36 @@ export class Table {
   }
 
   subscribers(ids) {
-    return subscribers(ids.map((id) => this.#topicsById.get(id)).filter(Boolean));
+    return subscribers(this.#topicsOf(ids));
+  }
+
+  #topicsOf(ids) {
+    return ids.map((id) => this.#topicsById.get(id)).filter(Boolean);
   }
 
   // Returns the changes of followed rows.
   take(frame) {
     const { key, product, absent, versions } = frame;
-    const isFollowed = (each) => this.#topicsById.has(ALL) || this.#topicsById.has(String(each));
     this.isTold = true;
-    if (!absent) return isFollowed(product ? product.productId : key) ? this.rows.apply(frame) : [];
-    return absent.flatMap((each, place) => (isFollowed(each) ? this.rows.absent(each, versions?.[place]) : []));
+    if (!absent) return this.#isNamed(product ? product.productId : key) ? this.rows.apply(frame) : [];
+    return absent.flatMap((each, place) => (this.#isNamed(each) ? this.rows.absent(each, versions?.[place]) : []));
+  }
+
+  // Returns false if nobody follows it.
+  #isNamed(key) {
+    const topics = this.#topicsOf([String(key), ALL]);
+    for (const { piece } of topics) piece?.named?.add(String(key));
+    return topics.length > 0;
   }
 
   known({ topics }) {
-    const entries = isAll(topics) ? [...this.rows.entries()] : topics.map(({ id }) => this.rows.get(id));
-    return keysOf(entries.filter(Boolean));
+    return keysOf([...this.rows.entries(named(topics))]);
   }
 
   lost() {
     this.isLost = this.asksAgain = false;
     this.due.clear();
+    this.#ends = 0;
     this.#topicsById.forEach(unask);
   }
 
@@ -97,7 +108,9 @@ export class Table {
     let touched = [...this.#touched];
     this.#touched.clear();
     const ended = touched.filter(({ id, subscriptions }) => subscriptions.size === 0 && this.#topicsById.delete(id));
-    const isEnd = ended.some(({ id }) => id === ALL);
+    const isEnd = ended.some(isOfAll);
+    const ends = this.#pieces(ended.filter(isEnd ? isOfAll : isAsked), true);
+    ended.forEach(unask);
     if (isEnd) {
       // The end of '*' ends every other too.
       this.rows.forgetAllBut(this.#topicsById);
@@ -107,37 +120,45 @@ export class Table {
       for (const { id } of ended) this.rows.forget(id);
     }
     if (!isOpen) return [];
-    const lists = isEnd ? ['*'] : this.#cut(ended.filter(({ piece }) => piece)).map(keysOf);
-    const ends = lists.map((keys) => ({ command: { command: 'unsubscribe', table: this.rows.table, keys } }));
+    this.#ends += ends.length;
     return [...ends, ...this.#asks(touched)];
   }
 
-  #cut(topics) {
-    return cut(topics, this.#its.messageBytes);
+  // Returns null while all rows wait: the last words of what is ended would count as named.
+  command(piece) {
+    const keys = named(piece.topics);
+    if (piece.isEnd) return { command: 'unsubscribe', table: this.rows.table, keys };
+    if (keys === '*' && this.#ends > 0) return null;
+    piece.named = new Set();
+    return (piece.command = subscribing(this.rows, keys));
+  }
+
+  // Returns what waits for the replies to ends.
+  ended() {
+    this.#ends -= 1;
+    const all = this.#topicsById.get(ALL)?.piece;
+    return all && !all.command ? [all] : [];
+  }
+
+  #pieces(topics, isEnd) {
+    const lists = [topics.filter(isOfAll), ...cut(topics.filter((topic) => !isOfAll(topic)), this.#its.messageBytes)];
+    return lists.filter((list) => list.length > 0).map((list) => ({ table: this, topics: list, isEnd }));
   }
 
   #asks(topics) {
-    const unasked = topics.filter(({ piece, subscriptions }) => !piece && subscriptions.size > 0);
-    const all = unasked.filter(({ id }) => id === ALL).map((topic) => [topic]);
-    const lists = this.#cut(unasked.filter(({ id }) => id !== ALL));
-    return [...all, ...lists].map((list) => this.#piece(list));
-  }
-
-  #piece(topics) {
-    const piece = { table: this, topics, command: subscribing(this.rows, isAll(topics) ? '*' : keysOf(topics)) };
-    for (const topic of topics) topic.piece = piece;
-    if (isAll(topics)) this.rows.begin();
-    return piece;
+    const pieces = this.#pieces(topics.filter((topic) => !isAsked(topic) && topic.subscriptions.size > 0));
+    for (const piece of pieces) for (const topic of piece.topics) topic.piece = piece;
+    return pieces;
   }
 
   asksForAll() {
+    this.askedAt = this.#its.now();
     this.asksAgain = this.isTold = this.isRefused = false;
     this.#topicsById.forEach(unask);
     this.due = new Set(this.#asks(this.#topics));
     return [...this.due];
   }
 
-  // Asks for a piece anew, in so many parts.
   asksAnew(piece, parts) {
     const topics = current(piece);
     topics.forEach(unask);
@@ -152,15 +173,18 @@ export class Table {
     if (!current(piece).some(({ isShown }) => isShown)) this.due.delete(piece);
   }
 
-  // All of it has come.
   answered(piece, refusal) {
     const topics = current(piece);
+    const isAll = topics.some(isOfAll);
+    const gone = [...(isAll ? this.rows.entries() : [])].filter(({ key }) => !piece.named.has(String(key)));
+    piece.named = null;
     this.due.delete(piece);
+    this.isTold = true;
     // It is refused as a whole.
-    piece.isAnswered = !(refusal && isAll(topics));
+    piece.isAnswered = !(refusal && isAll);
     for (const topic of topics) topic.isShown = true;
     const complete = subscribers(topics).filter(({ isComplete }) => isComplete);
-    return { changes: isAll(topics) ? this.rows.complete() : [], complete };
+    return { changes: gone.flatMap(({ key }) => this.rows.absent(key)), complete };
   }
 }
 
@@ -168,8 +192,16 @@ export function subscribers(topics) {
   return [...new Set(topics.flatMap((topic) => [...topic.subscriptions]))];
 }
 
-function isAll(topics) {
-  return topics[0]?.id === ALL;
+function isOfAll({ id }) {
+  return id === ALL;
+}
+
+function isAsked({ piece }) {
+  return piece !== null;
+}
+
+function named(topics) {
+  return topics.some(isOfAll) ? '*' : keysOf(topics);
 }
 
 function keysOf(topics) {

@@ -141,6 +141,81 @@ test('the end of everything leaves what is followed by its key', async () => {
   assert.deepEqual(Array.from(client.rows('orders'), ({ key }) => key), [1, 2]);
 });
 
+test('all rows are asked for once what was ended before is answered', async () => {
+  const { world, client, end } = await orders();
+  end();
+  client.subscribe({ table: 'orders', keys: '*' }, () => {});
+  await turn();
+  assert.deepEqual(commands(world.socket), [{ command: 'unsubscribe', table: 'orders', keys: [1, 2] }]);
+  // It was on its way; then the row went.
+  world.socket.receive(row(7, 1, 7, 'UPDATE'));
+  world.socket.accept();
+  assert.deepEqual(commands(world.socket).map(({ keys }) => keys), ['*']);
+  world.socket.receive(row(6, 2));
+  world.socket.accept();
+  assert.deepEqual([client.get('orders', 1), client.get('orders', 2), client.state], [undefined, { n: 6 }, 'live']);
+  const endOfOne = client.subscribe({ table: 'orders', keys: [2] }, () => {});
+  await turn();
+  world.socket.accept();
+  endOfOne();
+  await turn();
+  world.socket.accept();
+  assert.deepEqual(world.socket.sent, []);
+});
+
+test('all rows that waited for an end are asked for once, or by the next connection, or not at all', async () => {
+  const { world, client, end } = await orders();
+  const all = { table: 'orders', keys: '*' };
+  end();
+  const ends = [client.subscribe(all, () => {})];
+  await turn();
+  world.socket.onclose({ code: 1006 });
+  await world.pass(250);
+  world.socket.onopen();
+  assert.deepEqual(commands(world.socket).map(({ command, keys }) => [command, keys]), [['subscribe', '*']]);
+  world.socket.accept();
+  assert.deepEqual(world.socket.sent, []);
+  for (let i = 0; i < 2; i += 1) {
+    ends.pop()();
+    await turn();
+    ends.push(client.subscribe(all, () => {}));
+    await turn();
+  }
+  ends.pop()();
+  await turn();
+  assert.deepEqual(commands(world.socket).map(({ command }) => command), Array(3).fill('unsubscribe'));
+  world.socket.accept();
+  assert.deepEqual(world.socket.sent, []);
+});
+
+test('of a snapshot of all rows, what it did not name is gone, and one that was broken off leaves all', async () => {
+  const { world, client } = await orders();
+  const told = [];
+  client.subscribe({ table: 'orders', keys: '*' }, ({ key, action, row }) => told.push([key, action, row?.n]));
+  await turn();
+  world.socket.receive(row(4, 3), row(5, 1));
+  world.socket.onclose({ code: 1006 });
+  await world.pass(250);
+  world.socket.onopen();
+  told.length = 0;
+  // As it was, it is named too.
+  world.socket.receive(row(6, 2), row(9, 4, 9, 'INSERT'));
+  const known = () => Array.from(client.rows('orders'), ({ key }) => key);
+  assert.deepEqual(known(), [1, 2, 3, 4]);
+  world.socket.accept();
+  assert.deepEqual([known(), told], [[2, 4], [[4, 'INSERT', 9], [1, 'ABSENT', undefined], [3, 'ABSENT', undefined]]]);
+});
+
+test('the reply to all rows that were ended meanwhile says nothing of what is gone', async () => {
+  const { world, client } = await orders();
+  const end = client.subscribe({ table: 'orders', keys: '*' }, () => {});
+  await turn();
+  end();
+  await turn();
+  world.socket.accept();
+  assert.deepEqual([client.get('orders', 1), client.get('orders', 2)], [{ n: 5 }, { n: 6 }]);
+});
+
 test('a new subscription leaves the others live', async () => {
   const { world, client } = await orders();
   client.subscribe({ table: 'orders', keys: [3] }, () => {});

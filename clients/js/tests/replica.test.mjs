@@ -16,9 +16,7 @@ const alone = (action, version, productId) => ({ action, version, product: { pro
 function filled(...rows) {
   const replica = new Replica('products');
   replica.enterEpoch('one');
-  replica.begin();
   for (const [id, version, units] of rows) replica.apply(change('SNAPSHOT', version, id, units));
-  replica.complete();
   return replica;
 }
 
@@ -44,35 +42,6 @@ test('rows of other tables are told by their keys', () => {
   assert.deepEqual([replica.get('a-9').row, replica.get('17').key], [{ n: 1 }, 17]);
   const [gone] = replica.apply({ action: 'DELETE', version: 3, table: 'orders', key: 17, row: { n: 2 } });
   assert.deepEqual([gone.row, gone.previous, replica.version('17')], [undefined, { n: 2 }, 3]);
-});
-
-test('what is not named until a snapshot is complete is gone', () => {
-  const replica = filled([1, 1], [2, 2], [3, 3]);
-  replica.begin();
-  replica.apply(change('SNAPSHOT', 1, 1));
-  replica.apply(change('UPDATE', 5, 3));
-  assert.deepEqual(keys(replica), [1, 2, 3]);
-  const gone = replica.complete();
-  assert.deepEqual(gone.map(({ key, action, row }) => [key, action, row]), [[2, 'ABSENT', undefined]]);
-  assert.deepEqual(keys(replica), [1, 3]);
-  assert.deepEqual(replica.complete(), []);
-});
-
-test('a row that is named again as it was is named', () => {
-  const replica = filled([1, 7]);
-  replica.begin();
-  assert.deepEqual(replica.apply(change('INSERT', 7, 1)), []);
-  assert.deepEqual(replica.complete(), []);
-});
-
-test('a snapshot that was broken off leaves all rows, and the next one counts anew', () => {
-  const replica = filled([1, 1], [2, 2]);
-  replica.begin();
-  replica.apply(change('SNAPSHOT', 1, 1));
-  replica.begin();
-  replica.apply(change('SNAPSHOT', 2, 2));
-  replica.complete();
-  assert.deepEqual(keys(replica), [2]);
 });
 
 test('a deleted row does not return from an older change', () => {
