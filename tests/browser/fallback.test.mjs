@@ -1,11 +1,9 @@
 // The JavaScript client in a page, in each browser, behind a proxy that lets no WebSocket through.
 
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { tokenOf, SECRET } from './jwt.mjs';
-import { Server, startBrowser, startFirefox, temporaryDirectory } from './support.mjs';
+import { tokenOf } from './jwt.mjs';
+import { Server, startBrowser, startFirefox } from './support.mjs';
 import { Way } from '../../clients/js/tests/way.mjs';
 
 const EVERYTHING = { read: '*', write: true, tables: { orders: { read: '*', write: true }, notes: { read: '*', write: true } } };
@@ -20,10 +18,9 @@ for (const [name, start] of [['Chromium', startBrowser], ['Firefox', startFirefo
     after(() => Promise.all(cleanups.map((run) => run())));
 
     // A page of the server, reached by the way, which runs `script` with the client's `connect`.
-    async function opened(t, upgrades, script, { options, token } = {}) {
-      const server = await Server.start(t, { options, token });
-      const way = await Way.start(t, server);
-      way.upgrades = upgrades;
+    async function opened(t, upgrades, script, grant) {
+      const server = grant ? await Server.guarded(t, grant) : await Server.start(t);
+      const way = await Way.start(t, server, upgrades);
       for (const key of [1, 2]) await server.send('PUT', `/tables/orders/${key}`, { n: key });
       await server.send('PUT', '/tables/notes/a', { n: 1 });
       const page = await browser.newPage();
@@ -75,15 +72,13 @@ for (const [name, start] of [['Chromium', startBrowser], ['Firefox', startFirefo
     }
 
     test('a token that expires is renewed', async (t) => {
-      const key = join(await temporaryDirectory(t), 'key');
-      await writeFile(key, SECRET);
       const tokens = [3600, 3600, 4, 3600].map((seconds) => tokenOf(EVERYTHING, seconds));
       const script = `
         const tokens = ${JSON.stringify(tokens)};
         window.options = { token: () => (window.isRenewed = tokens.length === 1, tokens.shift()) };
         ${FOLLOWING}
       `;
-      const its = await opened(t, 'refused', script, { options: ['--jwt-key', key], token: tokenOf(EVERYTHING) });
+      const its = await opened(t, 'refused', script, EVERYTHING);
       await its.shows('orders', [[1, 1], [2, 2]]);
       await its.page.waitForFunction(() => window.isRenewed);
       await its.server.send('PUT', '/tables/orders/1', { n: 11 });

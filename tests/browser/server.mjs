@@ -5,11 +5,12 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { SECRET, tokenOf } from './jwt.mjs';
 
 export const BINARY = process.env.ROWCAST_BIN ?? fileURLToPath(new URL('../../target/debug/rowcast', import.meta.url));
 const LIVE_LINE = /^Rowcast is live at (https?:\/\/127\.0\.0\.1:(\d+))/;
@@ -48,6 +49,13 @@ export class Server {
     t.after(() => server.stop('SIGKILL'));
     await server.start();
     return server;
+  }
+
+  // One that wants tokens; its own requests are granted this.
+  static async guarded(t, grant, options = []) {
+    const key = join(await temporaryDirectory(t), 'key');
+    await writeFile(key, SECRET);
+    return Server.start(t, { options: ['--jwt-key', key, ...options], token: tokenOf(grant) });
   }
 
   async start() {

@@ -1,12 +1,10 @@
 // A server that wants tokens: the page brings one along, or asks for one, and shows what it may read.
 
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { SECRET, tokenOf as token } from './jwt.mjs';
+import { tokenOf as token } from './jwt.mjs';
 import {
-  assertFaultless, live, openPage, row, Server, startBrowser, temporaryDirectory, waitForText,
+  assertFaultless, live, openPage, row, Server, startBrowser, waitForText,
 } from './support.mjs';
 
 const LAMP = { productId: 1, productName: 'Lamp', manufacturer: 'Lumen', pricePerUnit: '74EUR', unitsAvailable: 5 };
@@ -23,9 +21,7 @@ after(() => Promise.all(cleanups.map((run) => run())));
 const EVERYTHING = { read: '*', write: true };
 
 async function guarded(t) {
-  const key = join(await temporaryDirectory(t), 'key');
-  await writeFile(key, SECRET);
-  const server = await Server.start(t, { options: ['--jwt-key', key], token: token(EVERYTHING) });
+  const server = await Server.guarded(t, EVERYTHING);
   await server.add(LAMP);
   await server.add({ ...LAMP, productId: 2, productName: 'Chair' });
   return server;

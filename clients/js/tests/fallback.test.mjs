@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { client, EventSource, follow, guarded, put, Server, tokenOf, until, Way } from './support.mjs';
+import { client, EventSource, follow, put, Server, tokenOf, until, Way } from './support.mjs';
 
 const EVERYTHING = { read: '*', write: true, tables: { orders: { read: '*', write: true } } };
 
@@ -12,8 +12,7 @@ const LIMITED = { timeout: 90_000 };
 // A server, a client of it that has no WebSocket, and the way between them.
 async function cutOff(t, { server, upgrades = 'refused', ...options } = {}) {
   server ??= await Server.start(t);
-  const way = await Way.start(t, server);
-  way.upgrades = upgrades;
+  const way = await Way.start(t, server, upgrades);
   return { server, way, its: client(t, way.url, { EventSource, ...options }) };
 }
 
@@ -112,7 +111,7 @@ test('a key that is a star is one row', async (t) => {
 });
 
 test('a token is asked for anew when it has expired', async (t) => {
-  const server = await guarded(t, EVERYTHING);
+  const server = await Server.guarded(t, EVERYTHING);
   await put(server, 1, { n: 1 });
   let asked = 0;
   let isRenewed;
@@ -134,7 +133,7 @@ test('a token is asked for anew when it has expired', async (t) => {
 });
 
 test('a token that is not valid is no reason for event streams', LIMITED, async (t) => {
-  const server = await guarded(t, EVERYTHING);
+  const server = await Server.guarded(t, EVERYTHING);
   await put(server, 1, { n: 1 });
   const { way, its } = await cutOff(t, { server, upgrades: 'pass', token: 'none', platform: { random: () => 0 } });
   const some = follow(its, { table: 'orders', keys: [1] });
@@ -145,7 +144,7 @@ test('a token that is not valid is no reason for event streams', LIMITED, async 
 });
 
 test('another token is used by other streams', async (t) => {
-  const server = await guarded(t, EVERYTHING);
+  const server = await Server.guarded(t, EVERYTHING);
   for (const key of [1, 2]) await put(server, key, { n: key });
   const reading = (read) => tokenOf({ tables: { orders: { read } } });
   const { its } = await cutOff(t, { server, token: reading([1]) });
@@ -158,7 +157,7 @@ test('another token is used by other streams', async (t) => {
 });
 
 test('what is refused is refused alone, with its reason', async (t) => {
-  const server = await guarded(t, EVERYTHING);
+  const server = await Server.guarded(t, EVERYTHING);
   for (const key of [1, 2]) await put(server, key, { n: key });
   const { its } = await cutOff(t, { server, token: tokenOf({ read: [5], tables: { orders: { read: [1] } } }) });
   const refusals = [];

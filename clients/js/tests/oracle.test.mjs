@@ -58,8 +58,7 @@ class Oracle {
     [oracle.#other, oracle.#backup] = [await oracle.#serve(t, key), await oracle.#serve(t, key)];
     oracle.#server = await Server.start(t, { options: ['--jwt-key', key, '--ping-seconds', '1'], token: tokenOf(GRANT, 1e6) });
     await oracle.#fill();
-    oracle.#way = await Way.start(t, oracle.#server);
-    oracle.#way.upgrades = upgrades;
+    oracle.#way = await Way.start(t, oracle.#server, upgrades);
     for (let number = 0; number < 3; number += 1) oracle.#readers.push(new Reader(t, oracle.#way.url, random, () => (oracle.failures += 1)));
     return oracle;
   }

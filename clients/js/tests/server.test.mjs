@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { client, follow, guarded, put, Server, tokenOf, until, Way } from './support.mjs';
+import { client, follow, put, Server, tokenOf, until, Way } from './support.mjs';
 
 test('rows of a table are followed, from before there are any', async (t) => {
   const server = await Server.start(t);
@@ -64,7 +64,7 @@ for (const signal of ['SIGTERM', 'SIGKILL']) {
 
 test('a token is asked for anew when it has expired, and no row is lost', async (t) => {
   const grant = { read: '*', write: true, tables: { orders: { read: '*', write: true } } };
-  const server = await guarded(t, grant);
+  const server = await Server.guarded(t, grant);
   await put(server, 1, { n: 1 });
   let asked = 0;
   const renewed = new Promise((resolve) => {
@@ -84,7 +84,7 @@ test('a token is asked for anew when it has expired, and no row is lost', async 
 });
 
 test('what a token does not grant is refused, and the rest is followed', async (t) => {
-  const server = await guarded(t, { read: '*', write: true, tables: { orders: { read: '*', write: true } } });
+  const server = await Server.guarded(t, { read: '*', write: true, tables: { orders: { read: '*', write: true } } });
   for (const key of [1, 2]) await put(server, key, { n: key });
   const its = client(t, server.url, { token: tokenOf({ tables: { orders: { read: [1] } } }) });
   const some = follow(its, { table: 'orders', keys: [1, 2] });
@@ -118,7 +118,7 @@ test('twenty thousand keys are followed, in pieces', async (t) => {
 });
 
 test('a row of which only the key came is read', async (t) => {
-  const server = await guarded(t, { tables: { orders: { read: '*', write: true } } });
+  const server = await Server.guarded(t, { tables: { orders: { read: '*', write: true } } });
   await put(server, '../x', { n: 1 });
   // As if its rows were too large for messages.
   const parse = (text) => JSON.parse(text, (name, value) => (value?.action ? { ...value, row: undefined } : value));
@@ -134,7 +134,7 @@ test('a row of which only the key came is read', async (t) => {
 const GRANT = { tables: { orders: { read: '*', write: true }, notes: { read: '*', write: true } } };
 
 test('a token that is renewed in time keeps the socket, and one that is bad changes nothing', async (t) => {
-  const server = await guarded(t, GRANT);
+  const server = await Server.guarded(t, GRANT);
   const way = await Way.start(t, server);
   await put(server, 1, { n: 1 });
   const its = client(t, way.url, { token: tokenOf(GRANT, 3) });
@@ -152,7 +152,7 @@ test('a token that is renewed in time keeps the socket, and one that is bad chan
 });
 
 test('what a new token does not grant is gone, and what it grants beside comes', { timeout: 20_000 }, async (t) => {
-  const server = await guarded(t, GRANT);
+  const server = await Server.guarded(t, GRANT);
   const way = await Way.start(t, server);
   for (const key of [1, 2, 3]) await put(server, key, { n: key });
   await server.send('PUT', '/tables/notes/a', { n: 1 });

@@ -1,14 +1,10 @@
 // What the tests against a server share: the server, tokens, a way to it that can be cut and stalled, and subscribers.
 
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { WebSocket as OfPackage } from 'ws';
 import { connect } from '../client.js';
-import { SECRET, tokenOf } from '../../../tests/browser/jwt.mjs';
-import { Server, temporaryDirectory } from '../../../tests/browser/server.mjs';
 
 export { Way } from './way.mjs';
-export { SECRET, tokenOf };
+export { SECRET, tokenOf } from '../../../tests/browser/jwt.mjs';
 export { EventSource } from 'eventsource';
 export { BINARY, Server, temporaryDirectory } from '../../../tests/browser/server.mjs';
 
@@ -55,13 +51,6 @@ export function follow(client, what) {
       check();
     });
   return { told, end, next };
-}
-
-// A server that wants tokens, whose own requests are granted this.
-export async function guarded(t, grant) {
-  const key = join(await temporaryDirectory(t), 'key');
-  await writeFile(key, SECRET);
-  return Server.start(t, { options: ['--jwt-key', key], token: tokenOf(grant) });
 }
 
 export const put = (server, key, row) => server.send('PUT', `/tables/orders?key=${encodeURIComponent(key)}`, row);

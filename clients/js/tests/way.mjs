@@ -11,12 +11,13 @@ export class Way {
 
   isStalled = false;
   // What becomes of an upgrade: it may `pass`, is `refused`, or its socket is `killed`.
-  upgrades = 'pass';
+  upgrades;
   // The requests that came, as their lines say.
   asked = [];
 
-  static async start(t, server) {
+  static async start(t, server, upgrades = 'pass') {
     const way = new Way();
+    way.upgrades = upgrades;
     const listener = createServer((near) => way.#join(near, Number(new URL(server.url).port)));
     listener.listen(0, '127.0.0.1');
     await once(listener, 'listening');
