@@ -39,7 +39,6 @@ class Client {
   #epoch = null;
   #isSourceLost = false;
   #isShown = false;
-  // WebSockets that did not open although HTTP gets through.
   #inVain = 0;
   #Events = null;
   #told = '';
@@ -100,7 +99,7 @@ class Client {
     return this.#tablesByName.get(name)?.rows.get(key)?.row;
   }
 
-  rows(name, keys = '*') {
+  rows(name, keys) {
     return this.#tablesByName.get(name)?.rows.entries(keys) ?? [];
   }
 
@@ -221,6 +220,9 @@ class Client {
       this.#send(table.ended());
     } else if (error && error.code !== 'forbidden') {
       this.#refused(piece, error);
+    } else if (error && piece.command.versions) {
+      // Of what nothing came is refused, or as it was.
+      this.#send(table.asksAnew(piece, 1, true));
     } else {
       const { changes, complete } = table.answered(piece, error);
       this.#changed(table, changes);

@@ -23,7 +23,6 @@ export class Connection {
     this.#its = its;
   }
 
-  // Calls `answered(token, refusal)` if a reply comes on an open socket.
   use(token, answered) {
     this.#its.token = token;
     this.#given = null;

@@ -3,10 +3,10 @@
 const KEYS_MAX = 4096;
 const BYTES_BESIDE_KEY = 24;
 
-export function subscribing(rows, keys) {
+export function subscribing(rows, keys, isWhole) {
   const { table, epoch, newest } = rows;
   const command = { command: 'subscribe', table, keys };
-  const isKnown = (version) => epoch !== null && version > 0;
+  const isKnown = (version) => !isWhole && epoch !== null && version > 0;
   if (keys === '*') return { ...command, snapshot: true, ...(isKnown(newest) && { epoch, newest }) };
   const versions = keys.map((key) => rows.version(key));
   return { ...command, ...(versions.some(isKnown) ? { versions, epoch } : { snapshot: true }) };

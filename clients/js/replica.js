@@ -1,7 +1,5 @@
-// The rows of a table and their versions: pure data.
-//
-// Versions of a row only grow within an epoch: that at which it went is kept, and taken again. A row's id is the text of its
-// key, since 17 and "17" never are two rows.
+// The rows of a table and their versions: pure data. The version at which a row went is kept, and taken again. A row's id is
+// the text of its key, since 17 and "17" never are two rows.
 
 const GONE_MAX = 100_000;
 
@@ -17,7 +15,6 @@ export class Replica {
     this.epoch = epoch;
   }
 
-  // `{ key, row, version, isOwed }`, which is never altered.
   get(key) {
     return this.#entriesById.get(String(key));
   }

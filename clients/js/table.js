@@ -130,10 +130,9 @@ export class Table {
     if (piece.isEnd) return { command: 'unsubscribe', table: this.rows.table, keys };
     if (keys === '*' && this.#ends > 0) return null;
     piece.named = new Set();
-    return (piece.command = subscribing(this.rows, keys));
+    return (piece.command = subscribing(this.rows, keys, piece.isWhole));
   }
 
-  // Returns what waits for the replies to ends.
   ended() {
     this.#ends -= 1;
     const all = this.#topicsById.get(ALL)?.piece;
@@ -159,16 +158,17 @@ export class Table {
     return [...this.due];
   }
 
-  asksAnew(piece, parts) {
+  asksAnew(piece, parts, isWhole) {
     const topics = current(piece);
     topics.forEach(unask);
     const length = Math.ceil(topics.length / parts);
     const pieces = [0, length].flatMap((from) => this.#asks(topics.slice(from, from + length)));
-    if (this.due.delete(piece)) for (const each of pieces) this.due.add(each);
+    for (const each of pieces) each.isWhole = isWhole;
+    if (this.due.delete(piece) || isWhole) for (const each of pieces) this.due.add(each);
     return pieces;
   }
 
-  // What is shown of it is old.
+  // What is shown is old.
   refused(piece) {
     if (!current(piece).some(({ isShown }) => isShown)) this.due.delete(piece);
   }
@@ -176,7 +176,8 @@ export class Table {
   answered(piece, refusal) {
     const topics = current(piece);
     const isAll = topics.some(isOfAll);
-    const gone = [...(isAll ? this.rows.entries() : [])].filter(({ key }) => !piece.named.has(String(key)));
+    const asked = isAll ? [...this.rows.entries()] : refusal ? topics : [];
+    const unnamed = keysOf(asked).filter((key) => !piece.named.has(String(key)));
     piece.named = null;
     this.due.delete(piece);
     this.isTold = true;
@@ -184,7 +185,7 @@ export class Table {
     piece.isAnswered = !(refusal && isAll);
     for (const topic of topics) topic.isShown = true;
     const complete = subscribers(topics).filter(({ isComplete }) => isComplete);
-    return { changes: gone.flatMap(({ key }) => this.rows.absent(key)), complete };
+    return { changes: unnamed.flatMap((key) => this.rows.absent(key)), complete };
   }
 }
 

@@ -479,6 +479,44 @@ test('what is forbidden leaves the rest', async () => {
   assert.equal(world.due.length, 1, 'that of silence');
 });
 
+test('rows that are shown and forbidden on another connection are gone before it is live', async () => {
+  const told = [];
+  const { world, client } = await orders({
+    change: ({ key, action }) => told.push([key, action]), refused: ({ code }) => told.push(code), complete: () => told.push('complete'),
+  });
+  world.socket.onclose({ code: 1006 });
+  await world.pass(250);
+  world.socket.onopen();
+  told.length = 0;
+  // Row 1 is as it was.
+  world.socket.refuse('forbidden');
+  assert.deepEqual([client.state, told], ['stale', []]);
+  assert.deepEqual(commands(world.socket), [{ command: 'subscribe', table: 'orders', keys: [1, 2], snapshot: true }]);
+  world.socket.receive(row(5, 1));
+  world.socket.refuse('forbidden');
+  assert.deepEqual([told, client.state], [[[2, 'ABSENT'], 'forbidden', 'complete'], 'live']);
+  assert.deepEqual([client.get('orders', 1), client.get('orders', 2), world.socket.sent], [{ n: 5 }, undefined, []]);
+});
+
+test('rows that may be forbidden are not live, whenever they are asked for', async () => {
+  const { world, client } = await orders({ refused: () => {} });
+  const end = client.subscribe({ table: 'orders', keys: '*' }, () => {});
+  await turn();
+  world.socket.receive(row(5, 1), row(6, 2));
+  world.socket.accept();
+  client.token = 'narrow';
+  end();
+  await turn();
+  const [authorize, unsubscribe, subscribe] = world.socket.sent.splice(0);
+  world.socket.receive({ reply: authorize.id, ok: true }, { reply: unsubscribe.id, ok: true });
+  assert.deepEqual([client.state, subscribe.versions], ['live', [5, 6]]);
+  world.socket.receive({ reply: subscribe.id, ok: false, code: 'forbidden', error: 'no' });
+  assert.equal(client.state, 'stale');
+  world.socket.receive(row(5, 1));
+  world.socket.refuse('forbidden');
+  assert.deepEqual([client.state, client.get('orders', 1), client.get('orders', 2)], ['live', { n: 5 }, undefined]);
+});
+
 test('of all rows nothing is complete where none is granted, and what was shown is gone', async () => {
   const { world, client } = await orders();
   const told = [];
@@ -494,6 +532,7 @@ test('of all rows nothing is complete where none is granted, and what was shown 
   world.socket.onopen();
   world.socket.refuse('forbidden');
   assert.deepEqual(told, [[1, undefined], [2, undefined], 'forbidden']);
+  world.socket.refuse('forbidden');
   assert.equal(client.state, 'live');
 });
 

@@ -4,6 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { client, follow, put, Server, tokenOf, until, Way } from './support.mjs';
 
+const GRANT = { tables: { orders: { read: '*', write: true }, notes: { read: '*', write: true } } };
+
 test('rows of a table are followed, from before there are any', async (t) => {
   const server = await Server.start(t);
   await put(server, 17, { state: 'placed' });
@@ -93,6 +95,26 @@ test('what a token does not grant is refused, and the rest is followed', async (
   assert.deepEqual([its.get('orders', 1), its.get('orders', 2), its.state], [{ n: 1 }, undefined, 'live']);
 });
 
+test('rows that the token of another connection does not grant are gone, however many', async (t) => {
+  const server = await Server.guarded(t, GRANT);
+  const way = await Way.start(t, server);
+  const keys = Array.from({ length: 30 }, (_, number) => number);
+  for (const key of keys) await put(server, key, { n: key });
+  const its = client(t, way.url, { token: tokenOf({ tables: { orders: { read: '*' } } }) });
+  const some = follow(its, { table: 'orders', keys });
+  await some.next('complete');
+  const known = () => Array.from(its.rows('orders'), ({ key }) => key).sort();
+  assert.equal(known().length, 30);
+  const shown = [];
+  its.on('state', (state) => state === 'live' && shown.push(known()));
+  way.cut();
+  await until(its, () => its.phase === 'waiting');
+  its.token = tokenOf({ tables: { orders: { read: [0, 1, 2, 3, 4] } } });
+  await some.next('forbidden');
+  await until(its, () => its.state === 'live');
+  assert.deepEqual([shown, way.count('/websocket')], [[[0, 1, 2, 3, 4]], 2]);
+});
+
 test('a bad key and a missing table disturb nobody else', async (t) => {
   const server = await Server.start(t);
   await put(server, 1, { n: 1 });
@@ -130,8 +152,6 @@ test('a row of which only the key came is read', async (t) => {
   assert.deepEqual([old.row, old.isOwed], [{ n: 1 }, true]);
   assert.deepEqual((await some.next(({ isOwed }) => isOwed === false)).row, { n: 2 });
 });
-
-const GRANT = { tables: { orders: { read: '*', write: true }, notes: { read: '*', write: true } } };
 
 test('a token that is renewed in time keeps the socket, and one that is bad changes nothing', async (t) => {
   const server = await Server.guarded(t, GRANT);
