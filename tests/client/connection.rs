@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use rowcast_client::{Error, Event, Options, Rows, State, Token, connect};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
-use super::{client, next, put, until, until_change};
+use super::{client, next, open_websocket, put, until, until_change};
 use crate::auth::tokens::{Issuer, bearer, everything, guarded, now};
 use crate::support::patiently;
 use crate::support::server::TestServer;
@@ -81,26 +80,13 @@ async fn a_token_that_nobody_renews_ends_it_when_it_expires() {
     assert_eq!(patiently(client.closed()).await, Some(Error::TokenExpired));
 }
 
-/// Opens a WebSocket as a server does, and says this.
-async fn open_websocket(mut stream: TcpStream, text: &str) -> TcpStream {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    let mut answer = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n".to_vec();
-    answer.extend_from_slice(&[0x81, u8::try_from(text.len()).unwrap()]);
-    answer.extend_from_slice(text.as_bytes());
-    stream.write_all(&answer).await.unwrap();
-    stream
-}
-
 #[tokio::test]
 async fn who_is_no_server_of_this_protocol_is_not_asked_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        let _stream = open_websocket(stream, "not JSON").await;
+        let _opened = open_websocket(stream, "not JSON").await;
         std::future::pending::<()>().await;
     });
     let client = connect(&url, Options::default()).unwrap();

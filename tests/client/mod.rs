@@ -5,8 +5,12 @@ mod connection;
 #[allow(dead_code)]
 mod follow;
 mod rows;
+mod tokens;
 
 use rowcast_client::{Change, Client, Event, Options, Row, Subscription, connect};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::patiently;
 use crate::support::server::TestServer;
@@ -18,6 +22,24 @@ fn client(server: &TestServer, options: Options) -> Client {
 async fn put(server: &TestServer, key: &str, row: &str) {
     let reply = server.request("PUT", &format!("/tables/orders/{key}"), Some(row)).await;
     assert!(reply.status.is_success(), "{reply:?}");
+}
+
+/// Opens a WebSocket as a server does, and says this. Returns it, and the head of the request.
+async fn open_websocket(mut stream: TcpStream, text: &str) -> (TcpStream, String) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
+    stream.write_all(answer).await.unwrap();
+    say(&mut stream, text).await;
+    (stream, String::from_utf8(head).unwrap())
+}
+
+/// Says a message of less than 126 bytes, as a server does.
+async fn say(stream: &mut TcpStream, text: &str) {
+    let head = [0x81, u8::try_from(text.len()).unwrap()];
+    stream.write_all(&[&head, text.as_bytes()].concat()).await.unwrap();
 }
 
 /// Returns the next event.

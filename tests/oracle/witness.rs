@@ -209,7 +209,7 @@ impl Witness {
             Ok(Message::Reply { error: None, .. }) => self.replied(),
             Ok(Message::Reply { error: Some(error), .. }) => self.faults.push(format!("a refusal, {error}")),
             Ok(Message::Reconnect { .. }) => {}
-            Ok(Message::Other) => self.faults.push("an unknown message".to_owned()),
+            Ok(Message::Other | Message::Unsubscribed { .. }) => self.faults.push("an unknown message".to_owned()),
             Err(error) => self.faults.push(format!("no message, {error}")),
         }
         for fault in &mut self.faults[before..] {

@@ -23,7 +23,7 @@ use crate::token::Token;
 /// The options of a client.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The token, where the server wants one: a text, or [`Token::from_fn`].
+    /// The token, where the server wants one: a text, or [`Token::from_fn`]. [`Client::set_token`] sets another.
     pub token: Option<Token>,
     /// TLS, under `wss://` and `https://`; by default that which trusts what the system does.
     pub tls: Option<Arc<ClientConfig>>,
@@ -39,8 +39,7 @@ impl Default for Options {
     }
 }
 
-/// What the handles and the connection share. The core is locked for as long as something is taken or told, never longer.
-#[derive(Debug)]
+/// What the handles and the connection share. The core is locked for as long as something is taken or told, no longer.
 pub(crate) struct Shared {
     core: Mutex<Core>,
     statuses: watch::Sender<Status>,
@@ -48,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) changed: Notify,
     /// Wakes whoever reads the rows that are owed.
     pub(crate) owed: Notify,
+    /// Wakes whoever gives the server tokens.
+    pub(crate) renewed: Notify,
     /// True once the socket is closed for good.
     pub(crate) is_over: watch::Sender<bool>,
 }
@@ -55,7 +56,8 @@ pub(crate) struct Shared {
 impl Shared {
     fn new(core: Core) -> Self {
         let (statuses, is_over) = (watch::Sender::default(), watch::Sender::new(false));
-        Self { core: Mutex::new(core), statuses, changed: Notify::new(), owed: Notify::new(), is_over }
+        let [changed, owed, renewed] = [(); 3].map(|()| Notify::new());
+        Self { core: Mutex::new(core), statuses, changed, owed, renewed, is_over }
     }
 
     /// Does something with the core, and wakes whom it concerns.
@@ -84,7 +86,6 @@ impl Shared {
 }
 
 /// Ends the client with the last of its handles.
-#[derive(Debug)]
 struct Handle(Arc<Shared>);
 
 impl Drop for Handle {
@@ -105,8 +106,9 @@ impl Client {
     /// Outside a Tokio runtime.
     #[must_use]
     pub fn new(server: Server, options: Options) -> Self {
-        let shared = Arc::new(Shared::new(Core::new(options.loses_changes)));
-        tokio::spawn(run(Arc::clone(&shared), server, options));
+        let Options { token, silence, loses_changes, tls: _ } = options;
+        let shared = Arc::new(Shared::new(Core::new(token, loses_changes)));
+        tokio::spawn(run(Arc::clone(&shared), server, silence));
         Self(Arc::new(Handle(shared)))
     }
 
@@ -115,6 +117,18 @@ impl Client {
     pub fn subscribe(&self, rows: Rows) -> Subscription {
         let number = self.shared().with(|core| core.subscribe(rows));
         Subscription { number, handle: Arc::clone(&self.0) }
+    }
+
+    /// Sets another token. The server is given it at once, by the connection that is open, or by another where that or the
+    /// server does not allow for it.
+    ///
+    /// Rows that it does not grant are told as [`Absent`](crate::Action::Absent), and [`Event::Refused`] to whoever named
+    /// them; all rows of a table that it grants others of are [`Event::Stale`] until those have come; what was forbidden
+    /// before is asked for again. One that an open connection's server does not take is [`Status::problem`], as is one that
+    /// cannot be had, and the one before counts until it expires.
+    pub fn set_token(&self, token: impl Into<Token>) {
+        self.shared().with(|core| core.set_token(token.into()));
+        self.shared().renewed.notify_one();
     }
 
     /// Returns a row, as far as somebody follows it here; none if it does not exist, or is not known yet.

@@ -1,5 +1,5 @@
-//! What a client says: commands about rows of one table, in pieces below what a message may have. Keys are written as texts, which every table
-//! takes for the keys that it has.
+//! What a client says: commands about rows of one table, in pieces below what a message may have, and tokens. Keys are
+//! written as texts, which every table takes for the keys that it has.
 
 use serde::{Serialize, Serializer};
 
@@ -77,6 +77,11 @@ pub(crate) fn subscribe(id: u64, table: &str, keys: Option<&[Key]>, known: &Repl
 pub(crate) fn unsubscribe(id: u64, table: &str, keys: Option<&[Key]>) -> String {
     let keys = Keys(keys);
     Command { word: "unsubscribe", table, keys, snapshot: false, versions: None, newest: None, epoch: None, id }.json()
+}
+
+/// Returns the command that gives the server another token.
+pub(crate) fn authorize(id: u64, token: &str) -> String {
+    serde_json::json!({"command": "authorize", "token": token, "id": id}).to_string()
 }
 
 /// Returns keys in lists for one command each.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::commands::authorize;
 use crate::error::Error;
 use crate::event::{Change, Entry, Event, Refusal, Row};
 use crate::key::Key;
@@ -13,6 +14,7 @@ use crate::mailbox::Mailbox;
 use crate::message::Message;
 use crate::rows::{PRODUCTS, Rows, Topic};
 use crate::table::{Follower, Means, Piece, Table};
+use crate::token::{Token, Tokens};
 
 /// The bytes of keys and versions in a command, far below what a server takes by default.
 const MESSAGE_BYTES: usize = 64 * 1024;
@@ -27,6 +29,8 @@ const HINT_MAX: Duration = Duration::from_mins(10);
 const FORBIDDEN: &str = "forbidden";
 /// The code of a refusal of all keys for the sake of one.
 const BAD_KEYS: &str = "bad_keys";
+/// The code of a refusal by a server that takes no token on an open connection.
+const UNKNOWN_COMMAND: &str = "unknown_command";
 
 /// The state of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,20 +51,20 @@ pub enum State {
 pub struct Status {
     /// The state.
     pub state: State,
-    /// The reason for which it is not connected, or has ended.
+    /// The reason for which it is not connected, has ended, or has not got the token that was set.
     pub problem: Option<Error>,
     /// The time of the next attempt, while it waits for that.
     pub retry_at: Option<Instant>,
 }
 
-#[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Core {
+    tokens: Tokens,
     tables: BTreeMap<Arc<str>, Table>,
     subscribers: HashMap<Follower, Subscriber>,
     last_follower: Follower,
-    /// The commands without a reply: their tables, and the topics that they subscribe to.
-    pieces: HashMap<u64, (Arc<str>, Option<Vec<Topic>>)>,
+    /// The commands without a reply.
+    unanswered: HashMap<u64, Asked>,
     outbox: Vec<String>,
     means: Means,
     /// What was refused, until it is asked for once more.
@@ -83,7 +87,16 @@ pub(crate) struct Core {
     woken: Vec<Waker>,
 }
 
-#[derive(Debug)]
+/// A command.
+enum Asked {
+    /// It subscribes to these topics of a table.
+    For(Arc<str>, Vec<Topic>),
+    /// It ends subscriptions to rows of a table.
+    End(Arc<str>),
+    /// It gives the server this token.
+    Token(Arc<str>),
+}
+
 struct Subscriber {
     rows: Rows,
     mailbox: Mailbox,
@@ -92,12 +105,13 @@ struct Subscriber {
 }
 
 impl Core {
-    pub(crate) fn new(loses_changes: bool) -> Self {
+    pub(crate) fn new(token: Option<Token>, loses_changes: bool) -> Self {
         Self {
+            tokens: Tokens::new(token),
             tables: BTreeMap::new(),
             subscribers: HashMap::new(),
             last_follower: 0,
-            pieces: HashMap::new(),
+            unanswered: HashMap::new(),
             outbox: Vec::new(),
             means: Means { last_id: 0, message_bytes: MESSAGE_BYTES },
             refused: Vec::new(),
@@ -209,7 +223,10 @@ impl Core {
 
     fn close(&mut self) {
         (self.is_open, self.is_source_lost) = (false, false);
-        self.pieces.clear();
+        if self.is_authorizing() {
+            self.tokens.renew_again();
+        }
+        self.unanswered.clear();
         self.outbox.clear();
         self.refused.clear();
         self.tables.values_mut().for_each(Table::lost);
@@ -243,12 +260,50 @@ impl Core {
 
     /// Returns whether a command waits for its reply.
     pub(crate) fn is_owed_a_reply(&self) -> bool {
-        !self.pieces.is_empty()
+        !self.unanswered.is_empty()
+    }
+
+    /// Sets another source of tokens, of which the server is to be given one.
+    pub(crate) fn set_token(&mut self, source: Token) {
+        self.tokens.set(source);
+    }
+
+    pub(crate) const fn tokens(&mut self) -> &mut Tokens {
+        &mut self.tokens
+    }
+
+    /// Gives the server a token of the source that was set last, if that is still the last.
+    pub(crate) fn renew(&mut self, token: Result<String, Error>) {
+        if self.tokens.want_handshake(false) {
+            return;
+        }
+        match token {
+            Ok(token) => {
+                let id = self.means.id();
+                self.outbox.push(authorize(id, &token));
+                self.unanswered.insert(id, Asked::Token(token.into()));
+            }
+            Err(problem) => self.problem = Some(problem),
+        }
+    }
+
+    fn is_authorizing(&self) -> bool {
+        self.unanswered.values().any(|asked| matches!(asked, Asked::Token(_)))
+    }
+
+    /// Forgets a token that is not good. Returns whether another may be had.
+    pub(crate) fn forget_token(&mut self) -> bool {
+        self.tokens.forget() || self.is_authorizing()
+    }
+
+    /// Returns whether the connection, or the wait for one, is to be left for another at once.
+    pub(crate) fn wants_handshake(&self) -> bool {
+        self.tokens.want_handshake(self.is_open)
     }
 
     /// Returns whether there is something to say, or nothing more.
     pub(crate) fn has_news(&self) -> bool {
-        self.is_ended || !self.outbox.is_empty() || self.tables.values().any(Table::has_news)
+        self.is_ended || self.wants_handshake() || !self.outbox.is_empty() || self.tables.values().any(Table::has_news)
     }
 
     /// Takes the commands to send. What began and ended since the last time goes out together.
@@ -266,7 +321,9 @@ impl Core {
 
     fn send(&mut self, table: &Arc<str>, pieces: Vec<Piece>) {
         for Piece { id, topics, command } in pieces {
-            self.pieces.insert(id, (Arc::clone(table), topics));
+            let name = Arc::clone(table);
+            self.unanswered
+                .insert(id, topics.map_or_else(|| Asked::End(Arc::clone(table)), |topics| Asked::For(name, topics)));
             self.outbox.push(command);
         }
     }
@@ -284,6 +341,7 @@ impl Core {
                 let changes = table.map(|table| table.absent(&keys, &versions));
                 self.deliver(changes.into_iter().flatten());
             }
+            Message::Unsubscribed { table, keys } => self.ended(table.as_deref().unwrap_or(PRODUCTS), keys),
             Message::Epoch { epoch, table } => self.begin_epoch(&epoch.into(), table.as_deref()),
             Message::Live { is_live, table: None } => self.is_source_lost = !is_live,
             Message::Live { is_live, table: Some(table) } => {
@@ -313,20 +371,65 @@ impl Core {
         }
     }
 
+    /// Learns that subscriptions have ended that a new token does not grant. None of their rows is shown any more; all rows
+    /// are asked for once more, since it grants others.
+    fn ended(&mut self, name: &str, keys: Option<Vec<Key>>) {
+        let Some(table) = self.tables.get_mut(name) else { return };
+        let Some(keys) = keys else {
+            table.asks_again = table.is_followed();
+            return;
+        };
+        let changes = table.withdraw(&keys);
+        self.deliver(changes);
+        let refusal = Refusal { code: FORBIDDEN.into(), sentence: "the token grants these rows no more".into() };
+        let topics: Vec<Topic> = keys.into_iter().map(Some).collect();
+        self.tell(name, &topics, |mailbox| mailbox.refuse(refusal.clone()));
+    }
+
     fn replied(&mut self, id: u64, error: Option<Refusal>, now: Instant) {
-        let Some((name, topics)) = self.pieces.remove(&id) else { return };
-        let Some(table) = self.tables.get_mut(&name) else { return };
-        let Some(topics) = topics else { return table.ended(id) };
-        match error {
-            Some(refusal) if refusal.code != FORBIDDEN => self.refused(id, name, topics, &refusal, now),
-            refusal => {
-                let changes = table.answered(id, &topics);
-                self.deliver(changes);
-                if let Some(refusal) = refusal {
-                    self.tell(&name, &topics, |mailbox| mailbox.refuse(refusal.clone()));
-                }
-                self.tell_completion(&name, &topics);
+        match (self.unanswered.remove(&id), error) {
+            (Some(Asked::For(name, topics)), Some(refusal)) if refusal.code != FORBIDDEN => {
+                self.refused(id, name, topics, &refusal, now);
             }
+            (Some(Asked::For(name, topics)), refusal) => self.answered(id, &name, &topics, refusal),
+            (Some(Asked::End(name)), _) => self.tables.get_mut(&name).into_iter().for_each(|table| table.ended(id)),
+            (Some(Asked::Token(token)), refusal) => self.authorized(token, refusal),
+            (None, _) => {}
+        }
+    }
+
+    /// Learns that all came that was asked for, but what is forbidden.
+    fn answered(&mut self, id: u64, name: &Arc<str>, topics: &[Topic], forbidden: Option<Refusal>) {
+        let is_authorizing = self.is_authorizing();
+        let Some(table) = self.tables.get_mut(name) else { return };
+        if is_authorizing && topics.contains(&None) {
+            // Rows that a token which is being taken does not grant were withheld already.
+            return table.ask_again_after(id);
+        }
+        let Some(refusal) = forbidden else {
+            let changes = table.answered(id, topics);
+            self.deliver(changes);
+            return self.tell_completion(name, topics);
+        };
+        let (mut changes, pieces) = table.forbidden(id, topics, &mut self.means);
+        let topics = table.current(id, topics);
+        changes.extend(table.answered(id, &topics));
+        self.send(name, pieces);
+        self.deliver(changes);
+        self.tell(name, &topics, |mailbox| mailbox.refuse(refusal.clone()));
+        self.tell_completion(name, &topics);
+    }
+
+    /// Learns whether the server has taken a token. What others did not grant is asked for once more.
+    fn authorized(&mut self, token: Arc<str>, refusal: Option<Refusal>) {
+        match refusal {
+            None => {
+                self.problem = None;
+                self.tokens.take(token);
+                self.tables.values_mut().for_each(Table::granted);
+            }
+            Some(refusal) if refusal.code == UNKNOWN_COMMAND => self.tokens.need_handshake(),
+            Some(refusal) => self.problem = Some(Error::Token(refusal.sentence)),
         }
     }
 

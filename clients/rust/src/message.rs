@@ -21,6 +21,13 @@ pub enum Message {
         /// For each, the version up to which that is known; 0 if none is.
         versions: Vec<u64>,
     },
+    /// The subscriptions to these rows have ended: another token does not grant them.
+    Unsubscribed {
+        /// The table, unless they are products.
+        table: Option<String>,
+        /// Their keys; none: the subscription to all rows of the table.
+        keys: Option<Vec<Key>>,
+    },
     /// The history in which versions mean something.
     Epoch {
         /// Its name.
@@ -87,6 +94,8 @@ struct Raw<'a> {
     absent: Option<Vec<Key>>,
     #[serde(default)]
     versions: Vec<u64>,
+    #[serde(borrow, default)]
+    unsubscribed: Option<&'a RawValue>,
     #[serde(default)]
     epoch: Option<String>,
     #[serde(default)]
@@ -137,6 +146,11 @@ impl Message {
                 Self::Change(Change { table, key, version, action: Action::parse(&action), row })
             }
             Raw { absent: Some(keys), versions, table, .. } => Self::Absent { table, keys, versions },
+            Raw { unsubscribed: Some(rows), table, .. } => {
+                let is_all = rows.get() == r#""*""#;
+                let keys = if is_all { None } else { Some(serde_json::from_str(rows.get())?) };
+                Self::Unsubscribed { table, keys }
+            }
             Raw { epoch: Some(epoch), table, .. } => Self::Epoch { epoch, table },
             Raw { live: Some(is_live), table, .. } => Self::Live { is_live, table },
             Raw { skipped: Some(skipped), .. } => Self::Skipped(skipped),
@@ -197,7 +211,17 @@ mod tests {
             Message::parse(br#"{"reply":"a","ok":true}"#).unwrap(),
             Message::Reply { id: None, error: None }
         ));
-        for bad in [&br#"{"action":"UPDATE","version":1,"table":"t","key":{}}"#[..], br#"{"absent":[1.5]}"#] {
+        let Message::Unsubscribed { table, keys } = Message::parse(br#"{"unsubscribed":[3]}"#).unwrap() else {
+            panic!("an end")
+        };
+        assert_eq!((table, keys), (None, Some(vec![Key::Integer(3)])));
+        let all = Message::parse(br#"{"unsubscribed":"*","table":"orders"}"#).unwrap();
+        assert!(matches!(all, Message::Unsubscribed { table: Some(table), keys: None } if table == "orders"));
+        for bad in [
+            &br#"{"action":"UPDATE","version":1,"table":"t","key":{}}"#[..],
+            br#"{"absent":[1.5]}"#,
+            br#"{"unsubscribed":"all"}"#,
+        ] {
             assert!(Message::parse(bad).is_err(), "{}", String::from_utf8_lossy(bad));
         }
     }

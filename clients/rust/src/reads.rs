@@ -36,10 +36,10 @@ struct Listed {
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Reads what is owed, for as long as it is polled.
-pub(crate) async fn read_owed(shared: &Shared, server: &Server, token: Option<&str>) -> Infallible {
+pub(crate) async fn read_owed(shared: &Shared, server: &Server) -> Infallible {
     let mut failures = 0;
     loop {
-        let owed = shared.with(|core| core.owed());
+        let (owed, token) = shared.with(|core| (core.owed(), core.tokens().good()));
         if owed.is_empty() {
             failures = 0;
             shared.owed.notified().await;
@@ -47,7 +47,7 @@ pub(crate) async fn read_owed(shared: &Shared, server: &Server, token: Option<&s
         }
         for (table, key) in &owed {
             // What fails is read again; if the row is gone, the server says so.
-            let read = timeout(TIMEOUT, read(server, token, table, key)).await;
+            let read = timeout(TIMEOUT, read(server, token.as_deref(), table, key)).await;
             if let Ok(Ok(Some(Listed { version, row }))) = read {
                 shared.with(|core| core.fill(table, key, version, row.into()));
             }

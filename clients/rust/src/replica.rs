@@ -33,6 +33,8 @@ pub(crate) struct Replica {
 struct Known {
     /// The version of the row, or that at which it went; 0 if none was told in this epoch.
     version: u64,
+    /// True if the version is not that of the state that is known: of a row that went it is the one before.
+    is_doubtful: bool,
     row: Option<Row>,
     /// The newer version of which the key alone was told.
     owed: Option<(u64, Action)>,
@@ -66,9 +68,9 @@ impl Replica {
         self.epoch.as_deref().filter(|_| self.newest > 0).map(|epoch| (epoch, self.newest))
     }
 
-    /// Returns the version that is known of a row, there or gone; 0 if none is.
+    /// Returns the version whose state is known of a row, there or gone; 0 if none is.
     pub(crate) fn version(&self, key: &Key) -> u64 {
-        self.known_by_key.get(key).map_or(0, |known| known.version)
+        self.known_by_key.get(key).filter(|known| !known.is_doubtful).map_or(0, |known| known.version)
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Entry> {
@@ -127,6 +129,7 @@ impl Replica {
         let message::Change { key, version, action, row, .. } = change;
         let known = self.known_by_key.entry(key.clone()).or_default();
         let is_repeated = *version == known.version && known.row.is_some();
+        known.is_doubtful &= !is_repeated;
         if *version < known.newest() || is_repeated {
             return None;
         }
@@ -135,7 +138,7 @@ impl Replica {
         match row {
             _ if *action == Action::Delete => return self.drop_row(key, *version, *action),
             Some(row) => {
-                *known = Known { version: *version, row: Some(row.clone()), owed: None };
+                *known = Known { version: *version, row: Some(row.clone()), ..Known::default() };
                 self.owed.remove(key);
             }
             None if known.owed.is_some_and(|(owed, _)| owed == *version) => return None,
@@ -184,6 +187,13 @@ impl Replica {
         self.known_by_key.keys().filter_map(|key| self.state(key)).collect()
     }
 
+    /// Has the state of a row told anew, whatever is known of it.
+    pub(crate) fn doubt(&mut self, key: &Key) {
+        if let Some(known) = self.known_by_key.get_mut(key) {
+            known.is_doubtful = true;
+        }
+    }
+
     pub(crate) fn forget(&mut self, key: &Key) {
         self.known_by_key.remove(key);
         self.owed.remove(key);
@@ -199,7 +209,8 @@ impl Replica {
         let known = self.known_by_key.entry(key.clone()).or_default();
         let (existed, previous) = (known.exists(), known.row.take());
         // A server that lags behind the one before may tell the row at its version again.
-        *known = Known { version: version.max(known.version), ..Known::default() };
+        let is_doubtful = version == 0 && (existed || known.is_doubtful);
+        *known = Known { version: version.max(known.version), is_doubtful, ..Known::default() };
         self.owed.remove(key);
         self.gone.push_back(key.clone());
         if self.gone.len() > GONE_MAX

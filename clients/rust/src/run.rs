@@ -1,5 +1,6 @@
 //! The task of a client: the connection that comes back by itself ([`run`]).
 
+use std::convert::Infallible;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::backoff::delay;
-use crate::client::{Options, Shared};
+use crate::client::Shared;
 use crate::core::Core;
 use crate::error::Error;
 use crate::message::Message;
@@ -22,8 +23,8 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connects, and comes back, until the client ends or another try would not help.
-pub(crate) async fn run(shared: Arc<Shared>, server: Server, options: Options) {
-    let mut life = Life { shared, server, options, token: None, random: RandomState::new() };
+pub(crate) async fn run(shared: Arc<Shared>, server: Server, silence: Duration) {
+    let life = Life { shared, server, silence, random: RandomState::new() };
     let mut attempts = 0;
     while !life.is_ended() {
         life.shared.with(Core::connecting);
@@ -49,9 +50,7 @@ pub(crate) async fn run(shared: Arc<Shared>, server: Server, options: Options) {
 struct Life {
     shared: Arc<Shared>,
     server: Server,
-    options: Options,
-    /// The token that was given last, as long as it is good.
-    token: Option<String>,
+    silence: Duration,
     random: RandomState,
 }
 
@@ -67,13 +66,12 @@ impl Life {
     }
 
     /// Forgets a token that is not good. Returns the reason to end if another try would not help.
-    fn end_of(&mut self, lost: &Error) -> Option<Error> {
+    fn end_of(&self, lost: &Error) -> Option<Error> {
         if !lost.is_of_token() {
             return lost.is_final().then(|| lost.clone());
         }
-        self.token = None;
-        let is_fixed = self.options.token.as_ref().is_none_or(Token::is_fixed);
-        is_fixed.then(|| if lost.is_expiry() { Error::TokenExpired } else { lost.clone() })
+        let may_have_another = self.shared.with(Core::forget_token);
+        (!may_have_another).then(|| if lost.is_expiry() { Error::TokenExpired } else { lost.clone() })
     }
 
     /// Waits for the next attempt, or the end.
@@ -81,16 +79,15 @@ impl Life {
         self.shared.with(|core| core.lost(lost, Some(until)));
         tokio::select! {
             () = sleep_until(until.into()) => {}
-            () = until_ended(&self.shared) => {}
+            () = until_called(&self.shared) => {}
         }
     }
 
     /// Returns the reason for which it is not connected any more.
-    async fn connect_and_follow(&mut self) -> Error {
-        let shared = Arc::clone(&self.shared);
+    async fn connect_and_follow(&self) -> Error {
         let opened = tokio::select! {
             opened = self.open() => opened,
-            () = until_ended(&shared) => return Error::Lost("it has ended".to_owned()),
+            () = until_called(&self.shared) => return Error::Lost("it was called off".to_owned()),
         };
         match opened {
             Ok(socket) => self.follow(socket).await,
@@ -98,13 +95,13 @@ impl Life {
         }
     }
 
-    async fn open(&mut self) -> Result<Socket, Error> {
-        if let (Some(token), None) = (&self.options.token, &self.token) {
-            let asked = timeout(TOKEN_TIMEOUT, token.ask()).await;
-            let asked = asked.unwrap_or_else(|_| Err("it does not come".to_owned()));
-            self.token = Some(asked.map_err(Error::Token)?);
+    async fn open(&self) -> Result<Socket, Error> {
+        if let Some(source) = self.shared.with(|core| core.tokens().for_handshake()) {
+            let token = ask(&source).await?;
+            self.shared.with(|core| core.tokens().take(token.into()));
         }
-        socket::open(&self.server, self.token.as_deref()).await
+        let token = self.shared.with(|core| core.tokens().good());
+        socket::open(&self.server, token.as_deref()).await
     }
 
     async fn follow(&self, socket: Socket) -> Error {
@@ -114,17 +111,38 @@ impl Life {
         tokio::select! {
             biased;
             lost = line.read(reader, &self.server) => lost,
-            lost = line.write(writer, self.options.silence) => lost,
-            never = read_owed(&self.shared, &self.server, self.token.as_deref()) => match never {},
+            lost = line.write(writer, self.silence) => lost,
+            never = read_owed(&self.shared, &self.server) => match never {},
+            never = renew(&self.shared) => match never {},
         }
     }
 }
 
-/// Waits, without a connection, until the client ends. Nobody hears the commands, but what nobody follows is forgotten.
-async fn until_ended(shared: &Shared) {
+/// Returns a token of a source.
+async fn ask(source: &Token) -> Result<String, Error> {
+    let asked = timeout(TOKEN_TIMEOUT, source.ask()).await;
+    asked.unwrap_or_else(|_| Err("it does not come".to_owned())).map_err(Error::Token)
+}
+
+/// Has the server given a token of each source that is set, for as long as it is polled.
+async fn renew(shared: &Shared) -> Infallible {
+    loop {
+        match shared.with(|core| core.tokens().for_renewal()) {
+            Some(source) => {
+                let token = ask(&source).await;
+                shared.with(|core| core.renew(token));
+            }
+            None => shared.renewed.notified().await,
+        }
+    }
+}
+
+/// Waits, without a connection, until the client ends or is to connect at once. Nobody hears the commands, but what nobody
+/// follows is forgotten.
+async fn until_called(shared: &Shared) {
     while !shared.with(|core| {
         core.commands();
-        core.is_ended()
+        core.is_ended() || core.wants_handshake()
     }) {
         shared.changed.notified().await;
     }
@@ -177,7 +195,7 @@ impl Line<'_> {
             if let Err(lost) = self.say(&mut writer).await {
                 return lost;
             }
-            if self.shared.with(|core| core.is_ended()) {
+            if self.shared.with(|core| core.is_ended() || core.wants_handshake()) {
                 return leave(writer).await;
             }
             let (wake_at, is_owed) = self.shared.with(|core| (core.wake_at(), core.is_owed_a_reply()));

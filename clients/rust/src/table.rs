@@ -32,7 +32,7 @@ pub(crate) struct Means {
 }
 
 impl Means {
-    const fn id(&mut self) -> u64 {
+    pub(crate) const fn id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
     }
@@ -55,6 +55,10 @@ pub(crate) struct Table {
     /// True if what was told may be of another epoch, or have holes, and everything is to be asked for once more.
     pub(crate) asks_again: bool,
     pub(crate) asked_at: Option<Instant>,
+    /// True if the token that counts does not grant some of what was asked for.
+    pub(crate) is_refused: bool,
+    /// True if a token that is being taken has ended subscriptions.
+    is_narrowed: bool,
     /// The commands of the beginning whose replies are due before it is live.
     due: HashSet<u64>,
     /// The commands that end subscriptions and have no reply yet. Until they have, all rows are not asked for: what comes may
@@ -70,6 +74,8 @@ struct State {
     asked: Asked,
     /// True if it was answered once.
     is_shown: bool,
+    /// True if the row was told since it was asked for: it is not forbidden.
+    is_named: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +99,8 @@ impl Table {
             is_told: false,
             asks_again: false,
             asked_at: None,
+            is_refused: false,
+            is_narrowed: false,
             due: HashSet::new(),
             ends: HashSet::new(),
             was_current: false,
@@ -178,9 +186,24 @@ impl Table {
         changes.collect()
     }
 
+    /// Takes away rows that a new token does not grant.
+    pub(crate) fn withdraw(&mut self, keys: &[Key]) -> Vec<Change> {
+        self.is_narrowed = true;
+        keys.iter().filter_map(|key| self.rows.absent(key, 0)).collect()
+    }
+
+    /// Learns that the server has taken a token, which may grant what others did not.
+    pub(crate) fn granted(&mut self) {
+        // What was told until here was granted by another.
+        self.topics.values_mut().for_each(|state| state.is_named = false);
+        self.asks_again |= self.is_refused && self.is_followed();
+        self.is_refused = std::mem::take(&mut self.is_narrowed);
+    }
+
     fn is_of_interest(&mut self, key: &Key) -> bool {
         self.rows.name(key);
-        self.topics.contains_key(&None) || self.topics.contains_key(&Some(key.clone()))
+        let its = self.topics.get_mut(&Some(key.clone()));
+        its.map(|state| state.is_named = true).is_some() || self.topics.contains_key(&None)
     }
 
     /// Learns that the connection is gone.
@@ -264,6 +287,7 @@ impl Table {
     /// Asks for everything that is followed.
     pub(crate) fn ask_for_all(&mut self, now: Instant, means: &mut Means) -> Vec<Piece> {
         (self.asks_again, self.is_told, self.asked_at) = (false, false, Some(now));
+        (self.is_refused, self.is_narrowed) = (false, false);
         self.unask_all();
         let pieces = self.ask(self.topics.keys().cloned().collect(), means);
         self.due = pieces.iter().map(|piece| piece.id).collect();
@@ -290,6 +314,12 @@ impl Table {
         }
     }
 
+    /// Takes the word that a command is answered, though not all that it asked for may have come.
+    pub(crate) fn ask_again_after(&mut self, id: u64) {
+        self.due.remove(&id);
+        self.asks_again = self.is_followed();
+    }
+
     /// Takes the word that all of a command has come.
     pub(crate) fn answered(&mut self, id: u64, topics: &[Topic]) -> Vec<Change> {
         let topics = self.current(id, topics);
@@ -299,8 +329,23 @@ impl Table {
         if topics.contains(&None) { self.rows.complete() } else { Vec::new() }
     }
 
+    /// Takes the word that some of a command is forbidden, which may be of the rows that were known and are not told anew.
+    /// Those that would have been are taken away; asks for the others without naming what is known.
+    pub(crate) fn forbidden(&mut self, id: u64, topics: &[Topic], means: &mut Means) -> (Vec<Change>, Vec<Piece>) {
+        self.is_refused = true;
+        let is_named = |topic: &Topic| self.topics.get(topic).is_some_and(|state| state.is_named);
+        let untold: Vec<Key> = self.current(id, topics).into_iter().filter(|it| !is_named(it)).flatten().collect();
+        let (doubtful, gone): (Vec<Key>, Vec<Key>) = untold.into_iter().partition(|key| self.rows.version(key) > 0);
+        for key in &doubtful {
+            self.rows.doubt(key);
+        }
+        let doubtful: Vec<Topic> = doubtful.into_iter().map(Some).collect();
+        let pieces = if doubtful.is_empty() { Vec::new() } else { self.ask_anew(id, &doubtful, 1, means) };
+        (gone.iter().filter_map(|key| self.rows.absent(key, 0)).collect(), pieces)
+    }
+
     /// Returns those topics that this command was the last to ask for.
-    fn current(&self, id: u64, topics: &[Topic]) -> Vec<Topic> {
+    pub(crate) fn current(&self, id: u64, topics: &[Topic]) -> Vec<Topic> {
         let is_current = |topic: &&Topic| self.topics.get(topic).is_some_and(|state| state.asked == Asked::By(id));
         topics.iter().filter(is_current).cloned().collect()
     }
@@ -315,6 +360,7 @@ impl Table {
             let Some(state) = self.topics.get_mut(topic) else { continue };
             state.asked = asked;
             state.is_shown |= asked == Asked::Answered;
+            state.is_named &= asked == Asked::Answered;
             self.unsettled.extend(&state.followers);
         }
     }

@@ -1,7 +1,8 @@
-//! Random histories of a server in miniature under a core: whatever is lost, overtaken, refused or broken off, rows that are
-//! said to be live are those of the store.
+//! Random histories of a server in miniature under a core: whatever is lost, overtaken, refused, withdrawn or broken off, rows
+//! that are said to be live are those of the store that the token grants.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::task::Context;
 
 use serde_json::{Value, json};
 
@@ -37,6 +38,30 @@ struct Stored {
     missed: BTreeSet<i64>,
 }
 
+/// The rows that a token grants, by their tables. Its text names the keys of each: `0 2,1`.
+#[derive(Clone, PartialEq, Eq)]
+struct Granted(BTreeMap<&'static str, BTreeSet<i64>>);
+
+impl Granted {
+    fn parse(token: &str) -> Self {
+        let keys = |text: &str| text.split_terminator(' ').map(|key| key.parse().unwrap()).collect();
+        Self(TABLES.into_iter().zip(token.split(',').map(keys)).collect())
+    }
+
+    fn token(random: &mut Random) -> String {
+        let mut keys = || -> Vec<String> {
+            let of_four = random.below(3);
+            KEYS.into_iter().filter(|_| of_four == 0 || random.below(4) < of_four).map(|key| key.to_string()).collect()
+        };
+        format!("{},{}", keys().join(" "), keys().join(" "))
+    }
+
+    fn everything() -> String {
+        let keys = KEYS.map(|key| key.to_string()).join(" ");
+        format!("{keys},{keys}")
+    }
+}
+
 /// A server, and a connection whose messages wait until they are delivered.
 struct Miniature {
     random: Random,
@@ -45,6 +70,7 @@ struct Miniature {
     epoch: u64,
     is_lost: bool,
     is_open: bool,
+    granted: Granted,
     /// What the connection follows; none: all rows.
     follows: BTreeSet<(&'static str, Option<i64>)>,
     /// The epochs that it was told.
@@ -57,7 +83,8 @@ impl Miniature {
         let tables = TABLES.map(|name| (name, Stored { epoch: 1, ..Stored::default() })).into();
         let (follows, told, messages) = (BTreeSet::new(), BTreeMap::new(), VecDeque::new());
         let (version, epoch, is_lost, is_open) = (0, 1, false, false);
-        Self { random: Random(seed), tables, version, epoch, is_lost, is_open, follows, told, messages }
+        let (random, granted) = (Random(seed), Granted::parse(&Granted::everything()));
+        Self { random, tables, version, epoch, is_lost, is_open, granted, follows, told, messages }
     }
 
     fn row(&self, table: &str, key: i64) -> Option<String> {
@@ -97,7 +124,32 @@ impl Miniature {
     }
 
     fn is_followed(&self, table: &'static str, key: i64) -> bool {
-        self.follows.contains(&(table, None)) || self.follows.contains(&(table, Some(key)))
+        let is_of_all = self.follows.contains(&(table, None)) && self.granted.0[table].contains(&key);
+        is_of_all || self.follows.contains(&(table, Some(key)))
+    }
+
+    /// Takes another token: what it does not grant is withheld at once, ended, and said.
+    fn authorize(&mut self, id: &Value, token: &str) {
+        if self.random.below(5) == 0 {
+            return self.say(json!({"reply": id, "ok": false, "code": "bad_token", "error": "bad"}));
+        }
+        let before = std::mem::replace(&mut self.granted, Granted::parse(token));
+        let granted = self.granted.clone();
+        let is_granted = |name: &Value, key: &Value| granted.0[name.as_str().unwrap()].contains(&key.as_i64().unwrap());
+        self.messages.retain(|message| {
+            let key = message.get("key").or_else(|| message["absent"].get(0));
+            key.is_none_or(|key| is_granted(&message["table"], key))
+        });
+        for (table, key) in self.follows.clone() {
+            let ended = match key {
+                Some(key) if !granted.0[table].contains(&key) => json!([key]),
+                None if granted.0[table] != before.0[table] => json!("*"),
+                _ => continue,
+            };
+            self.follows.remove(&(table, key));
+            self.say(json!({"unsubscribed": ended, "table": table}));
+        }
+        self.say(json!({"reply": id, "ok": true}));
     }
 
     fn tell_state(&mut self, table: &'static str, key: i64, known: u64) {
@@ -126,6 +178,9 @@ impl Miniature {
 
     fn carry_out(&mut self, command: &str) {
         let command: Value = serde_json::from_str(command).unwrap();
+        if command["command"] == "authorize" {
+            return self.authorize(&command["id"], command["token"].as_str().unwrap());
+        }
         let name = TABLES.into_iter().find(|name| command["table"] == *name).unwrap();
         let keys = command["keys"].as_array();
         let keys: Option<Vec<i64>> =
@@ -149,23 +204,30 @@ impl Miniature {
         }
         let is_of_epoch = command["epoch"].as_str().is_some_and(|it| it.parse() == Ok(self.tables[name].epoch));
         assert!(!is_of_epoch || command["newest"].as_u64().unwrap_or(0) <= self.version, "a version that never was");
+        let granted = self.granted.0[name].clone();
+        let is_forbidden =
+            keys.as_ref().map_or(granted.is_empty(), |keys| !keys.iter().all(|key| granted.contains(key)));
         match keys {
+            None if is_forbidden => {}
             None => {
                 self.follows.insert((name, None));
-                let there: Vec<i64> = KEYS.into_iter().filter(|key| self.row(name, *key).is_some()).collect();
-                for key in there {
+                for key in granted.into_iter().filter(|key| self.row(name, *key).is_some()).collect::<Vec<_>>() {
                     self.tell_state(name, key, 0);
                 }
             }
             Some(keys) => {
-                for (place, key) in keys.into_iter().enumerate() {
+                for (place, key) in keys.into_iter().enumerate().filter(|(_, key)| granted.contains(key)) {
                     self.follows.insert((name, Some(key)));
                     let known = command["versions"][place].as_u64().filter(|_| is_of_epoch).unwrap_or(0);
                     self.tell_state(name, key, known);
                 }
             }
         }
-        self.say(json!({"reply": id, "ok": true}));
+        self.say(if is_forbidden {
+            json!({"reply": id, "ok": false, "code": "forbidden", "error": "forbidden"})
+        } else {
+            json!({"reply": id, "ok": true})
+        });
     }
 
     fn lose_source(&mut self) {
@@ -275,12 +337,25 @@ impl History {
         if self.server.is_open {
             self.core.lost(Error::Lost(String::new()), None);
         }
+        if let Some(source) = self.core.tokens().for_handshake() {
+            self.core.tokens().take(text(&source).into());
+        }
+        self.server.granted = Granted::parse(&self.core.tokens().good().unwrap());
         self.sent.clear();
         self.server.messages.clear();
         self.server.follows.clear();
         self.server.told.clear();
         self.server.is_open = true;
         self.core.opened(self.now);
+    }
+
+    fn renew(&mut self, token: String) {
+        self.core.set_token(token.into());
+        if self.server.is_open
+            && let Some(source) = self.core.tokens().for_renewal()
+        {
+            self.core.renew(Ok(text(&source)));
+        }
     }
 
     fn exchange(&mut self, messages: u64) {
@@ -330,7 +405,8 @@ impl History {
                 continue;
             }
             for &key in &reader.keys {
-                let stored = self.server.row(reader.table, key);
+                let is_granted = self.server.granted.0[reader.table].contains(&key);
+                let stored = self.server.row(reader.table, key).filter(|_| is_granted);
                 let what = format!("seed {seed}: {} {key} of {:?}", reader.table, reader.keys);
                 assert_eq!(reader.rows.get(&key), stored.as_ref(), "{what}");
                 let kept = self.core.get(reader.table, &key.into()).map(|row| row.json().to_owned());
@@ -351,13 +427,26 @@ impl History {
             75..79 => self.server.lose_source(),
             79..89 => drop(self.server.heal()),
             89..92 => self.server.begin_epoch(),
-            92..97 => self.change_readers(),
+            92..96 => self.change_readers(),
+            96 => {
+                let token = Granted::token(&mut self.server.random);
+                self.renew(token);
+            }
             _ => {
                 let ms = self.server.random.below(4_000);
                 self.pass(ms);
             }
         }
     }
+}
+
+/// Returns the token of a source that is one.
+fn text(source: &Token) -> String {
+    let mut asking = std::pin::pin!(source.ask());
+    let Poll::Ready(Ok(text)) = asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("it is a text")
+    };
+    text
 }
 
 impl Reader {
@@ -381,7 +470,7 @@ impl Reader {
 fn in_any_history_rows_that_are_live_are_those_of_the_store() {
     let mut compared = 0;
     for seed in 0..HISTORIES {
-        let (core, server) = (Core::new(false), Miniature::new(seed));
+        let (core, server) = (Core::new(Some(Granted::everything().into()), false), Miniature::new(seed));
         let (readers, sent) = (Vec::new(), VecDeque::new());
         let mut history = History { core, now: Instant::now(), server, readers, sent, compared };
         for _ in 0..3 {
@@ -396,6 +485,10 @@ fn in_any_history_rows_that_are_live_are_those_of_the_store() {
             history.connect();
         }
         for _ in 0..100 {
+            // One in five is refused.
+            if history.server.granted != Granted::parse(&Granted::everything()) {
+                history.renew(Granted::everything());
+            }
             history.exchange(20);
             history.pass(1_000);
             history.look(seed);

@@ -8,7 +8,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { core: Core::new(false), now: Instant::now() }
+        Self { core: Core::new(None, false), now: Instant::now() }
     }
 
     fn open(&mut self) -> Vec<String> {
@@ -321,7 +321,7 @@ fn a_row_of_which_the_key_alone_came_is_owed_until_it_is_read() {
 #[test]
 fn where_changes_are_lost_everything_is_asked_for_anew() {
     for (loses_changes, commands) in [(false, 0), (true, 1)] {
-        let mut world = World { core: Core::new(loses_changes), ..World::new() };
+        let mut world = World { core: Core::new(None, loses_changes), ..World::new() };
         let _orders = world.core.subscribe(Rows::of("orders", [1]));
         world.open();
         world.hear(&[EPOCH, &ok(1), r#"{"skipped":3}"#]);
@@ -368,4 +368,193 @@ fn all_rows_are_asked_for_once_the_ends_before_are_answered() {
     world.hear(&[&row("SNAPSHOT", 2, 9), &ok(3)]);
     assert!(world.told(all).ends_with(&["2 9 Snapshot".into(), "1 0 Absent".into(), "Complete".into(), "Live".into()]));
     assert_eq!(world.core.get("orders", &1.into()), None, "it was not named");
+}
+
+/// Gives the core a token as its task does; returns what is sent then.
+fn renew(world: &mut World, token: &str) -> Vec<String> {
+    world.core.set_token(token.into());
+    assert!(world.core.tokens().for_renewal().is_some());
+    world.core.renew(Ok(token.to_owned()));
+    world.core.commands()
+}
+
+#[test]
+fn a_new_token_goes_to_the_open_connection_and_counts_once_it_is_taken() {
+    let mut world = World::new();
+    let orders = world.core.subscribe(Rows::of("orders", [1]));
+    world.core.tokens().take("old".into());
+    world.open();
+    world.hear(&[EPOCH, &row("SNAPSHOT", 1, 7), &ok(1)]);
+    world.told(orders);
+    assert_eq!(renew(&mut world, "bad"), [r#"{"command":"authorize","id":2,"token":"bad"}"#]);
+    world.hear(&[&no(2, "bad_token")]);
+    let refused = Status { state: State::Live, problem: Some(Error::Token("no".into())), retry_at: None };
+    assert_eq!((world.core.status(), world.core.tokens().good()), (refused, Some("old".into())));
+    renew(&mut world, "new");
+    assert_eq!(world.core.tokens().good(), Some("old".into()));
+    world.hear(&[&ok(3)]);
+    assert_eq!((world.core.status().problem, world.core.tokens().good()), (None, Some("new".into())));
+    assert_eq!((world.told(orders), world.pass(60)), (vec![], vec![]), "nothing was refused");
+    assert!(!world.core.wants_handshake() && world.core.tokens().for_renewal().is_none());
+}
+
+#[test]
+fn a_token_that_cannot_be_had_or_is_not_the_last_is_not_given() {
+    let mut world = World::new();
+    world.open();
+    world.core.set_token(Token::from_fn(|| async { Err("offline") }));
+    assert!(world.core.tokens().for_renewal().is_some());
+    world.core.renew(Err(Error::Token("offline".into())));
+    assert_eq!((world.core.commands(), world.core.status().problem), (vec![], Some(Error::Token("offline".into()))));
+    world.core.set_token("one".into());
+    assert!(world.core.tokens().for_renewal().is_some());
+    world.core.set_token("other".into());
+    world.core.renew(Ok("one".into()));
+    assert_eq!(world.core.commands(), [""; 0]);
+    assert_eq!(renew(&mut world, "other").len(), 1);
+}
+
+#[test]
+fn a_token_that_no_open_connection_takes_goes_with_the_next_handshake() {
+    let mut world = World::new();
+    let _orders = world.core.subscribe(Rows::of("orders", [1]));
+    world.core.tokens().take("old".into());
+    world.open();
+    world.hear(&[EPOCH, &row("SNAPSHOT", 1, 7), &ok(1)]);
+    renew(&mut world, "new");
+    assert!(world.core.forget_token(), "the one before has expired, and this one is under way");
+    world.hear(&[&no(2, "unknown_command")]);
+    assert!(world.core.wants_handshake() && world.core.has_news());
+    world.lose();
+    assert!(world.core.tokens().for_handshake().is_some() && world.core.tokens().good().is_none());
+    world.core.tokens().take("new".into());
+    assert!(world.open()[0].contains(r#""versions":[7]"#));
+    // Another connection that ends before it has answered.
+    renew(&mut world, "newer");
+    world.lose();
+    assert!(world.core.wants_handshake() && world.core.tokens().for_handshake().is_some());
+    assert!(!world.core.forget_token(), "a text that is not good is all that there is");
+    // One that is set without a connection.
+    world.core.set_token("newest".into());
+    assert!(world.core.wants_handshake() && world.core.has_news());
+}
+
+#[test]
+fn rows_that_a_new_token_does_not_grant_are_gone_and_refused_to_who_named_them() {
+    let mut world = World::new();
+    let both = world.core.subscribe(Rows::of("orders", [1, 2]));
+    let first = world.core.subscribe(Rows::of("orders", [1]));
+    let product = world.core.subscribe(Rows::products([1]));
+    world.open();
+    let of_product = r#"{"action":"SNAPSHOT","version":3,"product":{"productId":1,"productName":"Lamp"}}"#;
+    world.hear(&[EPOCH, &row("SNAPSHOT", 1, 5), &row("SNAPSHOT", 2, 6), &ok(1), of_product, &ok(2)]);
+    for follower in [both, first, product] {
+        world.told(follower);
+    }
+    renew(&mut world, "narrow");
+    world.hear(&[r#"{"unsubscribed":[2],"table":"orders"}"#, r#"{"unsubscribed":[1]}"#, &ok(3)]);
+    assert_eq!(world.told(both), ["2 0 Absent", "Refused forbidden"]);
+    assert_eq!(
+        (world.told(first), world.told(product)),
+        (vec![], vec!["1 0 Absent".into(), "Refused forbidden".into()])
+    );
+    let of_orders: Vec<Key> = world.core.rows("orders").into_iter().map(|entry| entry.key).collect();
+    assert_eq!((world.core.status().state, of_orders), (State::Live, vec![Key::Integer(1)]));
+    assert_eq!(world.pass(60), [""; 0]);
+    // It is asked for again as one that is not known.
+    renew(&mut world, "wide");
+    world.hear(&[&ok(4)]);
+    assert_eq!((world.told(both), world.core.status().state), (vec!["Stale".into()], State::Stale));
+    let again = world.pass(3);
+    assert!(again.len() == 2 && again[0].contains(r#""keys":["1","2"],"versions":[5,0]"#), "{again:?}");
+    world.hear(&[&row("SNAPSHOT", 2, 6), &ok(5), &no(6, "forbidden")]);
+    assert_eq!(world.told(both), ["2 6 Snapshot", "Complete", "Live"]);
+    // Of what is refused still it is asked for once more with the next, and for nothing else.
+    renew(&mut world, "wider");
+    world.hear(&[&ok(7)]);
+    let again = world.pass(3);
+    assert!(again.len() == 1 && again[0].contains("products"), "{again:?}");
+    world.hear(&[&ok(8)]);
+    renew(&mut world, "as wide");
+    world.hear(&[&ok(9)]);
+    assert_eq!((world.pass(3), world.core.status().state), (vec![], State::Live));
+}
+
+#[test]
+fn all_rows_are_asked_for_again_where_a_new_token_grants_others() {
+    let mut world = World::new();
+    let (all, one) = (world.core.subscribe(Rows::all("orders")), world.core.subscribe(Rows::of("orders", [1])));
+    world.open();
+    world.hear(&[EPOCH, &row("SNAPSHOT", 1, 5), &row("SNAPSHOT", 3, 4), &ok(1), &ok(2)]);
+    world.told(all);
+    renew(&mut world, "narrow");
+    world.hear(&[r#"{"unsubscribed":"*","table":"orders"}"#, &ok(3)]);
+    assert_eq!(world.told(all), ["Stale"]);
+    assert!(world.core.get("orders", &3.into()).is_some(), "it is shown as old until the reply");
+    let again = world.pass(3);
+    assert!(again[0].contains(r#""keys":"*","snapshot":true"#) && again.len() == 2, "{again:?}");
+    world.hear(&[&row("SNAPSHOT", 1, 5), &ok(4), &ok(5)]);
+    assert_eq!(
+        (world.told(all), world.told(one).pop()),
+        (vec!["3 0 Absent".into(), "Complete".into(), "Live".into()], Some("Live".into()))
+    );
+    // The version at which it was seen last is not one at which it is known to be away.
+    let gone = world.core.subscribe(Rows::of("orders", [3]));
+    assert!(world.core.commands()[0].contains(r#""keys":["3"],"snapshot":true"#));
+    world.hear(&[&no(6, "forbidden")]);
+    assert_eq!(world.told(gone), ["Refused forbidden", "Complete", "Live"]);
+}
+
+/// The rows that the new token does not grant are withheld from the answer to what was asked for before.
+#[test]
+fn all_rows_that_came_while_a_token_was_taken_may_not_be_all() {
+    let mut world = World::new();
+    let all = world.core.subscribe(Rows::all("orders"));
+    world.open();
+    renew(&mut world, "other");
+    world.hear(&[EPOCH, &row("SNAPSHOT", 1, 5), &ok(1)]);
+    assert_eq!(world.told(all), ["1 5 Snapshot"]);
+    world.hear(&[r#"{"unsubscribed":"*","table":"orders"}"#, &ok(2)]);
+    assert!(world.pass(3)[0].contains(r#""keys":"*""#));
+    world.hear(&[&row("SNAPSHOT", 2, 6), &ok(3)]);
+    assert_eq!(world.told(all), ["2 6 Snapshot", "1 0 Absent", "Complete", "Live"]);
+}
+
+#[test]
+fn rows_that_the_token_of_another_connection_does_not_grant_are_gone() {
+    let mut world = World::new();
+    let orders = world.core.subscribe(Rows::of("orders", [1, 2, 3, 4]));
+    world.open();
+    world.hear(&[EPOCH, &row("SNAPSHOT", 1, 5), &row("SNAPSHOT", 2, 6), &row("SNAPSHOT", 3, 7), &ok(1)]);
+    world.lose();
+    assert!(world.open()[0].contains(r#""versions":[5,6,7,0]"#));
+    world.told(orders);
+    // Of the rows that are not told anew nobody can say which are as they were, and which are forbidden.
+    world.hear(&[EPOCH, &row("SNAPSHOT", 3, 8), &no(2, "forbidden")]);
+    assert_eq!(world.told(orders), ["3 8 Snapshot", "Refused forbidden"]);
+    assert_eq!(
+        world.core.commands(),
+        [r#"{"command":"subscribe","table":"orders","keys":["1","2"],"snapshot":true,"id":3}"#]
+    );
+    world.hear(&[&row("SNAPSHOT", 1, 5), &no(3, "forbidden")]);
+    assert_eq!(world.told(orders), ["2 0 Absent", "Refused forbidden", "Complete", "Live"]);
+    assert_eq!(world.core.rows("orders").len(), 2);
+    world.hear(&[&row("UPDATE", 1, 9)]);
+    assert_eq!((world.told(orders), world.core.commands()), (vec!["1 9 Update".into()], vec![]));
+}
+
+#[test]
+fn a_row_told_by_a_subscription_under_the_token_of_before_may_be_forbidden() {
+    let mut world = World::new();
+    let one = world.core.subscribe(Rows::of("orders", [1]));
+    world.open();
+    world.hear(&[EPOCH, &row("SNAPSHOT", 1, 5), &ok(1)]);
+    world.core.unsubscribe(one);
+    assert_eq!((world.core.commands().len(), renew(&mut world, "narrow").len()), (1, 1));
+    let again = world.core.subscribe(Rows::of("orders", [1]));
+    assert!(world.core.commands()[0].ends_with(r#""id":4}"#));
+    world.hear(&[&row("UPDATE", 1, 8), &ok(2), &ok(3), &no(4, "forbidden")]);
+    assert!(world.core.commands()[0].ends_with(r#""keys":["1"],"snapshot":true,"id":5}"#));
+    world.hear(&[&no(5, "forbidden")]);
+    assert_eq!(world.told(again), ["1 8 Update", "1 0 Absent", "Refused forbidden", "Complete", "Live"]);
 }
