@@ -98,7 +98,9 @@ async fn a_row_that_a_wider_token_grants_again_comes_although_it_has_not_changed
     let (server, issuer) = guarded(&[]).await;
     put(&server, &issuer, 1, 1).await;
     let [wide, narrow] = [json!([1, 2]), json!([2])].map(|keys| issuer.granting(reading(&keys)));
-    let client = client(&server, Options { token: Some(wide.clone().into()), ..Options::default() });
+    // No silence wakes it meanwhile.
+    let silence = Duration::from_mins(10);
+    let client = client(&server, Options { token: Some(wide.clone().into()), silence, ..Options::default() });
     let mut orders = client.subscribe(Rows::of("orders", [1, 2]));
     until(&mut orders, &Event::Live).await;
     client.set_token(narrow);

@@ -43,7 +43,7 @@ impl Default for Options {
 pub(crate) struct Shared {
     core: Mutex<Core>,
     statuses: watch::Sender<Status>,
-    /// Wakes the connection: there is something to say, or nothing more.
+    /// Wakes the connection: there is something to say, or nothing more, or will be at another time.
     pub(crate) changed: Notify,
     /// Wakes whoever reads the rows that are owed.
     pub(crate) owed: Notify,
@@ -63,8 +63,10 @@ impl Shared {
     /// Does something with the core, and wakes whom it concerns.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Core) -> T) -> T {
         let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        let wake_at = core.wake_at();
         let result = work(&mut core);
-        let (has_news, is_owed, woken) = (core.has_news(), core.is_owed(), core.woken());
+        let has_news = core.has_news() || core.wake_at() != wake_at;
+        let (is_owed, woken) = (core.is_owed(), core.woken());
         let status = core.status();
         // In the order of the states.
         self.statuses.send_if_modified(|told| {
