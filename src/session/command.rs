@@ -93,6 +93,16 @@ pub enum States {
     },
 }
 
+impl States {
+    /// Returns the epoch of the versions that the reader knows.
+    pub(super) const fn epoch(&self) -> Option<Epoch> {
+        match self {
+            Self::All => None,
+            Self::Since { epoch, .. } | Self::Everything { epoch, .. } => *epoch,
+        }
+    }
+}
+
 /// A client's name for its command, sent back as it came.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReplyId {

@@ -18,11 +18,21 @@ pub(super) struct FollowedTable {
     is_told_lost: bool,
     /// The part after which it is told that the table is back.
     live_after: Option<Part>,
+    /// True if the subscriptions have ended, and the reader is yet to be told that the table is back: with the next one.
+    has_ended: bool,
 }
 
-impl FollowedTable {
-    pub(super) const fn table(&self) -> TableId {
-        self.table
+/// Ends the subscriptions to rows of tables. Those of which the reader was told that they are lost are kept, since it may
+/// remember that too.
+pub(super) fn end_tables(followed: &mut Vec<FollowedTable>, ends: impl Fn(TableId) -> bool) {
+    followed.retain_mut(|its| {
+        if ends(its.table) {
+            (its.has_ended, its.live_after) = (true, None);
+        }
+        !its.has_ended || its.is_told_lost
+    });
+    if followed.is_empty() {
+        *followed = Vec::new();
     }
 }
 
@@ -38,30 +48,37 @@ impl Session {
         };
         let Some(table) = table.filter(|table| *table != TableId::PRODUCTS) else { return };
         let values = self.values.get_or_insert_with(|| Values::new(given.tables));
-        if values.followed.iter().all(|its| its.table != table) {
-            values.followed.push(FollowedTable { table, is_told_lost: false, live_after: None });
-        }
+        let returns = match values.followed.iter_mut().find(|its| its.table == table) {
+            Some(its) => std::mem::take(&mut its.has_ended),
+            None => {
+                let its = FollowedTable { table, is_told_lost: false, live_after: None, has_ended: false };
+                values.followed.push(its);
+                false
+            }
+        };
         if !standing.is_table_live(table) {
             self.tell_table_lost(table, given);
+        } else if returns {
+            self.tell_table_live(table, given);
         }
     }
 
     /// Learns that every subscription to rows of a table ends.
     pub(super) fn unfollow_table(&mut self, table: TableId) {
         if let Some(values) = &mut self.values {
-            values.followed.retain(|its| its.table != table);
+            end_tables(&mut values.followed, |its| its == table);
         }
     }
 
     /// Learns that there are no subscriptions.
     pub(super) fn unfollow_tables(&mut self) {
         if let Some(values) = &mut self.values {
-            values.followed = Vec::new();
+            end_tables(&mut values.followed, |_| true);
         }
     }
 
     fn followed(&mut self, table: TableId) -> Option<&mut FollowedTable> {
-        self.values.as_mut()?.followed.iter_mut().find(|its| its.table == table)
+        self.values.as_mut()?.followed.iter_mut().find(|its| its.table == table && !its.has_ended)
     }
 
     /// Learns the epoch of all versions of a table from here on: changes of another one that wait mean nothing, and all that

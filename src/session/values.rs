@@ -14,7 +14,7 @@ use super::command::States;
 use super::encoding::Encoding;
 use super::queue::{SlowConsumerPolicy, Word};
 use super::stale::{Answered, Part, StaleSet, Told};
-use super::tables::FollowedTable;
+use super::tables::{FollowedTable, end_tables};
 use super::{Effects, Given, Phase, Session, SessionLimits};
 use crate::auth::{Coverage, Grant};
 use crate::fanout::{self, CastRun, Listed, PageWish, Pull, Pulled, TableStandings, Value};
@@ -86,6 +86,8 @@ pub(super) struct Values {
     pub(super) is_narrowing: bool,
     /// True if the epoch that it was told is its own.
     has_own_epoch: bool,
+    /// True if that was not the first: it ended those that the reader knew of tables.
+    has_new_epoch: bool,
 }
 
 /// A table of which a reader is told every row.
@@ -118,6 +120,7 @@ impl Values {
             is_filtered: false,
             is_narrowing: false,
             has_own_epoch: false,
+            has_new_epoch: false,
         })
     }
 
@@ -146,7 +149,7 @@ impl Values {
         self.rows_asked.shrink_to_fit();
         self.stale.retain(|topic, row| coverage.covers_row(topic, row));
         let tables = &self.tables;
-        self.followed.retain(|its| grant.may_read_some(&tables.get(its.table())));
+        end_tables(&mut self.followed, |table| !grant.may_read_some(&tables.get(table)));
     }
 
     /// Returns the epoch that the reader was told of a table, by its name or with all.
@@ -326,7 +329,7 @@ impl Session {
         given: &Given<'_>,
     ) -> Part {
         let table = command.topics.topics().first().map(|topic| topic.table());
-        let told = self.tell_epochs(table, epoch, standing, given);
+        let told = self.tell_epochs(table, states.epoch(), epoch, standing, given);
         let values = self.values.as_mut().expect("it is there");
         values.follow(&command.topics);
         match states {
@@ -343,7 +346,17 @@ impl Session {
 
     /// Tells a reader that asks for states the epoch of all versions, and that of a table which has one of its own, unless it
     /// was told; returns the one that it was told of the table.
-    fn tell_epochs(&mut self, table: Option<TableId>, epoch: Epoch, standing: &Standing, given: &Given<'_>) -> Epoch {
+    ///
+    /// One that claims another epoch of the table is told that by name, though it be that of all: a server that is behind
+    /// has not heard of the table's own yet, and of that the epoch of all says nothing.
+    fn tell_epochs(
+        &mut self,
+        table: Option<TableId>,
+        claimed: Option<Epoch>,
+        epoch: Epoch,
+        standing: &Standing,
+        given: &Given<'_>,
+    ) -> Epoch {
         let values = self.values.get_or_insert_with(|| Values::new(given.tables));
         let is_first = values.epoch.is_none();
         let told = *values.epoch.get_or_insert(epoch);
@@ -351,14 +364,16 @@ impl Session {
             self.say(Word::Other, answer::epoch(told));
         }
         let (Some(table), Some(values)) = (table, &mut self.values) else { return told };
-        if let Some(own) = standing.own_epoch(table)
-            && !values.table_epochs.contains_key(&table)
-        {
-            values.table_epochs.insert(table, own);
-            self.say(Word::Other, answer::table_epoch(own, &given.tables.get(table)));
-            return own;
+        if let Some(&of_table) = values.table_epochs.get(&table) {
+            return of_table;
         }
-        values.epoch_of(table).unwrap_or(told)
+        let of_table = standing.own_epoch(table).unwrap_or(told);
+        let knows_other = claimed.is_some_and(|claimed| claimed != of_table) && !values.has_new_epoch;
+        if (of_table != told || knows_other) && table != TableId::PRODUCTS {
+            values.table_epochs.insert(table, of_table);
+            self.say(Word::Other, answer::table_epoch(of_table, &given.tables.get(table)));
+        }
+        of_table
     }
 
     /// Learns topics of a command of which the reader does not know the newest version.
@@ -377,7 +392,7 @@ impl Session {
         standing: &Standing,
         given: &Given<'_>,
     ) {
-        let told = self.tell_epochs(Some(table), epoch, standing, given);
+        let told = self.tell_epochs(Some(table), its, epoch, standing, given);
         if let Some(values) = &mut self.values {
             values.stale.list(Subjects::default(), Vec::new());
             let newest = if its == Some(told) { newest } else { 0 };
@@ -573,7 +588,7 @@ impl Session {
         self.say(Word::Other, answer::epoch(epoch));
         if let Some(values) = &mut self.values {
             values.epoch = Some(epoch);
-            values.has_own_epoch = true;
+            (values.has_own_epoch, values.has_new_epoch) = (true, true);
             values.table_epochs.values_mut().for_each(|its| *its = epoch);
             let subject = |&topic: &Topic| Subject::new(topic, values.rows_asked.get(&topic));
             let asked = values.asked.iter().map(subject).collect();
@@ -598,7 +613,7 @@ impl Session {
                 (its.newest_claimed, its.newest_heard) = (0, 0);
             }
             values.epoch = told.map(|_| epoch);
-            values.has_own_epoch = false;
+            (values.has_own_epoch, values.has_new_epoch) = (false, told.is_some());
             values.table_epochs = HashMap::new();
         }
         if told.is_some() {

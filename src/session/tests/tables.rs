@@ -9,6 +9,7 @@ use crate::fanout::{TableStandings, Value};
 use crate::model::key::{Key, KeyKind};
 use crate::session::command::Request;
 use crate::session::queue::SlowConsumerPolicy;
+use crate::session::tables::end_tables;
 use crate::wire::websocket::Opcode;
 
 const ALL: u64 = 1;
@@ -251,8 +252,9 @@ fn versions_are_compared_within_the_epoch_of_their_table() {
         let mut reader = Reader::new();
         reader.standings = TableStandings::of(&[(reader.table("orders"), epoch(OWN))], &[]);
         assert_eq!(reader.command(&resume(table, claimed)), known, "{table} {claimed}");
-        let all = [r#"{"epoch":"1"}"#.to_owned(), r#"{"epoch":"2","table":"orders"}"#.to_owned()];
-        assert_eq!(reader.told(), all[..if table == "orders" { 2 } else { 1 }]);
+        let own = if table == "orders" { Some("2") } else { (claimed != "1").then_some("1") };
+        let own = own.map(|own| format!(r#"{{"epoch":"{own}","table":"{table}"}}"#));
+        assert_eq!(reader.told(), [r#"{"epoch":"1"}"#.to_owned()].into_iter().chain(own).collect::<Vec<_>>());
         reader.command(&resume(table, claimed));
         assert_eq!(reader.told(), [""; 0], "epochs are told once");
     }
@@ -271,6 +273,66 @@ fn an_epoch_that_began_while_nothing_of_the_table_was_subscribed_to_is_told_with
     assert_eq!(reader.told(), [""; 0]);
     reader.command(ask);
     assert_eq!(reader.told(), [r#"{"epoch":"3","table":"orders"}"#]);
+}
+
+#[test]
+fn who_was_told_that_a_table_is_lost_and_comes_back_to_it_is_told_that_it_is_live() {
+    let ends: [fn(&mut Reader); 3] = [
+        |reader| drop(reader.command(r#"{"command":"unsubscribe","table":"orders","keys":"*"}"#)),
+        |reader| drop(reader.command(r#"{"command":"unsubscribe","table":"orders","keys":[1]}"#)),
+        |reader| {
+            let values = reader.session.values.as_mut().unwrap();
+            end_tables(&mut values.followed, |_| true);
+        },
+    ];
+    for (place, end) in ends.into_iter().enumerate() {
+        let mut reader = Reader::new();
+        let follow = r#"{"command":"subscribe","table":"orders","keys":[1]}"#;
+        reader.command(follow);
+        reader.live("orders", false);
+        assert_eq!(reader.told(), [r#"{"live":false,"table":"orders"}"#]);
+        end(&mut reader);
+        reader.live("orders", true);
+        assert_eq!(reader.told(), [""; 0], "{place}: it shows nothing of it");
+        reader.command(follow);
+        assert_eq!(reader.told(), [r#"{"live":true,"table":"orders"}"#], "{place}");
+        reader.command(follow);
+        assert_eq!(reader.told(), [""; 0], "{place}: it was told");
+    }
+}
+
+#[test]
+fn who_comes_back_to_a_table_that_is_still_lost_is_told_when_it_is_live() {
+    let mut reader = Reader::new();
+    let follow = r#"{"command":"subscribe","table":"orders","keys":[1]}"#;
+    reader.command(follow);
+    reader.standings = TableStandings::of(&[], &[reader.table("orders")]);
+    reader.live("orders", false);
+    reader.command(r#"{"command":"unsubscribe","table":"orders","keys":"*"}"#);
+    reader.told();
+    reader.command(follow);
+    assert_eq!(reader.told(), [""; 0], "it was told");
+    reader.live("orders", true);
+    assert_eq!(reader.told(), [r#"{"live":true,"table":"orders"}"#]);
+}
+
+#[test]
+fn who_claims_another_epoch_of_a_table_is_told_that_of_the_server() {
+    let resume = r#"{"command":"subscribe","table":"orders","keys":[1],"versions":[9],"epoch":"2"}"#;
+    let all = r#"{"command":"subscribe","table":"orders","keys":"*","snapshot":true,"newest":9,"epoch":"2"}"#;
+    for ask in [resume, all] {
+        let mut reader = Reader::new();
+        reader.command(r#"{"command":"subscribe","productIDs":[1],"versions":[9],"epoch":"1"}"#);
+        assert_eq!(reader.told(), [r#"{"epoch":"1"}"#]);
+        assert_eq!(reader.command(ask), [0; 0]);
+        assert_eq!(reader.told(), [r#"{"epoch":"1","table":"orders"}"#]);
+        reader.command(ask);
+        assert_eq!(reader.told(), [""; 0], "it was told");
+        reader.begin("orders", OWN);
+        assert_eq!(reader.told(), [r#"{"epoch":"2","table":"orders"}"#]);
+        reader.on(Event::Epoch(epoch(7)));
+        assert_eq!(reader.told(), [r#"{"epoch":"7"}"#]);
+    }
 }
 
 #[test]
