@@ -270,10 +270,10 @@ pub(super) struct Delivery {
 #[derive(Debug)]
 pub(super) enum Job {
     /// A command, from its `next` topic on; `changed` is how many topics before that were new, ended or counted
-    /// here. The versions that it knows are of the history with this number.
-    Command { command: Command, next: usize, changed: usize, history: u32 },
-    /// Pulls, from the `next` one on; the versions that they know are of the history with this number.
-    Pulls { pulls: Vec<Pull>, next: usize, history: u32 },
+    /// here. The versions that it knows are of this history.
+    Command { command: Command, next: usize, changed: usize, history: History },
+    /// Pulls, from the `next` one on; the versions that they know are of this history.
+    Pulls { pulls: Vec<Pull>, next: usize, history: History },
     /// A page of the list of all topics.
     List(PageWish),
     /// The end of the subscriptions that a new grant does not cover.
@@ -284,11 +284,11 @@ pub(super) enum Job {
 }
 
 impl Job {
-    pub(super) const fn command(command: Command, history: u32) -> Self {
+    pub(super) const fn command(command: Command, history: History) -> Self {
         Self::Command { command, next: 0, changed: 0, history }
     }
 
-    pub(super) const fn pulls(pulls: Vec<Pull>, history: u32) -> Self {
+    pub(super) const fn pulls(pulls: Vec<Pull>, history: History) -> Self {
         Self::Pulls { pulls, next: 0, history }
     }
 

@@ -8,7 +8,7 @@
 use smallvec::SmallVec;
 
 use super::super::index::{Closing, FETCHED_AT_ONCE};
-use super::super::message::{Answer, Command, Differing, Job, Message, Operation, Order, Refused};
+use super::super::message::{Answer, Command, Differing, History, Job, Message, Operation, Order, Refused};
 use super::super::shard::{Shard, Subscribed};
 use super::super::{ConnectionId, CoreId, Hub, SlotKey};
 use super::everything::PAGE_COST;
@@ -25,7 +25,7 @@ impl<S: Subscriber> Core<S> {
     /// once when they have, if the connection still lives: perhaps before this returns.
     pub fn command(&mut self, key: SlotKey, command: Command) {
         if self.seats.contains_key(key) {
-            let job = Job::command(command, self.told.number);
+            let job = Job::command(command, self.told);
             self.take_up(Order { connection: self.connection(key), job });
             // A pull ends with its subscription.
             self.flush();
@@ -153,7 +153,7 @@ impl<S: Subscriber> Core<S> {
         connection: ConnectionId,
         command: Command,
         (next, changed): (usize, usize),
-        history: u32,
+        history: History,
         cost: &mut usize,
     ) -> Option<Job> {
         let end = command.topics.len().min(next.saturating_add(*cost));
@@ -198,13 +198,13 @@ impl<S: Subscriber> Core<S> {
         &mut self,
         connection: ConnectionId,
         command: &Command,
-        history: u32,
+        history: History,
         part: std::ops::Range<usize>,
     ) -> usize {
         let (mut changed, mut is_for_others, mut differing) = (0, false, Vec::new());
         // A version of another history means nothing.
         let has_versions = !command.known.is_empty();
-        let are_versions_known = has_versions && history == self.health.term.history.number;
+        let are_versions_known = has_versions && history == self.health.term.history;
         let places = part.clone().step_by(FETCHED_AT_ONCE);
         for (topics, first) in command.topics.topics()[part].chunks(FETCHED_AT_ONCE).zip(places) {
             let shards = self.fetched(topics.iter().copied(), Shard::fetch);
@@ -290,7 +290,7 @@ impl<S: Subscriber> Core<S> {
         }
     }
 
-    fn give_to_others(&mut self, connection: ConnectionId, command: &Command, history: u32) {
+    fn give_to_others(&mut self, connection: ConnectionId, command: &Command, history: History) {
         for outgoing in &mut self.outgoing {
             if !outgoing.topics.is_empty() {
                 let (topics, known) = (std::mem::take(&mut outgoing.topics), std::mem::take(&mut outgoing.known));
@@ -312,7 +312,7 @@ impl<S: Subscriber> Core<S> {
         for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|&(core, _)| core != own) {
             let part = Command::new(command.number, command.operation, Subjects::default());
             let part = Command { revocation: command.revocation.clone(), ..part };
-            outgoing.orders.push(Order { connection, job: Job::command(part, self.told.number) });
+            outgoing.orders.push(Order { connection, job: Job::command(part, self.told) });
             self.under_way.part_given(connection.key, command.number);
         }
         self.seats.get_mut(connection.key).expect("its commands ended with it").is_known_elsewhere = true;

@@ -13,6 +13,7 @@ use self::history::{live, steps};
 use self::world::World;
 use super::super::Operation;
 use super::*;
+use crate::model::topic::testing::topic;
 
 const CORES: u16 = 3;
 const TOPICS: u64 = 6;
@@ -151,4 +152,34 @@ fn the_commands_of_one_turn_go_to_another_core_together() {
     world.process(1, usize::MAX);
     assert!(matches!(world.inboxes[0].messages.try_recv(), Ok(Message::Orders(orders)) if orders.len() == 8));
     assert!(world.inboxes[0].messages.try_recv().is_err());
+}
+
+/// The reader has its version from another server, which is ahead; the core of the row's shard hears of the epoch last.
+#[test]
+fn a_version_that_is_known_in_a_new_epoch_counts_at_a_core_that_is_yet_to_begin_it() {
+    let mut world = World::new(8);
+    (0..TOPICS).for_each(|number| world.commit(number));
+    world.begin(false);
+    world.turn();
+    let (connection, other) = (world.open(0), CoreId(1));
+    let number = (0..TOPICS).find(|&number| world.hub.core_of_topic(topic(number)) == other).unwrap();
+    world.command(connection, 0, Operation::Subscribe, &[number]);
+    world.settle();
+    world.begin_table(true);
+    world.process(connection.core.0, usize::MAX);
+    let older = world.cast(number);
+    world.commit(number);
+    let newest = world.rows[&number];
+    assert!(older < newest);
+    let inbox = &mut world.inboxes[usize::from(other.0)].messages;
+    let held: Vec<Message> = std::iter::from_fn(|| inbox.try_recv().ok()).collect();
+    world.recorder(connection).show(number, newest);
+    world.pull(connection, 1 << 30, &[number], true);
+    world.work(connection.core.0);
+    world.process(other.0, usize::MAX);
+    world.work(other.0);
+    held.into_iter().for_each(|message| world.hub.send(other, message));
+    world.settle();
+    assert_eq!(world.recorder(connection).shown[&number], newest);
+    assert!(world.recorder(connection).pulls.is_empty(), "it is answered");
 }

@@ -44,7 +44,7 @@ impl<S: Subscriber> Core<S> {
     /// [`Subscriber::pulled`] tells of each once: perhaps before this returns.
     pub fn pull(&mut self, key: SlotKey, pulls: Vec<Pull>) {
         if self.seats.contains_key(key) && !pulls.is_empty() {
-            let job = Job::pulls(pulls, self.told.number);
+            let job = Job::pulls(pulls, self.told);
             self.take_up(Order { connection: self.connection(key), job });
             self.flush();
         }
@@ -69,20 +69,26 @@ impl<S: Subscriber> Core<S> {
         connection: ConnectionId,
         pulls: Vec<Pull>,
         next: usize,
-        history: u32,
+        history: History,
         cost: &mut usize,
     ) -> Option<Job> {
+        self.turn_to(history);
         let end = pulls.len().min(next.saturating_add(*cost));
+        if self.is_behind(history, &pulls[next..end]) {
+            return Some(Job::Pulls { pulls, next, history });
+        }
         *cost -= end - next;
-        let (mut is_for_others, own_history) = (false, self.health.term.history.number);
+        let (mut is_for_others, is_current) = (false, history == self.told);
         for pulls in pulls[next..end].chunks(FETCHED_AT_ONCE) {
             let shards = self.fetched(pulls.iter().map(|pull| pull.subject.topic()), Shard::fetch_value);
             for (pull, shard) in pulls.iter().zip(shards) {
                 let core = self.hub.core_of(shard);
                 if core == self.id {
-                    // A version of another history means nothing.
-                    let known = if history == own_history { pull.known } else { 0 };
-                    let is_watcher = self.everything.contains(pull.subject.topic().table(), connection);
+                    let table = pull.subject.topic().table();
+                    // A version of another epoch means nothing.
+                    let is_known = is_current || !self.tables.is_void(history.number, table);
+                    let known = if is_known { pull.known } else { 0 };
+                    let is_watcher = self.everything.contains(table, connection);
                     let shard = &mut self.shards[self.hub.place_of(shard)];
                     shard.pull(connection, Pull { known, ..pull.clone() }, is_watcher, &mut self.out);
                 } else {
@@ -102,6 +108,14 @@ impl<S: Subscriber> Core<S> {
             self.pass_on();
         }
         (end < pulls.len()).then_some(Job::Pulls { pulls, next: end, history })
+    }
+
+    /// Returns whether this core's shards are yet to begin an epoch that pulls of this history are of: what they know is of the
+    /// one before. The source's word on it is in the inbox, or about to be.
+    fn is_behind(&self, history: History, pulls: &[Pull]) -> bool {
+        let own = self.health.term.history;
+        let is_over = |history: History, pull: &Pull| self.tables.is_void(history.number, pull.subject.topic().table());
+        own != self.told && pulls.iter().any(|pull| is_over(own, pull) && !is_over(history, pull))
     }
 
     /// Passes on what the shards put out: to all subscribers, to those who pulled, and to the loader.
@@ -180,7 +194,7 @@ impl<S: Subscriber> Core<S> {
     fn pull_again(&mut self, key: SlotKey, answer: &Pulled) {
         if self.seats.contains_key(key) {
             let pull = Pull { subject: answer.subject.clone(), known: 0, number: answer.number };
-            self.work.push(self.connection(key), Job::pulls(vec![pull], self.told.number));
+            self.work.push(self.connection(key), Job::pulls(vec![pull], self.told));
             self.ask_for_turn();
         }
     }

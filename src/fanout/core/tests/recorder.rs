@@ -79,7 +79,7 @@ impl Recorder {
 
 impl Recorder {
     /// Shows a version, 0 for none; returns the one before in this epoch.
-    fn show(&mut self, topic: u64, version: u64) -> Option<u64> {
+    pub(super) fn show(&mut self, topic: u64, version: u64) -> Option<u64> {
         self.old.remove(&topic);
         self.shown.insert(topic, version)
     }
