@@ -48,14 +48,14 @@ impl Session {
         };
         let Some(table) = table.filter(|table| *table != TableId::PRODUCTS) else { return };
         let values = self.values.get_or_insert_with(|| Values::new(given.tables));
-        let returns = match values.followed.iter_mut().find(|its| its.table == table) {
-            Some(its) => std::mem::take(&mut its.has_ended),
-            None => {
-                let its = FollowedTable { table, is_told_lost: false, live_after: None, has_ended: false };
-                values.followed.push(its);
-                false
-            }
-        };
+        let before = values.followed.iter_mut().find(|its| its.table == table);
+        let returns = before.as_ref().is_some_and(|its| its.has_ended);
+        if let Some(its) = before {
+            its.has_ended = false;
+        } else {
+            let its = FollowedTable { table, is_told_lost: false, live_after: None, has_ended: false };
+            values.followed.push(its);
+        }
         if !standing.is_table_live(table) {
             self.tell_table_lost(table, given);
         } else if returns {

@@ -84,10 +84,19 @@ pub(super) struct Values {
     is_filtered: bool,
     /// True while the shards end what a new grant does not cover: likewise.
     pub(super) is_narrowing: bool,
-    /// True if the epoch that it was told is its own.
-    has_own_epoch: bool,
-    /// True if that was not the first: it ended those that the reader knew of tables.
-    has_new_epoch: bool,
+    /// The meaning of the epoch that it was told.
+    told_as: ToldAs,
+}
+
+/// The meaning of the epoch of all versions to a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ToldAs {
+    /// The first of this connection, which it may have known before, with others of tables.
+    First,
+    /// Another one, which ends those of tables.
+    New,
+    /// The same, of this reader alone.
+    Own,
 }
 
 /// A table of which a reader is told every row.
@@ -119,8 +128,7 @@ impl Values {
             followed: Vec::new(),
             is_filtered: false,
             is_narrowing: false,
-            has_own_epoch: false,
-            has_new_epoch: false,
+            told_as: ToldAs::First,
         })
     }
 
@@ -368,7 +376,7 @@ impl Session {
             return of_table;
         }
         let of_table = standing.own_epoch(table).unwrap_or(told);
-        let knows_other = claimed.is_some_and(|claimed| claimed != of_table) && !values.has_new_epoch;
+        let knows_other = claimed.is_some_and(|claimed| claimed != of_table) && values.told_as == ToldAs::First;
         if (of_table != told || knows_other) && table != TableId::PRODUCTS {
             values.table_epochs.insert(table, of_table);
             self.say(Word::Other, answer::table_epoch(of_table, &given.tables.get(table)));
@@ -570,7 +578,7 @@ impl Session {
     /// have an epoch of their own.
     pub(super) fn events<'a>(&self, run: &'a CastRun) -> Cow<'a, FrameRun> {
         let epoch = self.epoch_of(run.subject.topic().table());
-        if self.values.as_ref().is_some_and(|values| values.has_own_epoch) {
+        if self.values.as_ref().is_some_and(|values| values.told_as == ToldAs::Own) {
             Cow::Owned(event_stream::rows(epoch, &run.frames))
         } else {
             run.events(epoch)
@@ -588,7 +596,7 @@ impl Session {
         self.say(Word::Other, answer::epoch(epoch));
         if let Some(values) = &mut self.values {
             values.epoch = Some(epoch);
-            (values.has_own_epoch, values.has_new_epoch) = (true, true);
+            values.told_as = ToldAs::Own;
             values.table_epochs.values_mut().for_each(|its| *its = epoch);
             let subject = |&topic: &Topic| Subject::new(topic, values.rows_asked.get(&topic));
             let asked = values.asked.iter().map(subject).collect();
@@ -613,7 +621,7 @@ impl Session {
                 (its.newest_claimed, its.newest_heard) = (0, 0);
             }
             values.epoch = told.map(|_| epoch);
-            (values.has_own_epoch, values.has_new_epoch) = (false, told.is_some());
+            values.told_as = if told.is_some() { ToldAs::New } else { ToldAs::First };
             values.table_epochs = HashMap::new();
         }
         if told.is_some() {

@@ -178,7 +178,9 @@ fn a_version_that_is_known_in_a_new_epoch_counts_at_a_core_that_is_yet_to_begin_
     world.work(connection.core.0);
     world.process(other.0, usize::MAX);
     world.work(other.0);
-    held.into_iter().for_each(|message| world.hub.send(other, message));
+    for message in held {
+        world.hub.send(other, message);
+    }
     world.settle();
     assert_eq!(world.recorder(connection).shown[&number], newest);
     assert!(world.recorder(connection).pulls.is_empty(), "it is answered");
