@@ -94,11 +94,12 @@ pub enum States {
 }
 
 impl States {
-    /// Returns the epoch of the versions that the reader knows.
-    pub(super) const fn epoch(&self) -> Option<Epoch> {
+    /// Returns the epoch of the versions that the reader knows, if it knows any.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
         match self {
+            Self::Since { versions, epoch } => epoch.filter(|_| versions.iter().any(|&version| version > 0)),
+            Self::Everything { newest, epoch } => epoch.filter(|_| *newest > 0),
             Self::All => None,
-            Self::Since { epoch, .. } | Self::Everything { epoch, .. } => *epoch,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,7 +55,7 @@ impl Proxy {
                 tokio::spawn(async move {
                     if let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await {
                         let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
-                        let is_listener = Arc::new(AtomicBool::new(false));
+                        let is_listener = Arc::new(watch::Sender::new(false));
                         let there = Pump { is_listener: Arc::clone(&is_listener), links: state.clone() };
                         let back = Pump { is_listener, links: state };
                         tokio::join!(there.run(near_read, far_write), back.run(far_read, near_write));
@@ -87,41 +86,55 @@ impl Proxy {
 
 /// One direction of one connection.
 struct Pump {
-    is_listener: Arc<AtomicBool>,
+    is_listener: Arc<watch::Sender<bool>>,
     links: watch::Receiver<Links>,
 }
 
 impl Pump {
     async fn run(self, mut from: OwnedReadHalf, to: OwnedWriteHalf) {
         let (pieces, arriving) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES_MAX);
-        let (is_listener, mut links) = (Arc::clone(&self.is_listener), self.links.clone());
+        let is_listener = Arc::clone(&self.is_listener);
         let reading = async move {
             let mut buffer = vec![0; 64 * 1024];
             while let Ok(read @ 1..) = from.read(&mut buffer).await {
                 let piece = &buffer[..read];
                 if piece.windows(LISTENER.len()).take(512).any(|window| window == LISTENER) {
-                    is_listener.store(true, Ordering::SeqCst);
+                    is_listener.send_replace(true);
                 }
                 if pieces.send((Instant::now(), piece.to_vec())).await.is_err() {
                     return;
                 }
             }
         };
-        let is_listener = Arc::clone(&self.is_listener);
-        let is_cut = |links: &Links| links.of(is_listener.load(Ordering::SeqCst)).is_cut;
         tokio::select! {
             () = self.write(arriving, to) => {}
             () = async { reading.await; std::future::pending().await } => {}
-            _ = links.wait_for(is_cut) => {}
+            () = self.until_cut() => {}
+        }
+    }
+
+    /// Returns the state of the way for what this connection is known to be.
+    fn link(&self) -> Link {
+        self.links.borrow().of(*self.is_listener.borrow())
+    }
+
+    /// Waits until the way is cut, or what the connection turns out to be is on one that is.
+    async fn until_cut(&self) {
+        let (mut links, mut is_listener) = (self.links.clone(), self.is_listener.subscribe());
+        while !self.link().is_cut {
+            tokio::select! {
+                Ok(()) = links.changed() => {}
+                Ok(()) = is_listener.changed() => {}
+                else => std::future::pending().await,
+            }
         }
     }
 
     async fn write(&self, mut arriving: mpsc::Receiver<(Instant, Vec<u8>)>, mut to: OwnedWriteHalf) {
         let mut links = self.links.clone();
-        let passes = |links: &Links| !links.of(self.is_listener.load(Ordering::SeqCst)).is_stalled;
+        let passes = |links: &Links| !links.of(*self.is_listener.borrow()).is_stalled;
         while let Some((sent_at, piece)) = arriving.recv().await {
-            let delay = links.borrow().of(self.is_listener.load(Ordering::SeqCst)).delay;
-            sleep_until(sent_at + delay).await;
+            sleep_until(sent_at + self.link().delay).await;
             if links.wait_for(passes).await.is_err() || to.write_all(&piece).await.is_err() {
                 return;
             }
