@@ -96,8 +96,8 @@ impl Drop for Handle {
     }
 }
 
-/// A client of a server: it connects, and comes back by itself. Clones are handles of the same one; it ends when they and
-/// all subscriptions are dropped.
+/// A client of a server: it connects, and comes back by itself. Clones are handles of the same one; it ends when they
+/// and all subscriptions are dropped.
 #[derive(Clone)]
 pub struct Client(Arc<Handle>);
 
@@ -121,13 +121,13 @@ impl Client {
         Subscription { number, handle: Arc::clone(&self.0) }
     }
 
-    /// Sets another token. The server is given it at once, by the connection that is open, or by another where that or the
-    /// server does not allow for it.
+    /// Sets another token. The server is given it at once, by the connection that is open, or by another where that or
+    /// the server does not allow for it.
     ///
-    /// Rows that it does not grant are told as [`Absent`](crate::Action::Absent), and [`Event::Refused`] to whoever named
-    /// them; all rows of a table that it grants others of are [`Event::Stale`] until those have come; what was forbidden
-    /// before is asked for again. One that an open connection's server does not take is [`Status::problem`], as is one that
-    /// cannot be had, and the one before counts until it expires.
+    /// Rows that it does not grant are told as [`Absent`](crate::Action::Absent), and [`Event::Refused`] to whoever
+    /// named them; all rows of a table that it grants others of are [`Event::Stale`] until those have come; what was
+    /// forbidden before is asked for again. One that an open connection's server does not take is [`Status::problem`],
+    /// as is one that cannot be had, and the one before counts until it expires.
     pub fn set_token(&self, token: impl Into<Token>) {
         self.shared().with(|core| core.set_token(token.into()));
         self.shared().renewed.notify_one();

@@ -11,7 +11,7 @@ const KEYS_MAX: usize = 4096;
 /// The bytes of a key's version and of what stands around both.
 const BYTES_BESIDE_KEY: usize = 24;
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Command<'a> {
     #[serde(rename = "command")]
     word: &'static str,
@@ -29,21 +29,14 @@ struct Command<'a> {
 }
 
 /// Keys; none: all.
+#[derive(Default)]
 struct Keys<'a>(Option<&'a [Key]>);
-
-struct Text<'a>(&'a Key);
-
-impl Serialize for Text<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self.0)
-    }
-}
 
 impl Serialize for Keys<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             None => serializer.serialize_str("*"),
-            Some(keys) => serializer.collect_seq(keys.iter().map(Text)),
+            Some(keys) => serializer.collect_seq(keys.iter().map(Key::to_string)),
         }
     }
 }
@@ -56,27 +49,20 @@ impl Command<'_> {
 
 /// Returns the command that subscribes to rows of a table, all unless there are keys, and names what is known of them.
 pub(crate) fn subscribe(id: u64, table: &str, keys: Option<&[Key]>, known: &Replica) -> String {
+    let command = Command { word: "subscribe", table, keys: Keys(keys), id, ..Command::default() };
     let (epoch, newest) = known.newest().unzip();
     let versions: Option<Vec<u64>> = keys.map(|keys| keys.iter().map(|key| known.version(key)).collect());
     let versions = versions.filter(|versions| epoch.is_some() && versions.iter().any(|&version| version > 0));
-    let is_known = keys.is_none() || versions.is_some();
-    let command = Command {
-        word: "subscribe",
-        table,
-        keys: Keys(keys),
-        snapshot: versions.is_none(),
-        versions,
-        newest: newest.filter(|_| keys.is_none()),
-        epoch: epoch.filter(|_| is_known),
-        id,
-    };
-    command.json()
+    match versions {
+        Some(_) => Command { versions, epoch, ..command }.json(),
+        None if keys.is_none() => Command { snapshot: true, newest, epoch, ..command }.json(),
+        None => Command { snapshot: true, ..command }.json(),
+    }
 }
 
 /// Returns the command that ends subscriptions to rows of a table, all unless there are keys.
 pub(crate) fn unsubscribe(id: u64, table: &str, keys: Option<&[Key]>) -> String {
-    let keys = Keys(keys);
-    Command { word: "unsubscribe", table, keys, snapshot: false, versions: None, newest: None, epoch: None, id }.json()
+    Command { word: "unsubscribe", table, keys: Keys(keys), id, ..Command::default() }.json()
 }
 
 /// Returns the command that gives the server another token.
@@ -89,7 +75,7 @@ pub(crate) fn cut(keys: Vec<Key>, bytes_max: usize) -> Vec<Vec<Key>> {
     let mut lists: Vec<Vec<Key>> = Vec::new();
     let mut bytes = usize::MAX;
     for key in keys {
-        let more = serde_json::to_string(&Text(&key)).map_or(0, |json| json.len()) + BYTES_BESIDE_KEY;
+        let more = serde_json::to_string(&key.to_string()).map_or(0, |json| json.len()) + BYTES_BESIDE_KEY;
         match lists.last_mut() {
             Some(list) if list.len() < KEYS_MAX && bytes + more <= bytes_max => {
                 bytes += more;

@@ -1,7 +1,7 @@
 //! The client without its connection: what subscribers want, what the server says, and what comes of both for either
 //! ([`Core`], pure: time is an argument).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -16,8 +16,6 @@ use crate::rows::{PRODUCTS, Rows, Topic};
 use crate::table::{Follower, Means, Piece, Table};
 use crate::token::{Token, Tokens};
 
-/// The bytes of keys and versions in a command, far below what a server takes by default.
-const MESSAGE_BYTES: usize = 64 * 1024;
 const MESSAGE_BYTES_MIN: usize = 1024;
 /// The rest between two times at which everything of a table is asked for.
 const ASK_PAUSE: Duration = Duration::from_secs(3);
@@ -57,6 +55,7 @@ pub struct Status {
     pub retry_at: Option<Instant>,
 }
 
+#[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Core {
     tokens: Tokens,
@@ -106,27 +105,7 @@ struct Subscriber {
 
 impl Core {
     pub(crate) fn new(token: Option<Token>, loses_changes: bool) -> Self {
-        Self {
-            tokens: Tokens::new(token),
-            tables: BTreeMap::new(),
-            subscribers: HashMap::new(),
-            last_follower: 0,
-            unanswered: HashMap::new(),
-            outbox: Vec::new(),
-            means: Means { last_id: 0, message_bytes: MESSAGE_BYTES },
-            refused: Vec::new(),
-            loses_changes,
-            epoch: None,
-            is_open: false,
-            is_source_lost: false,
-            is_shown: false,
-            is_settled: false,
-            is_ended: false,
-            hint: None,
-            problem: None,
-            retry_at: None,
-            woken: Vec::new(),
-        }
+        Self { tokens: Tokens::new(token), loses_changes, ..Self::default() }
     }
 
     /// Begins a subscription, which is told first what is known.
@@ -371,8 +350,8 @@ impl Core {
         }
     }
 
-    /// Learns that subscriptions have ended that a new token does not grant. None of their rows is shown any more; all rows
-    /// are asked for once more, since it grants others.
+    /// Learns that subscriptions have ended that a new token does not grant. None of their rows is shown any more; all
+    /// rows are asked for once more, since it grants others.
     fn ended(&mut self, name: &str, keys: Option<Vec<Key>>) {
         let Some(table) = self.tables.get_mut(name) else { return };
         let Some(keys) = keys else {
@@ -383,7 +362,7 @@ impl Core {
         self.deliver(changes);
         let refusal = Refusal { code: FORBIDDEN.into(), sentence: "the token grants these rows no more".into() };
         let topics: Vec<Topic> = keys.into_iter().map(Some).collect();
-        self.tell(name, &topics, |mailbox| mailbox.refuse(refusal.clone()));
+        self.refuse(name, &topics, &refusal);
     }
 
     fn replied(&mut self, id: u64, error: Option<Refusal>, now: Instant) {
@@ -416,7 +395,7 @@ impl Core {
         changes.extend(table.answered(id, &topics));
         self.send(name, pieces);
         self.deliver(changes);
-        self.tell(name, &topics, |mailbox| mailbox.refuse(refusal.clone()));
+        self.refuse(name, &topics, &refusal);
         self.tell_completion(name, &topics);
     }
 
@@ -441,7 +420,7 @@ impl Core {
             return self.send(&name, pieces);
         }
         table.refused(id, &topics);
-        self.tell(&name, &topics, |mailbox| mailbox.refuse(refusal.clone()));
+        self.refuse(&name, &topics, refusal);
         self.refused.push((now + REFUSED_PAUSE, id, name, topics));
     }
 
@@ -490,32 +469,28 @@ impl Core {
 
     fn deliver(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
-            let Some(table) = self.tables.get(&change.table) else { continue };
-            for follower in table.followers(&change.key) {
-                if let Some(subscriber) = self.subscribers.get_mut(&follower) {
-                    subscriber.mailbox.change(change.clone());
-                    self.woken.extend(subscriber.mailbox.waker());
-                }
-            }
+            let table = self.tables.get(&change.table);
+            let followers = table.map(|table| table.followers(&[Some(change.key.clone()), None])).unwrap_or_default();
+            self.post(followers, |mailbox| mailbox.change(change.clone()));
         }
     }
 
-    fn tell(&mut self, table: &str, topics: &[Topic], word: impl Fn(&mut Mailbox)) {
-        let followers = self.tables.get(table).map(|table| table.followers_of(topics));
-        for follower in followers.into_iter().flatten() {
-            if let Some(subscriber) = self.subscribers.get_mut(&follower) {
-                word(&mut subscriber.mailbox);
-                self.woken.extend(subscriber.mailbox.waker());
-            }
-        }
+    fn refuse(&mut self, table: &str, topics: &[Topic], refusal: &Refusal) {
+        let followers = self.tables.get(table).map(|table| table.followers(topics)).unwrap_or_default();
+        self.post(followers, |mailbox| mailbox.refuse(refusal.clone()));
     }
 
     fn tell_completion(&mut self, table: &str, topics: &[Topic]) {
         let Some(table) = self.tables.get(table) else { return };
-        for follower in table.followers_of(topics) {
-            let subscriber = self.subscribers.get_mut(&follower);
-            if let Some(subscriber) = subscriber.filter(|it| table.are_answered(it.rows.topics())) {
-                subscriber.mailbox.complete();
+        let mut followers = table.followers(topics);
+        followers.retain(|it| self.subscribers.get(it).is_some_and(|it| table.are_answered(it.rows.topics())));
+        self.post(followers, Mailbox::complete);
+    }
+
+    fn post(&mut self, followers: BTreeSet<Follower>, add: impl Fn(&mut Mailbox)) {
+        for follower in followers {
+            if let Some(subscriber) = self.subscribers.get_mut(&follower) {
+                add(&mut subscriber.mailbox);
                 self.woken.extend(subscriber.mailbox.waker());
             }
         }

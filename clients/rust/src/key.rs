@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize, Serializer};
 /// The integers that are numbers in JSON: those that JavaScript holds exactly.
 const SAFE_INTEGERS: std::ops::RangeInclusive<i64> = -(1 << 53) + 1..=(1 << 53) - 1;
 
-/// The key of a row. It is made by `from`: a text that is the digits of an integer is that integer, since in no table they
-/// are the keys of two rows. A UUID is a text, in lower case as the server writes it.
+/// The key of a row. It is made by `from`: a text that is the digits of an integer is that integer, since in no table
+/// they are the keys of two rows. A UUID is a text, in lower case as the server writes it.
 ///
 /// ```
 /// use rowcast_client::Key;

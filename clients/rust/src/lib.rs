@@ -35,12 +35,12 @@
 //! # }
 //! ```
 //!
-//! A [`Subscription`] is a [`Stream`](futures_core::Stream); dropped, it ends. Many subscriptions of one row are one to the
-//! server. One that is read slowly holds nobody up: of each row it is told the newest state.
+//! A [`Subscription`] is a [`Stream`](futures_core::Stream); dropped, it ends. Many subscriptions of one row are one to
+//! the server. One that is read slowly holds nobody up: of each row it is told the newest state.
 //!
 //! The modules, from the inside: a table's rows and their versions (`replica`), what is followed and asked for of it
-//! (`table`, `commands`), what waits for a subscriber (`mailbox`), and the `core` that joins them, all without I/O; then the
-//! handles (`client`) and the task that connects (`run`, [`socket`], `reads`).
+//! (`table`, `commands`), what waits for a subscriber (`mailbox`), and the `core` that joins them, all without I/O;
+//! then the handles (`client`) and the task that connects (`run`, [`socket`], `reads`).
 
 mod backoff;
 mod client;
@@ -69,8 +69,8 @@ pub use self::rows::Rows;
 pub use self::server::Server;
 pub use self::token::Token;
 
-/// Connects to a server, by its address: `ws://`, `wss://`, `http://` or `https://`, with the path under which it is served if
-/// there is one. What fails is tried again, but where that would not help.
+/// Connects to a server, by its address: `ws://`, `wss://`, `http://` or `https://`, with the path under which it is
+/// served if there is one. What fails is tried again, but where that would not help.
 ///
 /// # Errors
 /// If the address is none, or there are no certificates to trust.

@@ -12,7 +12,7 @@ const CHANGES_MAX: usize = 64;
 const REFUSALS_MAX: usize = 16;
 
 /// What waits for a subscriber, in order: of changes at most [`CHANGES_MAX`] and one for each of its rows.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Mailbox {
     changes: VecDeque<Change>,
     /// The number of the first change that waits.
@@ -51,7 +51,8 @@ impl Mailbox {
         self.complete = Some(self.next());
     }
 
-    /// Adds whether what is told is the present state. That it was not for a while is not told to who has not heard of it yet.
+    /// Adds whether what is told is the present state. That it was not for a while is not told to who has not heard of
+    /// it yet.
     pub(crate) fn live(&mut self, is_live: bool) {
         let is_known = self.told_live == Some(is_live);
         match self.live {

@@ -75,40 +75,28 @@ pub struct Change {
     pub row: Option<Row>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Raw<'a> {
-    #[serde(default)]
     action: Option<String>,
-    #[serde(default)]
     version: u64,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     product: Option<&'a RawValue>,
-    #[serde(default)]
     table: Option<String>,
-    #[serde(default)]
     key: Option<Key>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     row: Option<&'a RawValue>,
-    #[serde(default)]
     absent: Option<Vec<Key>>,
-    #[serde(default)]
     versions: Vec<u64>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     unsubscribed: Option<&'a RawValue>,
-    #[serde(default)]
     epoch: Option<String>,
-    #[serde(default)]
     live: Option<bool>,
-    #[serde(default)]
     skipped: Option<u64>,
-    #[serde(default)]
     reconnect: Option<Reconnect>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     reply: Option<&'a RawValue>,
-    #[serde(default)]
     error: Option<String>,
-    #[serde(default)]
     code: String,
 }
 
@@ -123,7 +111,6 @@ struct Reconnect {
 struct Product {
     product_id: i64,
     /// Every product has it that is not its key alone.
-    #[serde(default)]
     product_name: Option<IgnoredAny>,
 }
 

@@ -1,8 +1,9 @@
 //! The rows of a table and their versions, as far as they are known: [`Replica`], pure data.
 //!
-//! It follows docs/protocol.md. Within an epoch the versions of a row only grow, deletions included, so that the version at
-//! which a row went is kept too; where a row is missing, that version is taken again, since a server may lag behind the one
-//! before it. Another epoch makes every version mean nothing. Of everything, what is not named until the reply is gone.
+//! It follows docs/protocol.md. Within an epoch the versions of a row only grow, deletions included, so that the
+//! version at which a row went is kept too; where a row is missing, that version is taken again, since a server may lag
+//! behind the one before it. Another epoch makes every version mean nothing. Of everything, what is not named until the
+//! reply is gone.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::message;
 /// The rows that are gone whose versions are kept.
 const GONE_MAX: usize = 100_000;
 
-#[derive(Debug)]
+#[derive(Default)]
 pub(crate) struct Replica {
     table: Arc<str>,
     epoch: Option<Arc<str>>,
@@ -29,7 +30,7 @@ pub(crate) struct Replica {
 }
 
 /// The state of one row.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Known {
     /// The version of the row, or that at which it went; 0 if none was told in this epoch.
     version: u64,
@@ -51,16 +52,8 @@ impl Known {
 }
 
 impl Replica {
-    pub(crate) const fn new(table: Arc<str>, epoch: Option<Arc<str>>) -> Self {
-        Self {
-            table,
-            epoch,
-            known_by_key: BTreeMap::new(),
-            newest: 0,
-            gone: VecDeque::new(),
-            named: None,
-            owed: BTreeSet::new(),
-        }
+    pub(crate) fn new(table: Arc<str>, epoch: Option<Arc<str>>) -> Self {
+        Self { table, epoch, ..Self::default() }
     }
 
     /// Returns the epoch and the greatest version, if any is known.

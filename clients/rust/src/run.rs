@@ -137,8 +137,8 @@ async fn renew(shared: &Shared) -> Infallible {
     }
 }
 
-/// Waits, without a connection, until the client ends or is to connect at once. Nobody hears the commands, but what nobody
-/// follows is forgotten.
+/// Waits, without a connection, until the client ends or is to connect at once. Nobody hears the commands, but what
+/// nobody follows is forgotten.
 async fn until_called(shared: &Shared) {
     while !shared.with(|core| {
         core.commands();

@@ -7,9 +7,8 @@ use fastwebsockets::{FragmentCollectorRead, Frame, OpCode, Payload, WebSocketErr
 use http_body_util::Empty;
 use hyper::Request;
 use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
-use hyper::rt::Executor;
 use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
@@ -43,14 +42,6 @@ pub(crate) enum Incoming {
     Other,
 }
 
-struct Spawn;
-
-impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Spawn {
-    fn execute(&self, future: F) {
-        tokio::spawn(future);
-    }
-}
-
 /// Opens a WebSocket.
 ///
 /// # Errors
@@ -62,7 +53,7 @@ pub async fn open(server: &Server, token: Option<&str>) -> Result<Socket, Error>
 
 async fn shake_hands(server: &Server, token: Option<&str>) -> Result<Socket, Error> {
     let request = request(server, token)?;
-    let opened = fastwebsockets::handshake::client(&Spawn, request, server.connect().await?).await;
+    let opened = fastwebsockets::handshake::client(&TokioExecutor::new(), request, server.connect().await?).await;
     let (mut socket, _) = opened.map_err(|error| match error {
         WebSocketError::InvalidStatusCode(status) => refusal(server, status),
         error => unreachable(server, error.to_string()),

@@ -12,11 +12,13 @@ use crate::message;
 use crate::replica::Replica;
 use crate::rows::Topic;
 
+/// The bytes of keys and versions in a command, far below what a server takes by default.
+const MESSAGE_BYTES: usize = 64 * 1024;
+
 /// The number of a subscription.
 pub(crate) type Follower = u64;
 
 /// A command under way.
-#[derive(Debug)]
 pub(crate) struct Piece {
     pub(crate) id: u64,
     /// The topics that are subscribed to; none if their subscriptions end.
@@ -25,10 +27,15 @@ pub(crate) struct Piece {
 }
 
 /// What commands need: their next number, and the bytes of keys that one may have.
-#[derive(Debug)]
 pub(crate) struct Means {
-    pub(crate) last_id: u64,
+    last_id: u64,
     pub(crate) message_bytes: usize,
+}
+
+impl Default for Means {
+    fn default() -> Self {
+        Self { last_id: 0, message_bytes: MESSAGE_BYTES }
+    }
 }
 
 impl Means {
@@ -38,7 +45,7 @@ impl Means {
     }
 }
 
-#[derive(Debug)]
+#[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Table {
     pub(crate) name: Arc<str>,
@@ -61,14 +68,14 @@ pub(crate) struct Table {
     is_narrowed: bool,
     /// The commands of the beginning whose replies are due before it is live.
     due: HashSet<u64>,
-    /// The commands that end subscriptions and have no reply yet. Until they have, all rows are not asked for: what comes may
-    /// be the last word of a subscription that ended, or the first of that.
+    /// The commands that end subscriptions and have no reply yet. Until they have, all rows are not asked for: what
+    /// comes may be the last word of a subscription that ended, or the first of that.
     ends: HashSet<u64>,
     pub(crate) was_current: bool,
 }
 
 /// The state of a topic.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     followers: Vec<Follower>,
     asked: Asked,
@@ -78,7 +85,7 @@ struct State {
     is_named: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Asked {
     #[default]
     No,
@@ -89,22 +96,7 @@ enum Asked {
 
 impl Table {
     pub(crate) fn new(name: Arc<str>, epoch: Option<Arc<str>>) -> Self {
-        Self {
-            rows: Replica::new(Arc::clone(&name), epoch),
-            name,
-            topics: HashMap::new(),
-            touched: HashSet::new(),
-            unsettled: BTreeSet::new(),
-            is_lost: false,
-            is_told: false,
-            asks_again: false,
-            asked_at: None,
-            is_refused: false,
-            is_narrowed: false,
-            due: HashSet::new(),
-            ends: HashSet::new(),
-            was_current: false,
-        }
+        Self { rows: Replica::new(Arc::clone(&name), epoch), name, ..Self::default() }
     }
 
     pub(crate) fn is_followed(&self) -> bool {
@@ -144,14 +136,8 @@ impl Table {
         }
     }
 
-    /// Returns the followers of a row.
-    pub(crate) fn followers(&self, key: &Key) -> Vec<Follower> {
-        let topics = [Some(key.clone()), None];
-        topics.iter().filter_map(|topic| self.topics.get(topic)).flat_map(|state| &state.followers).copied().collect()
-    }
-
     /// Returns the followers of these topics.
-    pub(crate) fn followers_of(&self, topics: &[Topic]) -> BTreeSet<Follower> {
+    pub(crate) fn followers(&self, topics: &[Topic]) -> BTreeSet<Follower> {
         let states = topics.iter().filter_map(|topic| self.topics.get(topic));
         states.flat_map(|state| &state.followers).copied().collect()
     }
@@ -329,8 +315,8 @@ impl Table {
         if topics.contains(&None) { self.rows.complete() } else { Vec::new() }
     }
 
-    /// Takes the word that some of a command is forbidden, which may be of the rows that were known and are not told anew.
-    /// Those that would have been are taken away; asks for the others without naming what is known.
+    /// Takes the word that some of a command is forbidden, which may be of the rows that were known and are not told
+    /// anew. Those that would have been are taken away; asks for the others without naming what is known.
     pub(crate) fn forbidden(&mut self, id: u64, topics: &[Topic], means: &mut Means) -> (Vec<Change>, Vec<Piece>) {
         self.is_refused = true;
         let is_named = |topic: &Topic| self.topics.get(topic).is_some_and(|state| state.is_named);

@@ -17,8 +17,8 @@ enum Source {
 }
 
 impl Token {
-    /// Returns the tokens that a function gives. It is asked when the client connects first, when the token has expired,
-    /// and when a server refuses it; not for other reconnects. If it fails, it is asked again later.
+    /// Returns the tokens that a function gives. It is asked when the client connects first, when the token has
+    /// expired, and when a server refuses it; not for other reconnects. If it fails, it is asked again later.
     #[must_use]
     pub fn from_fn<F, A, E>(ask: F) -> Self
     where

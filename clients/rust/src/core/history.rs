@@ -1,5 +1,5 @@
-//! Random histories of a server in miniature under a core: whatever is lost, overtaken, refused, withdrawn or broken off, rows
-//! that are said to be live are those of the store that the token grants.
+//! Random histories of a server in miniature under a core: whatever is lost, overtaken, refused, withdrawn or broken
+//! off, rows that are said to be live are those of the store that the token grants.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::Context;

@@ -349,8 +349,8 @@ fn the_end_is_told_after_what_waits_and_what_was_known_stays() {
     assert!(world.core.get("orders", &1.into()).is_some());
 }
 
-/// A server tells rows that all of a table brings before its reply to an earlier end, where a command before both waits for
-/// its own: nobody could say which of the two brought them.
+/// A server tells rows that all of a table brings before its reply to an earlier end, where a command before both waits
+/// for its own: nobody could say which of the two brought them.
 #[test]
 fn all_rows_are_asked_for_once_the_ends_before_are_answered() {
     let mut world = World::new();
