@@ -82,6 +82,9 @@ pub(super) struct Witness {
     epochs: BTreeMap<usize, String>,
     /// The one that was told last for all.
     epoch_of_all: Option<String>,
+    /// The number of those that were told for all on this connection: after the first, all that was asked for is told anew,
+    /// beside the changes.
+    epochs_told: u32,
     known: BTreeMap<Id, Known>,
     /// The rows that its commands subscribed it to on this connection.
     subscribed: BTreeSet<Id>,
@@ -106,6 +109,7 @@ impl Witness {
             tables,
             epochs: BTreeMap::new(),
             epoch_of_all: None,
+            epochs_told: 0,
             known: BTreeMap::new(),
             subscribed: BTreeSet::new(),
             asked: VecDeque::new(),
@@ -125,7 +129,7 @@ impl Witness {
         self.asked.clear();
         self.subscribed.clear();
         self.lost.clear();
-        self.is_live = true;
+        (self.is_live, self.epochs_told) = (true, 0);
         for known in self.known.values_mut().filter(|known| matches!(known.told, Told::Less(_))) {
             known.told = Told::All;
         }
@@ -267,7 +271,8 @@ impl Witness {
         let known = self.known.entry(id.clone()).or_default();
         if change.version <= known.version && !self.ignores_versions {
             let is_repeated = change.version == known.version;
-            if !(is_repeated && (is_asked || !matches!(known.told, Told::All))) {
+            let may_be_repeated = is_asked || self.epochs_told > 1 || !matches!(known.told, Told::All);
+            if !(is_repeated && may_be_repeated) {
                 self.faults.push(format!("a version that is not above {}", known.version));
             }
         }
@@ -349,8 +354,10 @@ impl Witness {
 
     fn epoch_told(&mut self, epoch: &str, table: Option<&str>) {
         if table.is_none() {
+            let is_new = self.epoch_of_all.as_deref() != Some(epoch);
+            self.epochs_told += u32::from(is_new || self.epochs_told == 0);
             // Of tables that have another one it says nothing, unless it is new.
-            if self.epoch_of_all.as_deref() == Some(epoch) {
+            if !is_new {
                 return;
             }
             self.epoch_of_all = Some(epoch.to_owned());
