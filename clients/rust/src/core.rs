@@ -72,6 +72,8 @@ pub(crate) struct Core {
     loses_changes: bool,
     /// The epoch that was told last for all tables.
     epoch: Option<Arc<str>>,
+    /// The time at which the connection opened.
+    opened_at: Option<Instant>,
     is_open: bool,
     is_source_lost: bool,
     /// True if everything was there once.
@@ -174,7 +176,7 @@ impl Core {
 
     /// Begins a connection: asks for all that is followed.
     pub(crate) fn opened(&mut self, now: Instant) {
-        (self.is_open, self.is_settled) = (!self.is_ended, false);
+        (self.is_open, self.is_settled, self.opened_at) = (!self.is_ended, false, Some(now));
         (self.problem, self.hint) = (None, None);
         self.ask_for_all(now, |_| true);
         self.settle();
@@ -428,7 +430,9 @@ impl Core {
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let refused = self.refused.iter().map(|(at, ..)| *at);
         let tables = self.tables.values().filter(|table| table.may_ask_again());
-        refused.chain(tables.filter_map(|table| table.asked_at).map(|at| at + ASK_PAUSE)).min()
+        // A table that came later was asked for row by row.
+        let asked_at = tables.filter_map(|table| table.asked_at.or(self.opened_at));
+        refused.chain(asked_at.map(|at| at + ASK_PAUSE)).min()
     }
 
     /// Does what is due.

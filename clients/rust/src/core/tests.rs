@@ -113,6 +113,17 @@ fn another_epoch_has_everything_asked_for_anew_and_any_version_is_newer_then() {
 }
 
 #[test]
+fn a_table_that_came_to_an_open_connection_is_asked_for_anew_in_time_too() {
+    let mut world = World::new();
+    world.open();
+    world.core.subscribe(Rows::of("orders", [1]));
+    world.core.commands();
+    world.hear(&[EPOCH, &row("SNAPSHOT", 1, 7), &ok(1), r#"{"epoch":"other"}"#]);
+    assert!(world.core.wake_at().is_some_and(|at| at <= world.now + ASK_PAUSE));
+    assert_eq!(world.pass(3).len(), 1);
+}
+
+#[test]
 fn an_epoch_that_is_another_at_the_reconnect_ends_what_was_known() {
     let mut world = World::new();
     let orders = world.core.subscribe(Rows::of("orders", [1]));
