@@ -95,10 +95,10 @@ async fn what_a_new_token_does_not_grant_is_gone_and_what_it_grants_comes() {
 
 #[tokio::test]
 async fn a_row_that_a_wider_token_grants_again_comes_although_it_has_not_changed() {
-    let (server, issuer) = guarded(&[]).await;
+    // Neither pings nor silence wake the client meanwhile.
+    let (server, issuer) = guarded(&["--ping-seconds", "120"]).await;
     put(&server, &issuer, 1, 1).await;
     let [wide, narrow] = [json!([1, 2]), json!([2])].map(|keys| issuer.granting(reading(&keys)));
-    // No silence wakes it meanwhile.
     let silence = Duration::from_mins(10);
     let client = client(&server, Options { token: Some(wide.clone().into()), silence, ..Options::default() });
     let mut orders = client.subscribe(Rows::of("orders", [1, 2]));
