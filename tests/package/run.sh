@@ -18,7 +18,7 @@ fail() { printf 'tests/package/run.sh: %s\n' "$*" >&2; exit 1; }
 base=target/package/base cargo_deb_version=3.8.0
 
 install_cargo_deb() {
-    [ "$(target/tools/bin/cargo-deb --version 2>/dev/null)" != "$cargo_deb_version" ] || return 0
+    [ "$(target/tools/bin/cargo-deb --version 2>/dev/null)" != "cargo-deb $cargo_deb_version" ] || return 0
     say "installing cargo-deb $cargo_deb_version"
     # Unoptimised: it runs for a second.
     CARGO_TARGET_DIR=target/tools/build cargo install --quiet --locked --debug --root target/tools \
