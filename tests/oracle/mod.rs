@@ -40,7 +40,7 @@ const WRITERS: usize = 3;
 const ROUND_MS: u64 = 3_000;
 const ROUNDS_MIN: u32 = 2;
 /// The span of a run, of one of many runs, and of all of those.
-const SPAN: Duration = Duration::from_secs(35);
+const SPAN: Duration = Duration::from_secs(45);
 const SPAN_OF_MANY: Duration = Duration::from_mins(2);
 const SPAN_OF_ALL: Duration = Duration::from_mins(30);
 
