@@ -336,6 +336,16 @@ fn who_claims_another_epoch_of_a_table_is_told_that_of_the_server() {
 }
 
 #[test]
+fn a_claim_from_before_a_new_epoch_of_all_is_answered_by_that() {
+    let mut reader = Reader::new();
+    reader.command(r#"{"command":"subscribe","productIDs":[1],"snapshot":true}"#);
+    reader.on(Event::Epoch(epoch(7)));
+    assert_eq!(reader.told(), [r#"{"epoch":"1"}"#, r#"{"epoch":"7"}"#]);
+    reader.command(r#"{"command":"subscribe","table":"orders","keys":[1],"versions":[9],"epoch":"2"}"#);
+    assert_eq!(reader.told(), [""; 0], "it ended that of the table");
+}
+
+#[test]
 fn an_epoch_of_all_is_that_of_every_table() {
     let mut reader = Reader::new();
     reader.standings = TableStandings::of(&[(reader.table("orders"), epoch(OWN))], &[]);
