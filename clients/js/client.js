@@ -233,7 +233,7 @@ class Client {
     this.#settle();
   }
 
-  // A bad key refuses its piece: halves show which it is.
+  // A bad key refuses its piece: halves show which.
   #refused(piece, error) {
     const { table, topics } = piece;
     const askAnew = (parts) => this.#send(table.asksAnew(piece, parts));
@@ -261,8 +261,9 @@ class Client {
     if (action || absent) return table && this.#changed(table, table.take(frame));
     if (unsubscribed) table && this.#ended(table, unsubscribed);
     else if (epoch !== undefined) this.#epochBegan(frame);
-    else if (live !== undefined) this.#sourceIs(frame);
     else if (skipped) this.#skipped(skipped);
+    else if (live !== undefined && !frame.table) this.#isSourceLost = !live;
+    else if (live !== undefined && table) table.isLost = !live;
     else if (error) this.#report(new RowcastError(frame));
     this.#settle();
   }
@@ -290,16 +291,9 @@ class Client {
     }
   }
 
-  #sourceIs({ live, table: name }) {
-    const table = this.#tablesByName.get(name);
-    if (name === undefined) this.#isSourceLost = !live;
-    else if (table) table.isLost = !live;
-  }
-
   #skipped(count) {
     this.#emit('skipped', count);
-    if (!this.#its.losesChanges) return;
-    for (const table of this.#tables) this.#askAgain(table);
+    if (this.#its.losesChanges) for (const table of this.#tables) this.#askAgain(table);
   }
 
   #settle() {

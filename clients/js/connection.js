@@ -114,9 +114,8 @@ export class Connection {
       const answered = this.#repliesById.get(reply);
       this.#repliesById.delete(reply);
       answered?.(ok ? null : frame);
-    } else if (reconnect !== undefined) {
-      const { afterMs } = reconnect;
-      if (Number.isFinite(afterMs)) this.#hintMs = Math.min(afterMs, HINT_MS_MAX);
+    } else if (reconnect) {
+      if (reconnect.afterMs >= 0) this.#hintMs = Math.min(reconnect.afterMs, HINT_MS_MAX);
     } else {
       this.#its.on.frame(frame);
     }

@@ -8,7 +8,7 @@ export function subscribing(rows, keys, isWhole) {
   const command = { command: 'subscribe', table, keys };
   const isKnown = (version) => !isWhole && epoch !== null && version > 0;
   if (keys === '*') return { ...command, snapshot: true, ...(isKnown(newest) && { epoch, newest }) };
-  const versions = keys.map((key) => rows.version(key));
+  const versions = keys.map((key) => rows.version(key, Math.floor));
   return { ...command, ...(versions.some(isKnown) ? { versions, epoch } : { snapshot: true }) };
 }
 

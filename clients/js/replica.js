@@ -1,5 +1,5 @@
-// The rows of a table and their versions: pure data. The version at which a row went is kept, and taken again. A row's id is
-// the text of its key, since 17 and "17" never are two rows.
+// A table's rows and versions: pure data. That at which a row went is kept, and taken again. A row's id is its key's text:
+// 17 and "17" are one row.
 
 const GONE_MAX = 100_000;
 
@@ -23,9 +23,9 @@ export class Replica {
     return keys === '*' ? this.#entriesById.values() : keys.map((key) => this.get(key)).filter(Boolean);
   }
 
-  // The version that is known of a row, there or gone.
-  version(key) {
-    return this.get(key)?.version ?? this.#goneById.get(String(key)) ?? 0;
+  // The version of a row, there or gone.
+  version(key, round = Math.ceil) {
+    return round(this.get(key)?.version ?? this.#goneById.get(String(key)) ?? 0);
   }
 
   owed() {
@@ -37,7 +37,7 @@ export class Replica {
     return this.#change(entry ? 'SNAPSHOT' : 'ABSENT', entry ?? { key, version: this.version(key) });
   }
 
-  // Forgets versions, and keeps rows. Returns whether it is another.
+  // Forgets versions, keeps rows.
   enterEpoch(epoch) {
     if (epoch === this.epoch) return false;
     this.epoch = epoch;
@@ -59,12 +59,12 @@ export class Replica {
     return version === owed ? [] : [this.#owe(key, version, action)];
   }
 
-  // Version 0: it is not known since when.
+  // Version 0: not known. That of a row is kept less a half then: claims are rounded down.
   absent(key, version = 0) {
-    const known = this.version(key);
+    const known = this.version(key, Number);
     if (version > 0 && version < known) return [];
     this.newest = Math.max(this.newest, version);
-    return this.#drop(key, Math.max(version, known), 'ABSENT');
+    return this.#drop(key, version || (known && this.get(key) ? known - 0.5 : known), 'ABSENT');
   }
 
   fill(read) {
@@ -102,7 +102,7 @@ export class Replica {
     this.forget(key);
     this.#goneById.set(id, version);
     if (this.#goneById.size > GONE_MAX) this.#goneById.delete(this.#goneById.keys().next().value);
-    return isKnown ? [this.#change(action, { key, version }, previous)] : [];
+    return isKnown ? [this.#change(action, { key, version: this.version(key) }, previous)] : [];
   }
 
   #change(action, entry, previous) {

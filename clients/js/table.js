@@ -16,9 +16,9 @@ export class Table {
   // Its rows may be of another epoch, or have holes.
   asksAgain = false;
   askedAt = -Infinity;
-  // The pieces that are due before it is live.
+  // Pieces due before it is live.
   due = new Set();
-  // The ends that have no reply yet.
+  // Ends without a reply.
   #ends = 0;
 
   constructor(name, epoch, its) {

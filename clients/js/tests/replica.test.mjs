@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { subscribing } from '../pieces.js';
 import { Replica } from '../replica.js';
 
 function product(productId, unitsAvailable = 1) {
@@ -76,6 +77,17 @@ test('a row is taken again at the version at which it is missing', () => {
   replica.absent(1, 0);
   replica.apply(change('INSERT', 5, 1));
   assert.deepEqual(keys(replica), [1]);
+});
+
+test('the version of a row that went without one is not claimed, and no older row is taken', () => {
+  const replica = filled([1, 5]);
+  for (const told of [[['ABSENT', 5]], []]) {
+    assert.deepEqual(replica.absent(1).map(({ action, version }) => [action, version]), told);
+    assert.deepEqual([subscribing(replica, [1]).versions, replica.version(1)], [[4], 5]);
+  }
+  assert.deepEqual(replica.apply(change('UPDATE', 4, 1)), []);
+  replica.apply(change('SNAPSHOT', 5, 1));
+  assert.deepEqual([keys(replica), subscribing(replica, [1]).versions], [[1], [5]]);
 });
 
 test('another epoch forgets versions, and keeps rows until they are told again', () => {
