@@ -99,7 +99,8 @@ impl Session {
         let values = self.values.get_or_insert_with(|| Values::new(given.tables));
         values.is_narrowing = true;
         values.absent.retain(|(subject, _)| coverage.covers(subject));
-        self.queue.retain_rows(|subject| coverage.covers(subject));
+        let absent = |rows: &[_]| self.encoding.text(answer::absent(rows, given.tables));
+        self.queue.retain_rows(|subject| coverage.covers(subject), absent);
     }
 
     /// Returns what the shards are to leave, for the command that is given to them. What is told of whole tables ends here.

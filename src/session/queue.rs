@@ -108,8 +108,14 @@ enum Kind {
     NarrowState(u64),
     /// Likewise of one with a wide topic.
     WideState(Arc<WideRow>),
+    /// The word that these rows are absent, with versions.
+    Absences(Box<Absences>),
     Word(Word),
 }
+
+/// Rows that are absent, with versions; boxed, likewise for the sake of a kind's size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Absences(Vec<(Subject, u64)>);
 
 impl Kind {
     fn state(subject: Subject) -> Self {
@@ -125,7 +131,7 @@ impl Kind {
             Self::Changes(subject) => Some(subject.clone()),
             Self::NarrowState(low) => Some(Subject::Narrow(*low)),
             Self::WideState(row) => Some(Subject::Wide(Arc::clone(row))),
-            Self::Word(_) => None,
+            Self::Absences(_) | Self::Word(_) => None,
         }
     }
 }
@@ -183,14 +189,32 @@ impl SendQueue {
         self.push_back(Kind::state(subject), FrameRun::one(version, frame));
     }
 
-    /// Takes back the changes and states that wait whole of rows that are not to be told any more. They do not count as
-    /// skipped.
-    pub fn retain_rows(&mut self, mut is_told: impl FnMut(&Subject) -> bool) {
+    /// Adds the word that these rows are absent, with versions.
+    pub fn push_absences(&mut self, rows: Vec<(Subject, u64)>, frame: Frame) {
+        self.push_back(Kind::Absences(Box::new(Absences(rows))), FrameRun::one(0, frame));
+    }
+
+    /// Takes back what waits whole of rows that are not to be told any more: changes, states and absences, whose words are
+    /// put anew by `absent`. Changes do not count as skipped.
+    pub fn retain_rows(
+        &mut self,
+        mut is_told: impl FnMut(&Subject) -> bool,
+        absent: impl Fn(&[(Subject, u64)]) -> Frame,
+    ) {
         for waiting in std::mem::take(&mut self.ordered) {
-            if waiting.kind.subject().is_none_or(|subject| is_told(&subject)) {
-                self.ordered.push_back(waiting);
-            } else {
-                self.count_out(&waiting.kind, &waiting.run);
+            match waiting.kind {
+                Kind::Absences(mut absences) => {
+                    self.bytes -= waiting.run.len();
+                    absences.0.retain(|(subject, _)| is_told(subject));
+                    if !absences.0.is_empty() {
+                        let frame = absent(&absences.0);
+                        self.push_absences(absences.0, frame);
+                    }
+                }
+                kind if kind.subject().is_none_or(|subject| is_told(&subject)) => {
+                    self.ordered.push_back(Waiting { kind, run: waiting.run });
+                }
+                kind => self.count_out(&kind, &waiting.run),
             }
         }
     }
@@ -415,6 +439,7 @@ impl SendQueue {
 fn counts(kind: &Kind, run: &FrameRun) -> (u32, u32) {
     match kind {
         Kind::Changes(_) | Kind::NarrowState(_) | Kind::WideState(_) => (frames(run), 0),
+        Kind::Absences(_) => (0, 0),
         Kind::Word(word) => (0, u32::from(*word == Word::Answer)),
     }
 }

@@ -698,7 +698,8 @@ impl Session {
             && !values.absent.is_empty()
         {
             let absent = std::mem::take(&mut values.absent);
-            self.queue.push_word(Word::Other, self.encoding.text(answer::absent(&absent, &values.tables)));
+            let word = self.encoding.text(answer::absent(&absent, &values.tables));
+            self.queue.push_absences(absent, word);
         }
     }
 }

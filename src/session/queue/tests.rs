@@ -10,6 +10,11 @@ fn change(topic: u64, version: u64, padding: usize) -> (Subject, Frame) {
     (subject(topic), Frame::new(Opcode::Text, text.as_bytes()))
 }
 
+/// A word that tells rows and their versions.
+fn absent(rows: &[(Subject, u64)]) -> Frame {
+    Frame::new(Opcode::Text, format!("{rows:?}").as_bytes())
+}
+
 /// A queue with the same policy, which looks at everything each time.
 struct Model {
     limits: SendQueueLimits,
@@ -23,7 +28,7 @@ impl Model {
     }
 
     fn frames(&self) -> usize {
-        self.waiting.iter().filter(|(kind, _)| !matches!(kind, Kind::Word(_))).count()
+        self.waiting.iter().filter(|(kind, _)| !matches!(kind, Kind::Absences(_) | Kind::Word(_))).count()
     }
 
     fn fits(&self, frame: &Frame) -> bool {
@@ -53,6 +58,19 @@ impl Model {
         true
     }
 
+    fn withhold(&mut self, is_told: impl Fn(&Subject) -> bool) {
+        for (kind, frame) in &mut self.waiting {
+            if let Kind::Absences(absences) = kind {
+                absences.0.retain(|(row, _)| is_told(row));
+                *frame = absent(&absences.0);
+            }
+        }
+        self.waiting.retain(|(kind, _)| match kind {
+            Kind::Absences(absences) => !absences.0.is_empty(),
+            kind => kind.subject().is_none_or(|row| is_told(&row)),
+        });
+    }
+
     /// The changes that give way, all of them.
     fn take_changes(&mut self) -> Vec<(Subject, Frame)> {
         let mut taken = Vec::new();
@@ -75,6 +93,8 @@ enum Step {
     },
     State(usize),
     Word(Word),
+    /// The word that these are absent.
+    Absences(Vec<u64>),
     Control,
     TakeChanges,
     /// Rows with these numbers are not to be told any more.
@@ -92,6 +112,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(topic, padding, frames)| Step::Push { topic, padding, frames }),
         3 => (0usize..40).prop_map(Step::State),
         2 => words.prop_map(Step::Word),
+        2 => proptest::collection::vec(0u64..6, 1..4).prop_map(Step::Absences),
         2 => Just(Step::Control),
         1 => Just(Step::TakeChanges),
         1 => proptest::collection::vec(0u64..6, 0..4).prop_map(Step::Withhold),
@@ -174,6 +195,12 @@ impl Pair {
                 self.queue.push_word(word, frame.clone());
                 self.model.waiting.push((Kind::Word(word), frame));
             }
+            Step::Absences(ref numbers) => {
+                let rows: Vec<(Subject, u64)> = numbers.iter().map(|topic| (subject(*topic), number)).collect();
+                let frame = absent(&rows);
+                self.queue.push_absences(rows.clone(), frame.clone());
+                self.model.waiting.push((Kind::Absences(Box::new(Absences(rows))), frame));
+            }
             Step::Control => {
                 let frame = Frame::new(Opcode::Pong, &number.to_be_bytes());
                 self.queue.push_control(frame.clone());
@@ -190,8 +217,8 @@ impl Pair {
             }
             Step::Withhold(ref numbers) => {
                 let is_told = |row: &Subject| !numbers.iter().any(|number| subject(*number) == *row);
-                self.queue.retain_rows(is_told);
-                self.model.waiting.retain(|(kind, _)| kind.subject().is_none_or(|row| is_told(&row)));
+                self.queue.retain_rows(is_told, absent);
+                self.model.withhold(is_told);
             }
             Step::TakeLive => {
                 let place = self.model.waiting.iter().position(|(kind, _)| *kind == Kind::Word(Word::Live));
