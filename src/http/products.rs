@@ -22,9 +22,8 @@ pub(super) async fn list(call: Call<'_>) -> Result<Answer, Problem> {
 
 /// Answers `POST /products`.
 pub(super) async fn create(call: Call<'_>) -> Result<Answer, Problem> {
-    let location = |id: &RowId| format!("/products/{}", id.key);
     let table = WrittenTable::There(table(&call)?);
-    resource::create(call, Form::Product, table, None, location).await
+    resource::create(call, Form::Product, table, None, path).await
 }
 
 /// Answers `GET /products/{id}`.
@@ -38,7 +37,7 @@ pub(super) async fn read(call: Call<'_>) -> Result<Answer, Problem> {
 pub(super) async fn put(call: Call<'_>) -> Result<Answer, Problem> {
     let table = WrittenTable::There(table(&call)?);
     let key = parse_id(call.segments[0])?.key();
-    resource::put(call, Form::Product, table, key).await
+    resource::put(call, Form::Product, table, key, path).await
 }
 
 /// Answers `PATCH /products/{id}`.
@@ -53,6 +52,11 @@ pub(super) async fn delete(call: Call<'_>) -> Result<Answer, Problem> {
     table(&call)?;
     let id = parse_id(call.segments[0])?;
     resource::delete(call, id.into()).await
+}
+
+/// Returns the path of a product.
+fn path(id: &RowId) -> String {
+    format!("/products/{}", id.key)
 }
 
 /// Returns the built-in table.

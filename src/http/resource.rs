@@ -125,10 +125,8 @@ pub(super) async fn create(
         Ok(added) => added,
         Err(removal) => return Ok(done(removal)),
     };
-    let location = location(&table.row(added.key.clone()));
-    let location = HeaderValue::try_from(location).expect("a path is text");
     let mut answer = show_written(call.services, &call.access, (form, StatusCode::CREATED), &table, &added, lease);
-    answer.headers_mut().insert(LOCATION, location);
+    answer.headers_mut().insert(LOCATION, path(location(&table.row(added.key))));
     Ok(answer)
 }
 
@@ -148,12 +146,19 @@ pub(super) async fn read(call: Call<'_>, form: Form, table: &Table, key: Key) ->
     Ok(if is_new { show(call.services, form, StatusCode::OK, &found, lease) } else { not_modified(found.version) })
 }
 
-/// Answers a request to replace a row whole, or to add it.
-pub(super) async fn put(call: Call<'_>, form: Form, table: WrittenTable, key: Key) -> Result<Answer, Problem> {
+/// Answers a request to replace a row whole, or to add it. `location` makes the path of a row, for one that was added under
+/// another key: a trigger of its table may change it.
+pub(super) async fn put(
+    call: Call<'_>,
+    form: Form,
+    table: WrittenTable,
+    key: Key,
+    location: impl FnOnce(&RowId) -> String,
+) -> Result<Answer, Problem> {
     call.access.require_write(table.name())?;
     let condition = preconditions::read(call.head.headers())?;
     let (body, lease) = call.body.object().await?;
-    let id = table.row(key);
+    let id = table.row(key.clone());
     let row = bodies::whole(&id, body).await?;
     let store = call.services.store.clone();
     let ((put, written), lease) = to_the_end(async move { store.put(id, row, condition).await }, lease).await?;
@@ -161,8 +166,15 @@ pub(super) async fn put(call: Call<'_>, form: Form, table: WrittenTable, key: Ke
         Put::Inserted => StatusCode::CREATED,
         Put::Replaced => StatusCode::OK,
     };
-    let shown = |written| show_written(call.services, &call.access, (form, status), &table, &written, lease);
-    Ok(there(written).map_or_else(done, shown))
+    let written = match there(written) {
+        Ok(written) => written,
+        Err(removal) => return Ok(done(removal)),
+    };
+    let mut answer = show_written(call.services, &call.access, (form, status), &table, &written, lease);
+    if status == StatusCode::CREATED && written.key != key {
+        answer.headers_mut().insert(LOCATION, path(location(&table.row(written.key))));
+    }
+    Ok(answer)
 }
 
 /// Answers a request to change a part of a row.
@@ -253,6 +265,10 @@ fn done(version: u64) -> Answer {
         answer.headers_mut().insert(ETAG, etag(version));
     }
     answer
+}
+
+fn path(path: String) -> HeaderValue {
+    HeaderValue::try_from(path).expect("a path is text")
 }
 
 fn etag(version: u64) -> HeaderValue {

@@ -73,7 +73,7 @@ pub(super) async fn put(call: Call<'_>) -> Result<Answer, Problem> {
     let name = name(&call)?;
     let table = table_to_write(&call, &name)?;
     let key = key(&call, table.keys())?;
-    resource::put(call, Form::Row, table, key).await
+    resource::put(call, Form::Row, table, key, path).await
 }
 
 /// Answers `PATCH /tables/{table}/{key}`.

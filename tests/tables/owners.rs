@@ -75,6 +75,33 @@ async fn a_row_that_a_trigger_puts_under_another_key_or_back_has_no_version_of_i
 }
 
 #[tokio::test]
+async fn a_row_that_a_trigger_gives_another_key_is_found_where_it_is() {
+    const ROWS: &str = "CREATE TABLE codes (code text PRIMARY KEY, n int); \
+        CREATE FUNCTION slanted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        NEW.code := replace(lower(NEW.code), ' ', '/'); RETURN NEW; END $$; \
+        CREATE TRIGGER slanted BEFORE INSERT ON codes FOR EACH ROW EXECUTE FUNCTION slanted(); \
+        CREATE TABLE orders (id int PRIMARY KEY, n int); \
+        CREATE FUNCTION raised() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        NEW.id := NEW.id + 1000; RETURN NEW; END $$; \
+        CREATE TRIGGER raised BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION raised()";
+    let (server, _owner) = serve(ROWS, "codes,orders").await;
+    for (path, location, row) in [
+        ("/tables/codes/A%20B", "/tables/codes/a%2Fb", json!({"code":"a/b","n":1})),
+        ("/tables/codes?key=C", "/tables/codes/c", json!({"code":"c","n":1})),
+        ("/tables/orders/7", "/tables/orders/1007", json!({"id":1007,"n":1})),
+    ] {
+        let put = server.request("PUT", path, Some(r#"{"n":1}"#)).await;
+        assert_eq!((put.status.as_u16(), put.header("location"), put.json()), (201, location, row), "{put:?}");
+        let found = server.get(location).await;
+        assert_eq!((found.json(), found.header("etag")), (put.json(), put.header("etag")));
+        let replaced = server.request("PUT", location, Some(r#"{"n":2}"#)).await;
+        assert_eq!((replaced.status.as_u16(), replaced.header("location")), (200, ""), "{replaced:?}");
+    }
+    let kept = server.request("PUT", "/tables/codes/d", Some(r#"{"n":1}"#)).await;
+    assert_eq!((kept.status.as_u16(), kept.header("location")), (201, ""), "{kept:?}");
+}
+
+#[tokio::test]
 async fn a_rule_that_replaces_a_write_refuses_it_by_name() {
     const RULES: &str = "CREATE TABLE quiet (id int PRIMARY KEY, note text); INSERT INTO quiet VALUES (1, 'a'); \
         CREATE RULE no_insert AS ON INSERT TO quiet DO INSTEAD NOTHING; \
