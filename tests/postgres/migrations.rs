@@ -48,7 +48,8 @@ async fn each_is_applied_once() {
             "0008_written_columns.sql",
             "0009_true_rows.sql",
             "0010_changed_tables.sql",
-            "0011_oversize_messages.sql"
+            "0011_oversize_messages.sql",
+            "0012_truncated_files.sql"
         ]
     );
     assert!(migrate(&config).await.unwrap().is_empty());

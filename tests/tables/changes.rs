@@ -82,7 +82,7 @@ async fn a_truncate_is_one_gap_and_one_tombstone_of_none() {
     let mut fixture = Fixture::installed(ORDERS, "orders").await;
     fixture.write("INSERT INTO orders SELECT generate_series(1, 1000)").await;
     fixture.told().await;
-    assert_eq!(fixture.tells("TRUNCATE orders; INSERT INTO orders VALUES (1)").await, ["gap truncated", "I 1"]);
+    assert_eq!(fixture.tells("TRUNCATE orders; INSERT INTO orders VALUES (1)").await, ["gap truncated", "file", "I 1"]);
     assert_eq!(fixture.value::<i64>("SELECT count(*) FROM rowcast_tombstones").await, 0);
 }
 
@@ -210,7 +210,7 @@ async fn a_writer_needs_no_right_but_those_on_the_table() {
     ] {
         writer.batch_execute(statement).await.unwrap();
     }
-    assert_eq!(fixture.told().await, ["I 1", "U 1 +", "D 1 +", "I 2 +", "D 2 +", "gap truncated"]);
+    assert_eq!(fixture.told().await, ["I 1", "U 1 +", "D 1 +", "I 2 +", "D 2 +", "gap truncated", "file"]);
     for statement in [
         "SELECT public.rowcast_gap(1, 'x')",
         "SELECT public.rowcast_tell('c', 1, 'row 1 I 2 3', 2, '{}')",

@@ -202,6 +202,7 @@ fn brief(payload: &str) -> String {
         }
         TablePayload::Keyless { .. } => "keyless".to_owned(),
         TablePayload::Gap { reason, .. } => format!("gap {reason}"),
+        TablePayload::File { .. } => "file".to_owned(),
     }
 }
 

@@ -166,22 +166,56 @@ async fn a_key_that_gets_another_type_or_name_is_followed() {
 #[tokio::test]
 async fn a_truncate_is_a_gap_and_no_epoch() {
     let mut fixture = Fixture::new().await;
-    let before: String = fixture.owner.query_one(NOTED, &[]).await.unwrap().get(0);
-    fixture.write("TRUNCATE orders; INSERT INTO orders VALUES (1, 'again')").await;
-    patiently(async {
-        while fixture.owner.query_one(NOTED, &[]).await.unwrap().get::<_, String>(0) == before {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    assert_eq!(fixture.owner.query_one(NOTED, &[]).await.unwrap().get::<_, Option<i64>>(1), None);
-    let told = fixture.until_live().await;
-    assert!(told.was_lost && told.epochs.is_empty(), "{told:?}");
-    assert_eq!((&told.rows["1"]["state"], &told.rows["2"]), (&json!("again"), &Value::Null));
+    fixture
+        .write(
+            "CREATE TABLE kinds (id int PRIMARY KEY); INSERT INTO kinds VALUES (1), (2); \
+             ALTER TABLE orders ADD FOREIGN KEY (id) REFERENCES kinds",
+        )
+        .await;
+    for truncate in [
+        "TRUNCATE orders",
+        "TRUNCATE orders; INSERT INTO orders VALUES (2, 'between'); TRUNCATE orders",
+        "TRUNCATE orders; SAVEPOINT s; TRUNCATE orders; ROLLBACK TO s; TRUNCATE orders",
+        "SAVEPOINT s; TRUNCATE orders; ROLLBACK TO s; TRUNCATE orders",
+        "TRUNCATE kinds CASCADE; INSERT INTO kinds VALUES (1), (2)",
+        // Whatever was done to the rows before it.
+        "ALTER TABLE orders ALTER state TYPE text USING upper(state); TRUNCATE orders",
+    ] {
+        fixture.write("INSERT INTO orders VALUES (2, 'two') ON CONFLICT (id) DO NOTHING").await;
+        let before: String = fixture.owner.query_one(NOTED, &[]).await.unwrap().get(0);
+        fixture.write(&format!("BEGIN; {truncate}; INSERT INTO orders VALUES (1, 'again'); COMMIT")).await;
+        patiently(async {
+            while fixture.owner.query_one(NOTED, &[]).await.unwrap().get::<_, String>(0) == before {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let epoch = fixture.owner.query_one(NOTED, &[]).await.unwrap().get::<_, Option<i64>>(1);
+        assert_eq!(epoch, None, "{truncate}");
+        let told = fixture.until_live().await;
+        assert!(told.was_lost && told.epochs.is_empty(), "{truncate}: {told:?}");
+        assert_eq!((&told.rows["1"]["state"], &told.rows["2"]), (&json!("again"), &Value::Null), "{truncate}");
+    }
     fixture.goes_on().await;
 }
 
-/// A rewrite looks like a TRUNCATE from outside. It is taken for one until the next look, on whichever connection that is.
+/// A rewrite gives a table another file, as a TRUNCATE does.
+#[tokio::test]
+async fn a_rewrite_right_after_a_truncate_is_told() {
+    const REWRITE: &str = "ALTER TABLE orders ALTER state TYPE text USING upper(state)";
+    const TRUNCATE: &str = "TRUNCATE orders; INSERT INTO orders VALUES (1, 'again')";
+    let mut fixture = Fixture::new().await;
+    for statements in [&*format!("BEGIN; {TRUNCATE}; {REWRITE}; COMMIT"), &format!("{TRUNCATE}; COMMIT; {REWRITE}")] {
+        fixture.write(statements).await;
+        patiently(async { while fixture.orders.next().await["row"]["state"] != "AGAIN" {} }).await;
+        fixture.until_live().await;
+        fixture.write("UPDATE orders SET state = 'more' WHERE id = 1").await;
+        patiently(async { while fixture.orders.next().await["row"]["state"] != "more" {} }).await;
+    }
+    fixture.goes_on().await;
+}
+
+/// A rewrite looks like a TRUNCATE from outside, also to who was not connected all the time.
 #[tokio::test]
 async fn a_truncate_before_the_listener_is_lost_hides_no_rewrite_after_it() {
     let mut fixture = Fixture::new().await;

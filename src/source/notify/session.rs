@@ -398,7 +398,8 @@ impl<'a> Session<'a> {
             TablePayload::Gap { oid, reason } => {
                 let Some(served) = self.listener.store.served().by_oid(oid) else { return Ok(Ok(())) };
                 if reason == TRUNCATED {
-                    self.hear_truncation(served.table.id);
+                    let looks = self.known.proofs;
+                    self.hear_of(oid, |table| table.truncated(looks));
                 }
                 if let (REPLACED, Some(epoch)) = (reason, self.known.epoch) {
                     self.renew(epoch, "the sequence of versions was below that of a row");
@@ -409,6 +410,10 @@ impl<'a> Session<'a> {
                     "changes of a table were not told; its rows are read"
                 );
                 Ok(self.send(SourceEvent::Missed(served.table.id)).await)
+            }
+            TablePayload::File { oid, file } => {
+                self.hear_of(oid, |table| table.has_file(file));
+                Ok(Ok(()))
             }
         }
     }

@@ -5,30 +5,27 @@
 //! versions: it is lost until it is noted anew, with another epoch. Before that it is prepared once more, as at the start:
 //! another table may have its name, and its key another type.
 
+use std::collections::VecDeque;
+
 use crate::model::epoch::Epoch;
 use crate::store::postgres::tables::{InstalledTable, TableLook, TableNote, TableState};
 
 /// The number of looks within which rows that a truncation took are read again; the next one takes half a minute.
 const LOOKS_OF_TRUNCATION: u64 = 10;
+/// The most files of truncations that are remembered: some more than there may be between two looks.
+const FILES_MAX: usize = 64;
 
 /// What was fed of a table, which outlives sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Watched {
     is_lost: bool,
     epoch: Option<Epoch>,
-    /// The last truncation that was heard.
-    truncation: Option<Truncation>,
+    /// The number of the last look that was begun before the last truncation was heard.
+    truncated_after: Option<u64>,
+    /// The files that truncations have given it, the newest last. One of these is no reason to lose the table.
+    files: VecDeque<u32>,
     /// The table as it was prepared last, if it was not as it is noted.
     prepared: Option<String>,
-}
-
-/// A truncation of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Truncation {
-    /// The number of the last look before it was heard.
-    after: u64,
-    /// True if a later look has found the table as it is noted: its new file, then, is no reason to lose it any more.
-    is_noted: bool,
 }
 
 /// What is fed of a table.
@@ -66,7 +63,15 @@ impl Watched {
 
     /// Learns that a truncation was heard, after so many looks were begun.
     pub(super) const fn truncated(&mut self, looks: u64) {
-        self.truncation = Some(Truncation { after: looks, is_noted: false });
+        self.truncated_after = Some(looks);
+    }
+
+    /// Learns that a truncation gave it this file. It is heard before any look finds that.
+    pub(super) fn has_file(&mut self, file: u32) {
+        if self.files.len() == FILES_MAX {
+            self.files.pop_front();
+        }
+        self.files.push_back(file);
     }
 
     /// Learns that versions of all tables are of another epoch.
@@ -113,9 +118,6 @@ impl Watched {
             }
             TableState::Live if noted.is_none() => Conclusion { step: note(false), ..self.live(look.epoch()) },
             TableState::Live if look.is_as_noted() => {
-                if let Some(truncation) = &mut self.truncation {
-                    truncation.is_noted |= truncation.after < number;
-                }
                 self.prepared = None;
                 let is_epoch_lost = look.epoch().is_none() && self.epoch.is_some();
                 if is_epoch_lost || has_regressed && self.was_emptied_before(number) {
@@ -127,7 +129,7 @@ impl Watched {
                 }
             }
             TableState::Live => {
-                let is_truncated = self.truncation.is_some_and(|truncation| !truncation.is_noted);
+                let is_truncated = look.seen.file().is_some_and(|file| self.files.contains(&file));
                 if is_truncated && look.seen.differs_by_file_alone(noted.as_deref().unwrap_or_default()) {
                     return Conclusion { step: note(false), ..self.live(look.epoch()) };
                 }
@@ -140,7 +142,7 @@ impl Watched {
     /// Returns whether deletions from before a truncation may be all that is left of rows, as far as this look can tell.
     /// Without that, versions that go back are those of all tables, whose sequence was set back.
     fn was_emptied_before(&self, look: u64) -> bool {
-        self.truncation.is_some_and(|truncation| look.saturating_sub(truncation.after) <= LOOKS_OF_TRUNCATION)
+        self.truncated_after.is_some_and(|after| look.saturating_sub(after) <= LOOKS_OF_TRUNCATION)
     }
 
     fn lost(&mut self, step: Option<Step>, obstacle: Option<&str>) -> Conclusion {

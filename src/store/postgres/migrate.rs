@@ -51,6 +51,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "0011_oversize_messages.sql",
         sql: include_str!("../../../migrations/0011_oversize_messages.sql"),
     },
+    Migration {
+        version: 12,
+        name: "0012_truncated_files.sql",
+        sql: include_str!("../../../migrations/0012_truncated_files.sql"),
+    },
 ];
 
 /// The first step of a database without products, in the place of those that make them.

@@ -22,6 +22,13 @@ pub enum TablePayload<'a> {
         /// The reason, for the log: one word.
         reason: &'a str,
     },
+    /// The file that the table has after a TRUNCATE (`migrations/0012_truncated_files.sql`).
+    File {
+        /// The table's number in `pg_class`.
+        oid: u32,
+        /// The file's number.
+        file: u32,
+    },
 }
 
 /// A change of a row.
@@ -83,6 +90,7 @@ pub(super) fn parse<'a>(kind: &str, rest: &'a str) -> Option<TablePayload<'a>> {
         "gap" if !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
             Some(TablePayload::Gap { oid, reason: rest })
         }
+        "file" => Some(TablePayload::File { oid, file: digits(rest)? }),
         _ => None,
     }
 }
@@ -178,6 +186,12 @@ mod tests {
             "gap 1 ",
             "gap x truncated",
             "gap 1 two words",
+            "file 1",
+            "file 1 ",
+            "file 1 x",
+            "file 1 -2",
+            "file 1 4294967296",
+            "file 1 2 3",
         ] {
             assert_eq!(read(payload), None, "{payload}");
         }
@@ -195,6 +209,7 @@ mod tests {
         assert_eq!(read(r#"row 16400 U 42 "a \"b\\" +"#), change(Action::Update, 42, r#""a \"b\\""#, RowAt::Table));
         assert_eq!(read(r#"row 16400 D 42 """#), change(Action::Delete, 42, r#""""#, RowAt::Nowhere));
         assert_eq!(read("keyless 16400 9"), Some(TablePayload::Keyless { oid: 16400, version: 9 }));
+        assert_eq!(read("file 16400 4294967295"), Some(TablePayload::File { oid: 16400, file: u32::MAX }));
         for reason in ["truncated", "stale", "42703"] {
             assert_eq!(read(&format!("gap 16400 {reason}")), Some(TablePayload::Gap { oid: 16400, reason }));
         }
@@ -212,7 +227,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_panics(payload in r#"(row|gap|keyless) ?[0-9]{0,12} ?[IUD]? ?[0-9]{0,20} ?["0-9]?.{0,20}"#) {
+        fn nothing_panics(payload in r#"(row|gap|keyless|file) ?[0-9]{0,12} ?[IUD]? ?[0-9]{0,20} ?["0-9]?.{0,20}"#) {
             let _ = parse(&payload);
         }
     }

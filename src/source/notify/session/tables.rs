@@ -3,8 +3,7 @@
 use super::{Aside, Session, Unwanted};
 use crate::model::epoch::Epoch;
 use crate::model::event::SourceEvent;
-use crate::model::table::TableId;
-use crate::source::notify::tables::{Conclusion, Step, Word};
+use crate::source::notify::tables::{Conclusion, Step, Watched, Word};
 use crate::store::postgres::tables::prepare::prepare_again;
 use crate::store::postgres::tables::{InstalledTable, TableError, TableLook};
 
@@ -111,10 +110,11 @@ impl Session<'_> {
         }
     }
 
-    /// Learns that a table was truncated.
-    pub(super) fn hear_truncation(&mut self, table: TableId) {
-        if let Some(place) = self.listener.store.served().iter().position(|served| served.table.id == table) {
-            self.known.tables[place].truncated(self.known.proofs);
+    /// Has what is known of the table with this number in `pg_class`, if it is cast, learn something.
+    pub(super) fn hear_of(&mut self, oid: u32, learn: impl FnOnce(&mut Watched)) {
+        let served = self.listener.store.served();
+        if let Some(place) = served.iter().position(|served| served.installed().oid == oid) {
+            learn(&mut self.known.tables[place]);
         }
     }
 }

@@ -87,11 +87,11 @@ fn an_epoch_that_another_server_began_is_fed() {
 }
 
 #[test]
-fn another_file_is_no_epoch_after_a_truncation_and_one_otherwise() {
+fn another_file_is_no_epoch_where_a_truncation_made_it_and_one_otherwise() {
     let (before, after) = (seen("a", 1), seen("a", 2));
     let look = noted(&after, &before, None);
     let mut truncated = watched();
-    truncated.truncated(1);
+    truncated.has_file(2);
     let concluded = truncated.conclude(&table(), &look, 2, false);
     assert_eq!((concluded.word, begins(&concluded)), (None, Some(false)));
     assert_eq!(truncated.conclude(&table(), &noted(&after, &after, None), 3, false), Conclusion::default());
@@ -99,17 +99,41 @@ fn another_file_is_no_epoch_after_a_truncation_and_one_otherwise() {
     assert_eq!(truncated.conclude(&table(), &rewritten, 4, false).word, Some(Word::Lost), "of that file no more");
     assert_eq!(watched().conclude(&table(), &look, 2, false).word, Some(Word::Lost));
     let mut other = watched();
-    other.truncated(1);
+    other.has_file(2);
     assert_eq!(other.conclude(&table(), &noted(&seen("b", 2), &before, None), 2, false).word, Some(Word::Lost));
 }
 
 #[test]
-fn a_truncation_that_is_heard_while_a_look_is_under_way_counts_for_the_next() {
-    let mut watched = watched();
-    let (before, after) = (seen("a", 1), seen("a", 2));
-    watched.truncated(2);
-    watched.conclude(&table(), &noted(&before, &before, None), 2, false);
-    assert_eq!(watched.conclude(&table(), &noted(&after, &before, None), 3, false).word, None);
+fn a_file_that_no_truncation_made_is_an_epoch_however_near_one_is() {
+    let before = seen("a", 1);
+    for files in [&[][..], &[2], &[2, 4]] {
+        let mut watched = watched();
+        watched.truncated(1);
+        for file in files {
+            watched.has_file(*file);
+        }
+        let concluded = watched.conclude(&table(), &noted(&seen("a", 3), &before, None), 2, false);
+        assert_eq!(concluded.word, Some(Word::Lost), "{files:?}");
+    }
+}
+
+#[test]
+fn of_several_truncations_each_explains_its_file() {
+    let (mut watched, mut before) = (watched(), seen("a", 1));
+    for file in 2..5 {
+        watched.has_file(file);
+    }
+    for (number, file) in (2..).zip(2..5) {
+        let after = seen("a", file);
+        let concluded = watched.conclude(&table(), &noted(&after, &before, None), number, false);
+        assert_eq!((concluded.word, begins(&concluded)), (None, Some(false)), "{file}");
+        before = after;
+    }
+    // However many they are, the newest are known.
+    for file in 5..200 {
+        watched.has_file(file);
+    }
+    assert_eq!((watched.files.len(), watched.files.back()), (FILES_MAX, Some(&199)));
 }
 
 #[test]

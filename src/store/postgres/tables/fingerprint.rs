@@ -56,6 +56,12 @@ impl Fingerprint {
         format!("{oid:?} {columns:?} {key:?} {triggers:?} {file:?}")
     }
 
+    /// Returns the number of its file.
+    #[must_use]
+    pub const fn file(&self) -> Option<u32> {
+        self.file
+    }
+
     /// Returns whether the table was noted as it is, but for its file, which TRUNCATE replaces too.
     #[must_use]
     pub fn differs_by_file_alone(&self, noted: &str) -> bool {

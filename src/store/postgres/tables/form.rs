@@ -21,19 +21,25 @@ const RENDERING: [(&str, &str); 7] = [
 /// A column that bears this comment is Rowcast's. A copy of the table has it, and so has a dump.
 pub(super) const VERSION_MARK: &str = "Rowcast: the version of the last change of the row";
 
-/// The triggers, in the order of their names, with what they are called for and their functions. They are called in the
-/// order of their names: the stamp comes last, so that it sees the row as the triggers of others left it; the
-/// notification comes first, so that what those do next is notified after it.
+/// The triggers, in the order of their names, each with what it is called for, as SQL says it and as `pg_trigger.tgtype`
+/// does. They are called in the order of their names: the stamp comes last, so that it sees the row as the triggers of
+/// others left it; the notification comes first, so that what those do next is notified after it.
 /// <https://www.postgresql.org/docs/15/trigger-definition.html>
-const TRIGGERS: [(&str, &str, &str); 3] = [
-    ("00_rowcast", "AFTER INSERT OR UPDATE OR DELETE", "FOR EACH ROW"),
-    ("zz_rowcast", "BEFORE INSERT OR UPDATE", "FOR EACH ROW"),
-    ("zz_rowcast_truncate", "BEFORE TRUNCATE", "FOR EACH STATEMENT"),
+const TRIGGERS: [(&str, &str, i16); 3] = [
+    ("00_rowcast", "AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW", 1 + 4 + 8 + 16),
+    ("zz_rowcast", "BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW", 1 + 2 + 4 + 16),
+    // Not before: the file of which it tells is not there then.
+    ("zz_rowcast_truncate", "AFTER TRUNCATE ON {table} FOR EACH STATEMENT", 32),
 ];
 
 /// The names of the triggers.
 pub(super) fn trigger_names() -> Vec<&'static str> {
     TRIGGERS.iter().map(|(name, ..)| *name).collect()
+}
+
+/// What they are called for, as the catalogue has it.
+pub(super) fn trigger_types() -> Vec<i16> {
+    TRIGGERS.iter().map(|(.., kind)| *kind).collect()
 }
 
 /// What a table is given: names and texts.
@@ -126,10 +132,11 @@ impl Form {
     pub(super) fn triggers(&self) -> String {
         let Self { table, schema, id, .. } = self;
         let functions = [format!("rowcast_after_{id}"), format!("rowcast_before_{id}"), "rowcast_truncated".into()];
-        let trigger = |((name, event, each), function): (&(&str, &str, &str), &String)| {
+        let trigger = |((name, called, _), function): (&(&str, &str, i16), &String)| {
+            let called = called.replace("{table}", table);
             format!(
                 "DROP TRIGGER IF EXISTS \"{name}\" ON {table}; \
-                 CREATE TRIGGER \"{name}\" {event} ON {table} {each} EXECUTE FUNCTION {schema}.{function}(); \
+                 CREATE TRIGGER \"{name}\" {called} EXECUTE FUNCTION {schema}.{function}(); \
                  ALTER TABLE {table} ENABLE ALWAYS TRIGGER \"{name}\"; "
             )
         };

@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient};
 
 use super::error::{TableError, Unfit};
-use super::form::{Form, Function, trigger_names};
+use super::form::{Form, Function, trigger_names, trigger_types};
 use super::hidden::HiddenColumns;
 use super::inspection::{FoundTable, VersionColumn, find, find_hidden};
 use super::spec::{HiddenColumn, TableSpec};
@@ -232,7 +232,8 @@ impl State {
         const FUNCTION: &str = "SELECT prosrc, coalesce(proconfig, '{}') FROM pg_proc WHERE proname = $1::text AND pronargs = 0 AND pronamespace = \
              (SELECT relnamespace FROM pg_class WHERE oid = 'rowcast_tables'::regclass)";
         const TRIGGERS: &str = "SELECT count(*) FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid \
-             JOIN unnest($2::text[], $3::text[]) AS wanted (trigger, function) ON tgname = trigger AND proname = function \
+             JOIN unnest($2::text[], $3::text[], $4::smallint[]) AS wanted (trigger, function, type) \
+                 ON tgname = trigger AND proname = function AND tgtype = type \
              WHERE tgrelid = $1 AND tgenabled = 'A' AND tgqual IS NULL";
         let Some(row) = client.query_opt(ID, &[&oid]).await? else {
             return Ok(Self { id: None, functions: [None, None], has_triggers: false });
@@ -246,7 +247,8 @@ impl State {
         }
         let names = trigger_names();
         let called = [after, before, "rowcast_truncated".to_owned()];
-        let count: i64 = client.query_one(TRIGGERS, &[&oid, &names, &called.as_slice()]).await?.get(0);
+        let count: i64 =
+            client.query_one(TRIGGERS, &[&oid, &names, &called.as_slice(), &trigger_types()]).await?.get(0);
         Ok(Self { id: Some(id), functions, has_triggers: usize::try_from(count) == Ok(names.len()) })
     }
 }
