@@ -63,6 +63,43 @@ async fn what_is_no_table_is_refused_by_its_name() {
 }
 
 #[tokio::test]
+async fn a_trigger_of_somebody_that_has_a_name_of_ours_is_not_replaced() {
+    let fixture = Fixture::new(
+        "CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE SCHEMA other; \
+         CREATE FUNCTION other.rowcast_truncated() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+    )
+    .await;
+    for (number, (trigger, function)) in [
+        ("00_rowcast", "audit()"),
+        ("zz_rowcast", "audit()"),
+        ("zz_rowcast_truncate", "audit()"),
+        ("zz_rowcast_truncate", "other.rowcast_truncated()"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let table = format!("t{number}");
+        let of_table =
+            "SELECT coalesce(string_agg(tgname, ' ' ORDER BY tgname), '') FROM pg_trigger WHERE tgrelid = '{table}'::regclass"
+                .replace("{table}", &table);
+        let event = if trigger.ends_with("truncate") { "TRUNCATE" } else { "INSERT" };
+        fixture
+            .write(&format!(
+                "CREATE TABLE {table} (id int PRIMARY KEY); \
+                 CREATE TRIGGER \"{trigger}\" AFTER {event} ON {table} EXECUTE FUNCTION {function}"
+            ))
+            .await;
+        let refusal = fixture.install(&table).await.unwrap_err().to_string();
+        let says = format!("table {table}: its trigger {trigger} calls {function}, which is not Rowcast's");
+        assert!(refusal.starts_with(&says) && refusal.contains("RENAME TO"), "{refusal}");
+        assert_eq!(fixture.value::<String>(&of_table).await, trigger);
+        fixture.write(&format!("ALTER TRIGGER \"{trigger}\" ON {table} RENAME TO mine")).await;
+        fixture.install(&table).await.unwrap();
+        assert_eq!(fixture.value::<String>(&of_table).await, "00_rowcast mine zz_rowcast zz_rowcast_truncate");
+    }
+}
+
+#[tokio::test]
 async fn a_temporary_table_is_there_for_its_session_alone() {
     let fixture = Fixture::new("CREATE TEMPORARY TABLE mine (id int PRIMARY KEY)").await;
     let schema: String =

@@ -1,6 +1,7 @@
 //! `unmigrate`: a table is as it was.
 
 use rowcast::store::postgres::config::PostgresConfig;
+use rowcast::store::postgres::migrate::{MIGRATIONS, apply};
 use rowcast::store::postgres::tables::remove::remove;
 
 use super::Fixture;
@@ -64,6 +65,55 @@ async fn a_column_that_rowcast_did_not_make_stays() {
         remove_all(&fixture, &["orders"]).await.unwrap();
         assert_eq!(fixture.value::<i64>(COLUMN).await, stays, "{since}");
         assert_eq!(fixture.value::<i64>("SELECT count(*) FROM rowcast_tables").await, 0, "{since}");
+    }
+}
+
+#[tokio::test]
+async fn a_trigger_of_somebody_that_has_a_name_of_ours_stays() {
+    let fixture = Fixture::installed(ORDERS, "orders").await;
+    fixture
+        .write(
+            "CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+             DROP TRIGGER \"00_rowcast\" ON orders; \
+             CREATE TRIGGER \"00_rowcast\" AFTER INSERT ON orders EXECUTE FUNCTION audit()",
+        )
+        .await;
+    remove_all(&fixture, &["orders"]).await.unwrap();
+    assert_eq!(fixture.value::<String>(SHAPE).await, "00_rowcast; id; note");
+}
+
+#[tokio::test]
+async fn what_the_first_releases_with_tables_installed_is_gone() {
+    // As the migrations up to the eighth and the code that came with them left a table: no mark on the column, and none
+    // of the tables is known to have one.
+    const INSTALLED: &str = "INSERT INTO rowcast_tables (relation, key) VALUES ('orders', 'id'); \
+        CREATE SEQUENCE rowcast_deletes_1 CACHE 1; \
+        CREATE FUNCTION rowcast_before_1() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \
+            $$ BEGIN NEW.rowcast_version := nextval('product_versions'); RETURN NEW; END $$; \
+        CREATE FUNCTION rowcast_after_1() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN RETURN NULL; END $$; \
+        ALTER TABLE orders ADD COLUMN rowcast_version bigint NOT NULL DEFAULT 7; \
+        CREATE TRIGGER \"00_rowcast\" AFTER INSERT OR UPDATE OR DELETE ON orders \
+            FOR EACH ROW EXECUTE FUNCTION rowcast_after_1(); \
+        CREATE TRIGGER zz_rowcast BEFORE INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION rowcast_before_1(); \
+        CREATE TRIGGER zz_rowcast_truncate BEFORE TRUNCATE ON orders EXECUTE FUNCTION rowcast_truncated(); \
+        INSERT INTO orders VALUES (1, 'a'); INSERT INTO rowcast_tombstones VALUES (1, '2', 3)";
+    // Also where the migrations since are not applied.
+    for count in [8, MIGRATIONS.len()] {
+        let database = Cluster::shared().database().await;
+        let (owner, config) = (database.connect().await, PostgresConfig::parse(database.url()).unwrap());
+        apply(&config, &MIGRATIONS[..8]).await.unwrap();
+        owner.batch_execute(ORDERS).await.unwrap();
+        let shape = async || owner.query_one(SHAPE, &[]).await.unwrap().get::<_, String>(0);
+        let before = shape().await;
+        owner.batch_execute(INSTALLED).await.unwrap();
+        assert_ne!(shape().await, before);
+        apply(&config, &MIGRATIONS[..count]).await.unwrap();
+        remove(&config, &["orders".to_owned()]).await.unwrap();
+        assert_eq!(shape().await, before, "{count}");
+        let left = "SELECT (SELECT count(*) FROM rowcast_tables) + (SELECT count(*) FROM rowcast_tombstones)";
+        assert_eq!(owner.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
+        let note = owner.query_one("SELECT note FROM orders", &[]).await.unwrap();
+        assert_eq!(note.get::<_, &str>(0), "a");
     }
 }
 

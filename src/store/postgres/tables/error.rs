@@ -144,6 +144,17 @@ pub enum Unfit {
          lost its comment: COMMENT ON COLUMN ….{VERSION_COLUMN} IS '{VERSION_MARK}'"
     )]
     VersionColumn,
+    /// Somebody else's trigger.
+    #[error(
+        "its trigger {trigger} calls {function}, which is not Rowcast's, and has a name that Rowcast needs; rename it \
+         (ALTER TRIGGER … ON … RENAME TO …)"
+    )]
+    Trigger {
+        /// The trigger.
+        trigger: String,
+        /// Its function.
+        function: String,
+    },
     /// No room for a column.
     #[error(
         "it has no room for the column {VERSION_COLUMN}: a table may have 1,600 columns, and those that were dropped count"

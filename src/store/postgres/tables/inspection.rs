@@ -4,7 +4,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{GenericClient, Row};
 
 use super::error::{TableError, Unfit};
-use super::form::VERSION_MARK;
+use super::form::{VERSION_MARK, trigger_names};
 use super::spec::{HiddenColumn, TableSpec};
 use crate::model::key::KeyKind;
 
@@ -39,6 +39,15 @@ impl VersionColumn {
     pub(super) const fn is_ours(self) -> bool {
         matches!(self, Self::Unmarked | Self::Marked | Self::Changed)
     }
+}
+
+/// A trigger that has the name of one of Rowcast's.
+pub(super) struct NamedTrigger {
+    pub(super) name: String,
+    /// The function that it calls.
+    function: String,
+    /// True if that is Rowcast's.
+    pub(super) is_ours: bool,
 }
 
 /// Whose the column of the version is; the second argument is its mark. One that was made before columns were marked, of a
@@ -95,6 +104,10 @@ pub(super) async fn find(client: &impl GenericClient, spec: &TableSpec) -> Resul
     if matches!(version, VersionColumn::Changed | VersionColumn::Theirs) {
         return Err(unfit(Unfit::VersionColumn));
     }
+    let triggers = named_triggers(client, &spec.name, oid).await?;
+    if let Some(NamedTrigger { name, function, .. }) = triggers.into_iter().find(|trigger| !trigger.is_ours) {
+        return Err(unfit(Unfit::Trigger { trigger: name, function }));
+    }
     let key = key_column(client, spec, oid).await?;
     let column = client.query_opt(COLUMN, &[&oid, &key]).await.map_err(|error| failed(&spec.name, error))?;
     let column = column.ok_or_else(|| unfit(Unfit::NoColumn(key.clone())))?;
@@ -116,6 +129,23 @@ pub(super) async fn version_column(
         (false, true, true) => VersionColumn::Unmarked,
         _ => VersionColumn::Theirs,
     })
+}
+
+/// Finds the triggers that have the names of Rowcast's. Those of a table that was put in the place of another may be that
+/// one's.
+pub(super) async fn named_triggers(
+    client: &impl GenericClient,
+    name: &str,
+    oid: u32,
+) -> Result<Vec<NamedTrigger>, TableError> {
+    const NAMED: &str = "SELECT tgname::text, tgfoid::regprocedure::text AS function, \
+             proname ~ '^rowcast_(truncated|(before|after)_[0-9]+)$' AND pronamespace = \
+                 (SELECT relnamespace FROM pg_class WHERE oid = 'rowcast_tables'::regclass) AS is_ours \
+         FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid \
+         WHERE tgrelid = $1::oid AND tgname = ANY ($2::text[]) ORDER BY tgname";
+    let rows = client.query(NAMED, &[&oid, &trigger_names()]).await.map_err(|error| failed(name, error))?;
+    let named = |row: &Row| NamedTrigger { name: row.get(0), function: row.get(1), is_ours: row.get(2) };
+    Ok(rows.iter().map(named).collect())
 }
 
 /// Answers the number of the table with this name, whatever it is.

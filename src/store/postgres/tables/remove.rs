@@ -3,13 +3,13 @@
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::form::{Form, ident, trigger_names};
+use super::form::{Form, ident};
 use super::install::Tries;
 use super::{Session, TableError, inspection};
 use crate::store::postgres::config::PostgresConfig;
 
-/// Takes the triggers, the functions, the column, unless it is somebody else's, and all that is known of these tables away, each in one transaction. All are
-/// looked for before the first is touched. Nothing else is dropped with them, but for what tables that are gone have left.
+/// Takes the triggers, the functions, the column, and all that is known of these tables away, each in one transaction. A column or a trigger
+/// of that name that is somebody else's stays. All are looked for before the first is touched. Nothing else is dropped with them, but for what tables that are gone have left.
 ///
 /// # Errors
 /// See [`TableError`]; the tables that were done before the error stay without.
@@ -35,6 +35,8 @@ struct Removal {
     qualified: String,
     /// True if it has the column of the version, and Rowcast made that.
     has_column: bool,
+    /// Rowcast's triggers.
+    triggers: Vec<String>,
 }
 
 impl Session {
@@ -60,7 +62,9 @@ impl Session {
         let row = self.client.query_opt(INSTALLED, &[&oid]).await.map_err(|error| failed(name, error))?;
         let row = row.ok_or_else(|| TableError::NotInstalled { name: name.to_owned() })?;
         let has_column = inspection::version_column(&self.client, name, oid).await?.is_ours();
-        Ok(Removal { id: row.get("id"), qualified: row.get("qualified"), has_column })
+        let named = inspection::named_triggers(&self.client, name, oid).await?;
+        let triggers = named.into_iter().filter(|trigger| trigger.is_ours).map(|trigger| trigger.name).collect();
+        Ok(Removal { id: row.get("id"), qualified: row.get("qualified"), has_column, triggers })
     }
 
     async fn remove(&mut self, name: &str, table: &Removal) -> Result<(), TableError> {
@@ -76,9 +80,8 @@ impl Session {
 }
 
 async fn take(client: &mut Client, table: &Removal, schema: &str) -> Result<(), tokio_postgres::Error> {
-    let Removal { id, qualified, has_column } = table;
-    let triggers =
-        trigger_names().into_iter().map(|name| format!("DROP TRIGGER IF EXISTS \"{name}\" ON {qualified}; "));
+    let Removal { id, qualified, has_column, triggers } = table;
+    let triggers = triggers.iter().map(|name| format!("DROP TRIGGER IF EXISTS \"{name}\" ON {qualified}; "));
     let column = format!("ALTER TABLE {qualified} DROP COLUMN IF EXISTS rowcast_version; ");
     let statements = format!(
         "SET LOCAL lock_timeout = '1s'; {} {} {}",
