@@ -18,11 +18,17 @@ fn with_rows_on(shards: usize, rows: u64) -> (World, ConnectionId) {
     world.begin(false);
     // No change is missed from before the connection comes.
     world.turn();
+    let connection = with_reader(&mut world);
+    (world, connection)
+}
+
+/// A connection that is told of all rows.
+fn with_reader(world: &mut World) -> ConnectionId {
     let connection = world.open(0);
     world.recorder(connection).lists.insert(0);
     world.recorder(connection).is_everything = true;
     world.command(connection, 0, Operation::SubscribeAll { table: TABLE, lists: true }, &[]);
-    (world, connection)
+    connection
 }
 
 #[test]
@@ -152,6 +158,31 @@ fn rows_that_came_and_went_untold_are_told_once_it_is_said_that_there_were_some(
     let rows = world.rows.clone();
     assert_eq!(rows.keys().copied().collect::<Vec<_>>(), [0, 2, 7]);
     assert!(world.recorder(connection).shown.iter().filter(|(_, version)| **version > 0).eq(&rows));
+}
+
+/// There may be no such table, and a read that fails holds up those of all others.
+#[test]
+fn nothing_is_listed_of_a_table_while_it_is_lost() {
+    let mut world = World::new(1);
+    (0..3).for_each(|number| world.commit(number));
+    world.begin(false);
+    world.lose_table();
+    world.turn();
+    let connection = with_reader(&mut world);
+    world.settle();
+    assert!(!world.is_watched(), "of one that was lost before its reader came");
+    world.lose();
+    world.begin(false);
+    world.settle();
+    assert!(!world.is_watched(), "the source is back without it");
+    world.begin_table(false);
+    world.settle();
+    assert!(world.is_watched());
+    let rows = world.rows.clone();
+    assert!(world.recorder(connection).shown.iter().filter(|(_, version)| **version > 0).eq(&rows));
+    world.lose_table();
+    world.settle();
+    assert!(!world.is_watched(), "of one that is lost again");
 }
 
 #[test]

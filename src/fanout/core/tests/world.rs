@@ -271,6 +271,11 @@ impl World {
         true
     }
 
+    /// Returns whether a core has the rows listed.
+    pub(super) fn is_watched(&self) -> bool {
+        !self.watches.is_empty()
+    }
+
     /// Has every connection ask for the next page of its list of all topics, if it has the one before.
     pub(super) fn ask_for_pages(&mut self) -> bool {
         let mut any = false;
