@@ -16,6 +16,7 @@ use super::row::body_of_row;
 use super::rows::{Listing, room_for_rows};
 use super::{Answer, Services, bodies, preconditions};
 use crate::model::key::{Key, KeyKind};
+use crate::model::row::Row;
 use crate::model::table::{Table, TableId};
 use crate::store::{Precondition, Put, RowId, StoreError, Versioned, Written};
 
@@ -119,13 +120,14 @@ pub(super) async fn create(
         }
         None => bodies::new(table.keys(), table.is_products(), body).await?,
     };
-    let (store, name) = (call.services.store.clone(), table.name().to_owned());
+    let (store, name, sent) = (call.services.store.clone(), table.name().to_owned(), row.clone());
     let (added, lease) = to_the_end(async move { store.insert(&name, key, row, condition).await }, lease).await?;
     let added = match there(added) {
         Ok(added) => added,
         Err(removal) => return Ok(done(removal)),
     };
-    let mut answer = show_written(call.services, &call.access, (form, StatusCode::CREATED), &table, &added, lease);
+    let mut answer =
+        show_written(call.services, &call.access, (form, StatusCode::CREATED), &table, &sent, &added, lease);
     answer.headers_mut().insert(LOCATION, path(location(&table.row(added.key))));
     Ok(answer)
 }
@@ -160,7 +162,7 @@ pub(super) async fn put(
     let (body, lease) = call.body.object().await?;
     let id = table.row(key.clone());
     let row = bodies::whole(&id, body).await?;
-    let store = call.services.store.clone();
+    let (store, sent) = (call.services.store.clone(), row.clone());
     let ((put, written), lease) = to_the_end(async move { store.put(id, row, condition).await }, lease).await?;
     let status = match put {
         Put::Inserted => StatusCode::CREATED,
@@ -170,7 +172,7 @@ pub(super) async fn put(
         Ok(written) => written,
         Err(removal) => return Ok(done(removal)),
     };
-    let mut answer = show_written(call.services, &call.access, (form, status), &table, &written, lease);
+    let mut answer = show_written(call.services, &call.access, (form, status), &table, &sent, &written, lease);
     if status == StatusCode::CREATED && written.key != key {
         answer.headers_mut().insert(LOCATION, path(location(&table.row(written.key))));
     }
@@ -226,19 +228,19 @@ fn show(services: &Services, form: Form, status: StatusCode, row: &Versioned, le
     answer
 }
 
-/// Shows a row to whoever wrote all of it. Where a schema may have filled columns that were not sent, they are for readers.
+/// Shows a row to whoever wrote all of it. What a schema or a trigger has put into it, beside what was sent, is for readers.
 fn show_written(
     services: &Services,
     access: &Access,
     (form, status): (Form, StatusCode),
     table: &WrittenTable,
+    sent: &Row,
     row: &Versioned,
     lease: Lease,
 ) -> Answer {
     let may_read = match table {
-        WrittenTable::There(table) if table.id != TableId::PRODUCTS && table.keys != KeyKind::Any => {
-            access.may_read(table, &row.key)
-        }
+        _ if row.row == *sent => true,
+        WrittenTable::There(table) if table.keys != KeyKind::Any => access.may_read(table, &row.key),
         _ => true,
     };
     if may_read {

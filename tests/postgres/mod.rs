@@ -8,6 +8,7 @@ mod listener;
 mod loads;
 mod migrations;
 mod outages;
+mod owners;
 mod payloads;
 mod pgbouncer;
 mod races;

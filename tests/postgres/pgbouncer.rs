@@ -38,9 +38,11 @@ async fn its_connections_have_the_settings_of_direct_ones() {
     owner
         .batch_execute(
             "CREATE TABLE seen (version bigint, name text, setting text); \
-             CREATE OR REPLACE FUNCTION product_insert(bigint, text, text, bigint, text) RETURNS bigint LANGUAGE sql AS $$ \
-             INSERT INTO seen SELECT $1, name, setting FROM pg_settings; \
-             SELECT setting::bigint FROM pg_settings WHERE name = 'statement_timeout' $$",
+             CREATE OR REPLACE FUNCTION product_write(action text, bigint, text, text, bigint, text, presence boolean, \
+             wanted bigint[], unwanted bigint[], OUT fault text, OUT is_new boolean, OUT written products) LANGUAGE sql AS $$ \
+             INSERT INTO seen SELECT $2, name, setting FROM pg_settings; \
+             SELECT NULL::text, true, ($2, $3, $4, $5, $6, setting::bigint)::products FROM pg_settings \
+             WHERE name = 'statement_timeout' $$",
         )
         .await
         .unwrap();

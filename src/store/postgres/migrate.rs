@@ -56,6 +56,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "0012_truncated_files.sql",
         sql: include_str!("../../../migrations/0012_truncated_files.sql"),
     },
+    Migration {
+        version: 13,
+        name: "0013_true_products.sql",
+        sql: include_str!("../../../migrations/0013_true_products.sql"),
+    },
 ];
 
 /// The first step of a database without products, in the place of those that make them.

@@ -1,6 +1,6 @@
 //! Products in Postgres: [`PostgresStore`]. Versions and notifications are the triggers' work
-//! (`migrations/0001_products.sql`), so that writers with plain SQL get them too. A write with a precondition is one
-//! call of a function that locks the row, looks at its version and writes (`migrations/0002_conditional_writes.sql`).
+//! (`migrations/0001_products.sql`), so that writers with plain SQL get them too. What the server writes is in `products`, and
+//! in `tables` the same of others.
 
 pub mod config;
 mod error;
@@ -8,6 +8,7 @@ mod failure;
 mod housekeeping;
 mod load;
 pub mod migrate;
+mod products;
 pub(crate) mod served;
 mod sqlstate;
 mod stream;
@@ -34,7 +35,7 @@ pub(crate) use self::failure::chain;
 use self::served::ServedTables;
 use self::tables::InstalledTable;
 use crate::model::key::Key;
-use crate::model::product::{Product, ProductBody, ProductId, ProductPatch};
+use crate::model::product::{Product, ProductId};
 use crate::model::row::Row as ModelRow;
 use crate::model::table::{PRODUCTS, Tables, TooManyTables};
 use crate::store::{Page, Precondition, Put, RowId, StoreError, Versioned, Versions, Written};
@@ -62,16 +63,6 @@ const LIST: &str = "SELECT product_id, manufacturer, price_per_unit, units_avail
      WHERE number <= $2::bigint AND (number = 1 OR bytes <= $3::bigint) ORDER BY product_id";
 const GET: &str = "SELECT product_id, manufacturer, price_per_unit, units_available, product_name, version \
      FROM products WHERE product_id = $1";
-const INSERT: &str = "SELECT product_insert($1, $2, $3, $4, $5)";
-const PUT: &str = "SELECT is_new, new_version FROM product_put($1, $2, $3, $4, $5)";
-const PATCH: &str = "UPDATE products SET manufacturer = coalesce($2, manufacturer), \
-     price_per_unit = coalesce($3, price_per_unit), units_available = coalesce($4, units_available), \
-     product_name = coalesce($5, product_name) WHERE product_id = $1 \
-     RETURNING product_id, manufacturer, price_per_unit, units_available, product_name, version";
-const DELETE: &str = "SELECT product_delete($1)";
-const PUT_IF: &str = "SELECT met, is_new, new_version FROM product_put_if($1, $2, $3, $4, $5, $6, $7, $8)";
-const PATCH_IF: &str = "SELECT met, (patched).* FROM product_patch_if($1, $2, $3, $4, $5, $6, $7, $8)";
-const DELETE_IF: &str = "SELECT met, new_version FROM product_delete_if($1, $2, $3, $4)";
 const CHECK: &str = "SELECT 1";
 const OVERSIZE_MESSAGE: &str = "SELECT message FROM oversize_changes WHERE version = $1";
 
@@ -207,17 +198,7 @@ impl PostgresStore {
             return self.insert_served(table, key, row.text(), condition).await;
         }
         let id = RowId::new(table, key.expect("whoever reads a product knows its id"));
-        let product = product(&id, &row)?;
-        if !condition.holds(None) {
-            return Err(self.not_inserted(id, &condition).await);
-        }
-        match self.query_retried(INSERT, &columns(&self::key(product.product_id), &product)).await {
-            Err(failure) if failure.is_taken_key() => Err(self.not_inserted(id, &condition).await),
-            outcome => {
-                let version = outcome.and_then(|rows| written::<i64>(&rows[0], "product_insert"));
-                Ok(Written { key: id.key, version: self.told(version)?.cast_unsigned(), row: Some(row) })
-            }
-        }
+        self.write_new_product(id, &row, condition).await
     }
 
     /// Writes a whole row, new or not, and answers which, and the row as it is then.
@@ -228,20 +209,7 @@ impl PostgresStore {
         if !self.is_of_products(&id.table) {
             return self.put_served(id, row.text(), condition).await;
         }
-        let product = product(&id, &row)?;
-        let key = key(product.product_id);
-        let rows = if condition.is_none() {
-            self.query(PUT, &columns(&key, &product)).await?
-        } else {
-            let Condition { presence, wanted, unwanted } = &condition.into();
-            let [one, two, three, four, five] = columns(&key, &product);
-            let rows = self.query(PUT_IF, &[one, two, three, four, five, presence, wanted, unwanted]).await?;
-            self.met(&rows[0], &id)?;
-            rows
-        };
-        let put = if self.told(written(&rows[0], "is_new"))? { Put::Inserted } else { Put::Replaced };
-        let version = self.told(written::<i64>(&rows[0], "new_version"))?.cast_unsigned();
-        Ok((put, Written { key: id.key, version, row: Some(row) }))
+        self.write_whole_product(id, &row, condition).await
     }
 
     /// Replaces the members that the patch names, in one statement, and answers the row as it is then.
@@ -252,20 +220,7 @@ impl PostgresStore {
         if !self.is_of_products(&id.table) {
             return self.patch_served(id, patch.text(), condition).await;
         }
-        let key = key(product_id(&id)?);
-        let patch: ProductPatch = serde_json::from_slice(patch.as_bytes()).map_err(|error| no_product(&error))?;
-        let ProductPatch { manufacturer, price_per_unit, units_available, product_name, .. } = &patch;
-        let fields: Arguments<'_> = &[&key, manufacturer, price_per_unit, units_available, product_name];
-        let rows = if condition.is_none() {
-            self.query(PATCH, fields).await?
-        } else {
-            let Condition { presence, wanted, unwanted } = &condition.into();
-            let rows = self.query(PATCH_IF, &[fields, &[presence, wanted, unwanted]].concat()).await?;
-            self.met(&rows[0], &id)?;
-            rows
-        };
-        let patched = self.told(rows.first().map(versioned).transpose())?;
-        patched.map(Written::from).ok_or(StoreError::NotFound(id))
+        self.write_part_of_product(id, &patch, condition).await
     }
 
     /// Removes a row and answers the version of that change, or 0 where a trigger put it back.
@@ -276,16 +231,7 @@ impl PostgresStore {
         if !self.is_of_products(&id.table) {
             return self.delete_served(id, condition).await;
         }
-        let key = key(product_id(&id)?);
-        if !condition.is_none() {
-            let Condition { presence, wanted, unwanted } = &condition.into();
-            let rows = self.query(DELETE_IF, &[&key, presence, wanted, unwanted]).await?;
-            self.met(&rows[0], &id)?;
-            return self.told(written::<i64>(&rows[0], "new_version")).map(i64::cast_unsigned);
-        }
-        let rows = self.query(DELETE, &[&key]).await?;
-        let version: Option<i64> = self.told(column(&rows[0], "product_delete"))?;
-        version.map(i64::cast_unsigned).ok_or(StoreError::NotFound(id))
+        self.remove_product(id, condition).await
     }
 
     /// Makes one round trip.
@@ -316,15 +262,6 @@ impl PostgresStore {
         if condition.holds(version) { StoreError::Exists(id) } else { StoreError::PreconditionFailed(id) }
     }
 
-    /// Checks that the row that a conditional write locked was there and met the condition.
-    fn met(&self, row: &Row, id: &RowId) -> Result<(), StoreError> {
-        match self.told(column(row, "met"))? {
-            Some(true) => Ok(()),
-            Some(false) => Err(StoreError::PreconditionFailed(id.clone())),
-            None => Err(StoreError::NotFound(id.clone())),
-        }
-    }
-
     /// Does what the statement says, without preparing it.
     ///
     /// # Errors
@@ -342,18 +279,13 @@ impl PostgresStore {
     }
 
     async fn query(&self, sql: &str, arguments: Arguments<'_>) -> Result<Vec<Row>, StoreError> {
-        let outcome = self.query_retried(sql, arguments).await;
-        self.told(outcome)
-    }
-
-    async fn query_retried(&self, sql: &str, arguments: Arguments<'_>) -> Result<Vec<Row>, Failure> {
-        for _ in 1..TRIES_MAX {
+        let mut tries = 1;
+        loop {
             match self.query_once(sql, arguments).await {
-                Err(failure) if failure.may_pass() || sql == PUT_IF && failure.is_taken_key() => {}
-                outcome => return outcome,
+                Err(failure) if failure.may_pass() && tries < TRIES_MAX => tries += 1,
+                outcome => return self.told(outcome),
             }
         }
-        self.query_once(sql, arguments).await
     }
 
     async fn query_once(&self, sql: &str, arguments: Arguments<'_>) -> Result<Vec<Row>, Failure> {
@@ -420,24 +352,8 @@ fn product_id(id: &RowId) -> Result<ProductId, StoreError> {
     id.product().ok_or_else(|| StoreError::NotFound(id.clone()))
 }
 
-/// Returns the product that a row of their table is.
-fn product(id: &RowId, row: &ModelRow) -> Result<Product, StoreError> {
-    let body: ProductBody = serde_json::from_slice(row.as_bytes()).map_err(|error| no_product(&error))?;
-    Ok(body.into_product(product_id(id)?))
-}
-
-/// The request's handler has checked it.
-fn no_product(error: &serde_json::Error) -> StoreError {
-    StoreError::Fault(format!("a row that was to be written is no product: {error}"))
-}
-
 fn key(id: ProductId) -> i64 {
     id.get().cast_signed()
-}
-
-fn columns<'a>(key: &'a i64, product: &'a Product) -> [&'a (dyn ToSql + Sync); 5] {
-    let Product { manufacturer, price_per_unit, units_available, product_name, .. } = product;
-    [key, manufacturer, price_per_unit, units_available, product_name]
 }
 
 fn versioned(row: &Row) -> Result<Versioned, Failure> {
@@ -450,11 +366,6 @@ fn versioned(row: &Row) -> Result<Versioned, Failure> {
         product_name: column(row, "product_name")?,
     };
     Ok(Versioned { key: product.product_id.key(), version: number(row, "version")?, row: ModelRow::from(&product) })
-}
-
-/// Reads a column of the written row.
-fn written<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Result<T, Failure> {
-    column::<Option<T>>(row, name)?.ok_or(Failure::LeftOut)
 }
 
 /// Reads a column that is never negative.
