@@ -14,8 +14,8 @@ use crate::auth::Grant;
 use crate::fanout::{Command, Core, SlotKey};
 use crate::session::close::CloseReason;
 use crate::session::command::{Request, Token};
+use crate::session::epochs::Standing;
 use crate::session::refusal::Why;
-use crate::session::values::Standing;
 use crate::session::{Event, Given, command};
 use crate::wire::websocket::{Received, UNIT_BYTES};
 

@@ -112,7 +112,7 @@ impl Session {
             authorizing.old.as_ref().is_none_or(|old| !grant.reads_alike(old, &table.name))
         };
         let wholes: Vec<TableId> =
-            self.values.as_ref().map(|values| values.wholes().filter(ends).collect()).unwrap_or_default();
+            self.values.as_ref().map(|values| values.everything.tables().filter(ends).collect()).unwrap_or_default();
         authorizing.wholes.clone_from(&wholes);
         for table in &wholes {
             self.unfollow_everything(*table);

@@ -3,19 +3,23 @@
 //!
 //! Its parts: the [`command`]s that a reader sends, the reasons for a [`refusal`], the [`commands`] that are in progress
 //! and what the server says in [`answer`], the change of its grant ([`authorize`]); its [`encoding`], its [`queue`], the
-//! [`values`] that it is still to get and the set of topics that are [`stale`]; its [`heartbeat`], its [`allowance`], and the
-//! reasons for its [`close`].
+//! [`values`] that it is still to get, of the rows that were `asked` for or of `everything`, and the set of topics that are
+//! [`stale`]; the [`epochs`] that it is told and the `tables` that may be behind; its [`heartbeat`], its [`allowance`], and
+//! the reasons for its [`close`].
 //!
 //! Once the close frame is in the queue, nothing is put behind it: not a change, not a reply, not a pong.
 
 pub mod allowance;
 pub mod answer;
+mod asked;
 pub mod authorize;
 pub mod close;
 pub mod command;
 pub mod commands;
 pub mod drain;
 pub mod encoding;
+pub mod epochs;
+mod everything;
 pub mod heartbeat;
 pub mod queue;
 pub mod refusal;
@@ -33,10 +37,11 @@ use self::close::CloseReason;
 use self::command::{Command, ReplyId, States};
 use self::commands::{COMMANDS_IDS_MAX, Commands, Counted, Next};
 use self::encoding::Encoding;
+use self::epochs::Standing;
 use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, Second};
 use self::queue::{Pushed, SendQueue, SendQueueLimits, SlowConsumerPolicy, Word};
 use self::refusal::{Refusal, Why};
-use self::values::{Standing, Values};
+use self::values::Values;
 use crate::auth::Grant;
 use crate::fanout::{self, CastRun, Listed, Operation, Pulled};
 use crate::metrics::Limit;

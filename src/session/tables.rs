@@ -1,13 +1,13 @@
-//! The tables beside products that a reader is subscribed to rows of: what it is told where one of them alone was lost, or
-//! its versions began anew.
+//! The tables beside products that a reader is subscribed to rows of: what it is told where changes of one of them alone may
+//! be missing.
 
 use super::answer;
+use super::epochs::Standing;
 use super::queue::Word;
 use super::stale::Part;
-use super::values::{Standing, Values};
+use super::values::Values;
 use super::{Effects, Given, Phase, Session};
 use crate::fanout::{self, Operation};
-use crate::model::epoch::Epoch;
 use crate::model::table::TableId;
 
 /// A table that a reader is subscribed to rows of.
@@ -77,40 +77,18 @@ impl Session {
         }
     }
 
+    /// Returns whether the reader is subscribed to rows of a table.
+    pub(super) fn follows(&mut self, table: TableId) -> bool {
+        self.followed(table).is_some()
+    }
+
     fn followed(&mut self, table: TableId) -> Option<&mut FollowedTable> {
         self.values.as_mut()?.followed.iter_mut().find(|its| its.table == table && !its.has_ended)
     }
 
-    /// Learns the epoch of all versions of a table from here on: changes of another one that wait mean nothing, and all that
-    /// is subscribed to will be pushed.
-    pub(super) fn table_epoch_began(&mut self, table: TableId, epoch: Epoch, given: &Given<'_>, effects: &mut Effects) {
-        let told = self.values.as_ref().and_then(|values| values.epoch_of(table));
-        if self.phase != Phase::Open || told == Some(epoch) {
-            return;
-        }
-        let gone = self.queue.take_changes_if(|topic| topic.table() == table);
-        let mut lost: u64 = gone.iter().map(|(_, run)| run.frames() as u64).sum();
-        let is_followed = self.followed(table).is_some();
-        if let Some(values) = &mut self.values {
-            lost += values.stale.begin_table_anew(table);
-            if let Some(its) = values.everything(table) {
-                (its.newest_claimed, its.newest_heard) = (0, 0);
-            }
-            // Who is not subscribed to any row is told when it asks.
-            values.table_epochs.remove(&table);
-            if is_followed && told.is_some() {
-                values.table_epochs.insert(table, epoch);
-                self.say(Word::Other, answer::table_epoch(epoch, &given.tables.get(table)));
-            }
-        }
-        effects.skipped += lost;
-        self.queue.skip(lost);
-        self.settle_values(given, effects);
-    }
-
     /// Learns that changes of a table may be missing from here on, or that all that was missed has been given to it.
     pub(super) fn table_live(&mut self, table: TableId, is_live: bool, given: &Given<'_>, effects: &mut Effects) {
-        if self.phase != Phase::Open || self.followed(table).is_none() {
+        if self.phase != Phase::Open || !self.follows(table) {
             return;
         }
         if !is_live {

@@ -4,23 +4,21 @@
 //! States are pulled from the shards as the socket drains, some at a time, so that a reader of very many costs the list
 //! of them and not a queue. They fill half of the send queue at most: changes have the other half.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::rc::Rc;
-use std::sync::Arc;
-
 use super::answer;
+use super::asked::Asked;
 use super::command::States;
 use super::encoding::Encoding;
+use super::epochs::{Epochs, Standing};
+use super::everything::Everything;
 use super::queue::{SlowConsumerPolicy, Word};
 use super::stale::{Answered, Part, StaleSet, Told};
 use super::tables::{FollowedTable, end_tables};
 use super::{Effects, Given, Phase, Session, SessionLimits};
 use crate::auth::{Coverage, Grant};
-use crate::fanout::{self, CastRun, Listed, PageWish, Pull, Pulled, TableStandings, Value};
+use crate::fanout::{self, PageWish, Pull, Pulled, Value};
 use crate::model::epoch::Epoch;
 use crate::model::table::{TableId, Tables};
-use crate::model::topic::{Subject, Subjects, Topic, WideRow};
+use crate::model::topic::{Subject, Topic};
 use crate::wire::event_stream;
 use crate::wire::frame::{Frame, FrameRun};
 
@@ -28,44 +26,15 @@ use crate::wire::frame::{Frame, FrameRun};
 const ABSENT_MAX: usize = 512;
 /// The bytes of a state, as long as none has come.
 const STATE_BYTES: usize = 256;
-/// The most topics that are added to those asked for, or taken from them, one by one.
-const ONE_BY_ONE_MAX: usize = 8;
-
-/// The standing of the shards towards the source of changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The epoch of the versions that they tell, once it is known.
-    pub epoch: Option<Epoch>,
-    /// Whether no change was missed.
-    pub is_live: bool,
-    /// The tables that are not as all are, if any.
-    pub tables: Option<Rc<TableStandings>>,
-}
-
-impl Standing {
-    /// Returns the epoch of a table, if it has one of its own.
-    pub(super) fn own_epoch(&self, table: TableId) -> Option<Epoch> {
-        self.tables.as_ref().and_then(|tables| tables.epoch(table))
-    }
-
-    /// Returns whether no change of a table was missed that was not missed of all.
-    pub(super) fn is_table_live(&self, table: TableId) -> bool {
-        self.tables.as_ref().is_none_or(|tables| tables.is_live(table))
-    }
-}
 
 /// The states that a reader is still to get.
 #[derive(Debug)]
 pub(super) struct Values {
     pub(super) stale: StaleSet,
-    /// The epoch that the reader was told; `None` if it never asked for states.
-    pub(super) epoch: Option<Epoch>,
-    /// The epochs that it was told of tables after that.
-    pub(super) table_epochs: HashMap<TableId, Epoch>,
-    /// The topics whose states it asked for, without repetitions, in the order of their ids.
-    asked: Vec<Topic>,
-    /// The rows of the wide ones among them.
-    rows_asked: HashMap<Topic, Arc<WideRow>>,
+    /// The epochs that the reader was told.
+    pub(super) epochs: Epochs,
+    /// The rows whose states it asked for.
+    asked: Asked,
     /// The rows that it is to be told to be absent, of one table, with versions.
     pub(super) absent: Vec<(Subject, u64)>,
     tables: Tables,
@@ -77,58 +46,30 @@ pub(super) struct Values {
     /// given again.
     awaited: usize,
     /// The tables of which it asked to be told every row.
-    everything: Vec<Everything>,
+    pub(super) everything: Everything,
     /// The tables beside products that it is subscribed to rows of.
     pub(super) followed: Vec<FollowedTable>,
     /// True if it ever did, and its grant withholds some: each change is to be looked at.
-    is_filtered: bool,
+    pub(super) is_filtered: bool,
     /// True while the shards end what a new grant does not cover: likewise.
     pub(super) is_narrowing: bool,
-    /// The meaning of the epoch that it was told.
-    told_as: ToldAs,
-}
-
-/// The meaning of the epoch of all versions to a reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ToldAs {
-    /// The first of this connection, which it may have known before, with others of tables.
-    First,
-    /// Another one, which ends those of tables.
-    New,
-    /// The same, of this reader alone.
-    Own,
-}
-
-/// A table of which a reader is told every row.
-#[derive(Debug)]
-pub(super) struct Everything {
-    table: TableId,
-    /// True if it asked for their states too.
-    is_asked: bool,
-    /// The newest version that it claims to know of any row, until that is looked at; 0: none.
-    pub(super) newest_claimed: u64,
-    /// The newest of those that the shards know, as far as they have said.
-    pub(super) newest_heard: u64,
 }
 
 impl Values {
     pub(super) fn new(tables: &Tables) -> Box<Self> {
         Box::new(Self {
             tables: tables.clone(),
-            rows_asked: HashMap::new(),
             stale: StaleSet::default(),
-            epoch: None,
-            table_epochs: HashMap::new(),
-            asked: Vec::new(),
+            epochs: Epochs::default(),
+            asked: Asked::default(),
             absent: Vec::new(),
             live_after: None,
             state_bytes: STATE_BYTES,
             awaited: 0,
-            everything: Vec::new(),
+            everything: Everything::default(),
             followed: Vec::new(),
             is_filtered: false,
             is_narrowing: false,
-            told_as: ToldAs::First,
         })
     }
 
@@ -142,96 +83,41 @@ impl Values {
         self.is_filtered || self.is_narrowing
     }
 
-    /// Returns the tables of which the reader is told every row.
-    pub(super) fn wholes(&self) -> impl Iterator<Item = TableId> {
-        self.everything.iter().map(|its| its.table)
-    }
-
     /// Forgets what was asked for, and what is still to come, of rows that a grant does not cover, and the tables of which it
     /// reads nothing.
     pub(super) fn forget_uncovered(&mut self, grant: &Grant, coverage: &mut Coverage<'_>) {
-        let rows = &self.rows_asked;
-        self.asked.retain(|topic| coverage.covers_row(*topic, rows.get(topic).map(|row| &**row)));
-        self.asked.shrink_to_fit();
-        self.rows_asked.retain(|topic, row| coverage.covers_row(*topic, Some(row)));
-        self.rows_asked.shrink_to_fit();
+        self.asked.retain(|topic, row| coverage.covers_row(topic, row));
         self.stale.retain(|topic, row| coverage.covers_row(topic, row));
         let tables = &self.tables;
         end_tables(&mut self.followed, |table| !grant.may_read_some(&tables.get(table)));
     }
 
-    /// Returns the epoch that the reader was told of a table, by its name or with all.
-    pub(super) fn epoch_of(&self, table: TableId) -> Option<Epoch> {
-        self.table_epochs.get(&table).copied().or(self.epoch)
+    /// Forgets the claims of the reader: all that it asked for is to come again.
+    pub(super) fn doubt(&mut self) {
+        self.stale.doubt(self.asked.subjects());
+        for table in self.everything.asked() {
+            self.stale.list_all_again(table);
+        }
+    }
+
+    /// Begins in another history. Returns the number of changes that gave way and never come.
+    pub(super) fn begin_anew(&mut self) -> u64 {
+        self.everything.begin_anew(|_| true);
+        self.stale.begin_anew()
+    }
+
+    /// Does the same for the rows of one table.
+    pub(super) fn begin_table_anew(&mut self, table: TableId) -> u64 {
+        self.everything.begin_anew(|its| its == table);
+        self.stale.begin_table_anew(table)
     }
 
     fn has_no_subscriptions(&self) -> bool {
         self.everything.is_empty() && self.followed.is_empty()
     }
-
-    fn is_everything(&self, table: TableId) -> bool {
-        self.everything.iter().any(|its| its.table == table)
-    }
-
-    pub(super) fn everything(&mut self, table: TableId) -> Option<&mut Everything> {
-        self.everything.iter_mut().find(|its| its.table == table)
-    }
-
-    fn forget_everything(&mut self, table: TableId) {
-        self.everything.retain(|its| its.table != table);
-    }
-
-    fn follow(&mut self, subjects: &Subjects) {
-        let topics = subjects.topics();
-        if !subjects.are_narrow() {
-            let wide = subjects.iter().filter_map(|subject| Some((subject.topic(), Arc::clone(subject.wide()?))));
-            self.rows_asked.extend(wide);
-        }
-        if topics.len() <= ONE_BY_ONE_MAX {
-            for topic in topics {
-                if let Err(place) = self.asked.binary_search(topic) {
-                    self.asked.insert(place, *topic);
-                }
-            }
-            return;
-        }
-        self.asked.reserve_exact(topics.len());
-        self.asked.extend_from_slice(topics);
-        // Joins what is in order already.
-        self.asked.sort();
-        self.asked.dedup();
-    }
-
-    fn unfollow(&mut self, topics: &[Topic]) {
-        if !self.rows_asked.is_empty() {
-            for topic in topics {
-                self.rows_asked.remove(topic);
-            }
-            if self.rows_asked.is_empty() {
-                self.rows_asked = HashMap::new();
-            }
-        }
-        if topics.len() <= ONE_BY_ONE_MAX {
-            for topic in topics {
-                if let Ok(place) = self.asked.binary_search(topic) {
-                    self.asked.remove(place);
-                }
-            }
-            return;
-        }
-        let mut ended = topics.to_vec();
-        ended.sort_unstable();
-        self.asked.retain(|topic| ended.binary_search(topic).is_err());
-        self.asked.shrink_to_fit();
-    }
 }
 
 impl Session {
-    /// Returns whether the reader asks for states, so that its answers go in order with them.
-    pub(super) fn is_asked(&self) -> bool {
-        self.values.as_ref().is_some_and(|values| values.epoch.is_some())
-    }
-
     /// Returns whether a pull is to be made of what [`Session::next_pulls`] returns.
     #[must_use]
     pub fn wants_pulls(&self, limits: &SessionLimits) -> bool {
@@ -339,7 +225,7 @@ impl Session {
         let table = command.topics.topics().first().map(|topic| topic.table());
         let told = self.tell_epochs(table, states.epoch(), epoch, standing, given);
         let values = self.values.as_mut().expect("it is there");
-        values.follow(&command.topics);
+        values.asked.add(&command.topics);
         match states {
             States::Since { versions, epoch } if epoch == Some(told) => {
                 command.known.clone_from(&versions);
@@ -352,115 +238,11 @@ impl Session {
         }
     }
 
-    /// Tells a reader that asks for states the epoch of all versions, and that of a table which has one of its own, unless it
-    /// was told; returns the one that it was told of the table.
-    ///
-    /// One that claims another epoch of the table is told that by name, though it be that of all: a server that is behind
-    /// has not heard of the table's own yet, and of that the epoch of all says nothing.
-    fn tell_epochs(
-        &mut self,
-        table: Option<TableId>,
-        claimed: Option<Epoch>,
-        epoch: Epoch,
-        standing: &Standing,
-        given: &Given<'_>,
-    ) -> Epoch {
-        let values = self.values.get_or_insert_with(|| Values::new(given.tables));
-        let is_first = values.epoch.is_none();
-        let told = *values.epoch.get_or_insert(epoch);
-        if is_first {
-            self.say(Word::Other, answer::epoch(told));
-        }
-        let (Some(table), Some(values)) = (table, &mut self.values) else { return told };
-        if let Some(&of_table) = values.table_epochs.get(&table) {
-            return of_table;
-        }
-        let of_table = standing.own_epoch(table).unwrap_or(told);
-        let knows_other = claimed.is_some_and(|claimed| claimed != of_table) && values.told_as == ToldAs::First;
-        if (of_table != told || knows_other) && table != TableId::PRODUCTS {
-            values.table_epochs.insert(table, of_table);
-            self.say(Word::Other, answer::table_epoch(of_table, &given.tables.get(table)));
-        }
-        of_table
-    }
-
     /// Learns topics of a command of which the reader does not know the newest version.
     pub(super) fn differ(&mut self, number: u32, topics: Vec<Topic>) {
         if let Some(values) = &mut self.values {
             values.stale.differ(number, topics);
         }
-    }
-
-    /// Begins to ask for the states of all topics, which are listed once the shards have carried the command out.
-    pub(super) fn ask_everything(
-        &mut self,
-        table: TableId,
-        (newest, its): (u64, Option<Epoch>),
-        epoch: Epoch,
-        standing: &Standing,
-        given: &Given<'_>,
-    ) {
-        let told = self.tell_epochs(Some(table), its, epoch, standing, given);
-        if let Some(values) = &mut self.values {
-            values.stale.list(Subjects::default(), Vec::new());
-            let newest = if its == Some(told) { newest } else { 0 };
-            if let Some(its) = values.everything(table) {
-                (its.is_asked, its.newest_claimed) = (true, its.newest_claimed.max(newest));
-            }
-        }
-    }
-
-    /// Takes the shards' word on the list of all topics.
-    pub(super) fn listed(&mut self, listed: Listed, given: &Given<'_>, effects: &mut Effects) {
-        match (listed, &mut self.values) {
-            (Listed::Newest(table, newest), Some(values)) => {
-                if let Some(its) = values.everything(table) {
-                    its.newest_heard = its.newest_heard.max(newest);
-                }
-            }
-            (Listed::Page(mut page), Some(_)) => {
-                if self.is_filtered() {
-                    page.topics = page.topics.iter().filter(|subject| self.may_get(subject)).collect();
-                }
-                if let Some(values) = &mut self.values {
-                    values.stale.page(page);
-                }
-                self.settle_values(given, effects);
-            }
-            (_, None) => {}
-        }
-    }
-
-    /// Asks for the states of all topics, for a command that the shards have carried out.
-    pub(super) fn list_all(&mut self, table: TableId, number: u32) {
-        let Some(values) = &mut self.values else { return };
-        let Some(its) = values.everything(table).filter(|its| its.is_asked) else { return };
-        // A version that none reaches is of another history: the reader begins anew.
-        let is_false = std::mem::take(&mut its.newest_claimed) > its.newest_heard;
-        let part = values.stale.list_all(table);
-        if let Some(commands) = &mut self.commands {
-            commands.awaits(number, part);
-        }
-        if is_false {
-            self.begin_own_epoch();
-        }
-    }
-
-    /// Learns that it is not told of every topic, since the shards refuse to.
-    pub(super) fn unfollow_everything(&mut self, table: TableId) {
-        if let Some(values) = &mut self.values {
-            values.forget_everything(table);
-            values.stale.end_pages(table);
-        }
-    }
-
-    /// Begins to be told of every topic.
-    pub(super) fn follow_all(&mut self, table: TableId, given: &Given<'_>) {
-        let values = self.values.get_or_insert_with(|| Values::new(given.tables));
-        if !values.is_everything(table) {
-            values.everything.push(Everything { table, is_asked: false, newest_claimed: 0, newest_heard: 0 });
-        }
-        values.is_filtered |= self.grant.is_some();
     }
 
     /// Returns whether the reader's token lets it read a topic.
@@ -470,18 +252,16 @@ impl Session {
         self.grant().is_none_or(|grant| grant.may_read_row(&table, &subject.key()))
     }
 
-    fn is_filtered(&self) -> bool {
+    /// Returns whether there are rows that [`Session::may_get`] withholds.
+    pub(super) fn is_filtered(&self) -> bool {
         self.values.as_ref().is_some_and(|values| values.looks_at_rows())
     }
 
     /// Forgets all states, since every subscription ends.
     pub(super) fn unfollow_all(&mut self, table: TableId, given: &Given<'_>, effects: &mut Effects) {
         let Some(values) = &mut self.values else { return };
-        values.asked.retain(|topic| topic.table() != table);
-        values.asked.shrink_to_fit();
-        values.rows_asked.retain(|topic, _| topic.table() != table);
-        values.rows_asked.shrink_to_fit();
-        values.forget_everything(table);
+        values.asked.retain(|topic, _| topic.table() != table);
+        values.everything.remove(table);
         let lost = values.stale.clear(table);
         effects.skipped += lost;
         self.queue.skip(lost);
@@ -498,8 +278,8 @@ impl Session {
     /// Forgets states of topics that are not subscribed to any more.
     pub(super) fn unfollow(&mut self, topics: &[Topic], given: &Given<'_>, effects: &mut Effects) {
         let Some(values) = &mut self.values else { return };
-        values.unfollow(topics);
-        if topics.first().is_some_and(|topic| values.is_everything(topic.table())) {
+        values.asked.remove(topics);
+        if topics.first().is_some_and(|topic| values.everything.contains(topic.table())) {
             // They are subscribed to all the same, or the end of all is on its way.
             return;
         }
@@ -539,7 +319,7 @@ impl Session {
             Value::Unreached if values.stale.is_pulled(topic, number) => self.begin_own_epoch(),
             Value::Unreached => {}
             // Its own subscription has ended, and that to everything goes on.
-            Value::Ended if values.is_everything(topic.table()) => {
+            Value::Ended if values.everything.contains(topic.table()) => {
                 values.stale.put_back(topic, number);
             }
             Value::Ended => {
@@ -572,64 +352,6 @@ impl Session {
         } else if values.stale.answered(topic, number, Told::State(version)) == Answered::Fresh {
             self.queue.push_state(subject, version, frame);
         }
-    }
-
-    /// Returns changes as events. Their ids are of the epoch that the reader was told; all have them of one, but those that
-    /// have an epoch of their own.
-    pub(super) fn events<'a>(&self, run: &'a CastRun) -> Cow<'a, FrameRun> {
-        let epoch = self.epoch_of(run.subject.topic().table());
-        if self.values.as_ref().is_some_and(|values| values.told_as == ToldAs::Own) {
-            Cow::Owned(event_stream::rows(epoch, &run.frames))
-        } else {
-            run.events(epoch)
-        }
-    }
-
-    fn epoch_of(&self, table: TableId) -> Option<Epoch> {
-        self.values.as_ref()?.epoch_of(table)
-    }
-
-    /// Begins anew with a reader that claims a version which was never there: it is told an epoch that nobody else has,
-    /// and all that it asked for.
-    fn begin_own_epoch(&mut self) {
-        let epoch = Epoch::random();
-        self.say(Word::Other, answer::epoch(epoch));
-        if let Some(values) = &mut self.values {
-            values.epoch = Some(epoch);
-            values.told_as = ToldAs::Own;
-            values.table_epochs.values_mut().for_each(|its| *its = epoch);
-            let subject = |&topic: &Topic| Subject::new(topic, values.rows_asked.get(&topic));
-            let asked = values.asked.iter().map(subject).collect();
-            values.stale.doubt(asked);
-            for its in values.everything.iter().filter(|its| its.is_asked) {
-                values.stale.list_all_again(its.table);
-            }
-        }
-    }
-
-    /// Learns the epoch of all versions from here on: changes of another one that wait mean nothing, and everything that
-    /// is subscribed to will be pushed.
-    pub(super) fn epoch_began(&mut self, epoch: Epoch, given: &Given<'_>, effects: &mut Effects) {
-        let told = self.values.as_ref().and_then(|values| values.epoch);
-        if self.phase != Phase::Open || told == Some(epoch) {
-            return;
-        }
-        let mut lost: u64 = self.queue.take_changes().iter().map(|(_, run)| run.frames() as u64).sum();
-        if let Some(values) = &mut self.values {
-            lost += values.stale.begin_anew();
-            for its in &mut values.everything {
-                (its.newest_claimed, its.newest_heard) = (0, 0);
-            }
-            values.epoch = told.map(|_| epoch);
-            values.told_as = if told.is_some() { ToldAs::New } else { ToldAs::First };
-            values.table_epochs = HashMap::new();
-        }
-        if told.is_some() {
-            self.say(Word::Other, answer::epoch(epoch));
-        }
-        effects.skipped += lost;
-        self.queue.skip(lost);
-        self.settle_values(given, effects);
     }
 
     /// Learns that changes may be missing from here on, or that all that was missed has been given to it.
@@ -680,7 +402,7 @@ impl Session {
         }
         self.settle_tables(given);
         if self.values.as_ref().is_some_and(|values| {
-            values.is_at_rest() && values.has_no_subscriptions() && values.awaited == 0 && values.epoch.is_none()
+            values.is_at_rest() && values.has_no_subscriptions() && values.awaited == 0 && !values.epochs.are_told()
         }) {
             self.values = None;
         }
@@ -708,12 +430,8 @@ impl Session {
 impl Session {
     /// Panics if the rows of what was asked for are not those of its wide topics.
     pub(super) fn check_asked(&self) {
-        let Some(values) = &self.values else { return };
-        let wide = values.asked.iter().filter(|topic| topic.narrow().is_none());
-        assert_eq!(wide.count(), values.rows_asked.len());
-        assert!(values.asked.is_sorted_by(|one, other| one < other));
-        for topic in &values.asked {
-            assert_eq!(Subject::new(*topic, values.rows_asked.get(topic)).topic(), *topic);
+        if let Some(values) = &self.values {
+            values.asked.check();
         }
     }
 }
