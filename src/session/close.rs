@@ -1,6 +1,8 @@
 //! The reason for which a WebSocket or an event stream ended: [`CloseReason`], from which follow its code, its metric label, its log
-//! level, and the advice to the reader to come back or not.
+//! level, and the advice to the reader to come back or not; and the steps of a session's close.
 
+use super::heartbeat::CLOSE_SECONDS_MAX;
+use super::{Effects, End, Given, Phase, Session};
 use crate::wire::frame::Frame;
 use crate::wire::websocket::CodecError;
 use crate::wire::websocket::Opcode;
@@ -126,6 +128,72 @@ impl From<CodecError> for CloseReason {
             CodecError::InvalidUtf8 => Self::InvalidUtf8,
             CodecError::MessageTooBig => Self::MessageTooBig,
         }
+    }
+}
+
+impl Session {
+    /// Puts the close frame into the queue, behind the rest of a frame that was begun and the answers that wait.
+    /// Commands in progress go without an answer.
+    pub(super) fn close(&mut self, reason: CloseReason, given: &Given<'_>, effects: &mut Effects) {
+        if !matches!(self.phase, Phase::Open | Phase::Answering) {
+            return;
+        }
+        self.commands = None;
+        self.values = None;
+        self.queue.discard_ordered();
+        self.queue.push_control(self.encoding.close(reason));
+        self.phase = Phase::Closing { is_peers_here: self.phase == Phase::Answering };
+        self.reason = reason;
+        self.second = given.now.saturating_add(CLOSE_SECONDS_MAX);
+        effects.look_at = Some(self.second);
+        effects.close_begins = true;
+    }
+
+    /// Takes the peer's close frame; a second one means nothing (RFC 6455, §5.5.1).
+    pub(super) fn peer_closed(&mut self, code: Option<u16>, given: &Given<'_>, effects: &mut Effects) {
+        if self.phase == Phase::Answering {
+            return;
+        }
+        let reason = CloseReason::Peer(code);
+        let is_answered = self.commands.as_ref().is_some_and(|commands| !commands.will_ask()) && !self.is_asked();
+        if self.phase == Phase::Open && is_answered {
+            self.values = None;
+            self.queue.discard_ordered();
+            self.phase = Phase::Answering;
+            self.reason = reason;
+            self.second = given.now.saturating_add(CLOSE_SECONDS_MAX);
+            effects.look_at = Some(self.second);
+            return;
+        }
+        self.close(reason, given, effects);
+        match self.phase {
+            Phase::Closing { .. } => self.phase = Phase::Closing { is_peers_here: true },
+            // Both sides have closed: the server is the one to end the connection (RFC 6455, §7.1.1).
+            Phase::Lingering => self.end(CloseReason::Vanished, effects),
+            Phase::Open | Phase::Answering | Phase::Ended => {}
+        }
+    }
+
+    pub(super) fn flushed(&mut self, effects: &mut Effects) {
+        if let Phase::Closing { is_peers_here } = self.phase
+            && self.queue.is_empty()
+        {
+            self.phase = Phase::Lingering;
+            effects.ends_writing = true;
+            if is_peers_here {
+                self.end(CloseReason::Vanished, effects);
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, reason: CloseReason, effects: &mut Effects) {
+        self.commands = None;
+        self.values = None;
+        effects.end = (self.phase != Phase::Ended).then_some(End::InTime);
+        if self.phase == Phase::Open {
+            self.reason = reason;
+        }
+        self.phase = Phase::Ended;
     }
 }
 

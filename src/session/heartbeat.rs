@@ -1,9 +1,12 @@
-//! The times at which silent peers are asked whether they live: one [`Wheel`] for all connections of a core, pure data.
+//! The times at which silent peers are asked whether they live: one [`Wheel`] for all connections of a core, pure data; and
+//! what a session does when it is looked at.
 //!
 //! The wheel turns once a second. Each connection stands in the one slot of the second at which it is to be looked at
 //! next; hearing from a peer only writes the time down, and moves nothing. The cost of a look is that of the
 //! connections that are due, however many are open.
 
+use super::close::CloseReason;
+use super::{Effects, End, Given, Phase, Session};
 use crate::fanout::SlotKey;
 
 /// A peer that was silent for this long is pinged, unless an operator says otherwise: proxies cut a connection that is
@@ -85,6 +88,57 @@ impl Wheel {
     pub fn turn(&mut self) -> Vec<SlotKey> {
         self.now += 1;
         std::mem::take(&mut self.due_by_slot[(self.now % SLOTS) as usize])
+    }
+}
+
+impl Session {
+    pub(super) fn look(&mut self, grant_seconds: Option<u32>, given: &Given<'_>, effects: &mut Effects) {
+        match self.phase {
+            Phase::Closing { .. } | Phase::Lingering if given.now >= self.second => {
+                self.end(self.reason, effects);
+                effects.end = Some(End::Cut);
+            }
+            Phase::Answering if given.now >= self.second => self.close(self.reason, given, effects),
+            // Scheduled again when closing began; the look that is due is the heartbeat's from before.
+            Phase::Answering | Phase::Closing { .. } | Phase::Lingering | Phase::Ended => {}
+            Phase::Open if grant_seconds == Some(0) => self.close(CloseReason::TokenExpired, given, effects),
+            Phase::Open => {
+                let Some(at) = self.beat(given) else { return self.close(CloseReason::Silence, given, effects) };
+                let expires = grant_seconds.map_or(at, |seconds| given.now.saturating_add(seconds));
+                effects.look_at = Some(at.min(expires));
+            }
+        }
+    }
+
+    /// Says that this side is there, where it is time; returns when to look again, or `None` if the peer is gone.
+    fn beat(&mut self, given: &Given<'_>) -> Option<Second> {
+        let (now, ping_after) = (given.now, given.limits.ping_after);
+        // A peer that this side does not read is not silent, unless it reads nothing either.
+        if !self.is_event_stream() && (self.is_held || self.is_full() && !self.is_blocked) {
+            self.second = now;
+        }
+        // Nobody answers on an event stream: who takes what is written is there.
+        let is_taken = self.is_event_stream() && !self.is_blocked;
+        match beat(now, self.second, ping_after) {
+            Beat::Wait(at) => Some(at),
+            Beat::Close if !is_taken => None,
+            Beat::Ping(at) if !is_taken => {
+                self.answer(self.encoding.heartbeat());
+                Some(at)
+            }
+            Beat::Ping(_) | Beat::Close => {
+                self.answer(self.encoding.heartbeat());
+                self.second = now;
+                Some(now.saturating_add(ping_after))
+            }
+        }
+    }
+
+    /// Learns that the socket takes more: a peer that reads is not silent.
+    pub(super) fn writable(&mut self, given: &Given<'_>) {
+        if std::mem::take(&mut self.is_blocked) && self.phase == Phase::Open {
+            self.second = given.now;
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! One reader, without socket, clock or runtime: [`Session`], a machine whose events come from the reader's socket, its
 //! shards and its core, and whose outputs are bytes to write, commands for the shards, and an end.
 //!
-//! Its parts: the [`command`]s that a reader sends, the reasons for a [`refusal`], the [`commands`] that are in progress
-//! and what the server says in [`answer`], the change of its grant ([`authorize`]); its [`encoding`], its [`queue`], the
+//! Its parts: the [`command`]s that a reader sends, the reasons for a [`refusal`], the [`commands`] that are in progress,
+//! their `dispatch` and what the server says in [`answer`], the change of its grant ([`authorize`]); its [`encoding`], its [`queue`], the
 //! [`values`] that it is still to get, of the rows that were `asked` for or of `everything`, and the set of topics that are
 //! [`stale`]; the [`epochs`] that it is told and the `tables` that may be behind; its [`heartbeat`], its [`allowance`], and
 //! the reasons for its [`close`].
@@ -16,6 +16,7 @@ pub mod authorize;
 pub mod close;
 pub mod command;
 pub mod commands;
+mod dispatch;
 pub mod drain;
 pub mod encoding;
 pub mod epochs;
@@ -34,16 +35,15 @@ use std::time::Duration;
 
 use self::allowance::Allowance;
 use self::close::CloseReason;
-use self::command::{Command, ReplyId, States};
-use self::commands::{COMMANDS_IDS_MAX, Commands, Counted, Next};
+use self::command::{Command, ReplyId};
+use self::commands::Commands;
 use self::encoding::Encoding;
-use self::epochs::Standing;
-use self::heartbeat::{Beat, CLOSE_SECONDS_MAX, Second};
-use self::queue::{Pushed, SendQueue, SendQueueLimits, SlowConsumerPolicy, Word};
+use self::heartbeat::Second;
+use self::queue::{Pushed, SendQueue, SendQueueLimits, SlowConsumerPolicy};
 use self::refusal::{Refusal, Why};
 use self::values::Values;
 use crate::auth::Grant;
-use crate::fanout::{self, CastRun, Listed, Operation, Pulled};
+use crate::fanout::{CastRun, Listed, Pulled};
 use crate::metrics::Limit;
 use crate::model::epoch::Epoch;
 use crate::model::table::{TableId, Tables};
@@ -368,49 +368,6 @@ impl Session {
         self.queue.fill(slices)
     }
 
-    /// Returns the next command for the shards, which stand like that towards the source. Ask after every event, until
-    /// there is none.
-    pub fn next_command(&mut self, standing: &Standing, given: &Given<'_>) -> Option<(fanout::Command, Effects)> {
-        let limit = given.limits.subscriptions_max;
-        let listed = self.values.as_ref().map_or(0, |values| values.stale.listed());
-        // Their lists are bounded like those of commands in progress.
-        let may_ask = self.phase != Phase::Open || standing.epoch.is_some() && listed < COMMANDS_IDS_MAX;
-        let next = self.commands.as_mut()?.next(self.subscriptions as usize, limit, may_ask)?;
-        let (Next { mut command, states }, mut effects) = (next, Effects::default());
-        if command.operation == Operation::Revoke {
-            command.revocation = self.begin_revocation(given);
-            self.settle_values(given, &mut effects);
-        }
-        if self.phase != Phase::Open {
-            return Some((command, effects));
-        }
-        match command.operation {
-            Operation::Unsubscribe => self.unfollow(command.topics.topics(), given, &mut effects),
-            Operation::UnsubscribeAll(table) => {
-                self.unfollow_table(table);
-                self.unfollow_all(table, given, &mut effects);
-            }
-            Operation::SubscribeAll { table, .. } => self.follow_all(table, given),
-            Operation::Subscribe => self.renew(command.topics.topics()),
-            Operation::Count | Operation::Revoke => {}
-        }
-        let is_subscription = matches!(command.operation, Operation::Subscribe | Operation::SubscribeAll { .. });
-        if is_subscription {
-            self.follow_table(&command, standing, given);
-        }
-        if let (Some(states), Some(epoch)) = (states, standing.epoch) {
-            if let (Operation::SubscribeAll { table, .. }, States::Everything { newest, epoch: its }) =
-                (command.operation, &states)
-            {
-                self.ask_everything(table, (*newest, *its), epoch, standing, given);
-            } else {
-                let part = self.ask(&mut command, states, epoch, standing, given);
-                self.commands.as_mut()?.awaits(command.number, part);
-            }
-        }
-        Some((command, effects))
-    }
-
     /// Returns whether the peer's bytes are to be read. They are not while its answers wait, or as many commands as may
     /// be are in progress; nor while it has used its allowance up.
     #[must_use]
@@ -420,12 +377,6 @@ impl Session {
             Phase::Closing { .. } | Phase::Lingering => true,
             Phase::Answering | Phase::Ended => false,
         }
-    }
-
-    /// Returns the number of the peer's commands that are in progress.
-    #[must_use]
-    pub fn commands(&self) -> usize {
-        self.commands.as_ref().map_or(0, |commands| commands.len())
     }
 
     /// Returns whether so many answers wait that they are to be written before more is read.
@@ -493,214 +444,11 @@ impl Session {
         }
     }
 
-    fn begin_command(&mut self, command: Result<Command, Refusal>, given: &Given<'_>) {
-        if self.phase != Phase::Open {
-            return;
-        }
-        match command {
-            Ok(mut command) => {
-                let withheld = self.grant.as_deref();
-                let withheld = withheld.and_then(|grant| command::withhold(&mut command, grant, given.tables));
-                self.commands.get_or_insert_default().push(command, withheld);
-            }
-            Err(refusal) => self.refuse(&refusal),
-        }
-    }
-
-    /// Answers a message that is not carried out, after the commands before it.
-    fn refuse(&mut self, refusal: &Refusal) {
-        match &mut self.commands {
-            Some(commands) => commands.push_refused(answer::refused(refusal)),
-            None => self.reply(answer::refused(refusal)),
-        }
-    }
-
-    fn applied(&mut self, number: u32, topics: usize, given: &Given<'_>, effects: &mut Effects) {
-        let limit = given.limits.subscriptions_max;
-        if let Some(table) = self.commands.as_ref().and_then(|commands| commands.lists(number)) {
-            self.list_all(table, number);
-        }
-        if let Some(values) = &mut self.values {
-            values.stale.compared(number);
-        }
-        if self.commands.as_ref().is_some_and(|commands| commands.revokes(number)) {
-            self.end_narrowing(given);
-        }
-        let Some(commands) = &mut self.commands else { return };
-        if commands.applied(number, topics, self.subscriptions as usize, limit) == Counted::TooMany {
-            effects.refused = Some(Limit::Subscriptions);
-        }
-        self.settle_values(given, effects);
-    }
-
-    fn everything_refused(&mut self, number: u32, given: &Given<'_>, effects: &mut Effects) {
-        effects.refused = Some(Limit::WildcardRows);
-        if let Some(commands) = &mut self.commands {
-            let table = commands.joins(number);
-            commands.refused(number, Why::TooManyRows(table.unwrap_or(TableId::PRODUCTS)));
-            if let Some(table) = table {
-                self.unfollow_everything(table);
-                self.was_not_whole(table);
-            }
-        }
-        self.answer_done(given, effects);
-    }
-
-    /// Answers the commands that are done, in their order.
-    fn answer_done(&mut self, given: &Given<'_>, effects: &mut Effects) {
-        let mut subscriptions = self.subscriptions as usize;
-        while let Some(commands) = &mut self.commands {
-            let stale = self.values.as_ref().map(|values| &values.stale);
-            let is_answered = |part| stale.is_none_or(|stale| stale.is_answered(part));
-            let Some(answer) = commands.pop_done(&mut subscriptions, is_answered) else { break };
-            let is_last = commands.is_empty();
-            if let Some(answer) = answer {
-                self.reply(answer);
-            }
-            if is_last {
-                self.commands = None;
-            }
-        }
-        self.subscriptions = u32::try_from(subscriptions).expect("a session has fewer than 2^32 subscriptions");
-        if subscriptions == 0 && self.commands.is_none() {
-            self.unfollow_tables();
-        }
-        if self.commands.is_none() && self.phase == Phase::Answering {
-            self.close(self.reason, given, effects);
-        }
-    }
-
-    /// Takes the peer's close frame; a second one means nothing (RFC 6455, §5.5.1).
-    fn peer_closed(&mut self, code: Option<u16>, given: &Given<'_>, effects: &mut Effects) {
-        if self.phase == Phase::Answering {
-            return;
-        }
-        let reason = CloseReason::Peer(code);
-        let is_answered = self.commands.as_ref().is_some_and(|commands| !commands.will_ask()) && !self.is_asked();
-        if self.phase == Phase::Open && is_answered {
-            self.values = None;
-            self.queue.discard_ordered();
-            self.phase = Phase::Answering;
-            self.reason = reason;
-            self.second = given.now.saturating_add(CLOSE_SECONDS_MAX);
-            effects.look_at = Some(self.second);
-            return;
-        }
-        self.close(reason, given, effects);
-        match self.phase {
-            Phase::Closing { .. } => self.phase = Phase::Closing { is_peers_here: true },
-            // Both sides have closed: the server is the one to end the connection (RFC 6455, §7.1.1).
-            Phase::Lingering => self.end(CloseReason::Vanished, effects),
-            Phase::Open | Phase::Answering | Phase::Ended => {}
-        }
-    }
-
-    fn flushed(&mut self, effects: &mut Effects) {
-        if let Phase::Closing { is_peers_here } = self.phase
-            && self.queue.is_empty()
-        {
-            self.phase = Phase::Lingering;
-            effects.ends_writing = true;
-            if is_peers_here {
-                self.end(CloseReason::Vanished, effects);
-            }
-        }
-    }
-
-    fn look(&mut self, grant_seconds: Option<u32>, given: &Given<'_>, effects: &mut Effects) {
-        match self.phase {
-            Phase::Closing { .. } | Phase::Lingering if given.now >= self.second => {
-                self.end(self.reason, effects);
-                effects.end = Some(End::Cut);
-            }
-            Phase::Answering if given.now >= self.second => self.close(self.reason, given, effects),
-            // Scheduled again when closing began; the look that is due is the heartbeat's from before.
-            Phase::Answering | Phase::Closing { .. } | Phase::Lingering | Phase::Ended => {}
-            Phase::Open if grant_seconds == Some(0) => self.close(CloseReason::TokenExpired, given, effects),
-            Phase::Open => {
-                let Some(at) = self.beat(given) else { return self.close(CloseReason::Silence, given, effects) };
-                let expires = grant_seconds.map_or(at, |seconds| given.now.saturating_add(seconds));
-                effects.look_at = Some(at.min(expires));
-            }
-        }
-    }
-
-    /// Says that this side is there, where it is time; returns when to look again, or `None` if the peer is gone.
-    fn beat(&mut self, given: &Given<'_>) -> Option<Second> {
-        let (now, ping_after) = (given.now, given.limits.ping_after);
-        // A peer that this side does not read is not silent, unless it reads nothing either.
-        if !self.is_event_stream() && (self.is_held || self.is_full() && !self.is_blocked) {
-            self.second = now;
-        }
-        // Nobody answers on an event stream: who takes what is written is there.
-        let is_taken = self.is_event_stream() && !self.is_blocked;
-        match heartbeat::beat(now, self.second, ping_after) {
-            Beat::Wait(at) => Some(at),
-            Beat::Close if !is_taken => None,
-            Beat::Ping(at) if !is_taken => {
-                self.answer(self.encoding.heartbeat());
-                Some(at)
-            }
-            Beat::Ping(_) | Beat::Close => {
-                self.answer(self.encoding.heartbeat());
-                self.second = now;
-                Some(now.saturating_add(ping_after))
-            }
-        }
-    }
-
-    /// Learns that the socket takes more: a peer that reads is not silent.
-    fn writable(&mut self, given: &Given<'_>) {
-        if std::mem::take(&mut self.is_blocked) && self.phase == Phase::Open {
-            self.second = given.now;
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.commands.as_ref().is_some_and(|commands| commands.is_full())
-    }
-
-    /// Puts the close frame into the queue, behind the rest of a frame that was begun and the answers that wait.
-    /// Commands in progress go without an answer.
-    fn close(&mut self, reason: CloseReason, given: &Given<'_>, effects: &mut Effects) {
-        if !matches!(self.phase, Phase::Open | Phase::Answering) {
-            return;
-        }
-        self.commands = None;
-        self.values = None;
-        self.queue.discard_ordered();
-        self.queue.push_control(self.encoding.close(reason));
-        self.phase = Phase::Closing { is_peers_here: self.phase == Phase::Answering };
-        self.reason = reason;
-        self.second = given.now.saturating_add(CLOSE_SECONDS_MAX);
-        effects.look_at = Some(self.second);
-        effects.close_begins = true;
-    }
-
-    /// Queues the answer to a command: in order with the states, for a reader that asks for them.
-    fn reply(&mut self, frame: Frame) {
-        if self.is_asked() {
-            self.say(Word::Answer, frame);
-        } else {
-            self.queue.push_control(self.encoding.text(frame));
-        }
-    }
-
     /// Queues a frame, in the reader's form, ahead of all changes, unless the close frame is queued.
     fn answer(&mut self, frame: Frame) {
         if self.phase == Phase::Open {
             self.queue.push_control(frame);
         }
-    }
-
-    fn end(&mut self, reason: CloseReason, effects: &mut Effects) {
-        self.commands = None;
-        self.values = None;
-        effects.end = (self.phase != Phase::Ended).then_some(End::InTime);
-        if self.phase == Phase::Open {
-            self.reason = reason;
-        }
-        self.phase = Phase::Ended;
     }
 }
 

@@ -11,8 +11,10 @@ use proptest::prelude::*;
 use self::reader::{check_taken, frames};
 use self::world::{Cause, Claim, TOPICS, World};
 use super::commands::COMMANDS_IDS_MAX;
+use super::heartbeat::CLOSE_SECONDS_MAX;
 use super::queue::SlowConsumerPolicy;
 use super::*;
+use crate::fanout::Operation;
 use crate::model::topic::testing::subject;
 use crate::session::command::{Command, ReplyId};
 

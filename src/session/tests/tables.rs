@@ -5,9 +5,10 @@ use std::rc::Rc;
 use simd_json::Buffers;
 
 use super::super::*;
-use crate::fanout::{TableStandings, Value};
+use crate::fanout::{self, TableStandings, Value};
 use crate::model::key::{Key, KeyKind};
 use crate::session::command::Request;
+use crate::session::epochs::Standing;
 use crate::session::queue::SlowConsumerPolicy;
 use crate::session::tables::end_tables;
 use crate::wire::websocket::Opcode;

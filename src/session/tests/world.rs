@@ -14,6 +14,7 @@ use crate::model::key::SAFE_INTEGER_MAX;
 use crate::model::table::Tables;
 use crate::model::topic::testing::{TABLE, grant_of, number, subject, tables, topic};
 use crate::session::command::{Command, ReplyId, States};
+use crate::session::epochs::Standing;
 use crate::session::queue::SlowConsumerPolicy;
 
 /// The largest frame of a change, and the largest of everything else.

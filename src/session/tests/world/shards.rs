@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::auth::Coverage;
-use crate::fanout::Revocation;
+use crate::fanout::{self, Revocation};
 use crate::model::topic::testing::TABLE;
 
 /// Work for the shards.
