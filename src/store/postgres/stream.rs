@@ -8,9 +8,10 @@ use crate::store::StoreError;
 /// Nothing may be drawn or read above it by a client whose numbers are fractions.
 const VERSION_MAX: u64 = (1 << 53) - 1;
 
-/// The versions that a new epoch leaves out: more than are on their way while it begins, and than most tables ever drew, so
-/// that no row of another table is above the sequence, whose next change would have a further epoch begin.
-const VERSIONS_LEFT_OUT: u64 = 1 << 24;
+/// The versions that are left out where an epoch begins, or a table's trigger finds the sequence set back
+/// (`tables/before.sql`): more than are on their way meanwhile, and than most tables ever drew, so that no row of another
+/// table is above the sequence, whose next change would have a further epoch begin.
+pub(super) const VERSIONS_LEFT_OUT: u64 = 1 << 24;
 
 const RENEW_EPOCH: &str = "SELECT rowcast_renew_epoch($1, $2) AS epoch";
 const GREATEST_VERSION: &str = "SELECT coalesce(greatest((SELECT max(version) FROM products), \

@@ -14,7 +14,7 @@ BEGIN
         -- Somebody set the sequence back. It is lifted far above this row, since others have versions above it: each of them
         -- would have an epoch begin.
         PERFORM setval({versions}, greatest(OLD.rowcast_version, pg_sequence_last_value({versions}),
-            least(OLD.rowcast_version + 16777216, 9007199254740990)));
+            least(OLD.rowcast_version + {left_out}, 9007199254740990)));
         NEW.rowcast_version := nextval({versions});
         -- What was drawn meanwhile may be below what readers were told; the sequence does not show it any more.
         PERFORM {schema}.rowcast_gap(TG_RELID, 'replaced');

@@ -1,6 +1,7 @@
 //! What is installed on a table, as SQL: [`Form`]. Pure.
 
 use super::inspection::FoundTable;
+use crate::store::postgres::stream::VERSIONS_LEFT_OUT;
 
 /// The functions' texts, with names in braces where those of the table belong.
 const BEFORE: &str = include_str!("before.sql");
@@ -78,6 +79,7 @@ impl Form {
             ("{tombstones}", literal(&format!("{schema}.rowcast_tombstones"))),
             ("{sendable}", if is_utf8 { String::new() } else { format!("{schema}.rowcast_sendable") }),
             ("{restamp}", literal(&format!(" SET rowcast_version = 0 WHERE {key} = $1 AND rowcast_version = $2"))),
+            ("{left_out}", VERSIONS_LEFT_OUT.to_string()),
             ("{key}", key),
             // Sessions keep plans for one type: with another the functions are new, and planned anew.
             ("{kind}", format!("{:?}", found.kind)),
@@ -203,6 +205,16 @@ mod tests {
         assert!(before.contains(r#"NEW."{id} 'x' ""y""" IS DISTINCT FROM"#), "{before}");
         assert!(after.contains(r#"WHERE "{id} ''x'' ""y""" = $1"#), "{after}");
         assert!(after.contains("rowcast_deletes_7") && !after.contains("{deletes}"));
+    }
+
+    /// With another text, every table is installed anew.
+    #[test]
+    fn a_sequence_that_was_set_back_is_lifted_as_before() {
+        let [before, _] = Form::new(&found("id"), "rowcast", 7, true).functions.map(|function| function.body);
+        assert!(
+            before.contains("\n            least(OLD.rowcast_version + 16777216, 9007199254740990)));\n"),
+            "{before}"
+        );
     }
 
     #[test]
