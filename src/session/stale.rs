@@ -8,7 +8,10 @@
 //!
 //! A [`Part`] is all that was added up to some moment: a reply, or `{"live":true}`, waits until its part is answered.
 
+mod anew;
+mod list;
 mod pages;
+mod parts;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +19,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
+use self::list::{Held, List};
 use self::pages::Pages;
+pub use self::parts::Part;
+use self::parts::Parts;
 use crate::fanout::Pull;
 use crate::model::table::TableId;
 use crate::model::topic::{Subject, Subjects, Topic, WideRow};
@@ -42,14 +48,8 @@ pub struct StaleSet {
     pulled: usize,
     /// The number of the next place or pull.
     next_number: u32,
-    /// The number of topics of each part that are not answered, the last part being open.
-    parts: VecDeque<u32>,
-    first_part: Part,
+    parts: Parts,
 }
-
-/// The number of a part.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Part(u32);
 
 /// The content of an answer, as far as it decides whether the topic is still stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,31 +97,6 @@ struct Stale {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<(Topic, Stale)>() <= 56, "what a stale topic takes beside its place");
 
-/// The topics of one command that are not pulled yet; never none.
-#[derive(Debug)]
-struct List {
-    /// In falling order, so that the next is last.
-    topics: Vec<Topic>,
-    /// The row of each wide one; empty if all are narrow.
-    rows: Vec<Option<Arc<WideRow>>>,
-    /// The versions that the reader knows, one for each topic; empty if it knows none.
-    versions: Vec<u64>,
-    /// A bit for each topic that left before its turn, 64 to a number; empty if none did.
-    left: Vec<u64>,
-    part: Part,
-    /// Nothing of it is pulled while this is there.
-    held: Option<Box<Held>>,
-}
-
-/// A command whose versions the shards compare with theirs as they carry it out.
-#[derive(Debug)]
-struct Held {
-    /// The command's number.
-    number: u32,
-    /// The topics with another version, as far as they were told.
-    differing: Vec<Topic>,
-}
-
 impl StaleSet {
     /// Returns whether nothing is stale.
     #[must_use]
@@ -164,8 +139,8 @@ impl StaleSet {
             return lost;
         }
         let listed = self.take_listed(topic).unwrap_or_else(|| {
-            let part = self.open_part();
-            *self.topics_of(part) += 1;
+            let part = self.parts.open();
+            self.parts.add(part, 1);
             Listed { row: subject.wide().cloned(), known: 0, is_asked: false, part }
         });
         let number = take_number(&mut self.next_number);
@@ -181,7 +156,7 @@ impl StaleSet {
     /// Adds the topics that a command asked for, with the version that the reader knows of each, 0 for none; without
     /// `versions` it knows none. Ends a part with them.
     pub fn list(&mut self, topics: Subjects, versions: Vec<u64>) -> Part {
-        let part = self.open_part();
+        let part = self.parts.open();
         self.add_list(topics, versions, part);
         self.end_part()
     }
@@ -231,25 +206,20 @@ impl StaleSet {
         self.listed -= answered;
         // Where all had left, the part may be gone.
         if answered > 0 {
-            self.leave_part_by(part, answered);
+            self.parts.leave(part, answered);
         }
         self.give_memory_back();
     }
 
     /// Ends the part that is open, and returns it.
     pub fn end_part(&mut self) -> Part {
-        let part = self.open_part();
-        if *self.topics_of(part) == 0 {
-            return Part(part.0.wrapping_sub(1));
-        }
-        self.parts.push_back(0);
-        part
+        self.parts.end()
     }
 
     /// Returns whether all of this part, and of those before it, is answered.
     #[must_use]
     pub const fn is_answered(&self, part: Part) -> bool {
-        part.is_before(self.first_part)
+        self.parts.is_answered(part)
     }
 
     /// Takes the topic whose turn it is to be pulled, if any waits.
@@ -285,7 +255,7 @@ impl StaleSet {
         }
         let (part, is_lost) = (stale.part, told == Told::Ended && stale.newest > 0);
         occupied.remove();
-        self.leave_part(part);
+        self.parts.leave_one(part);
         self.give_memory_back();
         if is_lost { Answered::Lost } else { Answered::Fresh }
     }
@@ -324,12 +294,12 @@ impl StaleSet {
     /// Forgets a topic that is not subscribed to; returns whether a change that gave way never comes.
     pub fn remove(&mut self, topic: Topic) -> bool {
         if let Some(listed) = self.take_listed(topic) {
-            self.leave_part(listed.part);
+            self.parts.leave_one(listed.part);
             self.give_memory_back();
         }
         let Some(stale) = self.stale_by_topic.remove(&topic) else { return false };
         self.pulled -= usize::from(stale.is_pulled);
-        self.leave_part(stale.part);
+        self.parts.leave_one(stale.part);
         if self.waiting.len() > 2 * self.stale_by_topic.len() + GONE_PLACES_MAX {
             let stale_by_topic = &self.stale_by_topic;
             self.waiting.retain(|(topic, number)| {
@@ -370,7 +340,7 @@ impl StaleSet {
             }
         }
         for part in parts {
-            self.leave_part(part);
+            self.parts.leave_one(part);
         }
         let stale_by_topic = &self.stale_by_topic;
         self.waiting.retain(|(topic, _)| stale_by_topic.contains_key(topic));
@@ -379,74 +349,12 @@ impl StaleSet {
         given_up
     }
 
-    /// Forgets all claims of the reader, since one of them was never true: the states of these topics, and of those
-    /// whose are still to come, are asked for in the oldest part that is not answered. What waits for any part waits for
-    /// them; the answers under way are void. Lists of all topics begin again.
-    pub fn doubt(&mut self, mut topics: Subjects) {
-        self.open_part();
-        let lists = std::mem::take(&mut self.lists);
-        (self.listed, self.held) = (0, 0);
-        for list in &lists {
-            let left = (0..list.topics.len()).filter(|&place| !list.has_left(place));
-            left.for_each(|place| topics.push(list.subject(place)));
-        }
-        for (&topic, stale) in self.stale_by_topic.iter().filter(|(_, stale)| stale.newest == 0) {
-            topics.push(Subject::new(topic, stale.row.as_ref()));
-        }
-        self.add_list(topics, Vec::new(), self.first_part);
-        for list in lists {
-            (0..list.topics.len()).filter(|&place| !list.has_left(place)).for_each(|_| self.leave_part(list.part));
-        }
-        let mut left = Vec::new();
-        self.stale_by_topic.retain(|_, stale| {
-            (stale.known, stale.is_asked) = (0, false);
-            let gave_way = stale.newest > 0;
-            left.extend((!gave_way).then_some((stale.part, stale.is_pulled)));
-            gave_way
-        });
-        for (part, is_pulled) in left {
-            self.pulled -= usize::from(is_pulled);
-            self.leave_part(part);
-        }
-        self.pull_again();
-        self.pages.begin_again();
-        self.give_memory_back();
-    }
-
-    /// Begins in another history: no version means anything, and the answers under way are void. Returns the number of
-    /// changes that gave way and never come.
-    pub fn begin_anew(&mut self) -> u64 {
-        let mut lost = 0;
-        for stale in self.stale_by_topic.values_mut() {
-            lost += u64::from(std::mem::take(&mut stale.newest) > 0);
-            stale.known = 0;
-        }
-        self.lists.iter_mut().for_each(|list| list.versions = Vec::new());
-        self.pull_again();
-        lost
-    }
-
-    /// Does the same for the rows of one table; the answers of others that are under way are void too.
-    pub fn begin_table_anew(&mut self, table: TableId) -> u64 {
-        let mut lost = 0;
-        for (_, stale) in self.stale_by_topic.iter_mut().filter(|(topic, _)| topic.table() == table) {
-            lost += u64::from(std::mem::take(&mut stale.newest) > 0);
-            stale.known = 0;
-        }
-        // Those with versions are each of a command, which is on one table.
-        for list in self.lists.iter_mut().filter(|list| list.topics.first().is_some_and(|it| it.table() == table)) {
-            list.versions = Vec::new();
-        }
-        self.pull_again();
-        lost
-    }
-
     fn add_list(&mut self, topics: Subjects, versions: Vec<u64>, part: Part) {
         let list = List::new(topics, versions, part);
         if list.topics.is_empty() {
             return;
         }
-        *self.topics_of(part) += u32::try_from(list.topics.len()).expect("a command has fewer than 2^32 topics");
+        self.parts.add(part, list.topics.len());
         self.listed += list.topics.len();
         self.lists.push_back(list);
     }
@@ -464,7 +372,7 @@ impl StaleSet {
                 other.is_asked |= known == 0 || known != other.known;
                 other.known = other.known.max(known);
                 let newer = if part.is_before(other.part) { std::mem::replace(&mut other.part, part) } else { part };
-                self.leave_part(newer);
+                self.parts.leave_one(newer);
             } else {
                 taken = Some(Listed { row, known, is_asked: known == 0, part });
             }
@@ -525,7 +433,7 @@ impl StaleSet {
                 }
                 let wanted = Pull { subject, known: stale.known, number: stale.number };
                 // It is in one part, and was counted in two.
-                self.leave_part(if after == before { part } else { before });
+                self.parts.leave_one(if after == before { part } else { before });
                 (!serves).then_some(wanted)
             }
             Entry::Vacant(vacant) => {
@@ -547,42 +455,6 @@ impl StaleSet {
         self.waiting.push_back((topic, number));
     }
 
-    /// Lets all topics whose pulls are under way wait again, in the order of their pulls.
-    fn pull_again(&mut self) {
-        let age = |stale: &Stale| self.next_number.wrapping_sub(stale.number);
-        let mut pulled: Vec<(u32, Topic)> = (self.stale_by_topic.iter())
-            .filter(|(_, stale)| stale.is_pulled)
-            .map(|(&topic, stale)| (age(stale), topic))
-            .collect();
-        pulled.sort_unstable();
-        pulled.into_iter().rev().for_each(|(_, topic)| self.wait_again(topic));
-        self.pulled = 0;
-    }
-
-    fn open_part(&mut self) -> Part {
-        if self.parts.is_empty() {
-            self.parts.push_back(0);
-        }
-        let parts = u32::try_from(self.parts.len() - 1).expect("fewer than 2^32 parts are not answered");
-        Part(self.first_part.0.wrapping_add(parts))
-    }
-
-    fn topics_of(&mut self, part: Part) -> &mut u32 {
-        &mut self.parts[part.0.wrapping_sub(self.first_part.0) as usize]
-    }
-
-    fn leave_part(&mut self, part: Part) {
-        self.leave_part_by(part, 1);
-    }
-
-    fn leave_part_by(&mut self, part: Part, topics: usize) {
-        *self.topics_of(part) -= u32::try_from(topics).expect("a part has fewer than 2^32 topics");
-        while self.parts.len() > 1 && self.parts[0] == 0 {
-            self.parts.pop_front();
-            self.first_part.0 = self.first_part.0.wrapping_add(1);
-        }
-    }
-
     fn give_memory_back(&mut self) {
         if self.is_empty() {
             self.stale_by_topic = HashMap::new();
@@ -599,93 +471,6 @@ struct Listed {
     known: u64,
     is_asked: bool,
     part: Part,
-}
-
-impl List {
-    /// Returns the list of these topics, each once, with the greatest of its versions.
-    fn new(subjects: Subjects, versions: Vec<u64>, part: Part) -> Self {
-        let (topics, rows, versions) = subjects.falling(versions);
-        Self { topics, rows, versions, left: Vec::new(), part, held: None }
-    }
-
-    fn subject(&self, place: usize) -> Subject {
-        Subject::new(self.topics[place], self.rows.get(place).and_then(Option::as_ref))
-    }
-
-    /// Returns the number of topics that have not left, of a list of which none was pulled.
-    fn len(&self) -> usize {
-        self.topics.len() - self.left.iter().map(|bits| bits.count_ones() as usize).sum::<usize>()
-    }
-
-    /// Keeps these topics, as far as they have not left.
-    fn keep(&mut self, mut kept: Vec<Topic>) {
-        kept.sort_unstable_by(|one, other| other.cmp(one));
-        kept.dedup();
-        kept.retain(|&topic| self.place_of(topic).is_some());
-        let places = kept.iter().map(|&topic| self.place_of(topic).expect("it was found"));
-        let places: Vec<usize> = places.collect();
-        self.versions = places.iter().map(|&place| self.versions[place]).collect();
-        if !self.rows.is_empty() {
-            self.rows = places.iter().map(|&place| self.rows[place].clone()).collect();
-        }
-        (self.topics, self.left) = (kept, Vec::new());
-    }
-
-    /// Takes the last topic with the version that is known of it, unless it has left before.
-    fn pop(&mut self) -> Option<(Subject, u64)> {
-        let topic = self.topics.pop()?;
-        let subject = Subject::new(topic, self.rows.pop().flatten().as_ref());
-        let known = self.versions.pop().unwrap_or(0);
-        (!self.has_left(self.topics.len())).then_some((subject, known))
-    }
-
-    /// Takes a topic before its turn; returns its row if it is wide, and the version that is known of it.
-    fn take(&mut self, topic: Topic) -> Option<(Option<Arc<WideRow>>, u64)> {
-        let place = self.place_of(topic)?;
-        self.leave(place);
-        let row = self.rows.get(place).cloned().flatten();
-        Some((row, self.versions.get(place).copied().unwrap_or(0)))
-    }
-
-    /// Lets all topics leave but those that stay; returns the number of those that had not.
-    fn leave_all_but(&mut self, mut stays: impl FnMut(Topic, Option<&WideRow>) -> bool) -> usize {
-        let mut gone = 0;
-        for place in 0..self.topics.len() {
-            let row = self.rows.get(place).and_then(|row| row.as_deref());
-            if !self.has_left(place) && !stays(self.topics[place], row) {
-                self.leave(place);
-                gone += 1;
-            }
-        }
-        gone
-    }
-
-    fn leave(&mut self, place: usize) {
-        if self.left.is_empty() {
-            self.left = vec![0; self.topics.len().div_ceil(64)];
-        }
-        self.left[place / 64] |= 1 << (place % 64);
-    }
-
-    fn have_all_left(&self) -> bool {
-        (0..self.topics.len()).all(|place| self.has_left(place))
-    }
-
-    fn place_of(&self, topic: Topic) -> Option<usize> {
-        let place = self.topics.binary_search_by(|listed| topic.cmp(listed)).ok()?;
-        (!self.has_left(place)).then_some(place)
-    }
-
-    fn has_left(&self, place: usize) -> bool {
-        self.left.get(place / 64).is_some_and(|bits| bits & (1 << (place % 64)) != 0)
-    }
-}
-
-impl Part {
-    /// Returns whether this part was ended before the other. Numbers wrap, and those of one time are near each other.
-    const fn is_before(self, other: Self) -> bool {
-        self.0.wrapping_sub(other.0) > u32::MAX / 2
-    }
 }
 
 fn take_number(next: &mut u32) -> u32 {

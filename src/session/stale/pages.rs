@@ -36,7 +36,7 @@ impl Pages {
 impl StaleSet {
     /// Adds all rows of a table, for a command that asked for them. Ends a part with them.
     pub fn list_all(&mut self, table: TableId) -> Part {
-        let part = self.open_part();
+        let part = self.parts.open();
         self.add_pages(table, part);
         self.end_part()
     }
@@ -44,8 +44,8 @@ impl StaleSet {
     /// Asks for all rows of a table in the oldest part that is not answered, unless a list of all is to come anyway.
     pub fn list_all_again(&mut self, table: TableId) {
         if self.pages.lists.iter().all(|(its, ..)| *its != table) {
-            self.open_part();
-            self.add_pages(table, self.first_part);
+            self.parts.open();
+            self.add_pages(table, self.parts.first());
         }
     }
 
@@ -77,7 +77,7 @@ impl StaleSet {
         self.add_list(topics, Vec::new(), part);
         if next.is_none() {
             self.pages.lists.pop_front();
-            self.leave_part(part);
+            self.parts.leave_one(part);
             self.give_memory_back();
         }
     }
@@ -92,13 +92,13 @@ impl StaleSet {
         let (ended, others): (VecDeque<_>, _) = lists.into_iter().partition(|(its, ..)| *its == table);
         self.pages.lists = others;
         for (_, part, _) in ended {
-            self.leave_part(part);
+            self.parts.leave_one(part);
         }
         self.give_memory_back();
     }
 
     fn add_pages(&mut self, table: TableId, part: Part) {
-        *self.topics_of(part) += 1;
+        self.parts.add(part, 1);
         self.pages.lists.push_back((table, part, Place::default()));
     }
 }

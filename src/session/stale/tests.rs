@@ -479,7 +479,7 @@ proptest! {
         let mut pair = Pair::default();
         pair.set.next_number = first_number;
         pair.model.first_number = first_number;
-        pair.set.first_part = Part(first_number);
+        pair.set.parts = Parts::beginning_at(first_number);
         for step in steps {
             pair.step(step);
             pair.check();
