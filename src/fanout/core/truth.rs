@@ -190,7 +190,8 @@ impl<S: Subscriber> Core<S> {
         self.tables.is_void(history.number, answer.subject.topic().table())
     }
 
-    /// Repeats a pull whose answer is of an older history than the connection was told.
+    /// Repeats a pull whose answer is of an older history than the connection was told: the order with the pull reached another
+    /// core ahead of the source's word on the new epoch, and this core had taken that word when the answer came.
     fn pull_again(&mut self, key: SlotKey, answer: &Pulled) {
         if self.seats.contains_key(key) {
             let pull = Pull { subject: answer.subject.clone(), known: 0, number: answer.number };

@@ -97,7 +97,8 @@ impl Shard {
     }
 
     /// Returns whether a pull with this number is older than the one that waits at a place. A core repeats a pull whose answer
-    /// was of an epoch that is over, and the connection has perhaps pulled anew since: that one is to have the answer.
+    /// was of an epoch that is over. A connection that pulls anew as an epoch begins does so before that answer comes: its
+    /// new pull is here first, and is to have the answer.
     fn is_repeated(&self, topic: Topic, waiting: u32, number: u32) -> bool {
         let waiter = self.loadings.get(&topic).and_then(|loading| loading.waiters.get(waiting as usize - 1));
         waiter.is_some_and(|waiter| is_before(number, waiter.number))
