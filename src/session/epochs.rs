@@ -1,4 +1,4 @@
-//! The epochs of versions that a reader is told: [`Epochs`], and what a session does where one begins. Versions of another
+//! The epochs of versions that a reader is told: `Epochs`, and what a session does where one begins. Versions of another
 //! epoch mean nothing.
 
 use std::borrow::Cow;
