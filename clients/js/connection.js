@@ -26,12 +26,13 @@ export class Connection {
   use(token, answered) {
     this.#its.token = token;
     this.#given = null;
-    if (this.state === 'waiting') this.connect();
-    else if (this.state === 'open') this.#withToken(this.#socket, (given) => this.#authorize(given, answered), this.#its.on.error);
+    if (this.state === 'open') this.#withToken(this.#socket, (given) => this.#authorize(given, answered), this.#its.on.error);
+    else if (this.state !== 'closed') this.connect();
   }
 
   connect() {
     this.#hintMs = undefined;
+    this.#socket?.close();
     const attempt = (this.#socket = { close() {} });
     this.#after(this.#its.silenceMs / 3, () => this.#lose());
     this.#enter('connecting');
@@ -64,7 +65,7 @@ export class Connection {
 
   #withToken(socket, run, failed) {
     const { token } = this.#its;
-    const take = this.#whileOf(socket, (given) => run((this.#given = given)));
+    const take = this.#whileOf(socket, (given) => token === this.#its.token && run((this.#given = given)));
     if (typeof token !== 'function') take(token);
     else if (this.#given !== null) take(this.#given);
     else new Promise((resolve) => resolve(token())).then(take, this.#whileOf(socket, failed));
@@ -147,8 +148,7 @@ export class Connection {
     // A browser does not tell why a socket did not open.
     if (isExpired || this.state !== 'open') this.#given = null;
     const isRenewed = isExpired && typeof this.#its.token === 'function' && this.#attempt === 0;
-    const hintMs = isRenewed ? 0 : this.#hintMs;
-    const delay = delayMs({ attempt: this.#attempt, closeCode, hintMs }, this.#its.random());
+    const delay = delayMs({ attempt: this.#attempt, closeCode, hintMs: isRenewed ? 0 : this.#hintMs }, this.#its.random());
     this.#attempt += 1;
     this.#after(delay, () => this.connect());
     this.#end('waiting', closeCode, this.#its.now() + delay);

@@ -100,7 +100,7 @@ export class Table {
     this.isLost = this.asksAgain = false;
     this.due.clear();
     this.#ends = 0;
-    this.#topicsById.forEach(unask);
+    this.#topics.forEach(unask);
   }
 
   // Takes off what nobody follows. Returns the pieces that say so.
@@ -109,7 +109,7 @@ export class Table {
     this.#touched.clear();
     const ended = touched.filter(({ id, subscriptions }) => subscriptions.size === 0 && this.#topicsById.delete(id));
     const isEnd = ended.some(isOfAll);
-    const ends = this.#pieces(ended.filter(isEnd ? isOfAll : isAsked), true);
+    const ends = this.#pieces(ended.filter(isEnd ? isOfAll : ({ piece }) => piece), true);
     ended.forEach(unask);
     if (isEnd) {
       // The end of '*' ends every other too.
@@ -145,7 +145,7 @@ export class Table {
   }
 
   #asks(topics) {
-    const pieces = this.#pieces(topics.filter((topic) => !isAsked(topic) && topic.subscriptions.size > 0));
+    const pieces = this.#pieces(topics.filter(({ piece, subscriptions }) => !piece && subscriptions.size > 0));
     for (const piece of pieces) for (const topic of piece.topics) topic.piece = piece;
     return pieces;
   }
@@ -153,7 +153,7 @@ export class Table {
   asksForAll() {
     this.askedAt = this.#its.now();
     this.asksAgain = this.isTold = this.isRefused = false;
-    this.#topicsById.forEach(unask);
+    this.#topics.forEach(unask);
     this.due = new Set(this.#asks(this.#topics));
     return [...this.due];
   }
@@ -161,8 +161,8 @@ export class Table {
   asksAnew(piece, parts, isWhole) {
     const topics = current(piece);
     topics.forEach(unask);
-    const length = Math.ceil(topics.length / parts);
-    const pieces = [0, length].flatMap((from) => this.#asks(topics.slice(from, from + length)));
+    const first = topics.splice(0, Math.ceil(topics.length / parts));
+    const pieces = [first, topics].flatMap((each) => this.#asks(each));
     for (const each of pieces) each.isWhole = isWhole;
     if (this.due.delete(piece) || isWhole) for (const each of pieces) this.due.add(each);
     return pieces;
@@ -195,10 +195,6 @@ export function subscribers(topics) {
 
 function isOfAll({ id }) {
   return id === ALL;
-}
-
-function isAsked({ piece }) {
-  return piece !== null;
 }
 
 function named(topics) {

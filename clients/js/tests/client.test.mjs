@@ -122,6 +122,9 @@ test('what is ended and begun in one turn costs nothing', async () => {
   client.subscribe({ table: 'orders', keys: [1, 2] }, ({ row }) => told.push(row.n));
   await turn();
   assert.deepEqual([world.socket.sent, told], [[], [5, 6]]);
+  client.subscribe({ table: 'orders', keys: [3] }, () => {})();
+  await turn();
+  assert.deepEqual(world.socket.sent, []);
 });
 
 test('the end of everything leaves what is followed by its key', async () => {
@@ -602,6 +605,40 @@ test('a new token is used at once by a client that waits', async () => {
   world.socket.onclose({ code: 1006 });
   client.token = 'new';
   assert.deepEqual(world.socket.protocols, ['rowcast', 'bearer.new']);
+});
+
+test('a new token is that of the socket that opens, whenever it is set before', async () => {
+  const world = new World();
+  const asked = [];
+  const client = world.connect({ token: () => new Promise((resolve) => asked.push(resolve)) });
+  client.token = () => new Promise((resolve) => asked.push(resolve));
+  // The older is slow.
+  asked[1]('first');
+  await turn();
+  asked[0]('none');
+  await turn();
+  assert.deepEqual(world.sockets.map(({ protocols }) => protocols), [['rowcast', 'bearer.first']]);
+  const [early] = world.sockets;
+  client.token = 'second';
+  assert.deepEqual([early.isClosed, world.socket.protocols, client.phase], [true, ['rowcast', 'bearer.second'], 'connecting']);
+  early.onopen();
+  assert.deepEqual([client.phase, world.due], ['connecting', [10_000]]);
+  world.socket.onopen();
+  assert.deepEqual([client.phase, world.sockets.length], ['open', 2]);
+  client.close();
+  client.token = 'late';
+  assert.deepEqual([client.phase, world.sockets.length], ['closed', 2]);
+});
+
+test('of two functions that are set the last gives the token, however slow the other is', async () => {
+  const { world, client } = await orders();
+  const asked = [];
+  for (const _ of [1, 2]) client.token = () => new Promise((resolve) => asked.push(resolve));
+  asked[1]('new');
+  await turn();
+  asked[0]('old');
+  await turn();
+  assert.deepEqual(commands(world.socket), [{ command: 'authorize', token: 'new' }]);
 });
 
 test('a new token is given to an open socket, and counts once it is taken', async (t) => {
