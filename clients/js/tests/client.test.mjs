@@ -166,6 +166,25 @@ test('all rows are asked for once what was ended before is answered', async () =
   assert.deepEqual(world.socket.sent, []);
 });
 
+test('all rows wait for every end before', async () => {
+  const { world, client, end } = await orders();
+  const endOfAnother = client.subscribe({ table: 'orders', keys: [3] }, () => {});
+  await turn();
+  world.socket.accept();
+  for (const each of [end, endOfAnother]) {
+    each();
+    await turn();
+  }
+  client.subscribe({ table: 'orders', keys: '*' }, () => {});
+  await turn();
+  const [first, second] = world.socket.sent.splice(0);
+  assert.deepEqual([first.keys, second.keys], [[1, 2], [3]]);
+  world.socket.receive({ reply: first.id, ok: true });
+  assert.deepEqual(world.socket.sent, []);
+  world.socket.receive({ reply: second.id, ok: true });
+  assert.deepEqual(commands(world.socket).map(({ keys }) => keys), ['*']);
+});
+
 test('all rows that waited for an end are asked for once, or by the next connection, or not at all', async () => {
   const { world, client, end } = await orders();
   const all = { table: 'orders', keys: '*' };
