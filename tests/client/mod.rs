@@ -26,14 +26,20 @@ async fn put(server: &TestServer, key: &str, row: &str) {
 
 /// Opens a WebSocket as a server does, and says this. Returns it, and the head of the request.
 async fn open_websocket(mut stream: TcpStream, text: &str) -> (TcpStream, String) {
+    let head = read_head(&mut stream).await;
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
+    stream.write_all(answer).await.unwrap();
+    say(&mut stream, text).await;
+    (stream, head)
+}
+
+/// Reads the head of a request.
+async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
     }
-    let answer = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
-    stream.write_all(answer).await.unwrap();
-    say(&mut stream, text).await;
-    (stream, String::from_utf8(head).unwrap())
+    String::from_utf8(head).unwrap()
 }
 
 /// Says a message of less than 126 bytes, as a server does.

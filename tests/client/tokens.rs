@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::time::sleep_until;
 
-use super::{client, next, open_websocket, say, until, until_change};
+use super::{client, next, open_websocket, read_head, say, until, until_change};
 use crate::auth::tokens::{Issuer, bearer, guarded, now};
 use crate::support::patiently;
 use crate::support::server::TestServer;
@@ -140,4 +140,18 @@ async fn a_client_that_waits_connects_at_once_with_another_token() {
     client.set_token("new");
     let (_second, head) = open_websocket(patiently(listener.accept()).await.unwrap().0, EPOCH).await;
     assert!(head.contains("Bearer new\r\n"), "{head}");
+}
+
+/// Its server does not answer the handshake.
+#[tokio::test]
+async fn a_client_that_is_connecting_connects_anew_with_another_token() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let client = connect(&url, Options { token: Some("old".into()), ..Options::default() }).unwrap();
+    let (mut first, _) = patiently(listener.accept()).await.unwrap();
+    assert!(patiently(read_head(&mut first)).await.contains("Bearer old\r\n"));
+    client.set_token("new");
+    let (_second, head) = open_websocket(patiently(listener.accept()).await.unwrap().0, EPOCH).await;
+    assert!(head.contains("Bearer new\r\n"), "{head}");
+    assert_eq!(patiently(first.read(&mut [0])).await.unwrap(), 0, "it is left");
 }
