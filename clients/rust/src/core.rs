@@ -388,13 +388,13 @@ impl Core {
             return table.ask_again_after(id);
         }
         let Some(refusal) = forbidden else {
-            let changes = table.answered(id, topics);
+            let changes = table.answered(id, topics, false);
             self.deliver(changes);
             return self.tell_completion(name, topics);
         };
         let (mut changes, pieces) = table.forbidden(id, topics, &mut self.means);
         let topics = table.current(id, topics);
-        changes.extend(table.answered(id, &topics));
+        changes.extend(table.answered(id, &topics, true));
         self.send(name, pieces);
         self.deliver(changes);
         self.refuse(name, &topics, &refusal);

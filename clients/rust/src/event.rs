@@ -19,7 +19,8 @@ pub enum Event {
     Live,
     /// What was told may be old, from here until [`Event::Live`].
     Stale,
-    /// The server refuses some of the rows, or all. What may be for a while is asked for again.
+    /// The server refuses some of the rows, or all. What may be for a while is asked for again. Where all rows of a table
+    /// are refused, neither [`Event::Complete`] nor [`Event::Live`] follows.
     Refused(Refusal),
 }
 

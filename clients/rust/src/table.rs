@@ -92,6 +92,8 @@ enum Asked {
     /// By the command with this number.
     By(u64),
     Answered,
+    /// The server will tell nothing of it.
+    Refused,
 }
 
 impl Table {
@@ -306,13 +308,14 @@ impl Table {
         self.asks_again = self.is_followed();
     }
 
-    /// Takes the word that all of a command has come.
-    pub(crate) fn answered(&mut self, id: u64, topics: &[Topic]) -> Vec<Change> {
+    /// Takes the word that all of a command has come, but what is forbidden: all rows of a table are as a whole.
+    pub(crate) fn answered(&mut self, id: u64, topics: &[Topic], is_forbidden: bool) -> Vec<Change> {
         let topics = self.current(id, topics);
+        let are_all = topics.contains(&None);
         self.is_told = true;
         self.due.remove(&id);
-        self.set(&topics, Asked::Answered);
-        if topics.contains(&None) { self.rows.complete() } else { Vec::new() }
+        self.set(&topics, if are_all && is_forbidden { Asked::Refused } else { Asked::Answered });
+        if are_all { self.rows.complete() } else { Vec::new() }
     }
 
     /// Takes the word that some of a command is forbidden, which may be of the rows that were known and are not told

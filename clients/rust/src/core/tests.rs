@@ -569,3 +569,29 @@ fn a_row_told_by_a_subscription_under_the_token_of_before_may_be_forbidden() {
     world.hear(&[&no(5, "forbidden")]);
     assert_eq!(world.told(again), ["1 8 Update", "1 0 Absent", "Refused forbidden", "Complete", "Live"]);
 }
+
+#[test]
+fn of_all_rows_nothing_is_complete_where_none_is_granted_and_what_was_shown_is_gone() {
+    let mut world = World::new();
+    let all = world.core.subscribe(Rows::all("orders"));
+    world.open();
+    world.hear(&[EPOCH, &row("SNAPSHOT", 1, 5), &ok(1)]);
+    world.lose();
+    world.told(all);
+    world.open();
+    world.hear(&[EPOCH, &no(2, "forbidden")]);
+    assert_eq!(
+        (world.told(all), world.core.rows("orders")),
+        (vec!["1 0 Absent".into(), "Refused forbidden".into()], vec![])
+    );
+    assert_eq!((world.core.status().state, world.pass(60)), (State::Live, vec![]), "it is not asked for again");
+    let late = world.core.subscribe(Rows::all("orders"));
+    assert_eq!((world.core.commands(), world.told(late)), (vec![], vec![]));
+    renew(&mut world, "wide");
+    world.hear(&[&ok(3)]);
+    assert!(world.pass(3)[0].contains(r#""keys":"*""#));
+    world.hear(&[&row("SNAPSHOT", 1, 7), &ok(4)]);
+    for follower in [all, late] {
+        assert_eq!(world.told(follower), ["1 7 Snapshot", "Complete", "Live"]);
+    }
+}
