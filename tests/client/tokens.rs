@@ -151,7 +151,10 @@ async fn a_client_that_is_connecting_connects_anew_with_another_token() {
     let (mut first, _) = patiently(listener.accept()).await.unwrap();
     assert!(patiently(read_head(&mut first)).await.contains("Bearer old\r\n"));
     client.set_token("new");
-    let (_second, head) = open_websocket(patiently(listener.accept()).await.unwrap().0, EPOCH).await;
+    let second = patiently(listener.accept()).await.unwrap().0;
+    let problem = client.status().problem;
+    assert!(matches!(problem, Some(Error::Lost(_))), "the handshake's time is not waited out: {problem:?}");
+    let (_second, head) = open_websocket(second, EPOCH).await;
     assert!(head.contains("Bearer new\r\n"), "{head}");
     assert_eq!(patiently(first.read(&mut [0])).await.unwrap(), 0, "it is left");
 }
