@@ -41,6 +41,34 @@ async fn a_sequence_that_was_set_back_begins_an_epoch_for_every_server_and_gives
     }
 }
 
+/// As many changes have it go past what was heard, before anybody looks.
+#[tokio::test]
+async fn a_sequence_that_is_above_again_begins_an_epoch_all_the_same() {
+    let insert = insert_sql(2);
+    for change in [
+        "UPDATE products SET units_available = 7",
+        "UPDATE products SET product_id = 4",
+        "DELETE FROM products WHERE product_id = 1",
+        &insert,
+    ] {
+        let Fixture { database, config, changes, .. } = Fixture::new().await;
+        drop(changes);
+        let client = database.connect().await;
+        let rows = format!("{}; {insert}; DELETE FROM products WHERE product_id = 2", insert_sql(1));
+        client.batch_execute(&format!("SELECT setval('product_versions', 500); {rows}")).await.unwrap();
+        let mut server = Changes::vigilant(&config).await;
+        let past = format!("SELECT setval('product_versions', 10); {change}; SELECT setval('product_versions', 600)");
+        client.batch_execute(&past).await.unwrap();
+        renewed(&mut server).await;
+        client.batch_execute(&insert_sql(3)).await.unwrap();
+        loop {
+            if number_of(&server.next().await) == 3 {
+                break;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_sequence_below_the_rows_is_found_when_a_server_starts() {
     let Fixture { database, config, changes, .. } = Fixture::new().await;

@@ -50,7 +50,8 @@ async fn each_is_applied_once() {
             "0010_changed_tables.sql",
             "0011_oversize_messages.sql",
             "0012_truncated_files.sql",
-            "0013_true_products.sql"
+            "0013_true_products.sql",
+            "0014_versions_below.sql"
         ]
     );
     assert!(migrate(&config).await.unwrap().is_empty());

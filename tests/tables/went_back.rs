@@ -75,3 +75,28 @@ async fn what_was_drawn_below_is_told_in_another_epoch() {
     let last: i64 = owner.query_one("SELECT last_value FROM product_versions", &[]).await.unwrap().get(0);
     assert!(version < 1_000_000 && last > 1_000_000, "the sequence was lifted: {version}, {last}");
 }
+
+#[tokio::test]
+async fn what_lifts_it_is_told_though_it_is_rolled_back() {
+    is_told_anew("UPDATE orders SET state = 'paid'; ROLLBACK").await;
+}
+
+#[tokio::test]
+async fn a_deletion_below_is_told_though_the_sequence_is_above_again() {
+    is_told_anew("DELETE FROM orders; SELECT setval('product_versions', 2000000); COMMIT").await;
+}
+
+/// The sequence is set back below the row of an order, and this is done.
+async fn is_told_anew(done: &str) {
+    let database = Cluster::shared().database().await;
+    let owner = database.connect().await;
+    owner.batch_execute("CREATE TABLE orders (id int PRIMARY KEY, state text)").await.unwrap();
+    let server = TestServer::postgres(database.url(), &["--table", "orders"]).await;
+    server.until_ready().await;
+    let rows = "SELECT setval('product_versions', 1000000); INSERT INTO orders VALUES (1, 'placed')";
+    owner.batch_execute(rows).await.unwrap();
+    let mut reader = Socket::connect(server.address).await;
+    ask(&mut reader, json!({"command":"subscribe","table":"orders","keys":[1],"snapshot":true})).await;
+    owner.batch_execute(&format!("BEGIN; SELECT setval('product_versions', 500000); {done}")).await.unwrap();
+    patiently(async { while !reader.next().await["epoch"].is_string() {} }).await;
+}

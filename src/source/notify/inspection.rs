@@ -16,6 +16,8 @@ pub(super) struct Inspection {
     pub(super) epoch: Epoch,
     /// The version that was drawn last.
     last_version: u64,
+    /// True if a change drew a version that is not above the one that its row had, since the epoch began.
+    has_version_below: bool,
     /// True if no trigger was touched since the epoch began.
     is_untouched: bool,
     /// The triggers that are missing or off, if any.
@@ -50,6 +52,12 @@ impl Inspection {
         if self.last_version < floor {
             return Verdict::Replaced(self.epoch, "the sequence of versions is below a version that was given");
         }
+        if self.has_version_below {
+            return Verdict::Replaced(
+                self.epoch,
+                "the sequence of versions was below the version of a row that changed",
+            );
+        }
         if epoch.is_some_and(|epoch| epoch != self.epoch) {
             return Verdict::Replaced(self.epoch, "another epoch stands than the one that was told");
         }
@@ -73,7 +81,7 @@ pub(super) async fn inspect(store: &PostgresStore, proof: &str) -> Result<Option
     let tables: Vec<Arc<InstalledTable>> = store.served().iter().map(ServedTable::installed).collect();
     let look = format!(
         "SELECT epoch, (SELECT last_value FROM product_versions) AS last_version, \
-         triggers = rowcast_triggers() AS is_untouched, rowcast_triggers_off() AS triggers_off, \
+         rowcast_has_version_below() AS has_version_below, triggers = rowcast_triggers() AS is_untouched, rowcast_triggers_off() AS triggers_off, \
          pg_notification_queue_usage() AS notification_queue, {} AS tables, pg_notify(channel, '{proof}') FROM rowcast_stream",
         looks(tables.iter().map(|table| &**table))
     );
@@ -96,6 +104,7 @@ fn read(row: &SimpleQueryRow) -> Option<Inspection> {
     Some(Inspection {
         epoch: Epoch::new(number("epoch")?)?,
         last_version: number("last_version")?,
+        has_version_below: row.try_get("has_version_below").ok().flatten()? == "t",
         is_untouched: row.try_get("is_untouched").ok().flatten()? == "t",
         triggers_off: row.try_get("triggers_off").ok().flatten().map(str::to_owned),
         notification_queue: row.try_get("notification_queue").ok().flatten()?.parse().ok()?,
@@ -113,6 +122,7 @@ mod tests {
         let sound = Inspection {
             epoch: epoch(1),
             last_version: 7,
+            has_version_below: false,
             is_untouched: true,
             triggers_off: None,
             notification_queue: 0.0,
@@ -122,6 +132,8 @@ mod tests {
             assert_eq!(sound.verdict(7, known), Verdict::Sound(epoch(1)));
             assert!(matches!(sound.verdict(8, known), Verdict::Replaced(_, why) if why.contains("sequence")));
         }
+        let below = Inspection { has_version_below: true, ..sound.clone() };
+        assert!(matches!(below.verdict(7, Some(epoch(1))), Verdict::Replaced(_, why) if why.contains("changed")));
         assert!(matches!(sound.verdict(0, Some(epoch(2))), Verdict::Replaced(_, why) if why.contains("epoch")));
         let touched = Inspection { is_untouched: false, ..sound.clone() };
         assert!(matches!(touched.verdict(0, None), Verdict::Replaced(_, why) if why.contains("trigger")));

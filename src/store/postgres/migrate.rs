@@ -61,6 +61,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "0013_true_products.sql",
         sql: include_str!("../../../migrations/0013_true_products.sql"),
     },
+    Migration {
+        version: 14,
+        name: "0014_versions_below.sql",
+        sql: include_str!("../../../migrations/0014_versions_below.sql"),
+    },
 ];
 
 /// The first step of a database without products, in the place of those that make them.

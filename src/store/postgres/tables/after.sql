@@ -22,6 +22,10 @@ BEGIN
                     gone_version := nextval({versions});
                     -- Counted after it was drawn: an insert that drew before and finds the key free finds it counted.
                     deletes := nextval({deletes});
+                    IF gone_version <= OLD.rowcast_version THEN
+                        -- Somebody set the sequence back.
+                        PERFORM nextval({below});
+                    END IF;
                     SELECT channel, {sendable}(row_to_json(OLD)::text),
                         CASE WHEN octet_length(OLD.{key}::text) <= 256 THEN {sendable}(
                             concat('row ', TG_RELID, ' D ', gone_version, ' ', to_json(OLD.{key}))) END
