@@ -71,7 +71,8 @@ export interface Client<T extends Rows<T> = Tables> {
   readonly retryAt: number | null;
   /**
    * Another token, or function. The server takes it at once, by the open connection or a new one; what it grants no more is told
-   * as gone and `refused`. One that it does not take (`bad_token`) is an error, and leaves the one before.
+   * as gone and `refused`. One that it does not take (`bad_token`) is an error: the connection goes on under the one before, and
+   * the next is opened with it.
    */
   set token(token: Options['token']);
 
