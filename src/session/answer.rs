@@ -11,6 +11,7 @@
 //! {"reconnect":{"afterMs":850}}
 //! ```
 
+use serde::Deserialize;
 use serde_json::json;
 
 use super::command::ReplyId;
@@ -55,6 +56,9 @@ pub fn epoch(epoch: Epoch) -> Frame {
     text(&format!(r#"{{"epoch":"{epoch}"}}"#))
 }
 
+/// The beginning of the message that rows do not exist.
+const ABSENT: &[u8] = br#"{"absent":["#;
+
 /// Returns the message that these rows, of one table, do not exist, with the version up to which that is known of each; 0
 /// if it is not known.
 #[must_use]
@@ -63,6 +67,28 @@ pub fn absent(rows: &[(Subject, u64)], tables: &Tables) -> Frame {
     let keys: Vec<(Key, u64)> = rows.iter().map(|(subject, version)| (subject.key(), *version)).collect();
     let keys: Vec<(&Key, u64)> = keys.iter().map(|(key, version)| (key, *version)).collect();
     Frame::of_absences(&tables.get(table), &keys)
+}
+
+/// Returns what a message of [`absent`] says, which stands in these bytes, in any encoding; `None` where it says nothing of a
+/// table that is there. So nothing needs to be kept beside a message for the rare case that a part of it is not to be said.
+#[must_use]
+pub fn absent_rows(bytes: &[u8], tables: &Tables) -> Option<Vec<(Subject, u64)>> {
+    #[derive(Deserialize)]
+    struct Message {
+        absent: Vec<serde_json::Value>,
+        versions: Vec<u64>,
+        table: Option<String>,
+    }
+    let from = bytes.windows(ABSENT.len()).position(|window| window == ABSENT)?;
+    let to = bytes.iter().rposition(|byte| *byte == b'}')?;
+    let Message { absent, versions, table } = serde_json::from_slice(bytes.get(from..=to)?).ok()?;
+    let table = table.map_or_else(|| tables.products(), |name| tables.find(&name))?;
+    let key = |json: serde_json::Value| match &json {
+        serde_json::Value::String(text) => table.keys.of_text(text).ok(),
+        number => table.keys.of_number(number.as_i64()?).ok(),
+    };
+    let rows = absent.into_iter().zip(versions);
+    rows.map(|(json, version)| Some((tables.subject(table.id, key(json)?), version))).collect()
 }
 
 /// Returns the message that these rows of a table are not subscribed to any more, since a new grant does not read them.
@@ -166,12 +192,17 @@ mod tests {
         assert_eq!(json(&epoch("k3".parse().unwrap())), r#"{"epoch":"k3"}"#);
         let gone = [(ProductId::new(3).unwrap().subject(), 12), (ProductId::MAX.subject(), 0)];
         assert_eq!(json(&absent(&gone, &Tables::new())), r#"{"absent":[3,9007199254740991],"versions":[12,0]}"#);
+        assert_eq!(absent_rows(&absent(&gone, &Tables::new()), &Tables::new()).as_deref(), Some(&gone[..]));
         let gone: Subjects = gone.iter().map(|(subject, _)| subject.clone()).collect();
         let (tables, products) = (Tables::new(), Tables::new().get(TableId::PRODUCTS));
         assert_eq!(json(&unsubscribed(&gone, &products)), r#"{"unsubscribed":[3,9007199254740991]}"#);
         assert_eq!(json(&unsubscribed_whole(&products)), r#"{"unsubscribed":"*"}"#);
         let orders = tables.add("orders", crate::model::key::KeyKind::Any).unwrap();
         let key = |text: &str| tables.subject(orders.id, orders.keys.of_text(text).unwrap());
+        let rows = vec![(key("7"), 0), (key("a\"9"), 4), (key("{\"absent\":["), 5)];
+        let event = crate::wire::event_stream::event(&absent(&rows, &tables));
+        assert_eq!(absent_rows(&event, &tables), Some(rows.clone()));
+        assert_eq!(absent_rows(&absent(&rows, &tables), &Tables::new()), None, "there is no such table");
         let gone: Subjects = [key("7"), key("a\"9")].into_iter().collect();
         assert_eq!(json(&unsubscribed(&gone, &orders)), r#"{"unsubscribed":[7,"a\"9"],"table":"orders"}"#);
         assert_eq!(json(&unsubscribed_whole(&orders)), r#"{"unsubscribed":"*","table":"orders"}"#);

@@ -16,7 +16,7 @@ use super::{Effects, Given, Phase, Session, answer};
 use crate::auth::{Coverage, Grant};
 use crate::fanout::Revocation;
 use crate::model::table::{TableId, Tables};
-use crate::model::topic::Subjects;
+use crate::model::topic::{Subject, Subjects};
 use crate::wire::frame::Frame;
 
 /// The most rows that one message says to have ended.
@@ -99,7 +99,12 @@ impl Session {
         let values = self.values.get_or_insert_with(|| Values::new(given.tables));
         values.is_narrowing = true;
         values.absent.retain(|(subject, _)| coverage.covers(subject));
-        let absent = |rows: &[_]| self.encoding.text(answer::absent(rows, given.tables));
+        let encoding = self.encoding;
+        let absent = |word: &[u8], is_told: &mut dyn FnMut(&Subject) -> bool| {
+            let mut rows = answer::absent_rows(word, given.tables)?;
+            rows.retain(|(subject, _)| is_told(subject));
+            (!rows.is_empty()).then(|| encoding.text(answer::absent(&rows, given.tables)))
+        };
         self.queue.retain_rows(|subject| coverage.covers(subject), absent);
     }
 

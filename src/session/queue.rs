@@ -73,6 +73,8 @@ pub enum Word {
     Live,
     /// The same of one table.
     TableLive(TableId),
+    /// Rows are absent.
+    Absent,
     /// Any other.
     Other,
 }
@@ -108,14 +110,8 @@ enum Kind {
     NarrowState(u64),
     /// Likewise of one with a wide topic.
     WideState(Arc<WideRow>),
-    /// The word that these rows are absent, with versions.
-    Absences(Box<Absences>),
     Word(Word),
 }
-
-/// Rows that are absent, with versions; boxed, likewise for the sake of a kind's size.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Absences(Vec<(Subject, u64)>);
 
 impl Kind {
     fn state(subject: Subject) -> Self {
@@ -131,7 +127,7 @@ impl Kind {
             Self::Changes(subject) => Some(subject.clone()),
             Self::NarrowState(low) => Some(Subject::Narrow(*low)),
             Self::WideState(row) => Some(Subject::Wide(Arc::clone(row))),
-            Self::Absences(_) | Self::Word(_) => None,
+            Self::Word(_) => None,
         }
     }
 }
@@ -189,32 +185,23 @@ impl SendQueue {
         self.push_back(Kind::state(subject), FrameRun::one(version, frame));
     }
 
-    /// Adds the word that these rows are absent, with versions.
-    pub fn push_absences(&mut self, rows: Vec<(Subject, u64)>, frame: Frame) {
-        self.push_back(Kind::Absences(Box::new(Absences(rows))), FrameRun::one(0, frame));
-    }
-
-    /// Takes back what waits whole of rows that are not to be told any more: changes, states and absences, whose words are
-    /// put anew by `absent`. Changes do not count as skipped.
+    /// Takes back what waits whole of rows that are not to be told any more: changes and states, which do not count as skipped.
+    /// A word that rows are absent is given to `absent`, whose answer takes its place, if there is one.
     pub fn retain_rows(
         &mut self,
         mut is_told: impl FnMut(&Subject) -> bool,
-        absent: impl Fn(&[(Subject, u64)]) -> Frame,
+        absent: impl Fn(&[u8], &mut dyn FnMut(&Subject) -> bool) -> Option<Frame>,
     ) {
         for waiting in std::mem::take(&mut self.ordered) {
-            match waiting.kind {
-                Kind::Absences(mut absences) => {
-                    self.bytes -= waiting.run.len();
-                    absences.0.retain(|(subject, _)| is_told(subject));
-                    if !absences.0.is_empty() {
-                        let frame = absent(&absences.0);
-                        self.push_absences(absences.0, frame);
-                    }
+            if waiting.kind == Kind::Word(Word::Absent) {
+                self.bytes -= waiting.run.len();
+                if let Some(frame) = absent(&waiting.run, &mut is_told) {
+                    self.push_word(Word::Absent, frame);
                 }
-                kind if kind.subject().is_none_or(|subject| is_told(&subject)) => {
-                    self.ordered.push_back(Waiting { kind, run: waiting.run });
-                }
-                kind => self.count_out(&kind, &waiting.run),
+            } else if waiting.kind.subject().is_none_or(|subject| is_told(&subject)) {
+                self.ordered.push_back(waiting);
+            } else {
+                self.count_out(&waiting.kind, &waiting.run);
             }
         }
     }
@@ -439,7 +426,6 @@ impl SendQueue {
 fn counts(kind: &Kind, run: &FrameRun) -> (u32, u32) {
     match kind {
         Kind::Changes(_) | Kind::NarrowState(_) | Kind::WideState(_) => (frames(run), 0),
-        Kind::Absences(_) => (0, 0),
         Kind::Word(word) => (0, u32::from(*word == Word::Answer)),
     }
 }

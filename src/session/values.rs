@@ -421,7 +421,7 @@ impl Session {
         {
             let absent = std::mem::take(&mut values.absent);
             let word = self.encoding.text(answer::absent(&absent, &values.tables));
-            self.queue.push_absences(absent, word);
+            self.queue.push_word(Word::Absent, word);
         }
     }
 }
