@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use super::{Changes, Fixture, insert_sql, number_of, stored_version};
 
 /// Returns the epoch of the next beginning, before which there may be changes but no gap.
-async fn renewed(changes: &mut Changes) -> rowcast::model::epoch::Epoch {
+pub(super) async fn renewed(changes: &mut Changes) -> rowcast::model::epoch::Epoch {
     loop {
         match changes.event().await {
             SourceEvent::Change(_) => {}

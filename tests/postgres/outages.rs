@@ -6,7 +6,8 @@ use rowcast::store::{Precondition, StoreError};
 
 use rowcast::model::row::Row;
 
-use super::{Fixture, Products, id, insert_sql, macbook, number_of, signal, until_store_is_blocked};
+use super::epochs::renewed;
+use super::{Changes, Fixture, Products, id, insert_sql, macbook, number_of, signal, until_store_is_blocked};
 use crate::support::postgres::Cluster;
 
 fn assert_unavailable<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) {
@@ -42,6 +43,24 @@ async fn requests_fail_while_it_is_down_and_work_after() {
         database.connect().await.batch_execute(&insert_sql(number)).await.unwrap();
         assert_eq!(number_of(&changes.next().await), number);
     }
+}
+
+/// Sequences may go on further than they were drawn from, that of the versions and others.
+#[tokio::test]
+async fn a_crash_is_no_new_epoch() {
+    let cluster = Cluster::start();
+    let Fixture { database, config, changes, .. } = Fixture::in_cluster(&cluster).await;
+    drop(changes);
+    let client = database.connect().await;
+    client.batch_execute(&format!("SELECT setval('product_versions', 500); {}", insert_sql(1))).await.unwrap();
+    let mut changes = Changes::vigilant(&config).await;
+    let below = "SELECT setval('product_versions', 10); UPDATE products SET units_available = 7";
+    client.batch_execute(below).await.unwrap();
+    let epoch = renewed(&mut changes).await;
+    cluster.crash();
+    changes.gap().await;
+    cluster.start_again();
+    assert_eq!(changes.began().await, epoch);
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ BEGIN
                     deletes := nextval({deletes});
                     IF gone_version <= OLD.rowcast_version THEN
                         -- Somebody set the sequence back.
-                        PERFORM nextval({below});
+                        PERFORM {schema}.rowcast_version_below();
                     END IF;
                     SELECT channel, {sendable}(row_to_json(OLD)::text),
                         CASE WHEN octet_length(OLD.{key}::text) <= 256 THEN {sendable}(

@@ -13,7 +13,7 @@ BEGIN
     IF TG_OP = 'UPDATE' AND NEW.rowcast_version <= OLD.rowcast_version THEN
         -- Somebody set the sequence back. It is lifted far above this row, since others have versions above it: each of them
         -- would have an epoch begin. The count tells it where this transaction does not commit.
-        PERFORM nextval({below});
+        PERFORM {schema}.rowcast_version_below();
         PERFORM setval({versions}, greatest(OLD.rowcast_version, pg_sequence_last_value({versions}),
             least(OLD.rowcast_version + {left_out}, 9007199254740990)));
         NEW.rowcast_version := nextval({versions});

@@ -75,7 +75,6 @@ impl Form {
             ("{id}", id.to_string()),
             ("{table}", table.clone()),
             ("{versions}", literal(&format!("{schema}.product_versions"))),
-            ("{below}", literal(&format!("{schema}.rowcast_versions_below"))),
             ("{deletes}", literal(&format!("{schema}.rowcast_deletes_{id}"))),
             ("{tombstones}", literal(&format!("{schema}.rowcast_tombstones"))),
             ("{sendable}", if is_utf8 { String::new() } else { format!("{schema}.rowcast_sendable") }),
