@@ -25,7 +25,7 @@ use super::hub::Hub;
 use super::message::{
     Answer, CastRun, Delivery, Differing, History, Job, Listed, Loaded, Message, Order, Pull, Pulled,
 };
-use super::shard::{Output, Shard};
+use super::shard::{Newest, Output, Shard};
 use super::under_way::UnderWay;
 use super::work::WorkQueue;
 use super::{ConnectionId, CoreId, CoreSubscribers, Keys, SlotKey};
@@ -372,7 +372,8 @@ impl<S: Subscriber> Core<S> {
             debug_assert_eq!(self.hub.core_of(shard), self.id);
             let place = self.hub.place_of(shard);
             let shard = &mut self.shards[place];
-            shard.cast(&run.subject, &mut run.frames, run.is_whole, &mut self.out);
+            let newest = Newest { is_whole: run.is_whole, is_deletion: run.is_deletion };
+            shard.cast(&run.subject, &mut run.frames, newest, &mut self.out);
             // One that is told to nobody is below what is known, or is of another history of the same version.
             let deleted_at = (run.is_deletion && !run.frames.is_empty()).then_some(run.newest);
             if !run.frames.is_empty() {

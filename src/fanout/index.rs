@@ -13,7 +13,7 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 use smallvec::SmallVec;
 
 use self::half::{Bounds, Half, HalfTopic, SharedRow};
-use super::last::LastValue;
+use super::last::{Forgotten, LastValue};
 use super::{ConnectionId, CoreId, SlotKey};
 use crate::auth::Coverage;
 use crate::model::table::TableId;
@@ -56,14 +56,16 @@ pub(super) struct Ended<R = Subject> {
     pub(super) row: R,
     /// The connection's place among those who waited for the topic's value, counted from 1; 0: it did not wait.
     pub(super) waiting: u32,
-    /// True if nobody is told of the topic any more.
+    /// True if the topic has no subscribers any more.
     pub(super) was_last: bool,
+    /// What was known of the topic if its entry went with its last subscriber.
+    pub(super) forgotten: Forgotten,
 }
 
 impl<R> Ended<R> {
     fn with_subject<T: HalfTopic<Row = R>>(self) -> Ended {
-        let Self { row, waiting, was_last } = self;
-        Ended { row: T::subject(row), waiting, was_last }
+        let Self { row, waiting, was_last, forgotten } = self;
+        Ended { row: T::subject(row), waiting, was_last, forgotten }
     }
 }
 

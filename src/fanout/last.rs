@@ -15,7 +15,7 @@ use crate::wire::frame::Frame;
 /// The version stays where the bytes are forgotten: it is enough for a reader that knows it.
 #[derive(Debug, Default)]
 pub(super) struct LastValue {
-    /// The version, 0 for none, and three flags above it.
+    /// The version, 0 for none, and four flags above it.
     version: u64,
     /// Boxed, so that a topic of which nothing is remembered costs a pointer.
     held: Option<Box<Held>>,
@@ -23,12 +23,26 @@ pub(super) struct LastValue {
 
 /// Set if the topic does not exist.
 const IS_ABSENT: u64 = 1 << 63;
-/// Set with the above if the version is that of the deletion; otherwise the deletion is a later one.
+/// Set if the version is that of the deletion; of a topic that does not exist the deletion is a later one otherwise. Alone, it
+/// says that the last change was a deletion.
 const IS_DELETION: u64 = 1 << 62;
 /// Set if the topic is kept though it may have no subscribers, since somebody is told of every topic.
 const IS_KEPT: u64 = 1 << 61;
+/// Set if the topic existed in an epoch that is over, and nothing is known of it in this one.
+const WAS_THERE: u64 = 1 << 60;
 /// The greatest version; one above counts as this one. What readers can hold ends at 2^53 − 1.
-const VERSION_MAX: u64 = IS_KEPT - 1;
+const VERSION_MAX: u64 = WAS_THERE - 1;
+
+/// The version and the flags of a topic whose entry was forgotten.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Forgotten(u64);
+
+impl Forgotten {
+    /// Returns whether the topic existed when something of it was last known.
+    pub(super) const fn existed(self) -> bool {
+        self.0 & !IS_KEPT != 0 && self.0 & (IS_ABSENT | IS_DELETION) == 0
+    }
+}
 
 /// The bytes of a value, and their place in the order in which values are forgotten.
 #[derive(Debug)]
@@ -61,6 +75,26 @@ impl LastValue {
         self.version & IS_ABSENT != 0
     }
 
+    /// Returns whether its deletion was heard, or that it does not exist.
+    pub(super) const fn is_gone(&self) -> bool {
+        self.version & (IS_ABSENT | IS_DELETION) != 0
+    }
+
+    /// Returns whether nothing was ever known of it.
+    pub(super) const fn is_unknown(&self) -> bool {
+        self.version & !IS_KEPT == 0
+    }
+
+    /// Returns what is left of it where nothing is held.
+    pub(super) const fn forgotten(&self) -> Forgotten {
+        Forgotten(self.version)
+    }
+
+    /// Knows again what was forgotten.
+    pub(super) const fn recall(&mut self, Forgotten(version): Forgotten) {
+        self.version = version;
+    }
+
     /// Returns whether the topic is kept though it may have no subscribers.
     pub(super) const fn is_kept(&self) -> bool {
         self.version & IS_KEPT != 0
@@ -71,9 +105,10 @@ impl LastValue {
         self.version = self.version & !IS_KEPT | if is_kept { IS_KEPT } else { 0 };
     }
 
-    /// Forgets all that is known.
+    /// Forgets all that is known of this epoch.
     pub(super) fn forget(&mut self) {
-        (self.version, self.held) = (self.version & IS_KEPT, None);
+        let was_there = if self.forgotten().existed() { WAS_THERE } else { 0 };
+        (self.version, self.held) = (self.version & IS_KEPT | was_there, None);
     }
 
     /// Returns whether the next change is remembered though nobody waits for it.
@@ -105,8 +140,8 @@ impl LastValue {
     }
 
     /// Takes a change whose version is above the last; without a frame, its bytes are not remembered.
-    pub(super) fn cast(&mut self, version: u64, frame: Option<Frame>) {
-        self.version = self.version & IS_KEPT | version.min(VERSION_MAX);
+    pub(super) fn cast(&mut self, version: u64, is_deletion: bool, frame: Option<Frame>) {
+        self.version = self.version & IS_KEPT | version.min(VERSION_MAX) | if is_deletion { IS_DELETION } else { 0 };
         match frame {
             Some(frame) => self.hold(frame),
             None => self.held = None,
@@ -122,7 +157,7 @@ impl LastValue {
     /// Returns the answer to a reader that knows this version (0: none), if what is remembered has it.
     pub(super) fn answer(&mut self, known: u64) -> Option<Value> {
         let version = self.version();
-        let is_deletion = self.version & IS_DELETION != 0;
+        let is_deletion = self.is_absent() && self.version & IS_DELETION != 0;
         if known > version {
             return None;
         }
@@ -155,7 +190,7 @@ impl LastValue {
 
     fn load_row(&mut self, version: u64, frame: Option<&Frame>) -> Learnt {
         if version > self.version() {
-            self.cast(version, frame.cloned());
+            self.cast(version, false, frame.cloned());
             return Learnt::News;
         }
         if version == self.version()
@@ -173,8 +208,8 @@ impl LastValue {
         if is_deletion {
             // Its deletion was heard where nothing is remembered of this version.
             let was_heard = version == self.version();
-            self.cast(version, None);
-            self.version |= IS_ABSENT | IS_DELETION;
+            self.cast(version, true, None);
+            self.version |= IS_ABSENT;
             return if was_absent || was_heard { Learnt::Nothing } else { Learnt::News };
         }
         // A change that came after the wish is at least as new as what a read saw that says no version.

@@ -73,6 +73,15 @@ pub(super) struct Subscribed {
     pub(super) is_same: bool,
 }
 
+/// The newest of the changes of one topic that come at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Newest {
+    /// True if it is more than the topic's id.
+    pub(super) is_whole: bool,
+    /// True if the topic is gone.
+    pub(super) is_deletion: bool,
+}
+
 /// A row that was read, or its absence, as all subscribers of the topic are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Read {
@@ -275,10 +284,10 @@ impl Shard {
     }
 
     /// Ends what a subscription that has ended leaves; returns the number of the pull that waited.
-    fn ended(&mut self, &Ended { row: ref subject, waiting, was_last }: &Ended) -> Option<u32> {
+    fn ended(&mut self, &Ended { row: ref subject, waiting, was_last, forgotten }: &Ended) -> Option<u32> {
         let topic = subject.topic();
         let number = (waiting > 0).then(|| self.leave(topic, waiting));
-        if was_last {
+        if was_last && (self.watched.is_empty() || !self.stays(subject, forgotten)) {
             self.idles(topic);
         }
         number

@@ -13,6 +13,7 @@ use slotmap::Key as _;
 
 use super::{CoreSubscribers, Ended, TopicEntry, is_nearly_empty, shrink};
 use crate::fanout::ConnectionId;
+use crate::fanout::last::Forgotten;
 use crate::model::topic::{Subject, Topic, WideRow};
 
 /// The form in which a half looks for its topics.
@@ -332,17 +333,18 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
                 .expect("every listed subscriber is in both maps")
                 .position = position;
         }
-        let mut was_last = false;
+        let (mut was_last, mut forgotten) = (false, Forgotten::default());
         if keys.is_empty() {
             cores.swap_remove(index);
-            was_last = cores.is_empty() && !last.is_kept();
-            if was_last && !last.is_held() {
+            was_last = cores.is_empty();
+            if was_last && !last.is_held() && !last.is_kept() {
+                forgotten = last.forgotten();
                 entry.remove();
             }
         } else if keys.capacity() > 64 && keys.len() < keys.capacity() / 4 {
             keys.shrink_to_fit();
         }
-        Ended { row, waiting, was_last }
+        Ended { row, waiting, was_last, forgotten }
     }
 
     /// Returns the topics that are kept though they may have no subscribers.

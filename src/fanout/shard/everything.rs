@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::super::ConnectionId;
 use super::super::index::shrink;
-use super::super::last::LastValue;
+use super::super::last::{Forgotten, LastValue};
 use super::super::message::Value;
 use super::kept::Kept;
 use super::{Output, Shard};
@@ -151,16 +151,17 @@ impl Shard {
         if entry.last.version() >= version {
             return;
         }
-        // Its subscribers are told by the read that heals it, which finds no news in a version that is known.
-        let is_subscribed = !entry.subscribers().is_empty();
-        if is_subscribed && (!self.to_heal.is_empty() || self.heals(topic)) {
+        // Its subscribers are told by the read that heals it, which finds no news in a version that is known. While there are
+        // topics to heal, it is among them, or was subscribed to since they were listed.
+        let may_heal = !self.to_heal.is_empty() && !entry.subscribers().is_empty();
+        let is_remembered = entry.last.is_remembered();
+        if self.heals(topic) {
             return;
         }
-        let entry = self.index.entry_of(topic).expect("it is kept");
-        if may_have_missed || entry.last.is_remembered() {
+        if may_have_missed || may_heal || is_remembered {
             self.to_heal.push(topic);
-        } else {
-            entry.last.cast(version, None);
+        } else if let Some(entry) = self.index.entry_of(topic) {
+            entry.last.cast(version, false, None);
         }
     }
 
@@ -184,11 +185,11 @@ impl Shard {
         let last = topics.last().copied().filter(|_| topics.len() == max);
         topics.retain(|&topic| {
             let last = &self.index.entry_of(topic).expect("it is kept").last;
-            let (is_absent, version) = (last.is_absent(), last.version());
-            if is_absent && !may_come_back {
+            let (is_gone, version) = (last.is_gone(), last.version());
+            if is_gone && !may_come_back {
                 self.deleted(topic, version);
             }
-            !is_absent
+            !is_gone
         });
         (topics.into_iter().map(|topic| self.index.subject(topic)).collect(), last)
     }
@@ -249,7 +250,44 @@ impl Shard {
             if let Some(place) = self.take_place_of_watcher(connection, topic) {
                 let number = self.leave(topic, place);
                 out.answer(connection, self.index.subject(topic), number, Value::Ended);
+                self.let_gone_go(topic);
             }
+        }
+    }
+
+    /// Learns that a topic has lost its last subscriber, and returns whether it stays all the same. Who is told of every row
+    /// may have been told of this one as its subscriber: it is kept for them, as long as it exists.
+    pub(super) fn stays(&mut self, subject: &Subject, forgotten: Forgotten) -> bool {
+        let topic = subject.topic();
+        let entry = self.index.entry_of(topic);
+        if entry.as_ref().is_some_and(|entry| entry.last.is_kept()) {
+            self.let_gone_go(topic);
+            return true;
+        }
+        let known = entry.map_or(forgotten, |entry| entry.last.forgotten());
+        let Some(watched) = self.watched.get_mut(&topic.table()).filter(|watched| watched.is_watched) else {
+            return false;
+        };
+        if !known.existed() {
+            return false;
+        }
+        watched.kept.insert(topic);
+        // What it holds is counted on as that of a topic with subscribers.
+        let last = &mut self.index.entry_or_new(subject).last;
+        last.recall(known);
+        last.keep(true);
+        true
+    }
+
+    /// Forgets a topic that is kept and that nobody needs, if it is gone, or if nothing is known of it: then it was kept for a
+    /// pull alone.
+    pub(super) fn let_gone_go(&mut self, topic: Topic) {
+        if !self.watched.is_empty()
+            && let Some(entry) =
+                self.index.entry_of(topic).filter(|entry| entry.last.is_gone() || entry.last.is_unknown())
+        {
+            let version = entry.last.version();
+            self.deleted(topic, version);
         }
     }
 

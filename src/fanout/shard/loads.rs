@@ -17,6 +17,7 @@ impl Shard {
         self.awaited -= 1;
         if !loading.is_wanted() {
             self.rest(topic);
+            self.let_gone_go(topic);
         } else if self.is_lost || is_before(number, self.void_before) || is_before(number, loading.since) {
             // That of a lost table too: its words make all before them void.
             self.want(topic);
@@ -72,12 +73,7 @@ impl Shard {
         }
         self.want(topic);
         self.rest(topic);
-        if !self.watched.is_empty()
-            && let Some(entry) = self.index.entry_of(topic).filter(|entry| entry.last.is_absent())
-        {
-            let version = entry.last.version();
-            self.deleted(topic, version);
-        }
+        self.let_gone_go(topic);
     }
 
     fn absence(&self, topic: Topic, version: u64) -> Frame {

@@ -90,9 +90,11 @@ fn shard(bytes_max: usize) -> (Shard, Output) {
     (shard, Output::default())
 }
 
+const WHOLE: Newest = Newest { is_whole: true, is_deletion: false };
+
 fn cast(shard: &mut Shard, number: u64, version: u64, bytes: usize, out: &mut Output) {
     let mut frames = smallvec::smallvec![(version, frame(&vec![b'x'; bytes]))];
-    shard.cast(&subject(number), &mut frames, true, out);
+    shard.cast(&subject(number), &mut frames, WHOLE, out);
 }
 
 fn pull(known: u64, number: u32) -> Pull {
@@ -190,7 +192,7 @@ fn a_change_that_is_not_newer_reaches_nobody() {
     let (mut shard, mut out) = shard(1 << 20);
     for (versions, newer) in [(&[5, 6][..], &[5, 6][..]), (&[6], &[]), (&[4, 5], &[]), (&[6, 7, 7, 3], &[7])] {
         let mut frames = versions.iter().map(|&version| (version, frame(b"x"))).collect();
-        shard.cast(&subject(1), &mut frames, true, &mut out);
+        shard.cast(&subject(1), &mut frames, WHOLE, &mut out);
         let told: Vec<u64> = frames.iter().map(|(version, _)| *version).collect();
         assert_eq!(told, newer, "{versions:?}");
     }
@@ -288,6 +290,52 @@ fn who_comes_and_goes_while_the_store_is_away_leaves_nothing_behind() {
     assert_eq!(out.wishes.len(), 10);
     assert_eq!(shard.loadings.len(), 10, "only those that the loader has");
     assert!(shard.to_wish.len() <= 2048, "{}", shard.to_wish.len());
+}
+
+#[test]
+fn who_is_told_of_all_and_goes_before_its_pulls_are_wished_for_leaves_nothing_behind() {
+    let (mut shard, mut out) = shard(0);
+    shard.wishes_max = 1;
+    let table = topic(1).table();
+    shard.watch(table);
+    shard.set_listing(table, false);
+    for number in 2..10 {
+        shard.pull(connection(2), Pull { subject: subject(number), known: 0, number: 0 }, true, &mut out);
+    }
+    shard.leave_everything(table, connection(2), &mut out);
+    let (subject, number) = out.wishes.pop().unwrap();
+    shard.loaded(Loaded { topic: subject.topic(), number, row: LoadedRow::Absent { version: 0 } }, &mut out);
+    assert_eq!((shard.check(), shard.index.topics_len()), (0, 1), "the others wait for its rows");
+}
+
+/// Whoever is told of all rows came once every change was told again: there is nothing that it missed.
+#[test]
+fn a_row_that_is_listed_before_its_subscribers_are_told_what_they_missed_is_read_for_them() {
+    let (mut shard, mut out) = shard(0);
+    cast(&mut shard, 1, 5, 10, &mut out);
+    shard.lose();
+    shard.begin(false);
+    let table = topic(1).table();
+    shard.watch(table);
+    shard.listed(&subject(1), 7, false);
+    shard.heal(10, &mut out);
+    let (subject, number) = out.wishes.pop().unwrap();
+    let row = LoadedRow::Present { version: 7, frame: frame(b"row") };
+    shard.loaded(Loaded { topic: subject.topic(), number, row }, &mut out);
+    assert_eq!(out.casts, [Read { subject, version: 7, frame: frame(b"row"), is_absence: false }]);
+}
+
+#[test]
+fn a_row_that_is_gone_is_not_listed_while_somebody_is_subscribed_to_it() {
+    let (mut shard, mut out) = shard(0);
+    let table = topic(1).table();
+    shard.watch(table);
+    shard.set_listing(table, false);
+    for (version, is_deletion) in [(5, false), (6, true), (7, false)] {
+        let mut frames = smallvec::smallvec![(version, frame(b"change"))];
+        shard.cast(&subject(1), &mut frames, Newest { is_deletion, ..WHOLE }, &mut out);
+        assert_eq!(shard.page(table, None, 10).0.len(), usize::from(!is_deletion));
+    }
 }
 
 /// Panics if the shard's counts are not the sums of what it has.

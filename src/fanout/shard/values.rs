@@ -6,7 +6,7 @@ use super::super::ConnectionId;
 use super::super::last::{LastValue, Loading, Waiter, is_before};
 use super::super::memory::SPARED_MAX;
 use super::super::message::{Pull, Value};
-use super::{Output, Shard};
+use super::{Newest, Output, Shard};
 use crate::model::topic::{Subject, Topic};
 use crate::wire::frame::Frame;
 
@@ -14,12 +14,12 @@ impl Shard {
     /// Takes changes of one topic, oldest first, and removes those whose versions are not above the last, or that nobody
     /// is told of. The subscribers are to be told of the others before the answers that this makes.
     ///
-    /// `is_whole` says of the newest whether it is more than the topic's id.
+    /// `newest` says what the newest of them is.
     pub(in super::super) fn cast(
         &mut self,
         subject: &Subject,
         frames: &mut SmallVec<[(u64, Frame); 1]>,
-        is_whole: bool,
+        newest: Newest,
         out: &mut Output,
     ) {
         let topic = subject.topic();
@@ -30,27 +30,28 @@ impl Shard {
             frames.clear();
             return;
         };
-        let mut newest = entry.last.version();
+        let mut before = entry.last.version();
         frames.retain(|&mut (version, _)| {
-            let is_newer = version > newest;
-            newest = newest.max(version);
+            let is_newer = version > before;
+            before = before.max(version);
             is_newer
         });
         let Some((version, frame)) = frames.last() else { return };
         let is_asked = entry.last.is_remembered() || !self.loadings.is_empty();
         if !is_asked {
-            entry.last.cast(*version, None);
+            entry.last.cast(*version, newest.is_deletion, None);
             return;
         }
-        self.cast_to_asked(topic, *version, frame, is_whole, out);
+        self.cast_to_asked(topic, (*version, newest), frame, out);
     }
 
     /// Takes the newest change of a topic that somebody may have asked for.
-    fn cast_to_asked(&mut self, topic: Topic, version: u64, frame: &Frame, is_whole: bool, out: &mut Output) {
+    fn cast_to_asked(&mut self, topic: Topic, (version, newest): (u64, Newest), frame: &Frame, out: &mut Output) {
+        let Newest { is_whole, is_deletion } = newest;
         let is_waited_for = self.loadings.get(&topic).is_some_and(|loading| !loading.waiters.is_empty());
         self.change(topic, |last| {
             let is_remembered = is_whole && (last.is_remembered() || is_waited_for);
-            last.cast(version, is_remembered.then(|| frame.clone()));
+            last.cast(version, is_deletion, is_remembered.then(|| frame.clone()));
         });
         // While changes may be missed, one that comes is not known to be the newest.
         if !self.is_lost && self.loadings.contains_key(&topic) && !self.is_table_lost(topic.table()) {
@@ -65,11 +66,11 @@ impl Shard {
     pub(in super::super) fn pull(&mut self, connection: ConnectionId, pull: Pull, is_watcher: bool, out: &mut Output) {
         let Pull { ref subject, known, number } = pull;
         let topic = subject.topic();
-        let waiting = match self.index.waiting(connection, topic) {
-            Some(waiting) => std::mem::take(waiting),
+        let (waiting, is_subscribed) = match self.index.waiting(connection, topic) {
+            Some(waiting) => (std::mem::take(waiting), true),
             None if is_watcher => {
                 self.keep(subject);
-                self.take_place_of_watcher(connection, topic).unwrap_or(0)
+                (self.take_place_of_watcher(connection, topic).unwrap_or(0), false)
             }
             None => {
                 out.answer(connection, pull.subject, number, Value::Ended);
@@ -89,6 +90,9 @@ impl Shard {
             let entry = self.index.entry_of(topic).expect("a topic that is told has an entry");
             if let Some(value) = entry.last.answer(known) {
                 out.answer(connection, pull.subject, number, value);
+                if !is_subscribed {
+                    self.let_gone_go(topic);
+                }
                 return;
             }
         }
@@ -186,7 +190,7 @@ impl Shard {
         }
     }
 
-    /// Counts a topic that has lost its last subscriber.
+    /// Counts a topic that nobody is told of any more.
     pub(super) fn idles(&mut self, topic: Topic) {
         let may_have_missed = self.heals(topic);
         self.healed(topic);

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::super::Operation;
 use super::super::*;
+use super::CORES;
 use super::world::World;
 use crate::model::topic::testing::{TABLE, topic};
 
@@ -127,6 +128,30 @@ fn topics_that_do_not_exist_are_not_kept_since_somebody_pulled_them() {
     assert_eq!(world.hub.rows_kept().load(Ordering::Relaxed), 2);
 }
 
+/// A row may have gone, and been forgotten, by the time that a slow reader asks for it.
+#[test]
+fn topics_that_do_not_exist_are_not_kept_where_nobody_waits_for_their_answers() {
+    let (mut world, _) = with_rows(2);
+    world.settle();
+    let asks = |world: &mut World| {
+        let other = with_reader(world);
+        world.settle();
+        world.pull(other, 0, &[7], false);
+        other
+    };
+    let kept = |world: &World| world.hub.rows_kept().load(Ordering::Relaxed);
+    // One leaves before the wish is read, and one after.
+    let other = asks(&mut world);
+    world.core(0).remove(other.key);
+    world.settle();
+    assert_eq!(kept(&world), 2);
+    let other = asks(&mut world);
+    world.read();
+    world.core(0).remove(other.key);
+    world.settle();
+    assert_eq!(kept(&world), 2);
+}
+
 #[test]
 fn rows_that_went_while_changes_were_missed_or_rows_were_listed_are_not_kept() {
     let (mut world, connection) = with_rows(1000);
@@ -148,6 +173,80 @@ fn rows_that_went_while_changes_were_missed_or_rows_were_listed_are_not_kept() {
     assert!(world.recorder(connection).shown.iter().filter(|(_, version)| **version > 0).eq(&rows));
 }
 
+/// A reader that is told of all rows without their states, and asked for one by its key before.
+fn with_reader_of_one() -> (World, ConnectionId) {
+    let mut world = World::new(1);
+    (0..3).for_each(|number| world.commit(number));
+    world.begin(false);
+    world.turn();
+    let reader = world.open(0);
+    world.resume(reader, 0, &[1]);
+    world.settle();
+    world.recorder(reader).is_everything = true;
+    world.command(reader, 1, Operation::SubscribeAll { table: TABLE, lists: false }, &[]);
+    (world, reader)
+}
+
+/// The rows that the store has are not listed yet as the subscription ends.
+#[test]
+fn a_deletion_that_was_missed_is_told_to_who_asked_for_the_row_and_is_told_of_it_as_one_of_all() {
+    let (mut world, reader) = with_reader_of_one();
+    world.command(reader, 2, Operation::Unsubscribe, &[1]);
+    world.lose_table();
+    world.delete(1);
+    world.begin_table(false);
+    world.settle();
+    assert_eq!(world.recorder(reader).shown[&1], 0);
+    assert_eq!(world.hub.rows_kept().load(Ordering::Relaxed), 2);
+}
+
+/// The shard has forgotten the version of the epoch before, and has read none of the new one.
+#[test]
+fn a_row_that_is_not_in_the_new_epoch_is_told_to_who_asked_for_it_and_is_told_of_it_as_one_of_all() {
+    for is_in_time in [false, true] {
+        let (mut world, reader) = with_reader_of_one();
+        world.lose();
+        world.delete(1);
+        world.begin(true);
+        if is_in_time {
+            world.turn();
+        } else {
+            world.process(0, usize::MAX);
+        }
+        world.command(reader, 2, Operation::Unsubscribe, &[1]);
+        world.settle();
+        assert_eq!(world.recorder(reader).old, [].into(), "{is_in_time}");
+        assert_eq!(world.recorder(reader).shown[&1], 0);
+    }
+}
+
+#[test]
+fn rows_that_went_while_they_had_subscribers_are_not_kept_once_those_have_gone() {
+    for asks in [false, true] {
+        let (mut world, _) = with_rows(3);
+        let others = [world.open(0), world.open(1)];
+        for other in others {
+            if asks {
+                world.resume(other, 0, &[0, 1]);
+            } else {
+                world.command(other, 0, Operation::Subscribe, &[0, 1]);
+            }
+        }
+        world.settle();
+        let kept = |world: &World| world.hub.rows_kept().load(Ordering::Relaxed);
+        world.delete(0);
+        world.lose();
+        world.delete(1);
+        world.begin(false);
+        world.settle();
+        assert_eq!(kept(&world), 3, "their versions are known while they have subscribers");
+        world.command(others[0], 1, Operation::Unsubscribe, &[0, 1]);
+        world.core(1).remove(others[1].key);
+        world.settle();
+        assert_eq!(kept(&world), 1, "{asks}");
+    }
+}
+
 #[test]
 fn rows_that_came_and_went_untold_are_told_once_it_is_said_that_there_were_some() {
     let (mut world, connection) = with_rows(3);
@@ -158,6 +257,35 @@ fn rows_that_came_and_went_untold_are_told_once_it_is_said_that_there_were_some(
     let rows = world.rows.clone();
     assert_eq!(rows.keys().copied().collect::<Vec<_>>(), [0, 2, 7]);
     assert!(world.recorder(connection).shown.iter().filter(|(_, version)| **version > 0).eq(&rows));
+}
+
+/// What is to be healed does not have the row that was subscribed to after the word that changes were missed.
+#[test]
+fn a_row_that_came_untold_and_has_a_subscriber_by_then_is_told_to_who_is_told_of_all() {
+    for lists in [false, true] {
+        let mut world = World::new(1);
+        world.commit(0);
+        world.begin(false);
+        world.turn();
+        let (reader, other) = (world.open(0), world.open(0));
+        world.recorder(reader).is_everything = true;
+        if lists {
+            world.recorder(reader).lists.insert(0);
+        }
+        world.command(reader, 0, Operation::SubscribeAll { table: TABLE, lists }, &[]);
+        world.settle();
+        world.miss(&[7]);
+        for core in 0..CORES {
+            world.process(core, usize::MAX);
+        }
+        world.command(other, 0, Operation::Subscribe, &[7]);
+        world.read();
+        world.hand_over();
+        world.process(0, usize::MAX);
+        world.settle();
+        let version = world.rows[&7];
+        assert_eq!(world.recorder(reader).shown.get(&7), Some(&version), "{lists}");
+    }
 }
 
 /// There may be no such table, and a read that fails holds up those of all others.

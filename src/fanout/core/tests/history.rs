@@ -1,6 +1,6 @@
 //! A history of steps in any order, and what each connection is owed after them, by a set of pairs: [`live`].
 
-use crate::model::topic::testing::TABLE;
+use crate::model::topic::testing::{TABLE, number};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
@@ -100,13 +100,26 @@ struct Known {
     pulls: u32,
     /// Whether it is subscribed to every topic, and has asked for all of them.
     everything: Option<bool>,
+    /// The epoch and the version from which on it is told of every topic.
+    told_from: Option<(u8, u64)>,
 }
 
 impl Known {
     fn new(connection: ConnectionId) -> Self {
         let (subscribed, ended, resumed) = Default::default();
         let (applied, due, revoked) = (Vec::new(), Vec::new(), Vec::new());
-        Self { connection, subscribed, applied, due, ended, resumed, revoked, pulls: 0, everything: None }
+        Self {
+            connection,
+            subscribed,
+            applied,
+            due,
+            ended,
+            resumed,
+            revoked,
+            pulls: 0,
+            everything: None,
+            told_from: None,
+        }
     }
 
     /// Gives a command; whether all of it is done at once.
@@ -124,6 +137,7 @@ impl Known {
             Operation::UnsubscribeAll(_) => {
                 self.ended.extend(0..TOPICS);
                 self.resumed.clear();
+                self.told_from = None;
                 usize::from(self.everything.take().is_some()) + std::mem::take(&mut self.subscribed).len()
             }
             _ => 0,
@@ -197,10 +211,27 @@ impl Known {
         }
         recorder.revokes.insert(number, gone);
         if was_told_all {
+            self.told_from = None;
             (recorder.pages, recorder.page) = (Vec::new(), None);
         }
         world.revoke(self.connection, number, kept, ends_all);
         world.recorder(self.connection).applied.len() == self.applied.len()
+    }
+
+    /// Checks that it shows every row that was changed since it was told of all, and what was missed is told.
+    fn check_told_of_all(&mut self, world: &mut World) {
+        if self.everything.is_none() || !world.is_begun || world.is_table_lost {
+            return;
+        }
+        let (epoch, newest, rows) = (world.epoch, world.version, world.rows.clone());
+        let recorder = world.recorder(self.connection);
+        if let Some((_, from)) = self.told_from.filter(|(from, _)| *from == epoch) {
+            for (number, version) in rows.iter().filter(|(_, version)| **version > from) {
+                assert_eq!(recorder.shown.get(number), Some(version), "{number}: {recorder:?}");
+            }
+        } else {
+            self.told_from = Some((epoch, newest));
+        }
     }
 
     /// Checks, once everything is settled: each command was answered once and right, the shards have what it asked for,
@@ -263,11 +294,20 @@ impl Known {
 fn check_all_shards(world: &World) {
     let kept: usize = world.cores.iter().flat_map(|core| &core.shards).map(Shard::check).sum();
     assert_eq!(world.hub.rows_kept().load(Ordering::Relaxed), kept);
+    if world.is_begun && !world.is_table_lost {
+        let shards = || world.cores.iter().flat_map(|core| &core.shards);
+        let is_needed = |topic: &Topic| {
+            world.rows.contains_key(&number(*topic)) || shards().any(|shard| !shard.subscribers(*topic).is_empty())
+        };
+        let kept = shards().flat_map(|shard| shard.index().kept());
+        assert_eq!(kept.into_iter().find(|topic| !is_needed(topic)), None, "it is kept, and gone");
+    }
 }
 
 fn check_all(known: &mut [Known], world: &mut World) {
     for known in known {
         known.check(world);
+        known.check_told_of_all(world);
     }
     check_all_shards(world);
 }

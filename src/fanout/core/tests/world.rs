@@ -37,7 +37,7 @@ pub(super) struct World {
     untaken: BTreeMap<(CoreId, u32), u32>,
     /// The version of each topic that exists.
     pub(super) rows: BTreeMap<u64, u64>,
-    version: u64,
+    pub(super) version: u64,
     pub(super) epoch: u8,
     /// The epoch of all tables, where that of this one is another; 0: none was told.
     epoch_of_all: u8,

@@ -299,17 +299,18 @@ impl World {
 
     fn cast(&mut self, number: usize, topic: u64, changes: &[Event]) {
         let server = &mut self.servers[number];
-        let (mut frames, mut newest) = (smallvec::SmallVec::new(), (0, true));
+        let mut frames = smallvec::SmallVec::new();
+        let (mut newest_version, mut newest) = (0, Newest { is_whole: true, is_deletion: false });
         for &change in changes {
             let Event::Change { version, exists, is_whole, .. } = change else { unreachable!("they are changes") };
             frames.push((version, Content::write(topic, version, exists, is_whole)));
-            if version > newest.0 {
-                newest = (version, is_whole);
+            if version > newest_version {
+                (newest_version, newest) = (version, Newest { is_whole, is_deletion: !exists });
             }
             let told = server.told.entry(topic).or_default();
             *told = version.max(*told);
         }
-        server.shard.cast(&subject(topic), &mut frames, newest.1, &mut server.out);
+        server.shard.cast(&subject(topic), &mut frames, newest, &mut server.out);
         let subscribers = server.shard.subscribers(super::topic(topic));
         let subscribers: Vec<SlotKey> = subscribers.iter().flat_map(|list| list.keys.iter().copied()).collect();
         for (_, frame) in frames {
