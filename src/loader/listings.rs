@@ -102,15 +102,16 @@ impl Listings {
         watch.filter(|(watch, _)| watch.number == number).map(|(_, pages)| pages)
     }
 
-    /// Returns whether a page may be read.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.by_table.values().any(Listing::is_wanted)
+    /// Returns the tables of which a page may be read.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = TableId> {
+        self.by_table.iter().filter(|(_, listing)| listing.is_wanted()).map(|(&table, _)| table)
     }
 
-    /// Returns the table whose turn it is to be read for, and the key after which, if every core has room for more of it.
-    pub(super) fn next(&mut self) -> Option<(TableId, Option<Key>)> {
+    /// Returns the table whose turn it is to be read for, of those that are readable, and the key after which, if every core
+    /// has room for more of it.
+    pub(super) fn next(&mut self, is_readable: impl Fn(TableId) -> bool) -> Option<(TableId, Option<Key>)> {
         let mut behind = self.by_table.range((Excluded(self.last), Unbounded)).chain(self.by_table.iter());
-        let (&table, listing) = behind.find(|(_, listing)| listing.is_wanted())?;
+        let (&table, listing) = behind.find(|(table, listing)| listing.is_wanted() && is_readable(**table))?;
         self.last = table;
         Some((table, listing.progress.as_ref()?.after.clone()))
     }

@@ -1,6 +1,8 @@
 //! The loader without its I/O: [`Plan`]. Pure; the time is an argument.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -57,12 +59,14 @@ pub(super) enum Told {
 /// The wishes that wait, and the one read that is under way.
 ///
 /// A read counts if its rows are there and its barrier was heard while the source went on telling all in one epoch.
-/// Otherwise its wishes are read again.
+/// Otherwise its wishes are read again. A table whose reads fail rests meanwhile, and holds up no other.
 #[derive(Debug)]
 pub(super) struct Plan {
     askers_by_topic: HashMap<Topic, Askers>,
-    /// The topics that wait, in the order of their first wish.
-    waiting: VecDeque<Subject>,
+    /// The topics that wait, by their tables, which take turns, and in the order of their first wish. No queue is empty.
+    waiting: BTreeMap<TableId, VecDeque<Subject>>,
+    /// The table whose wishes were read for last.
+    last: TableId,
     reading: Option<Reading>,
     listings: Listings,
     /// True if it is the turn of a listing to be read for.
@@ -73,17 +77,27 @@ pub(super) struct Plan {
     epoch: Option<Epoch>,
     /// The most topics of the next read: fewer after one whose rows spoilt each other.
     ids_max: usize,
-    failures: u32,
-    /// The time before which nothing is read, after a failure.
-    not_before: Option<Instant>,
-    failing_since: Option<Instant>,
+    /// The tables whose last read failed.
+    troubles: HashMap<TableId, Trouble>,
     /// The tables that are lost alone: nobody waits for their rows.
     lost: Vec<TableId>,
+}
+
+/// What is known of a table whose reads fail.
+#[derive(Debug)]
+struct Trouble {
+    failures: u32,
+    /// The time of the first failure, or of the last one that was taken notice of.
+    since: Instant,
+    /// The time before which it is not read.
+    not_before: Instant,
 }
 
 #[derive(Debug)]
 struct Reading {
     barrier: u64,
+    table: TableId,
+    began: Instant,
     sought: For,
     outcome: Option<Outcome>,
     is_heard: bool,
@@ -95,15 +109,15 @@ struct Reading {
 #[derive(Debug)]
 enum For {
     Wishes(Wishes),
-    /// The listing of a table.
-    Listing(TableId),
+    /// The listing of the table.
+    Listing,
 }
 
 impl For {
     fn wishes(self) -> Wishes {
         match self {
             Self::Wishes(wishes) => wishes,
-            Self::Listing(_) => Wishes::new(),
+            Self::Listing => Wishes::new(),
         }
     }
 }
@@ -119,16 +133,15 @@ impl Plan {
     pub(super) fn new(cores: usize, rows_max: usize) -> Self {
         Self {
             askers_by_topic: HashMap::new(),
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            last: TableId::PRODUCTS,
             reading: None,
             listings: Listings::new(cores, rows_max),
             is_turn_of_listings: false,
             barrier: 0,
             epoch: None,
             ids_max: READ_IDS_MAX,
-            failures: 0,
-            not_before: None,
-            failing_since: None,
+            troubles: HashMap::new(),
             lost: Vec::new(),
         }
     }
@@ -137,7 +150,7 @@ impl Plan {
     /// read void.
     pub(super) fn watch(&mut self, core: CoreId, table: TableId, watch: Option<Watch>) -> bool {
         self.listings.watch(core, table, watch);
-        self.reading.take_if(|reading| matches!(reading.sought, For::Listing(its) if its == table)).is_some()
+        self.reading.take_if(|reading| reading.table == table && matches!(reading.sought, For::Listing)).is_some()
     }
 
     /// Returns the listings, to tell them of the pages.
@@ -153,7 +166,7 @@ impl Plan {
             }
             let askers = self.askers_by_topic.entry(subject.topic()).or_default();
             if askers.is_empty() {
-                self.waiting.push_back(subject);
+                self.waiting.entry(subject.topic().table()).or_default().push_back(subject);
             }
             askers.push((wish.core, number));
         }
@@ -173,7 +186,7 @@ impl Plan {
             SourceHeard::Began(epoch) => {
                 self.epoch = Some(epoch);
                 // The store may well be back with the source.
-                self.not_before = None;
+                self.troubles.values_mut().for_each(|trouble| trouble.not_before = trouble.since);
             }
         }
         self.listings.begin();
@@ -188,15 +201,10 @@ impl Plan {
             return false;
         }
         self.lost.push(table);
-        let is_its = |reading: &mut Reading| match &reading.sought {
-            For::Listing(its) => *its == table,
-            For::Wishes(wishes) => wishes.first().is_some_and(|(subject, _)| subject.topic().table() == table),
-        };
-        let is_void = self.reading.take_if(is_its).is_some();
-        self.waiting.retain(|subject| subject.topic().table() != table);
+        let is_void = self.reading.take_if(|reading| reading.table == table).is_some();
+        self.waiting.remove(&table);
         self.askers_by_topic.retain(|topic, _| topic.table() != table);
-        // The failures may have been its.
-        (self.failures, self.failing_since, self.not_before) = (0, None, None);
+        self.troubles.remove(&table);
         is_void
     }
 
@@ -207,51 +215,47 @@ impl Plan {
 
     /// Begins the next read, if there is one to be made now.
     pub(super) fn start(&mut self, now: Instant) -> Option<Order> {
-        if self.reading.is_some() || self.epoch.is_none() || self.not_before.is_some_and(|time| now < time) {
+        if self.reading.is_some() || self.epoch.is_none() {
             return None;
         }
-        let (what, sought) = self.next_sought()?;
+        let (table, what, sought) = self.next_sought(now)?;
         self.barrier += 1;
         let barrier = self.barrier;
-        self.reading = Some(Reading { barrier, sought, outcome: None, is_heard: false, deadline: None });
+        let (began, is_heard) = (now, false);
+        self.reading = Some(Reading { barrier, table, began, sought, outcome: None, is_heard, deadline: None });
         Some(Order { barrier, what })
     }
 
-    /// Returns what is to be read next: the listings and the wishes take turns.
-    fn next_sought(&mut self) -> Option<(Sought, For)> {
+    /// Returns what is to be read next: the listings and the wishes take turns, and so do the tables of each.
+    fn next_sought(&mut self, now: Instant) -> Option<(TableId, Sought, For)> {
+        let troubles = &self.troubles;
+        let is_readable = |table: TableId| troubles.get(&table).is_none_or(|trouble| now >= trouble.not_before);
+        let behind = self.waiting.range((Excluded(self.last), Unbounded)).chain(&self.waiting);
+        let wished = behind.map(|(&table, _)| table).find(|&table| is_readable(table));
         self.is_turn_of_listings = !self.is_turn_of_listings;
-        if (self.is_turn_of_listings || self.waiting.is_empty())
-            && let Some((table, after)) = self.listings.next()
+        if (self.is_turn_of_listings || wished.is_none())
+            && let Some((table, after)) = self.listings.next(is_readable)
         {
-            return Some((Sought::KeysAfter(table, after), For::Listing(table)));
+            return Some((table, Sought::KeysAfter(table, after), For::Listing));
         }
-        let wishes: Vec<_> = self
-            .take_of_one_table()
-            .into_iter()
-            .map(|subject| {
-                let askers = self.askers_by_topic.remove(&subject.topic()).unwrap_or_default();
-                (subject, askers)
-            })
-            .collect();
-        let rows: Vec<Subject> = wishes.iter().map(|(subject, _)| subject.clone()).collect();
-        (!rows.is_empty()).then_some((Sought::Rows(rows), For::Wishes(wishes)))
+        let table = wished?;
+        self.last = table;
+        let taken = self.take_of(table).into_iter().map(|subject| {
+            let askers = self.askers_by_topic.remove(&subject.topic()).unwrap_or_default();
+            (subject, askers)
+        });
+        let taken: Wishes = taken.collect();
+        let rows = taken.iter().map(|(subject, _)| subject.clone()).collect();
+        Some((table, Sought::Rows(rows), For::Wishes(taken)))
     }
 
-    /// Takes the rows that wait longest, and others of the same table: a store reads one table at a time.
-    fn take_of_one_table(&mut self) -> VecDeque<Subject> {
-        let Some(table) = self.waiting.front().map(|subject| subject.topic().table()) else { return VecDeque::new() };
-        let is_its = |subject: &Subject| subject.topic().table() == table;
-        let count = self.waiting.iter().take(self.ids_max).take_while(|subject| is_its(subject)).count();
-        if count == self.ids_max || count == self.waiting.len() {
-            return self.waiting.drain(..count).collect();
+    /// Takes the rows of a table that wait longest.
+    fn take_of(&mut self, table: TableId) -> VecDeque<Subject> {
+        let Entry::Occupied(mut waiting) = self.waiting.entry(table) else { return VecDeque::new() };
+        if waiting.get().len() <= self.ids_max {
+            return waiting.remove();
         }
-        let (mut taken, mut left) = (VecDeque::new(), VecDeque::new());
-        for subject in self.waiting.drain(..) {
-            let is_taken = taken.len() < self.ids_max && is_its(&subject);
-            (if is_taken { &mut taken } else { &mut left }).push_back(subject);
-        }
-        self.waiting = left;
-        taken
+        waiting.get_mut().drain(..self.ids_max).collect()
     }
 
     /// Takes the rows of the read.
@@ -276,13 +280,16 @@ impl Plan {
         }
     }
 
-    /// Gives the read up, and waits before the next.
+    /// Gives the read up. Its table rests before the next, and no shorter than the read took: others have half of the time.
     pub(super) fn failed(&mut self, now: Instant) {
+        let Some((table, took)) = self.reading.as_ref().map(|reading| (reading.table, now - reading.began)) else {
+            return;
+        };
         self.give_up();
-        self.failures = self.failures.saturating_add(1);
+        let trouble = self.troubles.entry(table).or_insert(Trouble { failures: 0, since: now, not_before: now });
+        trouble.failures = trouble.failures.saturating_add(1);
         // There is one loader in a process, and its reads begin with a wish: they need no jitter.
-        self.not_before = Some(now + BACKOFF.after(self.failures, 0));
-        self.failing_since.get_or_insert(now);
+        trouble.not_before = now + BACKOFF.after(trouble.failures, 0).max(took);
     }
 
     /// Grants the barrier more time: the source is behind, and not silent.
@@ -297,8 +304,9 @@ impl Plan {
         if let Some(reading) = &self.reading {
             return reading.deadline;
         }
-        let is_wanted = !self.waiting.is_empty() || self.listings.is_wanted();
-        self.not_before.filter(|_| self.epoch.is_some() && is_wanted)
+        self.epoch?;
+        let wanted = self.waiting.keys().copied().chain(self.listings.wanted());
+        wanted.filter_map(|table| self.troubles.get(&table)).map(|trouble| trouble.not_before).min()
     }
 
     /// Returns true if the barrier is due and was not heard in its time.
@@ -306,22 +314,21 @@ impl Plan {
         self.reading.as_ref().is_some_and(|reading| reading.deadline.is_some_and(|deadline| now >= deadline))
     }
 
-    /// Returns the time for which every read has failed. Begins to count anew when it is taken notice of.
-    pub(super) fn failing_for(&mut self, now: Instant, at_least: Duration) -> bool {
-        let is_long = self.failing_since.is_some_and(|since| now.duration_since(since) >= at_least);
-        if is_long {
-            self.failing_since = Some(now);
-        }
-        is_long
+    /// Returns a table of which every read has failed for so long. It counts anew then.
+    pub(super) fn failing_for(&mut self, now: Instant, at_least: Duration) -> Option<TableId> {
+        let is_long = |trouble: &Trouble| now.duration_since(trouble.since) >= at_least;
+        let (&table, trouble) = self.troubles.iter_mut().find(|(_, trouble)| is_long(trouble))?;
+        trouble.since = now;
+        Some(table)
     }
 
     /// Returns the result of the read, once its rows are there and its barrier was heard. What it left goes to the next.
     pub(super) fn told(&mut self) -> Option<Told> {
         let reading = self.reading.take_if(|reading| reading.is_heard && reading.outcome.is_some())?;
-        (self.failures, self.failing_since, self.not_before) = (0, None, None);
+        self.troubles.remove(&reading.table);
         match (reading.outcome?, reading.sought) {
             (Outcome::Rows(read), sought) => Some(Told::Answers(self.answers(read, sought.wishes()))),
-            (Outcome::Keys(keys), For::Listing(table)) => self.listings.listed(table, keys).map(Told::Listed),
+            (Outcome::Keys(keys), For::Listing) => self.listings.listed(reading.table, keys).map(Told::Listed),
             (Outcome::Keys(_), For::Wishes(_)) => unreachable!("rows were read for them"),
         }
     }
@@ -355,7 +362,7 @@ impl Plan {
         for (subject, askers) in wishes.into_iter().rev() {
             let waiting = self.askers_by_topic.entry(subject.topic()).or_default();
             if waiting.is_empty() {
-                self.waiting.push_front(subject);
+                self.waiting.entry(subject.topic().table()).or_default().push_front(subject);
             }
             waiting.extend(askers);
         }

@@ -18,7 +18,7 @@ use crate::model::topic::Subject;
 use crate::store::{Found, Keys, Read, Store, StoreError};
 use crate::wire::frame::Frame;
 
-/// The time for which reads may fail while the source seems well; then the source begins anew.
+/// The time for which the reads of a table may fail while the source seems well; then its readers are told.
 const FAILING_MAX: Duration = Duration::from_secs(10);
 /// The wait before a new epoch is asked for again.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
@@ -157,8 +157,8 @@ impl Work {
         self.reading = None;
         self.plan.failed(now);
         self.metrics.loads.ended(Load::Failed);
-        if self.plan.failing_for(now, FAILING_MAX) {
-            self.store.source_anew();
+        if let Some(table) = self.plan.failing_for(now, FAILING_MAX) {
+            self.store.table_unreadable(table);
         }
     }
 

@@ -290,11 +290,13 @@ impl Store {
         }
     }
 
-    /// Has the source begin anew, with a gap, where it can lose its way: for loads that fail while it seems to be well.
-    pub fn source_anew(&self) {
+    /// Has the source say that changes may have been missed, where it can lose its way: of a table whose rows cannot be read
+    /// while it seems to be well. It says so of that table alone, if it is not of products, until they can be read.
+    pub fn table_unreadable(&self, table: TableId) {
         match self {
             Self::Embedded(_) => {}
-            Self::Postgres(store, _) => store.listen_anew(),
+            Self::Postgres(store, _) if table == TableId::PRODUCTS => store.listen_anew(),
+            Self::Postgres(store, _) => store.table_unreadable(table),
         }
     }
 

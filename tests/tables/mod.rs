@@ -20,6 +20,7 @@ mod schema;
 mod served;
 mod unfailing;
 mod unprepared;
+mod unreadable;
 mod went_back;
 mod writes;
 

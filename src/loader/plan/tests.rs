@@ -154,13 +154,54 @@ fn a_failure_is_followed_by_a_wait_that_grows() {
     }
     assert_eq!(waits[..3], [100, 200, 400]);
     assert_eq!(waits[11], BACKOFF.max.as_millis());
-    assert!(plan.failing_for(now, Duration::from_secs(10)));
-    assert!(!plan.failing_for(now, Duration::from_secs(10)), "told once in that time");
+    assert_eq!(plan.failing_for(now, Duration::from_secs(10)), Some(TABLE));
+    assert_eq!(plan.failing_for(now, Duration::from_secs(10)), None, "told once in that time");
     let order = plan.start(now).unwrap();
     plan.heard(SourceHeard::Barrier(order.barrier));
     plan.read(absent(&order.ids()), now);
     plan.answered().unwrap();
-    assert!(!plan.failing_for(now + Duration::from_mins(1), Duration::from_secs(10)));
+    assert_eq!(plan.failing_for(now + Duration::from_mins(1), Duration::from_secs(10)), None);
+}
+
+/// Another table, and a wish for a row of it.
+fn orders() -> (TableId, impl Fn(i64) -> Wish, impl Fn(i64) -> Topic) {
+    let tables = Tables::with_key([1, 2]);
+    assert_eq!(tables.add("notes", KeyKind::Any).unwrap().id, TABLE);
+    let orders = tables.add("orders", KeyKind::Any).unwrap().id;
+    let of_wish = tables.clone();
+    let wish = move |key| Wish { core: CoreId(0), topics: vec![(of_wish.subject(orders, Key::Integer(key)), 9)] };
+    (orders, wish, move |key| tables.subject(orders, Key::Integer(key)).topic())
+}
+
+#[test]
+fn a_table_whose_reads_fail_holds_up_no_other_and_its_failures_are_its_own() {
+    const LONG: Duration = Duration::from_secs(5);
+    let (orders, wish_of, order) = orders();
+    let (mut plan, start) = begun();
+    plan.wish(wish_of(1));
+    let (mut now, mut of_orders) = (start, 0);
+    while now < start + Duration::from_mins(1) {
+        plan.wish(wish(0, &[(1, 1)]));
+        let read = plan.start(now).expect("one of the two is to be read");
+        if read.ids() == [order(1)] {
+            of_orders += 1;
+            now += LONG;
+            plan.failed(now);
+            assert_eq!(
+                plan.failing_for(now, Duration::from_secs(30)),
+                (of_orders == 4).then_some(orders),
+                "{of_orders}"
+            );
+        } else {
+            assert_eq!(read.ids(), [topic(1)]);
+            plan.read(absent(&read.ids()), now);
+            plan.heard(SourceHeard::Barrier(read.barrier));
+            assert!(plan.answered().is_some());
+            now += Duration::from_millis(500);
+            assert_eq!(plan.failing_for(now, Duration::from_secs(30)), None);
+        }
+    }
+    assert_eq!(of_orders, 6, "half of the time");
 }
 
 #[test]
@@ -372,14 +413,10 @@ fn rows_are_listed_no_faster_than_every_core_takes_them() {
 
 #[test]
 fn a_table_that_is_lost_is_not_read_and_holds_up_no_other() {
-    let tables = Tables::with_key([1, 2]);
-    assert_eq!(tables.add("notes", KeyKind::Any).unwrap().id, TABLE);
-    let orders = tables.add("orders", KeyKind::Any).unwrap().id;
-    let order = |key| (tables.subject(orders, Key::Integer(key)), 9);
-    let wish_of = |key| Wish { core: CoreId(0), topics: vec![order(key)] };
+    let (orders, wish_of, order) = orders();
     let (mut plan, now) = begun();
     plan.wish(wish_of(1));
-    assert_eq!(plan.start(now).unwrap().ids(), [order(1).0.topic()]);
+    assert_eq!(plan.start(now).unwrap().ids(), [order(1)]);
     plan.wish(wish_of(2));
     assert!(plan.heard(SourceHeard::Table(orders, false)), "the read that is under way is void");
     plan.wish(wish_of(3));
@@ -392,5 +429,5 @@ fn a_table_that_is_lost_is_not_read_and_holds_up_no_other() {
     assert_eq!(plan.answered().unwrap()[&CoreId(0)].len(), 1);
     assert_eq!(plan.start(now), None, "the shards wish anew");
     plan.wish(wish_of(4));
-    assert_eq!(plan.start(now).unwrap().ids(), [order(4).0.topic()]);
+    assert_eq!(plan.start(now).unwrap().ids(), [order(4)]);
 }

@@ -4,7 +4,7 @@ mod tables;
 
 use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -68,6 +68,8 @@ enum Aside {
     Kept(Result<(), StoreError>),
     /// A table, by its place, was noted.
     Noted(usize, Result<(), StoreError>),
+    /// Rows of a table, by its place, could be read, or not.
+    Tried(usize, Result<(), StoreError>),
     /// A table was prepared as this look found it.
     Prepared(usize, Box<(TableLook, Result<InstalledTable, TableError>)>),
 }
@@ -142,6 +144,8 @@ impl<'a> Session<'a> {
         let settings = self.listener.config.settings(STATEMENT_TIMEOUT);
         let mut statement: Option<Statement<'_>> =
             Some(Box::pin(async move { listen(client, &settings).await.map(|()| Answer::Listening) }));
+        // One for all of the session: what is asked for while something else is seen to is not missed.
+        let mut asked_anew = pin!(self.listener.store.asked_to_listen_anew());
         let (mut proving, mut keeping) = (ticks(vigilance.proof_interval), ticks(vigilance.house_interval));
         loop {
             let is_due = statement.is_some() || self.proof.as_ref().is_some_and(Proof::is_due);
@@ -179,7 +183,7 @@ impl<'a> Session<'a> {
                     self.is_look_due = true;
                     Ok(())
                 }
-                () = self.listener.store.asked_to_listen_anew() => return Err(Lost::Anew),
+                () = &mut asked_anew => return Err(Lost::Anew),
                 () = self.feed.closed() => return Ok(()),
             };
             if outcome.is_err() || self.judge().await.is_err() {
@@ -245,6 +249,14 @@ impl<'a> Session<'a> {
                 match noted {
                     Ok(()) => self.is_look_due = true,
                     Err(error) => tracing::error!(%error, "a table could not be noted; it is tried again"),
+                }
+            }
+            Aside::Tried(place, tried) => {
+                self.busy.remove(&place);
+                // If not, the next look has it tried again.
+                if tried.is_ok() {
+                    self.known.tables[place].readable();
+                    self.is_look_due = true;
                 }
             }
             Aside::Prepared(place, prepared) => {

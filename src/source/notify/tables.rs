@@ -26,6 +26,8 @@ pub(super) struct Watched {
     files: VecDeque<u32>,
     /// The table as it was prepared last, if it was not as it is noted.
     prepared: Option<String>,
+    /// True from when its rows could not be read until they can be.
+    is_unreadable: bool,
 }
 
 /// What is fed of a table.
@@ -42,6 +44,8 @@ pub(super) enum Word {
 pub(super) enum Step {
     Note(TableNote),
     Prepare,
+    /// Reads are to be tried.
+    Try,
 }
 
 /// The conclusion from a look at a table.
@@ -84,6 +88,16 @@ impl Watched {
         self.prepared = Some(look.seen.text());
     }
 
+    /// Learns that its rows cannot be read.
+    pub(super) const fn unreadable(&mut self) {
+        self.is_unreadable = true;
+    }
+
+    /// Learns that its rows can be read.
+    pub(super) const fn readable(&mut self) {
+        self.is_unreadable = false;
+    }
+
     /// Concludes from the look with this number, for a server that may have read a row that was older than it knew.
     pub(super) fn conclude(
         &mut self,
@@ -115,6 +129,9 @@ impl Watched {
             }
             TableState::Swapped | TableState::NoKey | TableState::TriggersOff => {
                 self.lost(Some(Step::Prepare), Some("it is not as it was installed, and is being looked at"))
+            }
+            TableState::Live if self.is_unreadable => {
+                self.lost(Some(Step::Try), Some("its rows cannot be read; see the log"))
             }
             TableState::Live if noted.is_none() => Conclusion { step: note(false), ..self.live(look.epoch()) },
             TableState::Live if look.is_as_noted() => {

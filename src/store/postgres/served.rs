@@ -35,6 +35,8 @@ pub(crate) struct ServedTable {
     installed: ArcSwap<InstalledTable>,
     /// True if a row was read that is older than what was told of it.
     has_regressed: AtomicBool,
+    /// True if its rows could not be read for a while.
+    is_unreadable: AtomicBool,
 }
 
 impl ServedTables {
@@ -46,6 +48,7 @@ impl ServedTables {
                 table,
                 installed: ArcSwap::from_pointee(installed),
                 has_regressed: AtomicBool::new(false),
+                is_unreadable: AtomicBool::new(false),
             })
         });
         Ok(Self { served: served.collect::<Result<_, TooManyTables>>()?, all: all.clone() })
@@ -100,6 +103,11 @@ impl ServedTable {
     /// Returns whether a row was read that is older than what was told of it, since this was last asked.
     pub(crate) fn take_regressed(&self) -> bool {
         self.has_regressed.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns whether its rows could not be read for a while, since this was last asked.
+    pub(crate) fn take_unreadable(&self) -> bool {
+        self.is_unreadable.swap(false, Ordering::Relaxed)
     }
 
     /// Returns a row of the database as readers are shown it; `None` where it is not as `row_to_json` writes it.
@@ -170,6 +178,14 @@ impl PostgresStore {
     pub(crate) fn table_regressed(&self, table: TableId) {
         if let Ok(served) = self.served.by_id(table) {
             served.has_regressed.store(true, Ordering::Relaxed);
+            self.look_at_tables_at_once();
+        }
+    }
+
+    /// Has the listener say that a table is not live until its rows can be read.
+    pub(crate) fn table_unreadable(&self, table: TableId) {
+        if let Ok(served) = self.served.by_id(table) {
+            served.is_unreadable.store(true, Ordering::Relaxed);
             self.look_at_tables_at_once();
         }
     }

@@ -1,5 +1,7 @@
 //! The store's part in the stream of notifications: its marks, and the epoch (`migrations/0003_streams.sql`).
 
+use tokio::sync::futures::Notified;
+
 use super::failure::Failure;
 use super::{PostgresStore, column};
 use crate::model::epoch::Epoch;
@@ -60,8 +62,8 @@ impl PostgresStore {
         self.look.notified().await;
     }
 
-    /// Returns once somebody asks for another session.
-    pub(crate) async fn asked_to_listen_anew(&self) {
-        self.anew.notified().await;
+    /// Returns once somebody asks for another session, from when this was called.
+    pub(crate) fn asked_to_listen_anew(&self) -> Notified<'_> {
+        self.anew.notified()
     }
 }

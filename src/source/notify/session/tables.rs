@@ -22,6 +22,9 @@ impl Session<'_> {
         for (place, (served, look)) in store.served().iter().zip(looks).enumerate() {
             let (table, installed) = (served.table.id, served.installed());
             let has_regressed = served.take_regressed();
+            if served.take_unreadable() {
+                self.known.tables[place].unreadable();
+            }
             let concluded = self.known.tables[place].conclude(&installed, look, number, has_regressed);
             let Conclusion { word, step, obstacle, is_replaced } = concluded;
             self.show_obstacle(place, &installed.name, obstacle, step.as_ref());
@@ -71,6 +74,9 @@ impl Session<'_> {
         match step {
             Step::Note(note) => {
                 self.asides.spawn(async move { Aside::Noted(place, store.note(&note).await) });
+            }
+            Step::Try => {
+                self.asides.spawn(async move { Aside::Tried(place, store.try_reading(&installed).await) });
             }
             Step::Prepare => {
                 let (config, installs) = (self.listener.config.clone(), self.listener.installs);

@@ -214,3 +214,19 @@ fn an_epoch_of_the_table_that_is_gone_begins_another() {
     let concluded = watched.conclude(&table(), &noted(&look, &look, None), 3, false);
     assert_eq!((concluded.word, begins(&concluded)), (Some(Word::Lost), Some(true)));
 }
+
+#[test]
+fn one_whose_rows_cannot_be_read_is_lost_until_they_can_be() {
+    let (mut watched, look) = (watched(), seen("a", 1));
+    let look = noted(&look, &look, None);
+    watched.unreadable();
+    for (number, word) in [(2, Some(Word::Lost)), (3, None)] {
+        let concluded = watched.conclude(&table(), &look, number, false);
+        assert_eq!((concluded.word, concluded.step), (word, Some(Step::Try)));
+        assert!(concluded.obstacle.is_some_and(|obstacle| obstacle.contains("cannot be read")));
+    }
+    watched.readable();
+    let concluded = watched.conclude(&table(), &look, 4, false);
+    assert_eq!(concluded, Conclusion { word: Some(Word::Missed), ..Conclusion::default() });
+    assert_eq!(watched.conclude(&table(), &look, 5, false), Conclusion::default());
+}

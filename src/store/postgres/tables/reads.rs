@@ -111,6 +111,16 @@ impl PostgresStore {
         }))
     }
 
+    /// Reads no more of a table than it takes to find what such reads are refused or held up by.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub(crate) async fn try_reading(&self, table: &InstalledTable) -> Result<(), StoreError> {
+        let no_keys: Vec<String> = Vec::new();
+        self.query(LOAD, &[&table.id, &table.name, &no_keys, &0_i64]).await?;
+        self.query(KEYS, &[&table.id, &table.name, &None::<&str>, &1_i64]).await.map(|_| ())
+    }
+
     /// Returns at most `limit` rows that follow the text of a key, or the first: as many as have `bytes_max` bytes together,
     /// but at least one.
     ///
