@@ -69,6 +69,23 @@ async fn a_sequence_that_is_above_again_begins_an_epoch_all_the_same() {
     }
 }
 
+/// Nothing but new rows: none of them had a version that the new one could be compared with.
+#[tokio::test]
+async fn a_sequence_that_gives_new_rows_versions_of_others_begins_an_epoch_though_it_is_above_again() {
+    let Fixture { database, config, changes, .. } = Fixture::new().await;
+    drop(changes);
+    let client = database.connect().await;
+    client.batch_execute("SELECT setval('product_versions', 500)").await.unwrap();
+    let mut server = Changes::vigilant(&config).await;
+    let rows = |ids: std::ops::Range<u64>| ids.map(insert_sql).collect::<Vec<String>>().join("; ");
+    client.batch_execute(&rows(1..5)).await.unwrap();
+    client.batch_execute(&format!("SELECT setval('product_versions', 502); {}", rows(5..9))).await.unwrap();
+    assert_eq!(last_version(&client).await, 506);
+    renewed(&mut server).await;
+    client.batch_execute(&insert_sql(9)).await.unwrap();
+    assert!(stored_version(&client, 9).await > 506);
+}
+
 #[tokio::test]
 async fn a_sequence_below_the_rows_is_found_when_a_server_starts() {
     let Fixture { database, config, changes, .. } = Fixture::new().await;

@@ -86,6 +86,15 @@ async fn a_deletion_below_is_told_though_the_sequence_is_above_again() {
     is_told_anew("DELETE FROM orders; SELECT setval('product_versions', 2000000); COMMIT").await;
 }
 
+/// It goes back to the version before the order's, which a new order is given then.
+#[tokio::test]
+async fn a_new_row_with_the_version_of_another_is_told_anew() {
+    is_told_anew(
+        "SELECT setval('product_versions', 1000000); INSERT INTO orders VALUES (2, 'placed'), (3, 'placed'); COMMIT",
+    )
+    .await;
+}
+
 /// The sequence is set back below the row of an order, and this is done.
 async fn is_told_anew(done: &str) {
     let database = Cluster::shared().database().await;

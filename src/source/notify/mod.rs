@@ -11,6 +11,7 @@ pub mod notification;
 mod session;
 mod stored;
 mod tables;
+mod versions;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

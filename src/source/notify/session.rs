@@ -4,6 +4,7 @@ mod tables;
 
 use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
+use std::hash::Hash;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::inspection::{Inspection, Verdict, inspect, listen, ping};
 use super::notification::{self, MessageAt, Notification, Payload, RowAt, TableChange, TablePayload, parse};
 use super::stored::Stored;
 use super::tables::Watched;
+use super::versions::Versions;
 use super::{CONNECT_TIMEOUT, Feed, Listener, Lost, STATEMENT_TIMEOUT};
 use crate::model::change::{Action, Change, ChangeBody};
 use crate::model::epoch::Epoch;
@@ -42,6 +44,10 @@ pub(super) struct Known {
     epoch: Option<Epoch>,
     /// The greatest version that was heard in it, or read.
     floor: u64,
+    /// The versions that were heard last in it.
+    versions: Versions,
+    /// True if two rows had one of them.
+    is_given_twice: bool,
     /// The number of signs of life that were asked for, by which tables remember looks.
     proofs: u64,
     /// What was fed of each table beside products.
@@ -304,6 +310,12 @@ impl<'a> Session<'a> {
         let Some(Proof { number, floor, inspection: Some(inspection), .. }) = complete else { return Ok(()) };
         let told = self.known.epoch.filter(|_| self.known.hears);
         match inspection.verdict(floor, told) {
+            Verdict::Sound(epoch)
+                if self.known.is_given_twice && self.known.epoch.is_none_or(|known| known == epoch) =>
+            {
+                self.renew(epoch, "the sequence of versions gave one a second time");
+                Ok(())
+            }
             Verdict::Sound(epoch) => {
                 self.listener.health.set(None);
                 // Before the first beginning, so that what is read then is read with the right versions. An epoch of all ends
@@ -346,6 +358,8 @@ impl<'a> Session<'a> {
                 self.known.tables.iter_mut().for_each(Watched::epoch_of_all);
             }
             self.known.floor = 0;
+            self.known.is_given_twice = false;
+            self.known.versions.forget();
         }
         self.known.hears = true;
         self.send(SourceEvent::Began(epoch)).await
@@ -361,7 +375,7 @@ impl<'a> Session<'a> {
     async fn hear(&mut self, payload: String) -> Result<Result<(), Unwanted>, Lost> {
         Ok(match parse(&payload) {
             Some(Payload::Change(notification)) => {
-                self.known.floor = self.known.floor.max(notification.version);
+                self.hear_version(notification.version, (0, notification.product_id));
                 if !self.listener.store.has_products() {
                     return Ok(Ok(()));
                 }
@@ -392,11 +406,19 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// Takes note of the version of a row's change, or of its deletion.
+    fn hear_version(&mut self, version: u64, row: impl Hash) {
+        self.known.floor = self.known.floor.max(version);
+        if self.known.versions.give(version, row) && !std::mem::replace(&mut self.known.is_given_twice, true) {
+            self.is_look_due = true;
+        }
+    }
+
     /// Takes the word of another table's trigger, if that table is cast.
     async fn hear_table(&mut self, payload: TablePayload<'_>) -> Result<Result<(), Unwanted>, Lost> {
         match payload {
             TablePayload::Change(change) => {
-                self.known.floor = self.known.floor.max(change.version);
+                self.hear_version(change.version, (change.oid, change.key));
                 self.forward_row(change).await
             }
             // Nobody can be subscribed to such a key.
