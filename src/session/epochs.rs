@@ -126,8 +126,25 @@ impl Session {
         let told = *values.epochs.all.get_or_insert(epoch);
         if is_first {
             self.say(Word::Other, answer::epoch(told));
+            // What it follows without states is not of that epoch for all that.
+            for followed in self.followed_tables() {
+                self.tell_table_epoch(followed, None, told, standing, given);
+            }
         }
-        let (Some(table), Some(values)) = (table, &mut self.values) else { return told };
+        table.map_or(told, |table| self.tell_table_epoch(table, claimed, told, standing, given))
+    }
+
+    /// Tells the epoch of a table that has one of its own to a reader that was told the one of all versions, unless it was told
+    /// that too; returns the one that it was told of the table.
+    fn tell_table_epoch(
+        &mut self,
+        table: TableId,
+        claimed: Option<Epoch>,
+        told: Epoch,
+        standing: &Standing,
+        given: &Given<'_>,
+    ) -> Epoch {
+        let Some(values) = &mut self.values else { return told };
         let epochs = &mut values.epochs;
         if let Some(&of_table) = epochs.by_table.get(&table) {
             return of_table;
@@ -139,6 +156,14 @@ impl Session {
             self.say(Word::Other, answer::table_epoch(of_table, &given.tables.get(table)));
         }
         of_table
+    }
+
+    /// Tells a reader that compares versions, since it ever asked for states, that those of a table which it subscribes to
+    /// without states are of another epoch: who is not subscribed to any row was not told when that began.
+    pub(super) fn tell_epoch_of_followed(&mut self, table: TableId, standing: &Standing, given: &Given<'_>) {
+        if let Some(told) = self.values.as_ref().and_then(|values| values.epochs.all) {
+            self.tell_table_epoch(table, None, told, standing, given);
+        }
     }
 
     /// Begins anew with a reader that claims a version which was never there: it is told an epoch that nobody else has,

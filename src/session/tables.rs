@@ -56,6 +56,7 @@ impl Session {
             let its = FollowedTable { table, is_told_lost: false, live_after: None, has_ended: false };
             values.followed.push(its);
         }
+        self.tell_epoch_of_followed(table, standing, given);
         if !standing.is_table_live(table) {
             self.tell_table_lost(table, given);
         } else if returns {
@@ -80,6 +81,12 @@ impl Session {
     /// Returns whether the reader is subscribed to rows of a table.
     pub(super) fn follows(&mut self, table: TableId) -> bool {
         self.followed(table).is_some()
+    }
+
+    /// Returns the tables that the reader is subscribed to rows of.
+    pub(super) fn followed_tables(&self) -> Vec<TableId> {
+        let followed = self.values.iter().flat_map(|values| &values.followed);
+        followed.filter(|its| !its.has_ended).map(|its| its.table).collect()
     }
 
     fn followed(&mut self, table: TableId) -> Option<&mut FollowedTable> {

@@ -189,6 +189,26 @@ fn who_subscribes_while_the_table_is_lost_is_told_so() {
     assert_eq!(reader.told(), ["row at 7", r#"{"live":true,"table":"orders"}"#]);
 }
 
+/// Versions of rows that it knows are of the epoch before, and those that come are not above them.
+#[test]
+fn who_compares_versions_is_told_the_epoch_of_a_table_that_it_follows_without_states() {
+    let mut reader = Reader::new();
+    reader.command(r#"{"command":"subscribe","table":"orders","keys":[1],"snapshot":true}"#);
+    reader.answer_pulls(7);
+    reader.command(r#"{"command":"unsubscribe","table":"orders","keys":"*"}"#);
+    reader.told();
+    reader.begin("orders", OWN);
+    assert_eq!(reader.told(), [""; 0], "it is subscribed to no row");
+    reader.command(r#"{"command":"subscribe","table":"orders","keys":[1]}"#);
+    assert_eq!(reader.told(), [r#"{"epoch":"2","table":"orders"}"#]);
+    let mut other = Reader::new();
+    other.standings = reader.standings.clone();
+    other.command(r#"{"command":"subscribe","table":"orders","keys":[1]}"#);
+    assert_eq!(other.told(), [""; 0], "it compares none yet");
+    other.command(r#"{"command":"subscribe","productIDs":[1],"snapshot":true}"#);
+    assert_eq!(other.told()[..2], [r#"{"epoch":"1"}"#, r#"{"epoch":"2","table":"orders"}"#]);
+}
+
 #[test]
 fn a_return_that_waits_behind_changes_that_give_way_is_told_after_their_states() {
     let mut reader = Reader::new();
