@@ -184,9 +184,11 @@ impl Session {
         if self.phase != Phase::Open || told == Some(epoch) {
             return;
         }
-        let mut lost: u64 = self.queue.take_changes().iter().map(|(_, run)| run.frames() as u64).sum();
+        let gone = self.queue.take_changes();
+        let mut lost: u64 = gone.iter().map(|(_, run)| run.frames() as u64).sum();
         if let Some(values) = &mut self.values {
             lost += values.begin_anew();
+            values.pull_of_whole(gone);
             values.epochs.begin(epoch);
         }
         if told.is_some() {
@@ -209,6 +211,7 @@ impl Session {
         let is_followed = self.follows(table);
         if let Some(values) = &mut self.values {
             lost += values.begin_table_anew(table);
+            values.pull_of_whole(gone);
             // Who is not subscribed to any row is told when it asks.
             values.epochs.by_table.remove(&table);
             if is_followed && told.is_some() {

@@ -18,7 +18,7 @@ use crate::auth::{Coverage, Grant};
 use crate::fanout::{self, PageWish, Pull, Pulled, Value};
 use crate::model::epoch::Epoch;
 use crate::model::table::{TableId, Tables};
-use crate::model::topic::{Subject, Topic};
+use crate::model::topic::{Subject, Subjects, Topic};
 use crate::wire::event_stream;
 use crate::wire::frame::{Frame, FrameRun};
 
@@ -110,6 +110,17 @@ impl Values {
     pub(super) fn begin_table_anew(&mut self, table: TableId) -> u64 {
         self.everything.begin_anew(|its| its == table);
         self.stale.begin_table_anew(table)
+    }
+
+    /// Has rows of tables of which every row is told pulled whose changes are of an epoch that is over: one that a change has
+    /// deleted is perhaps forgotten by its shard.
+    pub(super) fn pull_of_whole(&mut self, changes: Vec<(Subject, FrameRun)>) {
+        let is_told = |subject: &Subject| self.everything.contains(subject.topic().table());
+        let rows = changes.into_iter().map(|(subject, _)| subject).filter(is_told);
+        let (rows, _) = rows.collect::<Subjects>().once_each(Vec::new());
+        if !rows.is_empty() {
+            self.stale.list(rows, Vec::new());
+        }
     }
 
     fn has_no_subscriptions(&self) -> bool {

@@ -209,6 +209,34 @@ fn who_compares_versions_is_told_the_epoch_of_a_table_that_it_follows_without_st
     assert_eq!(other.told()[..2], [r#"{"epoch":"1"}"#, r#"{"epoch":"2","table":"orders"}"#]);
 }
 
+/// A deletion, say: its shard has forgotten the row, and nothing is told of it in the new epoch.
+#[test]
+fn a_row_whose_change_is_of_an_epoch_that_is_over_is_asked_for_by_who_is_told_of_all() {
+    for states in ["", r#","snapshot":true"#] {
+        for is_of_table in [false, true] {
+            let mut reader = Reader::new();
+            reader.command(r#"{"command":"subscribe","productIDs":[1],"snapshot":true}"#);
+            reader.answer_pulls(7);
+            reader.command(&format!(r#"{{"command":"subscribe","table":"orders","keys":"*"{states}}}"#));
+            reader.command(r#"{"command":"subscribe","table":"notes","keys":[1]}"#);
+            reader.told();
+            for name in ["orders", "notes"] {
+                reader.push(name, 1, 8);
+            }
+            if is_of_table {
+                reader.begin("orders", OWN);
+            } else {
+                reader.on(Event::Epoch(epoch(OWN)));
+            }
+            let pulled: Vec<Subject> =
+                reader.session.next_pulls(&reader.limits).into_iter().map(|pull| pull.subject).collect();
+            assert!(pulled.contains(&reader.subject("orders", 1)), "{states} {is_of_table}: {pulled:?}");
+            let told = reader.told();
+            assert!(!told.contains(&"orders 1 at 8".to_owned()), "{told:?}");
+        }
+    }
+}
+
 #[test]
 fn a_return_that_waits_behind_changes_that_give_way_is_told_after_their_states() {
     let mut reader = Reader::new();
