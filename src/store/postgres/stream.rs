@@ -15,6 +15,10 @@ const VERSION_MAX: u64 = (1 << 53) - 1;
 /// table is above the sequence, whose next change would have a further epoch begin.
 pub(super) const VERSIONS_LEFT_OUT: u64 = 1 << 24;
 
+/// The versions that are left out above what was heard where an epoch begins: more than triggers have lifted the sequence by then. Two of them at
+/// once may set it back by a little, so that a row which was not heard of yet is above it.
+const RENEWAL_LEFT_OUT: u64 = 4 * VERSIONS_LEFT_OUT;
+
 const RENEW_EPOCH: &str = "SELECT rowcast_renew_epoch($1, $2) AS epoch";
 const GREATEST_VERSION: &str = "SELECT coalesce(greatest((SELECT max(version) FROM products), \
      (SELECT max(version) FROM product_tombstones), (SELECT max(version) FROM rowcast_tombstones)), 0) AS version";
@@ -32,7 +36,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Unavailable`] where somebody writes products for so long that no moment without writers was found.
     pub async fn renew_epoch(&self, expected: Epoch, floor: u64) -> Result<Epoch, StoreError> {
-        let lifted = if floor == 0 { 0 } else { floor.saturating_add(VERSIONS_LEFT_OUT) };
+        let lifted = if floor == 0 { 0 } else { floor.saturating_add(RENEWAL_LEFT_OUT) };
         let floor = lifted.min(VERSION_MAX).cast_signed();
         let rows = self.query(RENEW_EPOCH, &[&expected.get().cast_signed(), &floor]).await?;
         let number = self.told(column::<i64>(&rows[0], "epoch"))?.cast_unsigned();
