@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher, Hash, RandomState};
 
-/// The versions that are remembered. A sequence that was set back gives those before its greatest once more before it is above it, however far
-/// it went back.
+/// The versions that are remembered. A sequence that was set back gives those before its greatest once more before it is above
+/// it, however far it went back.
 const REMEMBERED: usize = 4096;
 
 /// The rows to which the last versions were given: one sequence gives each version to one row.

@@ -15,8 +15,8 @@ const VERSION_MAX: u64 = (1 << 53) - 1;
 /// table is above the sequence, whose next change would have a further epoch begin.
 pub(super) const VERSIONS_LEFT_OUT: u64 = 1 << 24;
 
-/// The versions that are left out above what was heard where an epoch begins: more than triggers have lifted the sequence by then. Two of them at
-/// once may set it back by a little, so that a row which was not heard of yet is above it.
+/// The versions that are left out above what was heard where an epoch begins: more than triggers have lifted the sequence by
+/// then. Two of them at once may set it back by a little, so that a row which was not heard of yet is above it.
 const RENEWAL_LEFT_OUT: u64 = 4 * VERSIONS_LEFT_OUT;
 
 const RENEW_EPOCH: &str = "SELECT rowcast_renew_epoch($1, $2) AS epoch";
