@@ -13,12 +13,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
 
 use super::inspection::{Inspection, Verdict, inspect, listen, ping};
-use super::notification::{self, MessageAt, Notification, Payload, RowAt, TableChange, TablePayload, parse};
+use super::notification::{MessageAt, Notification, Payload, parse};
 use super::stored::Stored;
 use super::tables::Watched;
 use super::versions::Versions;
 use super::{CONNECT_TIMEOUT, Feed, Listener, Lost, STATEMENT_TIMEOUT};
-use crate::model::change::{Action, Change, ChangeBody};
+use crate::model::change::{Change, ChangeBody};
 use crate::model::epoch::Epoch;
 use crate::model::event::SourceEvent;
 use crate::source::Obstacle;
@@ -28,10 +28,8 @@ use crate::store::postgres::tls::TlsStream;
 
 /// The most times that the message of an oversize change is asked for.
 const OVERSIZE_TRIES: u32 = 3;
-/// The reason of a gap that a TRUNCATE makes (`migrations/0004_tables.sql`).
-const TRUNCATED: &str = "truncated";
-/// The reason of a gap where a row had a greater version than the sequence drew (`tables/before.sql`).
-const REPLACED: &str = "replaced";
+/// The least time between two looks at the database: writes that one table cannot tell may ask for one each.
+const LOOK_PAUSE: Duration = Duration::from_millis(25);
 /// The most characters of a foreign payload that the log shows.
 const FOREIGN_SHOWN_MAX: usize = 80;
 
@@ -114,7 +112,9 @@ pub(super) struct Session<'a> {
     asides: JoinSet<Aside>,
     is_keeping_house: bool,
     is_renewing: bool,
-    /// True if a look at the database is wanted before its time.
+    /// The time of the last look at the database.
+    looked_at: Instant,
+    /// True if another is wanted before its time.
     is_look_due: bool,
     /// The tables about which something is being done.
     busy: BTreeSet<usize>,
@@ -138,6 +138,7 @@ impl<'a> Session<'a> {
             asides: JoinSet::new(),
             is_keeping_house: false,
             is_renewing: false,
+            looked_at: Instant::now(),
             is_look_due: false,
             busy: BTreeSet::new(),
         };
@@ -196,7 +197,7 @@ impl<'a> Session<'a> {
                 return Ok(());
             }
             if self.proof.is_none() && std::mem::take(&mut self.is_look_due) {
-                proving.reset_immediately();
+                proving.reset_at(Instant::now().max(self.looked_at + LOOK_PAUSE));
             }
         }
     }
@@ -205,6 +206,7 @@ impl<'a> Session<'a> {
     fn ask_for_proof(&mut self) {
         self.known.proofs += 1;
         self.heard_at = Instant::now();
+        self.looked_at = self.heard_at;
         let (number, floor) = (self.known.proofs, self.known.floor);
         self.proof = Some(Proof { number, floor, is_heard: false, inspection: None, inspected_at: None });
         let (store, proof) = (self.listener.store.clone(), format!("proof {} {number}", self.listener.store.server()));
@@ -384,19 +386,24 @@ impl<'a> Session<'a> {
             Some(Payload::Epoch(epoch)) if self.known.hears && self.known.epoch != Some(epoch) => {
                 self.begin(epoch).await
             }
-            Some(Payload::Barrier(mark)) if mark.server == self.listener.store.server() => {
-                self.send(SourceEvent::Barrier(mark.number)).await
-            }
-            Some(Payload::Proof(mark)) if mark.server == self.listener.store.server() => {
-                self.hear_proof(mark.number);
-                Ok(())
+            Some(Payload::Barrier(mark)) => match self.end_gaps().await {
+                Ok(()) if mark.server == self.listener.store.server() => {
+                    self.send(SourceEvent::Barrier(mark.number)).await
+                }
+                outcome => outcome,
+            },
+            Some(Payload::Proof(mark)) => {
+                if mark.server == self.listener.store.server() {
+                    self.hear_proof(mark.number);
+                }
+                self.end_gaps().await
             }
             Some(Payload::Table(payload)) => self.hear_table(payload).await?,
             Some(Payload::TableBegan(name)) => {
                 self.is_look_due |= self.listener.store.served().iter().any(|served| *served.table.name == *name);
                 Ok(())
             }
-            // The epoch that is known, and the marks of others.
+            // The epoch that is known.
             Some(_) => Ok(()),
             None => {
                 let payload: String = payload.chars().take(FOREIGN_SHOWN_MAX).collect();
@@ -412,69 +419,6 @@ impl<'a> Session<'a> {
         if self.known.versions.give(version, row) && !std::mem::replace(&mut self.known.is_given_twice, true) {
             self.is_look_due = true;
         }
-    }
-
-    /// Takes the word of another table's trigger, if that table is cast.
-    async fn hear_table(&mut self, payload: TablePayload<'_>) -> Result<Result<(), Unwanted>, Lost> {
-        match payload {
-            TablePayload::Change(change) => {
-                self.hear_version(change.version, (change.oid, change.key));
-                self.forward_row(change).await
-            }
-            // Nobody can be subscribed to such a key.
-            TablePayload::Keyless { oid, version } => {
-                self.known.floor = self.known.floor.max(version);
-                if self.listener.store.served().by_oid(oid).is_some() {
-                    self.listener.health.metrics().source.keys_too_long.inc();
-                }
-                Ok(Ok(()))
-            }
-            TablePayload::Gap { oid, reason } => {
-                let Some(served) = self.listener.store.served().by_oid(oid) else { return Ok(Ok(())) };
-                if reason == TRUNCATED {
-                    let looks = self.known.proofs;
-                    self.hear_of(oid, |table| table.truncated(looks));
-                }
-                if let (REPLACED, Some(epoch)) = (reason, self.known.epoch) {
-                    self.renew(epoch, "the sequence of versions was below that of a row");
-                }
-                tracing::info!(
-                    table = &*served.table.name,
-                    reason,
-                    "changes of a table were not told; its rows are read"
-                );
-                Ok(self.send(SourceEvent::Missed(served.table.id)).await)
-            }
-            TablePayload::File { oid, file } => {
-                self.hear_of(oid, |table| table.has_file(file));
-                Ok(Ok(()))
-            }
-        }
-    }
-
-    /// Feeds a change of another table.
-    async fn forward_row(&self, change: TableChange<'_>) -> Result<Result<(), Unwanted>, Lost> {
-        let tables = self.listener.store.served();
-        let Some(served) = tables.by_oid(change.oid) else { return Ok(Ok(())) };
-        let Ok(subject) = tables.subject(served, change.key) else {
-            tracing::warn!(table = &*served.table.name, "a change has no key of its table; its rows are read");
-            return Ok(self.send(SourceEvent::Missed(served.table.id)).await);
-        };
-        let row = match change.row {
-            RowAt::Payload(row) => served.shown(row),
-            RowAt::Table => served.shown(self.oversize_message(change.version).await?.row_of(&change)?),
-            RowAt::Nowhere => None,
-        };
-        let action = match change.action {
-            notification::Action::Insert => Action::Insert,
-            notification::Action::Update => Action::Update,
-            notification::Action::Delete => Action::Delete,
-        };
-        let change = match row {
-            Some(row) => Change::of_row(action, subject, change.version, row),
-            None => Change::of_key(action, subject, change.version, &served.table),
-        };
-        Ok(self.send(SourceEvent::Change(change)).await)
     }
 
     /// Feeds the change that a payload tells of. One whose message cannot be had is lost, and its row is to be read.

@@ -28,6 +28,8 @@ pub(super) struct Watched {
     prepared: Option<String>,
     /// True from when its rows could not be read until they can be.
     is_unreadable: bool,
+    /// True from a gap that its triggers told until all of that transaction is heard.
+    has_gap: bool,
 }
 
 /// What is fed of a table.
@@ -63,6 +65,18 @@ impl Watched {
     /// Returns whether it was fed that changes may be missed.
     pub(super) const fn is_lost(&self) -> bool {
         self.is_lost
+    }
+
+    /// Learns that its triggers did not tell a change. Returns what is to be fed.
+    pub(super) const fn gap(&mut self) -> Option<Word> {
+        let was_told = std::mem::replace(&mut self.has_gap, true) || self.is_lost;
+        if was_told { None } else { Some(Word::Lost) }
+    }
+
+    /// Learns that all of the transactions that were being heard are. Returns what is to be fed.
+    pub(super) const fn heard_whole(&mut self) -> Option<Word> {
+        let had_gap = std::mem::replace(&mut self.has_gap, false);
+        if had_gap && !self.is_lost { Some(Word::Missed) } else { None }
     }
 
     /// Learns that a truncation was heard, after so many looks were begun.
@@ -163,11 +177,16 @@ impl Watched {
     }
 
     fn lost(&mut self, step: Option<Step>, obstacle: Option<&str>) -> Conclusion {
-        let word = (!std::mem::replace(&mut self.is_lost, true)).then_some(Word::Lost);
+        let was_told = std::mem::replace(&mut self.is_lost, true) || self.has_gap;
+        let word = (!was_told).then_some(Word::Lost);
         Conclusion { word, step, obstacle: obstacle.map(str::to_owned), is_replaced: false }
     }
 
     fn live(&mut self, epoch: Option<Epoch>) -> Conclusion {
+        // What would end a gap that is not heard whole waits for the next look.
+        if self.has_gap && (self.is_lost || epoch != self.epoch) {
+            return Conclusion::default();
+        }
         let was_lost = std::mem::take(&mut self.is_lost);
         let word = match epoch.filter(|_| epoch != self.epoch) {
             Some(epoch) => Some(Word::Began(epoch)),

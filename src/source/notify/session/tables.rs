@@ -1,12 +1,19 @@
-//! The tables of a session: what the looks find is fed, and what is to be done is begun.
+//! The tables of a session: what their triggers tell and what the looks find is fed, and what is to be done is begun.
 
 use super::{Aside, Session, Unwanted};
+use crate::model::change::{Action, Change};
 use crate::model::epoch::Epoch;
 use crate::model::event::SourceEvent;
+use crate::source::notify::Lost;
+use crate::source::notify::notification::{self, RowAt, TableChange, TablePayload};
 use crate::source::notify::tables::{Conclusion, Step, Watched, Word};
 use crate::store::postgres::tables::prepare::prepare_again;
 use crate::store::postgres::tables::{InstalledTable, TableError, TableLook};
 
+/// The reason of a gap that a TRUNCATE makes (`migrations/0004_tables.sql`).
+const TRUNCATED: &str = "truncated";
+/// The reason of a gap where a row had a greater version than the sequence drew (`tables/before.sql`).
+const REPLACED: &str = "replaced";
 /// The reason that is shown of a table that is being put right.
 const PASSING: &str = "it was changed, and is being read anew";
 
@@ -116,8 +123,89 @@ impl Session<'_> {
         }
     }
 
+    /// Takes the word of another table's trigger, if that table is cast.
+    pub(super) async fn hear_table(&mut self, payload: TablePayload<'_>) -> Result<Result<(), Unwanted>, Lost> {
+        match payload {
+            TablePayload::Change(change) => {
+                self.hear_version(change.version, (change.oid, change.key));
+                self.forward_row(change).await
+            }
+            // Nobody can be subscribed to such a key.
+            TablePayload::Keyless { oid, version } => {
+                self.known.floor = self.known.floor.max(version);
+                if self.listener.store.served().by_oid(oid).is_some() {
+                    self.listener.health.metrics().source.keys_too_long.inc();
+                }
+                Ok(Ok(()))
+            }
+            TablePayload::Gap { oid, reason } => {
+                if self.listener.store.served().by_oid(oid).is_none() {
+                    return Ok(Ok(()));
+                }
+                if reason == TRUNCATED {
+                    let looks = self.known.proofs;
+                    self.hear_of(oid, |table| table.truncated(looks));
+                }
+                if let (REPLACED, Some(epoch)) = (reason, self.known.epoch) {
+                    self.renew(epoch, "the sequence of versions was below that of a row");
+                }
+                Ok(self.begin_gap(oid, reason).await)
+            }
+            TablePayload::File { oid, file } => {
+                self.hear_of(oid, |table| table.has_file(file));
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    /// Feeds a change of another table.
+    async fn forward_row(&mut self, change: TableChange<'_>) -> Result<Result<(), Unwanted>, Lost> {
+        let tables = self.listener.store.served();
+        let Some(served) = tables.by_oid(change.oid) else { return Ok(Ok(())) };
+        let Ok(subject) = tables.subject(served, change.key) else {
+            return Ok(self.begin_gap(change.oid, "a change has no key of its table").await);
+        };
+        let row = match change.row {
+            RowAt::Payload(row) => served.shown(row),
+            RowAt::Table => served.shown(self.oversize_message(change.version).await?.row_of(&change)?),
+            RowAt::Nowhere => None,
+        };
+        let action = match change.action {
+            notification::Action::Insert => Action::Insert,
+            notification::Action::Update => Action::Update,
+            notification::Action::Delete => Action::Delete,
+        };
+        let change = match row {
+            Some(row) => Change::of_row(action, subject, change.version, row),
+            None => Change::of_key(action, subject, change.version, &served.table),
+        };
+        Ok(self.send(SourceEvent::Change(change)).await)
+    }
+
+    /// Feeds that changes of the table with this number in `pg_class` are missing. Which they are is known once all of the
+    /// transaction is heard: Postgres drops a second gap of one transaction, whatever was told between.
+    async fn begin_gap(&mut self, oid: u32, reason: &str) -> Result<(), Unwanted> {
+        let mut word = None;
+        self.hear_of(oid, |table| word = table.gap());
+        // A gap ends with a look at the latest.
+        self.is_look_due = true;
+        let Some(served) = self.listener.store.served().by_oid(oid).filter(|_| word.is_some()) else { return Ok(()) };
+        tracing::info!(table = &*served.table.name, reason, "changes of a table were not told; its rows are read");
+        self.send(SourceEvent::TableLost(served.table.id)).await
+    }
+
+    /// Ends the gaps of tables, once a notification of another transaction is heard: those of one follow each other.
+    pub(super) async fn end_gaps(&mut self) -> Result<(), Unwanted> {
+        for place in 0..self.known.tables.len() {
+            let Some(Word::Missed) = self.known.tables[place].heard_whole() else { continue };
+            let Some(served) = self.listener.store.served().iter().nth(place) else { continue };
+            self.send(SourceEvent::Missed(served.table.id)).await?;
+        }
+        Ok(())
+    }
+
     /// Has what is known of the table with this number in `pg_class`, if it is cast, learn something.
-    pub(super) fn hear_of(&mut self, oid: u32, learn: impl FnOnce(&mut Watched)) {
+    fn hear_of(&mut self, oid: u32, learn: impl FnOnce(&mut Watched)) {
         let served = self.listener.store.served();
         if let Some(place) = served.iter().position(|served| served.installed().oid == oid) {
             learn(&mut self.known.tables[place]);

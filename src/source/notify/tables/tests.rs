@@ -103,6 +103,38 @@ fn another_file_is_no_epoch_where_a_truncation_made_it_and_one_otherwise() {
     assert_eq!(other.conclude(&table(), &noted(&seen("b", 2), &before, None), 2, false).word, Some(Word::Lost));
 }
 
+/// Of the gaps that one transaction tells, all but the first may be dropped on the way.
+#[test]
+fn a_gap_ends_once_its_transaction_is_heard_whole() {
+    let (mut watched, look) = (watched(), seen("a", 1));
+    assert_eq!((watched.gap(), watched.gap()), (Some(Word::Lost), None));
+    let conclude =
+        |watched: &mut Watched, epoch, number| watched.conclude(&table(), &noted(&look, &look, epoch), number, false);
+    // A look that was made meanwhile ends nothing, and begins no epoch.
+    assert_eq!(conclude(&mut watched, None, 2), Conclusion::default());
+    assert_eq!(conclude(&mut watched, Some(9), 3), Conclusion::default());
+    assert_eq!((watched.heard_whole(), watched.heard_whole()), (Some(Word::Missed), None));
+    assert_eq!(conclude(&mut watched, Some(9), 4).word, Some(Word::Began(epoch(9))));
+}
+
+#[test]
+fn a_table_that_is_lost_stays_so_at_the_end_of_a_gap() {
+    let (mut watched, before, after) = (watched(), seen("a", 1), seen("b", 1));
+    let changed = noted(&after, &before, None);
+    assert_eq!(watched.conclude(&table(), &changed, 2, false).word, Some(Word::Lost));
+    assert_eq!((watched.gap(), watched.heard_whole()), (None, None));
+    assert_eq!(watched.gap(), None);
+    let as_noted = noted(&after, &after, Some(9));
+    assert_eq!(watched.conclude(&table(), &as_noted, 3, false), Conclusion::default());
+    assert_eq!(watched.heard_whole(), None);
+    assert_eq!(watched.conclude(&table(), &as_noted, 4, false).word, Some(Word::Began(epoch(9))));
+    // Or is lost meanwhile.
+    assert_eq!(watched.gap(), Some(Word::Lost));
+    assert_eq!(watched.conclude(&table(), &noted(&before, &after, Some(9)), 5, false).word, None);
+    assert_eq!(watched.heard_whole(), None);
+    assert_eq!(watched.conclude(&table(), &as_noted, 6, false).word, Some(Word::Missed));
+}
+
 #[test]
 fn a_file_that_no_truncation_made_is_an_epoch_however_near_one_is() {
     let before = seen("a", 1);
