@@ -108,6 +108,9 @@ async fn run(mut world: World, mut random: Random, span: Duration) {
         let written = writers.join_all().await.into_iter().sum::<Option<u64>>();
         world.set_delays(|| Duration::ZERO);
         world.until_ready().await;
+        if fault.is_of_table() {
+            world.until_noted().await;
+        }
         if fault == Fault::SequenceSetBack {
             everybody.until_other_epochs_than(&epochs, &round).await;
         }
@@ -195,12 +198,14 @@ impl Everybody {
 
     /// At a quiet point: has all followers show the rows and count from here on, and readers know what may happen.
     async fn begin_round(&self, table: &Rows, fault: Fault, before: Option<Fault>) {
+        // The other server may have heard of the epoch after it was noted, and after what it shows was right.
+        let may_go_back = fault.replaces_history() || before.is_some_and(Fault::is_of_table);
         for reader in &self.readers {
-            reader.begin_round(fault.replaces_history());
+            reader.begin_round(may_go_back);
         }
         for follower in &self.followers {
             let anew = before.is_none_or(|before| !before.spares(follower.server));
-            patiently(follower.until_following(table, anew, fault.replaces_history())).await;
+            patiently(follower.until_following(table, anew, may_go_back)).await;
         }
     }
 

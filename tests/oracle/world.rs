@@ -163,6 +163,23 @@ impl World {
         patiently(ready).await;
     }
 
+    /// Waits until a server has noted each table as it is. What was changed back is noticed by the next look alone, and its
+    /// epoch is told then.
+    pub(super) async fn until_noted(&self) {
+        const ARE_NOTED: &str = "SELECT bool_and(strpos(fingerprint, columns) > 0 AND strpos(fingerprint, format('Some(%s)', file)) > 0) \
+            FROM rowcast_fingerprints($1::text[], array_fill(0, ARRAY[cardinality($1::text[])])) \
+            JOIN rowcast_served ON name = ($1)[place] HAVING count(*) = cardinality($1)";
+        let Store::Postgres { database, .. } = &self.store else { return };
+        let client = database.connect().await;
+        let names: Vec<&str> = self.tables.iter().skip(1).map(|(_, table)| table.name).collect();
+        let noted = async {
+            while client.query_opt(ARE_NOTED, &[&names]).await.unwrap().is_none_or(|row| !row.get::<_, bool>(0)) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        patiently(noted).await;
+    }
+
     /// Returns all rows: of each its version, and its JSON as changes have it.
     pub(super) async fn rows(&self) -> Rows {
         let mut http = self.servers[0].http().await;

@@ -42,7 +42,7 @@ async fn what_changes_rows_without_a_trigger_changes_it_and_what_does_not_does_n
     for statements in [
         "INSERT INTO orders VALUES (1, 'a'); UPDATE orders SET note = 'b'; DELETE FROM orders",
         "CREATE INDEX ON orders (note); ANALYZE orders; ALTER TABLE orders SET (fillfactor = 50)",
-        "COMMENT ON TABLE orders IS 'n'; ALTER TABLE orders ALTER COLUMN note SET DEFAULT 'x'",
+        "COMMENT ON TABLE orders IS 'n'; COMMENT ON COLUMN orders.note IS 'n'; GRANT SELECT ON orders TO PUBLIC",
         "CREATE VIEW v AS SELECT * FROM orders; DROP VIEW v",
     ] {
         assert_eq!(compared.after(statements).await, (false, TableState::Live), "{statements}");
@@ -61,6 +61,43 @@ async fn what_changes_rows_without_a_trigger_changes_it_and_what_does_not_does_n
     ] {
         assert_eq!(compared.after(statements).await, (true, TableState::Live), "{statements}");
     }
+}
+
+/// Rows may be told while it is otherwise.
+#[tokio::test]
+async fn what_is_as_it_was_before_two_changes_differs() {
+    let compared = Compared::new().await;
+    for statements in [
+        ["ALTER TABLE orders ADD COLUMN extra text DEFAULT 'e'", "ALTER TABLE orders DROP COLUMN extra"],
+        ["ALTER TABLE orders RENAME COLUMN note TO text", "ALTER TABLE orders RENAME COLUMN text TO note"],
+        ["ALTER TABLE orders ALTER note TYPE varchar", "ALTER TABLE orders ALTER note TYPE text"],
+    ] {
+        let both = statements.join("; ");
+        // Each in a transaction of its own, and both in one.
+        assert_eq!(compared.after(&both.replace("; ", "; COMMIT; ")).await, (true, TableState::Live), "{both}");
+        assert_eq!(compared.after(&both).await, (true, TableState::Live), "{both}");
+    }
+}
+
+#[tokio::test]
+async fn what_changes_the_types_of_values_changes_it() {
+    let compared = Compared::new().await;
+    let types = "CREATE TYPE state AS ENUM ('placed', 'paid'); CREATE DOMAIN step AS state; CREATE TYPE size AS (a int, b step[]); \
+        CREATE TYPE span AS RANGE (subtype = state, multirange_type_name = spans); CREATE DOMAIN other AS text";
+    compared.fixture.write(types).await;
+    for (column, statements) in [
+        ("state", "ALTER TYPE state RENAME VALUE 'placed' TO 'ordered'"),
+        ("step[]", "ALTER TYPE state RENAME VALUE 'ordered' TO 'open'"),
+        ("spans", "ALTER TYPE state RENAME VALUE 'open' TO 'placed'"),
+        ("size", "ALTER TYPE state RENAME VALUE 'placed' TO 'ordered'"),
+        ("size", "ALTER TYPE size RENAME ATTRIBUTE a TO c"),
+    ] {
+        compared.fixture.write(&format!("ALTER TABLE orders ADD COLUMN made {column}")).await;
+        assert_eq!(compared.after(statements).await, (true, TableState::Live), "{column}: {statements}");
+        assert_eq!(compared.after("ALTER DOMAIN other SET DEFAULT 'x'").await, (false, TableState::Live));
+        compared.fixture.write("ALTER TABLE orders DROP COLUMN made").await;
+    }
+    assert_eq!(compared.after("ALTER TYPE state RENAME VALUE 'paid' TO 'done'").await, (false, TableState::Live));
 }
 
 #[tokio::test]

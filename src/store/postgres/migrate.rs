@@ -66,6 +66,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "0014_versions_below.sql",
         sql: include_str!("../../../migrations/0014_versions_below.sql"),
     },
+    Migration {
+        version: 15,
+        name: "0015_told_columns.sql",
+        sql: include_str!("../../../migrations/0015_told_columns.sql"),
+    },
 ];
 
 /// The first step of a database without products, in the place of those that make them.
