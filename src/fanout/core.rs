@@ -478,4 +478,6 @@ fn send_to_others(
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

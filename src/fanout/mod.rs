@@ -18,6 +18,8 @@ mod shard;
 mod under_way;
 mod work;
 
+#[cfg(test)]
+pub(crate) use self::core::testing;
 pub use self::core::{Core, LAST_VALUES_BYTES_MAX, Reads, Subscriber, TableStandings, Watch};
 pub use self::hub::{Hub, Inbox};
 pub use self::idle::{count_idle, idle_time};

@@ -3,6 +3,7 @@
 
 mod authorize;
 mod reader;
+mod simulation;
 mod tables;
 mod world;
 
