@@ -36,7 +36,7 @@ class Client {
   #its;
   #token;
   #tablesByName = new Map();
-  #epoch = null;
+  #epoch;
   #isSourceLost = false;
   #isShown = false;
   #inVain = 0;

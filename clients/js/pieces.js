@@ -5,11 +5,11 @@ const BYTES_BESIDE_KEY = 24;
 
 export function subscribing(rows, keys, isWhole) {
   const { table, epoch, newest } = rows;
-  const command = { command: 'subscribe', table, keys };
-  const isKnown = (version) => !isWhole && epoch !== null && version > 0;
-  if (keys === '*') return { ...command, snapshot: true, ...(isKnown(newest) && { epoch, newest }) };
+  const command = { command: 'subscribe', table, keys, epoch };
+  const isKnown = (version) => !isWhole && epoch && version > 0;
+  if (keys === '*') return { ...command, snapshot: true, ...(isKnown(newest) && { newest }) };
   const versions = keys.map((key) => rows.version(key, Math.floor));
-  return { ...command, ...(versions.some(isKnown) ? { versions, epoch } : { snapshot: true }) };
+  return { ...command, ...(versions.some(isKnown) ? { versions } : { snapshot: true }) };
 }
 
 export function cut(list, bytesMax) {

@@ -10,7 +10,7 @@ export class Replica {
   #maps = [this.#entriesById, this.#goneById, this.#owedById];
   newest = 0;
 
-  constructor(table, epoch = null) {
+  constructor(table, epoch) {
     this.table = table;
     this.epoch = epoch;
   }

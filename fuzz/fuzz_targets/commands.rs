@@ -168,7 +168,7 @@ fn epoch(fields: &Map<String, Value>) -> Result<Option<Epoch>, Why> {
 fn states(fields: &Map<String, Value>, products: usize, named_by: NamedBy) -> Result<Option<States>, Why> {
     let (is_snapshot, epoch) = (is_snapshot(fields)?, epoch(fields)?);
     let versions = match fields.get("versions") {
-        None => return Ok(is_snapshot.then_some(States::All)),
+        None => return Ok(is_snapshot.then_some(States::All { epoch })),
         Some(Value::Array(versions)) if versions.len() == products && !is_snapshot => versions,
         Some(_) => return Err(Why::BadVersions(named_by)),
     };

@@ -67,7 +67,7 @@ pub(super) fn command(
             // One version says nothing of other rows.
             let states = match known.filter(|_| topics.len() == 1) {
                 Some((epoch, version)) => States::Since { versions: vec![version], epoch: Some(epoch) },
-                None => States::All,
+                None => States::All { epoch: None },
             };
             (Operation::Subscribe, topics, states)
         }

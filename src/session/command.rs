@@ -76,7 +76,10 @@ impl Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum States {
     /// All of them.
-    All,
+    All {
+        /// The epoch that the reader keeps of their table, if it is one that a store may have.
+        epoch: Option<Epoch>,
+    },
     /// Those that differ from what the reader knows.
     Since {
         /// The version of each of the command's products, 0 for none.
@@ -94,12 +97,10 @@ pub enum States {
 }
 
 impl States {
-    /// Returns the epoch of the versions that the reader knows, if it knows any.
-    pub(super) fn epoch(&self) -> Option<Epoch> {
+    /// Returns the epoch that the reader keeps of the table, though it may know no version of it.
+    pub(super) const fn epoch(&self) -> Option<Epoch> {
         match self {
-            Self::Since { versions, epoch } => epoch.filter(|_| versions.iter().any(|&version| version > 0)),
-            Self::Everything { newest, epoch } => epoch.filter(|_| *newest > 0),
-            Self::All => None,
+            Self::All { epoch } | Self::Since { epoch, .. } | Self::Everything { epoch, .. } => *epoch,
         }
     }
 }
@@ -403,7 +404,7 @@ impl<'t, 'i> Fields<'t, 'i> {
     fn states(&self, products: usize) -> Result<Option<States>, Why> {
         let (is_snapshot, epoch) = (self.is_snapshot()?, self.epoch()?);
         let nodes = match self.versions {
-            None => return Ok(is_snapshot.then_some(States::All)),
+            None => return Ok(is_snapshot.then_some(States::All { epoch })),
             Some((Node::Array { .. }, nodes)) if nodes.len() == products && !is_snapshot => nodes,
             Some(_) => return Err(Why::BadVersions(self.named_by())),
         };

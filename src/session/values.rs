@@ -243,7 +243,7 @@ impl Session {
                 values.stale.list_held(command.topics.clone(), versions, command.number)
             }
             // Versions of another epoch mean nothing.
-            States::Since { .. } | States::All | States::Everything { .. } => {
+            States::Since { .. } | States::All { .. } | States::Everything { .. } => {
                 values.stale.list(command.topics.clone(), Vec::new())
             }
         }

@@ -21,7 +21,8 @@ fn with_stream<F: Future<Output = ()> + 'static>(
 ) {
     let open = move |connections: &Rc<Connections>, socket: TcpStream, places| {
         let topics = rowcast::model::topic::Subjects::default();
-        let command = Command { reply: None, operation: Operation::Subscribe, topics, states: Some(States::All) };
+        let command =
+            Command { reply: None, operation: Operation::Subscribe, topics, states: Some(States::All { epoch: None }) };
         connections.open_events(socket.into(), head, command, places, None);
     };
     with_connection(0, open, test);

@@ -340,7 +340,7 @@ test('another epoch has everything asked for anew, after a rest', async () => {
   world.socket.receive({ epoch: 'two' });
   assert.deepEqual([client.state, client.phase], ['stale', 'syncing']);
   await world.pass(0);
-  assert.deepEqual(commands(world.socket), [{ command: 'subscribe', table: 'orders', keys: [1, 2], snapshot: true }]);
+  assert.deepEqual(commands(world.socket), [{ command: 'subscribe', table: 'orders', keys: [1, 2], epoch: 'two', snapshot: true }]);
   world.socket.receive(row(1, 1));
   world.socket.accept();
   world.socket.receive({ epoch: 'three' });
@@ -379,7 +379,21 @@ test("a table's epoch is its own, until one is told for all", async () => {
   world.socket.accept();
   world.socket.receive({ epoch: 'three' });
   await world.pass(3000);
-  assert.deepEqual(commands(world.socket).map(({ epoch }) => epoch), [undefined, undefined]);
+  assert.deepEqual(commands(world.socket).map(({ epoch, versions }) => [epoch, versions]), [['three', undefined], ['three', undefined]]);
+});
+
+// A server that is behind would tell rows of the epoch before as rows of this one.
+test("a table's epoch is named though no row of it is known", async () => {
+  const { world, client } = await orders();
+  client.subscribe({ table: 'notes', keys: '*' }, () => {});
+  await turn();
+  world.socket.receive({ epoch: 'two', table: 'notes' });
+  world.socket.accept();
+  world.socket.onclose({ code: 1006 });
+  await world.pass(250);
+  world.socket.onopen();
+  const { epoch, newest, snapshot } = commands(world.socket).find(({ table }) => table === 'notes');
+  assert.deepEqual([epoch, newest, snapshot], ['two', undefined, true]);
 });
 
 test('where changes are lost, everything is asked for anew', async () => {
@@ -513,7 +527,7 @@ test('rows that are shown and forbidden on another connection are gone before it
   // Row 1 is as it was.
   world.socket.refuse('forbidden');
   assert.deepEqual([client.state, told], ['stale', []]);
-  assert.deepEqual(commands(world.socket), [{ command: 'subscribe', table: 'orders', keys: [1, 2], snapshot: true }]);
+  assert.deepEqual(commands(world.socket), [{ command: 'subscribe', table: 'orders', keys: [1, 2], epoch: 'one', snapshot: true }]);
   world.socket.receive(row(5, 1));
   world.socket.refuse('forbidden');
   assert.deepEqual([told, client.state], [[[2, 'ABSENT'], 'forbidden', 'complete'], 'live']);

@@ -49,15 +49,14 @@ impl Command<'_> {
 
 /// Returns the command that subscribes to rows of a table, all unless there are keys, and names what is known of them.
 pub(crate) fn subscribe(id: u64, table: &str, keys: Option<&[Key]>, known: &Replica) -> String {
-    let command = Command { word: "subscribe", table, keys: Keys(keys), id, ..Command::default() };
-    let (epoch, newest) = known.newest().unzip();
-    let versions: Option<Vec<u64>> = keys.map(|keys| keys.iter().map(|key| known.version(key)).collect());
-    let versions = versions.filter(|versions| epoch.is_some() && versions.iter().any(|&version| version > 0));
-    match versions {
-        Some(_) => Command { versions, epoch, ..command }.json(),
-        None if keys.is_none() => Command { snapshot: true, newest, epoch, ..command }.json(),
-        None => Command { snapshot: true, ..command }.json(),
-    }
+    let command =
+        Command { word: "subscribe", table, keys: Keys(keys), epoch: known.epoch(), id, ..Command::default() };
+    let Some(keys) = keys else {
+        return Command { snapshot: true, newest: known.newest(), ..command }.json();
+    };
+    let versions: Vec<u64> = keys.iter().map(|key| known.version(key)).collect();
+    let knows_some = command.epoch.is_some() && versions.iter().any(|&version| version > 0);
+    Command { snapshot: !knows_some, versions: knows_some.then_some(versions), ..command }.json()
 }
 
 /// Returns the command that ends subscriptions to rows of a table, all unless there are keys.

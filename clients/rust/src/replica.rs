@@ -56,9 +56,14 @@ impl Replica {
         Self { table, epoch, ..Self::default() }
     }
 
-    /// Returns the epoch and the greatest version, if any is known.
-    pub(crate) fn newest(&self) -> Option<(&str, u64)> {
-        self.epoch.as_deref().filter(|_| self.newest > 0).map(|epoch| (epoch, self.newest))
+    /// Returns the epoch of the versions, though none may be known.
+    pub(crate) fn epoch(&self) -> Option<&str> {
+        self.epoch.as_deref()
+    }
+
+    /// Returns the greatest version, if any is known.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        (self.epoch.is_some() && self.newest > 0).then_some(self.newest)
     }
 
     /// Returns the version whose state is known of a row, there or gone; 0 if none is.

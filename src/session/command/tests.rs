@@ -42,7 +42,8 @@ fn states_are_asked_for_with_snapshot_or_versions() {
     let since =
         |versions: &[u64], epoch: &str| Some(States::Since { versions: versions.to_vec(), epoch: epoch.parse().ok() });
     for (text, states) in [
-        (r#""snapshot":true"#, Some(States::All)),
+        (r#""snapshot":true"#, Some(States::All { epoch: None })),
+        (r#""snapshot":true,"epoch":"k3""#, Some(States::All { epoch: "k3".parse().ok() })),
         (r#""snapshot":false"#, None),
         (r#""epoch":"k3""#, None),
         (r#""versions":[42,0]"#, since(&[42, 0], "")),
@@ -78,9 +79,9 @@ fn repetitions_are_dropped_with_their_versions() {
     let mut repeated = command(&[7, 1, 7, 3, 1], since(&[5, 0, 9, 4, 2]));
     repeated.drop_repetitions();
     assert_eq!(repeated, command(&[1, 3, 7], since(&[2, 4, 9])));
-    let mut repeated = command(&[7, 1, 7], Some(States::All));
+    let mut repeated = command(&[7, 1, 7], Some(States::All { epoch: None }));
     repeated.drop_repetitions();
-    assert_eq!(repeated, command(&[1, 7], Some(States::All)));
+    assert_eq!(repeated, command(&[1, 7], Some(States::All { epoch: None })));
 }
 
 #[test]

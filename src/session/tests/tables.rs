@@ -369,7 +369,10 @@ fn who_comes_back_to_a_table_that_is_still_lost_is_told_when_it_is_live() {
 fn who_claims_another_epoch_of_a_table_is_told_that_of_the_server() {
     let resume = r#"{"command":"subscribe","table":"orders","keys":[1],"versions":[9],"epoch":"2"}"#;
     let all = r#"{"command":"subscribe","table":"orders","keys":"*","snapshot":true,"newest":9,"epoch":"2"}"#;
-    for ask in [resume, all] {
+    // Those that know no row take what they are told for rows of the epoch that they keep.
+    let first = r#"{"command":"subscribe","table":"orders","keys":[1],"snapshot":true,"epoch":"2"}"#;
+    let first_of_all = r#"{"command":"subscribe","table":"orders","keys":"*","snapshot":true,"epoch":"2"}"#;
+    for ask in [resume, all, first, first_of_all] {
         let mut reader = Reader::new();
         reader.command(r#"{"command":"subscribe","productIDs":[1],"versions":[9],"epoch":"1"}"#);
         assert_eq!(reader.told(), [r#"{"epoch":"1"}"#]);

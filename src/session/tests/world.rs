@@ -505,7 +505,7 @@ impl World {
     fn ask(&mut self, topics: Vec<(u64, Claim)>, is_snapshot: bool, is_right_epoch: bool) {
         if is_snapshot {
             let topics = topics.into_iter().map(|(topic, _)| topic).collect();
-            return self.command(Operation::Subscribe, topics, Some(States::All));
+            return self.command(Operation::Subscribe, topics, Some(States::All { epoch: None }));
         }
         let told = super::reader::told_versions(&self.taken);
         let versions = topics.iter().map(|(topic, claim)| {

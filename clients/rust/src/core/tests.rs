@@ -151,7 +151,20 @@ fn a_table_s_epoch_is_its_own_until_one_is_told_for_all() {
     }
     world.hear(&[r#"{"epoch":"other"}"#]);
     world.lose();
-    assert!(world.open()[0].contains(r#""snapshot":true"#));
+    assert!(world.open()[0].contains(r#""snapshot":true,"epoch":"other""#));
+}
+
+/// A server that is behind would tell rows of the epoch before as rows of this one.
+#[test]
+fn a_table_s_epoch_is_named_though_no_row_of_it_is_known() {
+    for rows in [Rows::all("orders"), Rows::of("orders", [17])] {
+        let mut world = World::new();
+        let _orders = world.core.subscribe(rows);
+        world.open();
+        world.hear(&[EPOCH, r#"{"epoch":"its","table":"orders"}"#, &ok(1)]);
+        world.lose();
+        assert!(world.open()[0].ends_with(r#""snapshot":true,"epoch":"its","id":2}"#));
+    }
 }
 
 #[test]
@@ -545,7 +558,7 @@ fn rows_that_the_token_of_another_connection_does_not_grant_are_gone() {
     assert_eq!(world.told(orders), ["3 8 Snapshot", "Refused forbidden"]);
     assert_eq!(
         world.core.commands(),
-        [r#"{"command":"subscribe","table":"orders","keys":["1","2"],"snapshot":true,"id":3}"#]
+        [r#"{"command":"subscribe","table":"orders","keys":["1","2"],"snapshot":true,"epoch":"k3m","id":3}"#]
     );
     world.hear(&[&row("SNAPSHOT", 1, 5), &no(3, "forbidden")]);
     assert_eq!(world.told(orders), ["2 0 Absent", "Refused forbidden", "Complete", "Live"]);
@@ -565,7 +578,7 @@ fn a_row_told_by_a_subscription_under_the_token_of_before_may_be_forbidden() {
     let again = world.core.subscribe(Rows::of("orders", [1]));
     assert!(world.core.commands()[0].ends_with(r#""id":4}"#));
     world.hear(&[&row("UPDATE", 1, 8), &ok(2), &ok(3), &no(4, "forbidden")]);
-    assert!(world.core.commands()[0].ends_with(r#""keys":["1"],"snapshot":true,"id":5}"#));
+    assert!(world.core.commands()[0].ends_with(r#""keys":["1"],"snapshot":true,"epoch":"k3m","id":5}"#));
     world.hear(&[&no(5, "forbidden")]);
     assert_eq!(world.told(again), ["1 8 Update", "1 0 Absent", "Refused forbidden", "Complete", "Live"]);
 }
