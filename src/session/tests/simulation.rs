@@ -1,10 +1,11 @@
-//! The whole path in one thread: the cores of a server over the rows of a store, real sessions, sockets that take any part of
+//! The whole path in one thread: the cores of two servers over the rows of a store, real sessions, sockets that take any part of
 //! their bytes, and readers that keep a map by the rules of the protocol, on one connection after the other. In whatever order
 //! all of them go on: once everything is settled, each map is what the store has.
 
 mod client;
 mod history;
 mod map;
+mod servers;
 mod shell;
 mod world;
 
@@ -13,10 +14,12 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use self::client::Ask;
+use self::servers::{Entry, SERVERS};
 use self::world::World;
 use super::super::queue::SendQueueLimits;
 use super::policies;
 
+/// The cores of each server.
 const CORES: u16 = 3;
 const TOPICS: u64 = 6;
 
@@ -25,18 +28,13 @@ enum Step {
     /// A reader comes to a core, with a token that reads these rows or without one.
     Open(u16, Option<BTreeSet<u64>>),
     Reader(usize, ReaderStep),
-    Write(u64),
-    Delete(u64),
-    Lose,
-    /// Perhaps in a new epoch.
-    Begin(bool),
-    LoseTable,
-    /// Likewise.
-    BeginTable(bool),
-    /// Changes of the table that are not told, and the word that there were some.
-    Miss(Vec<u64>),
-    Read,
-    HandOver,
+    Commit(Entry),
+    /// A server hears up to so many entries of the store's log.
+    Hear(usize, usize),
+    Lose(usize),
+    LoseTable(usize),
+    Read(usize),
+    HandOver(usize),
     Process(u16, usize),
     Work(u16),
     Settle,
@@ -47,7 +45,7 @@ enum ReaderStep {
     /// To a core, where it asks for what it asked for before.
     Reconnect(u16, Ask),
     Subscribe(Vec<u64>, Ask),
-    SubscribeAll(bool),
+    SubscribeAll(Ask),
     Unsubscribe(Vec<u64>),
     UnsubscribeAll,
     /// Another token, which reads these rows.
@@ -60,12 +58,12 @@ enum ReaderStep {
 
 fn reader_steps() -> impl Strategy<Value = ReaderStep> {
     let topics = || proptest::collection::vec(0..TOPICS, 0..6);
-    let ask = || prop_oneof![Just(Ask::Nothing), Just(Ask::Snapshot), Just(Ask::Versions)];
-    let again = prop_oneof![1 => Just(Ask::Snapshot), 3 => Just(Ask::Versions)];
+    let again = || prop_oneof![3 => Just(Ask::Snapshot), 9 => Just(Ask::Versions), 1 => Just(Ask::Lie)];
+    let ask = || prop_oneof![1 => Just(Ask::Nothing), 2 => again()];
     prop_oneof![
-        2 => (0..CORES, again).prop_map(|(core, ask)| ReaderStep::Reconnect(core, ask)),
+        3 => (0..SERVERS * CORES, again()).prop_map(|(core, ask)| ReaderStep::Reconnect(core, ask)),
         6 => (topics(), ask()).prop_map(|(topics, ask)| ReaderStep::Subscribe(topics, ask)),
-        3 => any::<bool>().prop_map(ReaderStep::SubscribeAll),
+        3 => ask().prop_map(ReaderStep::SubscribeAll),
         3 => topics().prop_map(ReaderStep::Unsubscribe),
         1 => Just(ReaderStep::UnsubscribeAll),
         1 => readable().prop_map(ReaderStep::Authorize),
@@ -81,20 +79,26 @@ fn readable() -> impl Strategy<Value = BTreeSet<u64>> {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let token = prop_oneof![3 => Just(None), 1 => readable().prop_map(Some)];
     let missed = proptest::collection::vec(0..TOPICS, 1..4);
+    let entry = prop_oneof![
+        10 => (0..TOPICS).prop_map(Entry::Write),
+        4 => (0..TOPICS).prop_map(Entry::Delete),
+        3 => (0..4_u8).prop_map(|of_four| Entry::Begin(of_four == 0)),
+        2 => any::<bool>().prop_map(Entry::BeginTable),
+        2 => missed.prop_map(Entry::Miss),
+    ];
+    let (server, core) = (|| 0..usize::from(SERVERS), || 0..SERVERS * CORES);
     let step = prop_oneof![
-        3 => (0..CORES, token).prop_map(|(core, readable)| Step::Open(core, readable)),
+        3 => (core(), token).prop_map(|(core, readable)| Step::Open(core, readable)),
         40 => (any::<usize>(), reader_steps()).prop_map(|(number, step)| Step::Reader(number, step)),
-        10 => (0..TOPICS).prop_map(Step::Write),
-        4 => (0..TOPICS).prop_map(Step::Delete),
-        1 => Just(Step::Lose),
-        3 => (0..4_u8).prop_map(|of_four| Step::Begin(of_four == 0)),
-        1 => Just(Step::LoseTable),
-        2 => any::<bool>().prop_map(Step::BeginTable),
-        2 => missed.prop_map(Step::Miss),
-        3 => Just(Step::Read),
-        3 => Just(Step::HandOver),
-        8 => (0..CORES, 1..4_usize).prop_map(|(core, messages)| Step::Process(core, messages)),
-        8 => (0..CORES).prop_map(Step::Work),
+        21 => entry.prop_map(Step::Commit),
+        3 => (1..4_usize).prop_map(|entries| Step::Hear(1, entries)),
+        1 => server().prop_map(Step::Lose),
+        1 => server().prop_map(Step::LoseTable),
+        3 => Just(Step::Read(0)),
+        1 => Just(Step::Read(1)),
+        4 => server().prop_map(Step::HandOver),
+        12 => (core(), 1..4_usize).prop_map(|(core, messages)| Step::Process(core, messages)),
+        12 => core().prop_map(Step::Work),
         2 => Just(Step::Settle),
     ];
     proptest::collection::vec(step, 0..150)

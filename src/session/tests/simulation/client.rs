@@ -12,6 +12,12 @@ use super::shell::token_of;
 use crate::fanout::ConnectionId;
 use crate::model::topic::testing::{TABLE, number_of_json, subject, tables};
 
+/// True once a reader may tell the epoch that it keeps where it knows no version of what it asks for. Until then it keeps none
+/// from one connection to the next that it cannot tell.
+const TELLS_EPOCH_ALONE: bool = false;
+/// What a lie adds to a version: no store of a test has one as great.
+const LIE: u64 = 1000;
+
 /// The states that a subscription asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
@@ -19,10 +25,13 @@ pub(super) enum Ask {
     Snapshot,
     /// Those that differ from what the reader knows.
     Versions,
+    /// Likewise, of a reader that says to know versions which never were.
+    Lie,
 }
 
 #[derive(Debug)]
 pub(super) struct Client {
+    pub(super) server: usize,
     pub(super) connection: ConnectionId,
     /// True if the server has closed the connection.
     pub(super) is_closed: bool,
@@ -81,8 +90,9 @@ enum Kind {
 }
 
 impl Client {
-    pub(super) fn new(connection: ConnectionId, readable: Option<BTreeSet<u64>>) -> Self {
+    pub(super) fn new((server, connection): (usize, ConnectionId), readable: Option<BTreeSet<u64>>) -> Self {
         Self {
+            server,
             connection,
             is_closed: false,
             map: Map::default(),
@@ -103,7 +113,7 @@ impl Client {
     }
 
     /// Has another connection in the place of this one: what it subscribes to is to be asked for by [`Client::ask_again`].
-    pub(super) fn connect(&mut self, connection: ConnectionId) {
+    pub(super) fn connect(&mut self, connection: (usize, ConnectionId)) {
         let before = std::mem::replace(self, Self::new(connection, self.readable.clone()));
         let Self { mut map, subscribed, everything, sent, .. } = before;
         map.connect();
@@ -130,7 +140,7 @@ impl Client {
             commands.push(self.subscribe(&live_only, Ask::Nothing, since));
         }
         if let Some(has_states) = everything.filter(|has_states| is_new || *has_states) {
-            let command = self.subscribe_all(has_states, since);
+            let command = self.subscribe_all(if has_states { ask } else { Ask::Nothing }, since);
             // It waits for the end of something else.
             self.is_behind = command.is_none();
             commands.extend(command);
@@ -139,22 +149,18 @@ impl Client {
     }
 
     pub(super) fn subscribe(&mut self, numbers: &[u64], ask: Ask, since: u64) -> String {
-        let keys: Vec<Value> = numbers.iter().copied().map(key).collect();
-        let mut command = json!({"command": "subscribe", "table": tables().get(TABLE).name, "keys": keys});
-        if ask != Ask::Nothing {
-            let has_versions = numbers.iter().any(|number| self.reads(*number) && self.map.claim(*number) > 0);
-            self.claim(ask == Ask::Versions && has_versions);
-        }
+        let is_known = |number: &u64| self.reads(*number) && claim_of(self.map.claim(*number), ask) > 0;
+        let ask = self.way_to_ask(ask, numbers.iter().any(is_known));
+        let mut command = command("subscribe", &numbers.iter().copied().map(key).collect());
         match ask {
             Ask::Nothing => {}
             Ask::Snapshot => command["snapshot"] = true.into(),
-            Ask::Versions => {
-                command["versions"] = numbers.iter().map(|number| self.map.claim(*number)).collect();
-                if let Some(epoch) = self.map.epoch() {
-                    command["epoch"] = epoch.to_string().into();
-                }
+            Ask::Versions | Ask::Lie => {
+                let claims = numbers.iter().map(|number| claim_of(self.map.claim(*number), ask));
+                command["versions"] = claims.collect();
             }
         }
+        self.tell_epoch(&mut command, ask);
         let readable: BTreeSet<u64> = numbers.iter().copied().filter(|number| self.reads(*number)).collect();
         for number in &readable {
             *self.subscribed.entry(*number).or_default() |= ask != Ask::Nothing;
@@ -165,43 +171,59 @@ impl Client {
     }
 
     /// Subscribes to all rows; for their states it waits until it is told of what ends.
-    pub(super) fn subscribe_all(&mut self, has_states: bool, since: u64) -> Option<String> {
+    pub(super) fn subscribe_all(&mut self, ask: Ask, since: u64) -> Option<String> {
+        let has_states = ask != Ask::Nothing;
         if has_states && self.pending.iter().any(ends) {
             return None;
         }
-        let mut command = json!({"command": "subscribe", "table": tables().get(TABLE).name, "keys": "*"});
+        let ask = self.way_to_ask(ask, claim_of(self.map.newest(), ask) > 0);
+        let mut command = command("subscribe", &"*".into());
         if has_states {
-            self.claim(self.map.newest() > 0);
             command["snapshot"] = true.into();
-            if let Some(epoch) = self.map.epoch().filter(|_| self.map.newest() > 0) {
-                command["newest"] = self.map.newest().into();
-                command["epoch"] = epoch.to_string().into();
-            }
         }
+        if matches!(ask, Ask::Versions | Ask::Lie) && self.map.epoch().is_some() && claim_of(self.map.newest(), ask) > 0
+        {
+            command["newest"] = claim_of(self.map.newest(), ask).into();
+        }
+        self.tell_epoch(&mut command, ask);
         self.everything = Some(has_states || self.everything == Some(true));
         self.ended.clear();
         Some(self.send(command, Kind::Everything(has_states.then(BTreeSet::new)), true, since))
     }
 
-    /// Whoever asks on a connection without versions of the table is not told that its epoch is another than the server's, and
-    /// gives up what it knows of it.
-    fn claim(&mut self, has_versions: bool) {
-        self.has_claimed |= has_versions && self.map.epoch().is_some();
-        if !self.has_claimed && !self.map.is_told() {
+    /// Returns the way in which it asks, if it knows versions of that or not. Whoever asks on a connection without versions of
+    /// the table is not told that its epoch is another than the server's, and gives up what it knows of it.
+    fn way_to_ask(&mut self, ask: Ask, is_known: bool) -> Ask {
+        if TELLS_EPOCH_ALONE || ask == Ask::Nothing || self.has_claimed || self.map.is_told() {
+            return ask;
+        }
+        self.has_claimed = is_known && self.map.epoch().is_some();
+        if !self.has_claimed {
             self.map.forget_versions();
+        }
+        if is_known && ask == Ask::Snapshot { Ask::Versions } else { ask }
+    }
+
+    fn tell_epoch(&self, command: &mut Value, ask: Ask) {
+        let tells = match ask {
+            Ask::Nothing => false,
+            Ask::Snapshot => TELLS_EPOCH_ALONE,
+            Ask::Versions | Ask::Lie => true,
+        };
+        if let Some(epoch) = self.map.epoch().filter(|_| tells) {
+            command["epoch"] = epoch.to_string().into();
         }
     }
 
     pub(super) fn unsubscribe(&mut self, numbers: &[u64], since: u64) -> String {
-        let keys: Vec<Value> = numbers.iter().copied().map(key).collect();
-        let command = json!({"command": "unsubscribe", "table": tables().get(TABLE).name, "keys": keys});
+        let command = command("unsubscribe", &numbers.iter().copied().map(key).collect());
         self.subscribed.retain(|number, _| !numbers.contains(number));
         self.forget_ended(numbers);
         self.send(command, Kind::Unsubscribe, true, since)
     }
 
     pub(super) fn unsubscribe_all(&mut self, since: u64) -> String {
-        let command = json!({"command": "unsubscribe", "table": tables().get(TABLE).name, "keys": "*"});
+        let command = command("unsubscribe", &"*".into());
         self.subscribed.clear();
         self.end_everything();
         self.send(command, Kind::Unsubscribe, true, since)
@@ -209,6 +231,7 @@ impl Client {
 
     pub(super) fn authorize(&mut self, readable: &BTreeSet<u64>, since: u64) -> String {
         let command = json!({"command": "authorize", "token": token_of(readable)});
+        self.ended.retain(|number| !readable.contains(number));
         let is_alike = self.readable.replace(readable.clone()).as_ref() == Some(readable);
         let mut ended = BTreeSet::new();
         let mut ends_all = false;
@@ -274,8 +297,7 @@ impl Client {
             let row = Some((message["row"]["epoch"].as_u64().unwrap(), version)).filter(|_| action != "DELETE");
             assert!(row.is_none() || history.has_been(number, row), "{number} never was {row:?}");
             if self.is_told_of(number) {
-                let is_ending = self.pending.iter().any(ends);
-                self.map.take(number, version, row, is_ending);
+                self.map.take(number, version, row, self.is_ending());
             }
         } else if let Some(keys) = message["absent"].as_array() {
             let versions = message["versions"].as_array().expect("each has a version");
@@ -283,7 +305,7 @@ impl Client {
             for (key, version) in keys.iter().zip(versions) {
                 let number = number_of_json(table, key);
                 if self.is_told_of(number) {
-                    self.map.take_absence(number, version.as_u64().unwrap());
+                    self.map.take_absence(number, version.as_u64().unwrap(), self.is_ending());
                 }
             }
         } else if let Some(epoch) = message["epoch"].as_str() {
@@ -311,16 +333,26 @@ impl Client {
         }
     }
 
+    /// Returns whether every subscription is being ended, perhaps before others begin: the last words may be of an epoch that it
+    /// is told only with the next one.
+    fn is_ending(&self) -> bool {
+        self.pending.iter().any(|pending| ends(pending) && pending.subscribed == 0)
+    }
+
+    /// Returns whether a new token reads a row: it counts from when it is taken, and the reply comes later, as does the end of what
+    /// it ends.
+    fn may_come(&self, number: u64) -> bool {
+        self.pending.iter().any(|pending| match &pending.kind {
+            Kind::Authorize { readable, .. } => readable.contains(&number),
+            _ => false,
+        })
+    }
+
     /// Learns that a row is named; returns whether it takes it. The last words on what it has ended it does not.
     fn is_told_of(&mut self, number: u64) -> bool {
         assert!(!self.ended.contains(&number), "{number} is told, and its subscription has ended: {self:?}");
-        let may_come = self.pending.iter().any(|pending| match &pending.kind {
-            // It counts from when it is taken, and the reply comes later.
-            Kind::Authorize { readable, .. } => readable.contains(&number),
-            _ => false,
-        });
         let is_granted = self.granted.as_ref().is_none_or(|granted| granted.contains(&number));
-        assert!(is_granted || may_come, "{number} may not be read: {self:?}");
+        assert!(is_granted || self.may_come(number), "{number} may not be read: {self:?}");
         for pending in &mut self.pending {
             if let Kind::Everything(Some(named)) = &mut pending.kind {
                 named.insert(number);
@@ -367,7 +399,7 @@ impl Client {
             Kind::Everything(Some(named)) => {
                 for number in 0..TOPICS {
                     if !named.contains(&number) {
-                        self.map.take_absence(number, 0);
+                        self.map.take_absence(number, 0, false);
                     }
                 }
                 for number in (0..TOPICS).filter(|number| self.reads(*number)).collect::<Vec<u64>>() {
@@ -394,6 +426,8 @@ impl Client {
     fn end(&mut self, untold: BTreeSet<u64>) {
         // A command that is on its way may have subscribed to them again, and a later one have ended that.
         if self.map.is_told() && self.pending.iter().all(ends) {
+            let untold = untold.into_iter().filter(|number| !self.may_come(*number));
+            let untold: Vec<u64> = untold.collect();
             self.ended.extend(untold);
         }
     }
@@ -438,6 +472,18 @@ impl Client {
 /// Returns whether a command ends subscriptions.
 const fn ends(pending: &Pending) -> bool {
     matches!(pending.kind, Kind::Unsubscribe | Kind::Authorize { .. })
+}
+
+/// Returns the version that a reader says to know, of one that it knows.
+const fn claim_of(version: u64, ask: Ask) -> u64 {
+    match ask {
+        Ask::Nothing | Ask::Snapshot | Ask::Versions => version,
+        Ask::Lie => version + LIE,
+    }
+}
+
+fn command(name: &str, keys: &Value) -> Value {
+    json!({"command": name, "table": tables().get(TABLE).name, "keys": keys})
 }
 
 fn key(number: u64) -> Value {

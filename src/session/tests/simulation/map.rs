@@ -17,7 +17,8 @@ pub(super) struct Map {
     epoch: Option<Epoch>,
     /// The greatest version that it knows.
     newest: u64,
-    /// True if this connection was told an epoch. Until then versions may be of any, and what comes is taken in its order.
+    /// True if this connection was told an epoch. Until then versions may be of any: what comes is taken in its order, and without
+    /// its version.
     is_told: bool,
     /// The newest version of each row that came in this epoch on this connection.
     came: BTreeMap<u64, u64>,
@@ -85,24 +86,27 @@ impl Map {
         self.entries.values_mut().for_each(|entry| (entry.version, entry.claim) = (0, 0));
     }
 
-    /// Takes a row, or its deletion. The last words on what is being ended may be of an epoch that it is told only with the next
-    /// subscription.
+    /// Takes a row, or its deletion; `is_ending` says whether it may be of an epoch that was not told.
     pub(super) fn take(&mut self, number: u64, version: u64, row: State, is_ending: bool) {
-        self.check(number, version);
+        if !is_ending {
+            self.check(number, version);
+        }
         if let (Some((epoch, _)), Some(told)) = (row, self.epoch.filter(|_| self.is_told && !is_ending)) {
             assert!(told.get() == epoch || told.get() > EPOCH_MAX, "a version of {epoch} in {told:?}");
         }
         let before = self.entries.get(&number).copied().unwrap_or_default();
         let is_again = version == before.version && before.row.is_none();
-        if version > before.version || is_again || !self.is_told {
+        if !self.is_told {
+            self.entries.insert(number, Entry { row, ..Entry::default() });
+        } else if version > before.version || is_again {
             self.newest = self.newest.max(version);
             self.entries.insert(number, Entry { version, claim: version, row });
         }
     }
 
-    /// Takes an absence, at a version or at one that is not known: 0.
-    pub(super) fn take_absence(&mut self, number: u64, version: u64) {
-        if version > 0 {
+    /// Takes likewise an absence, at a version or at one that is not known: 0.
+    pub(super) fn take_absence(&mut self, number: u64, version: u64, is_ending: bool) {
+        if version > 0 && !is_ending {
             self.check(number, version);
         }
         let before = self.entries.get(&number).copied().unwrap_or_default();

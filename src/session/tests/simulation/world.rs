@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use super::super::super::*;
 use super::client::{Ask, Client};
 use super::history::History;
+use super::servers::Servers;
 use super::shell::{Shell, serve};
 use super::{CORES, Step};
-use crate::fanout::testing::{Kind, Server, Told};
-use crate::fanout::{ConnectionId, CoreId};
+use crate::fanout::testing::{Kind, Told};
+use crate::fanout::{ConnectionId, Core, CoreId, SlotKey};
 use crate::model::change::{Action, Change};
 use crate::model::row::Row;
 use crate::model::topic::testing::{TABLE, subject, tables};
@@ -23,7 +24,7 @@ const CLIENTS_MAX: usize = 4;
 const ROOM: usize = 300;
 
 pub(super) struct World {
-    server: Server<Shell>,
+    servers: Servers,
     clients: Vec<Client>,
     history: History,
     limits: SessionLimits,
@@ -49,24 +50,31 @@ impl World {
             units_per_second_max: 0,
             ping_after: 25,
         };
-        let server = Server::of(CORES, shards, slice_cost, encode);
-        Self { server, clients: Vec::new(), history: History::default(), limits }
+        let servers = Servers::new(shards, slice_cost, encode);
+        Self { servers, clients: Vec::new(), history: History::default(), limits }
     }
 
-    fn connect(&mut self, core: u16, readable: Option<&BTreeSet<u64>>) -> ConnectionId {
+    fn connect(&mut self, core: u16, readable: Option<&BTreeSet<u64>>) -> (usize, ConnectionId) {
         let shell = Shell::new(self.limits, readable, ROOM);
-        let key = self.server.core(core).insert_with(|_| shell);
-        ConnectionId { core: CoreId(core), key }
+        let (server, its) = self.servers.of_core(core);
+        let key = server.core(its).insert_with(|_| shell);
+        (usize::from(core / CORES), ConnectionId { core: CoreId(its), key })
+    }
+
+    /// Returns the core of a reader's connection, and its key there.
+    fn core(&mut self, place: usize) -> (&mut Core<Shell>, SlotKey) {
+        let Client { server, connection: ConnectionId { core, key }, .. } = self.clients[place];
+        (self.servers.get(server).core(core.0), key)
     }
 
     fn shell(&mut self, place: usize) -> &mut Shell {
-        let ConnectionId { core, key } = self.clients[place].connection;
-        self.server.core(core.0).get_mut(key).expect("it is open")
+        let (core, key) = self.core(place);
+        core.get_mut(key).expect("it is open")
     }
 
     fn reconnect(&mut self, place: usize, core: u16, ask: Ask) {
-        let ConnectionId { core: before, key } = self.clients[place].connection;
-        assert!(self.server.core(before.0).remove(key).is_some());
+        let (before, key) = self.core(place);
+        assert!(before.remove(key).is_some());
         let readable = self.clients[place].readable.clone();
         let connection = self.connect(core, readable.as_ref());
         self.clients[place].connect(connection);
@@ -81,8 +89,8 @@ impl World {
 
     /// Has the task of a reader's connection read up to so many messages; returns whether there was anything to do.
     fn serve(&mut self, place: usize, messages: usize) -> bool {
-        let ConnectionId { core, key } = self.clients[place].connection;
-        serve(self.server.core(core.0), key, messages)
+        let (core, key) = self.core(place);
+        serve(core, key, messages)
     }
 
     /// Has each reader take what has come; returns whether anything had.
@@ -116,19 +124,20 @@ impl World {
                 let place = number % self.clients.len();
                 self.reader_step(place, step);
             }
-            Step::Write(number) if self.server.are_changes_told() => drop(self.server.cast(number)),
-            Step::Write(number) => self.server.commit(number),
-            Step::Delete(number) => self.server.delete(number),
-            Step::Lose => self.server.lose(),
-            Step::Begin(is_new_epoch) => self.server.begin(is_new_epoch),
-            Step::LoseTable => self.server.lose_table(),
-            Step::BeginTable(is_new_epoch) => self.server.begin_table(is_new_epoch),
-            Step::Miss(numbers) if self.server.is_begun => self.server.miss(&numbers),
-            Step::Miss(_) => {}
-            Step::Read => drop(self.server.read()),
-            Step::HandOver => self.server.hand_over(),
-            Step::Process(core, messages) => drop(self.server.process(core, messages)),
-            Step::Work(core) => drop(self.server.work(core)),
+            Step::Commit(entry) => self.servers.commit(entry),
+            Step::Hear(server, entries) => self.servers.hear(server, entries),
+            Step::Lose(server) => self.servers.get(server).lose(),
+            Step::LoseTable(server) => self.servers.get(server).lose_table(),
+            Step::Read(server) => drop(self.servers.read(server)),
+            Step::HandOver(server) => self.servers.get(server).hand_over(),
+            Step::Process(core, messages) => {
+                let (server, core) = self.servers.of_core(core);
+                server.process(core, messages);
+            }
+            Step::Work(core) => {
+                let (server, core) = self.servers.of_core(core);
+                server.work(core);
+            }
             Step::Settle => self.settle(),
         }
         self.note();
@@ -136,7 +145,8 @@ impl World {
     }
 
     fn note(&mut self) {
-        self.history.note(&self.server.rows, self.server.epoch);
+        let store = self.servers.first();
+        self.history.note(&store.rows, store.epoch);
     }
 
     fn reader_step(&mut self, place: usize, step: super::ReaderStep) {
@@ -151,7 +161,7 @@ impl World {
             It::Room(bytes) => return self.shell(place).make_room(bytes),
             _ if client.is_closed => return,
             It::Subscribe(numbers, ask) => Some(client.subscribe(&numbers, ask, now)),
-            It::SubscribeAll(has_states) => client.subscribe_all(has_states, now),
+            It::SubscribeAll(ask) => client.subscribe_all(ask, now),
             It::Unsubscribe(numbers) => Some(client.unsubscribe(&numbers, now)),
             It::UnsubscribeAll => Some(client.unsubscribe_all(now)),
             It::Authorize(readable) => Some(client.authorize(&readable, now)),
@@ -172,17 +182,17 @@ impl World {
             }
         }
         self.drain();
-        self.server.assert_settled();
-        let is_lost = [!self.server.is_begun, self.server.is_table_lost];
+        self.servers.assert_settled();
         for client in &mut self.clients {
-            client.check(&self.history, is_lost);
+            let server = self.servers.get(client.server);
+            client.check(&self.history, [!server.is_begun, server.is_table_lost]);
         }
     }
 
     fn drain(&mut self) {
         let mut is_moving = true;
         while is_moving {
-            is_moving = self.server.advance();
+            is_moving = self.servers.advance();
             for place in 0..self.clients.len() {
                 if self.clients[place].is_closed {
                     self.reconnect(place, 0, Ask::Versions);
@@ -200,10 +210,7 @@ impl World {
     /// Begins what is lost, and checks what each reader shows in the end.
     pub(super) fn end(&mut self) {
         self.history.now += 1;
-        self.server.begin(false);
-        if self.server.is_table_lost {
-            self.server.begin_table(false);
-        }
+        self.servers.begin_what_is_lost();
         self.note();
         self.settle();
     }
