@@ -12,9 +12,6 @@ use super::shell::token_of;
 use crate::fanout::ConnectionId;
 use crate::model::topic::testing::{TABLE, number_of_json, subject, tables};
 
-/// True once a reader may tell the epoch that it keeps where it knows no version of what it asks for. Until then it keeps none
-/// from one connection to the next that it cannot tell.
-const TELLS_EPOCH_ALONE: bool = false;
 /// What a lie adds to a version: no store of a test has one as great.
 const LIE: u64 = 1000;
 
@@ -46,8 +43,6 @@ pub(super) struct Client {
     sent: u64,
     /// True if it was told that the source, or the table, is lost.
     is_lost: [bool; 2],
-    /// True if this connection was sent versions: it is told by the table's name if they are of another epoch.
-    has_claimed: bool,
     /// True if it was told under `drop` that changes never come, and has not asked for what it shows since.
     pub(super) is_behind: bool,
     /// The rows that it is to show as they are, once everything is settled.
@@ -103,7 +98,6 @@ impl Client {
             pending: VecDeque::new(),
             sent: 0,
             is_lost: [false; 2],
-            has_claimed: false,
             is_behind: false,
             assured: BTreeSet::new(),
             followed: BTreeMap::new(),
@@ -149,8 +143,6 @@ impl Client {
     }
 
     pub(super) fn subscribe(&mut self, numbers: &[u64], ask: Ask, since: u64) -> String {
-        let is_known = |number: &u64| self.reads(*number) && claim_of(self.map.claim(*number), ask) > 0;
-        let ask = self.way_to_ask(ask, numbers.iter().any(is_known));
         let mut command = command("subscribe", &numbers.iter().copied().map(key).collect());
         match ask {
             Ask::Nothing => {}
@@ -176,7 +168,6 @@ impl Client {
         if has_states && self.pending.iter().any(ends) {
             return None;
         }
-        let ask = self.way_to_ask(ask, claim_of(self.map.newest(), ask) > 0);
         let mut command = command("subscribe", &"*".into());
         if has_states {
             command["snapshot"] = true.into();
@@ -191,26 +182,10 @@ impl Client {
         Some(self.send(command, Kind::Everything(has_states.then(BTreeSet::new)), true, since))
     }
 
-    /// Returns the way in which it asks, if it knows versions of that or not. Whoever asks on a connection without versions of
-    /// the table is not told that its epoch is another than the server's, and gives up what it knows of it.
-    fn way_to_ask(&mut self, ask: Ask, is_known: bool) -> Ask {
-        if TELLS_EPOCH_ALONE || ask == Ask::Nothing || self.has_claimed || self.map.is_told() {
-            return ask;
-        }
-        self.has_claimed = is_known && self.map.epoch().is_some();
-        if !self.has_claimed {
-            self.map.forget_versions();
-        }
-        if is_known && ask == Ask::Snapshot { Ask::Versions } else { ask }
-    }
-
+    /// Whoever asks for states tells the epoch that it keeps, also where it knows no version: a server that is behind says then
+    /// that its own is another.
     fn tell_epoch(&self, command: &mut Value, ask: Ask) {
-        let tells = match ask {
-            Ask::Nothing => false,
-            Ask::Snapshot => TELLS_EPOCH_ALONE,
-            Ask::Versions | Ask::Lie => true,
-        };
-        if let Some(epoch) = self.map.epoch().filter(|_| tells) {
+        if let Some(epoch) = self.map.epoch().filter(|_| ask != Ask::Nothing) {
             command["epoch"] = epoch.to_string().into();
         }
     }

@@ -63,12 +63,6 @@ impl Map {
         self.entries.get(&number).and_then(|entry| entry.row)
     }
 
-    /// Forgets epochs and versions, and keeps rows.
-    pub(super) fn forget_versions(&mut self) {
-        (self.epoch_of_all, self.epoch) = (None, None);
-        self.void_versions();
-    }
-
     /// Enters an epoch of all, or of the table. Versions of another one mean nothing; rows stay.
     pub(super) fn begin_epoch(&mut self, epoch: Epoch, is_of_table: bool) {
         self.is_told = true;
