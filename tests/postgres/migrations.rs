@@ -52,7 +52,8 @@ async fn each_is_applied_once() {
             "0012_truncated_files.sql",
             "0013_true_products.sql",
             "0014_versions_below.sql",
-            "0015_told_columns.sql"
+            "0015_told_columns.sql",
+            "0016_untold_changes.sql"
         ]
     );
     assert!(migrate(&config).await.unwrap().is_empty());

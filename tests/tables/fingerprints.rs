@@ -71,6 +71,7 @@ async fn what_is_as_it_was_before_two_changes_differs() {
         ["ALTER TABLE orders ADD COLUMN extra text DEFAULT 'e'", "ALTER TABLE orders DROP COLUMN extra"],
         ["ALTER TABLE orders RENAME COLUMN note TO text", "ALTER TABLE orders RENAME COLUMN text TO note"],
         ["ALTER TABLE orders ALTER note TYPE varchar", "ALTER TABLE orders ALTER note TYPE text"],
+        ["ALTER TABLE orders DROP CONSTRAINT orders_pkey", "ALTER TABLE orders ADD PRIMARY KEY (id)"],
     ] {
         let both = statements.join("; ");
         // Each in a transaction of its own, and both in one.
@@ -114,6 +115,7 @@ async fn what_ends_the_telling_is_named() {
         ("ALTER TABLE orders DISABLE TRIGGER zz_rowcast_truncate", TableState::TriggersOff),
         ("ALTER TABLE orders ENABLE TRIGGER \"00_rowcast\"", TableState::TriggersOff),
         ("DROP TRIGGER zz_rowcast ON orders", TableState::TriggersOff),
+        ("CREATE TABLE child () INHERITS (orders)", TableState::NoKey),
     ] {
         assert_eq!(Compared::new().await.after(statements).await, (true, state), "{statements}");
     }

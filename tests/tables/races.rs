@@ -7,6 +7,7 @@ use super::{Fixture, change, session_id, until_blocked};
 
 const ORDERS: &str = "CREATE TABLE orders (id int PRIMARY KEY, n int); INSERT INTO orders VALUES (1, 0)";
 const LEVELS: [&str; 4] = ["READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
+const BELOW: &str = "SELECT rowcast_has_version_below()";
 const DELETE: &str = "DELETE FROM orders WHERE id = 1";
 
 /// Begins to do something in a session of its own, and returns once that waits.
@@ -150,6 +151,29 @@ async fn an_insert_whose_second_draw_is_left_out_has_a_gap() {
     fixture.write(&format!("{DELETE}; SELECT pg_advisory_unlock(1)")).await;
     waiting.await.unwrap().unwrap();
     assert_eq!(fixture.told().await, ["D 1", "gap stale"]);
+    assert!(fixture.value::<bool>(BELOW).await, "the row is below its deletion");
+}
+
+/// An old snapshot shows the row that another session has deleted beside the one that takes its place.
+#[tokio::test]
+async fn a_row_that_takes_the_place_of_one_that_an_old_snapshot_shows_goes_in_truth() {
+    for level in LEVELS {
+        for (gone, told) in [
+            ("DELETE FROM orders WHERE n = 7", ["Delete", "Insert", "Delete"].as_slice()),
+            ("UPDATE orders SET id = 2 WHERE n = 7", &["Delete", "Insert", "Delete"]),
+            (
+                "UPDATE orders SET id = 2 WHERE n = 7; UPDATE orders SET id = 1 WHERE n = 7",
+                &["Delete", "Insert", "Delete", "Insert"],
+            ),
+        ] {
+            let mut fixture = Fixture::installed(ORDERS, "orders").await;
+            let old = fixture.database.connect().await;
+            old.batch_execute(&format!("BEGIN ISOLATION LEVEL {level}; SELECT FROM orders")).await.unwrap();
+            fixture.write(DELETE).await;
+            old.batch_execute(&format!("INSERT INTO orders VALUES (1, 7); {gone}; COMMIT")).await.unwrap();
+            assert_eq!(grown(&mut fixture).await, told, "{level}: {gone}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -321,7 +321,8 @@ async fn a_table_without_its_key_is_not_live_until_it_has_it() {
     assert_eq!(late.next().await, json!({"live":false,"table":"orders"}));
     fixture.write("UPDATE orders SET state = 'keyless'; ALTER TABLE orders ADD PRIMARY KEY (id)").await;
     let told = fixture.until_live().await;
-    assert!(told.epochs.is_empty(), "{told:?}");
+    // Two rows may have had one key meanwhile.
+    assert_eq!(told.epochs.len(), 1, "{told:?}");
     patiently(async { while late.next().await["reply"] != 1 {} }).await;
     fixture.goes_on().await;
 }
@@ -432,7 +433,8 @@ async fn a_table_that_changed_while_no_server_ran_is_told_anew_and_one_that_did_
         let row = told.iter().find(|message| message["key"] == 1);
         assert_eq!(row.is_some(), is_new, "{statements}: {told:?}");
         let last = told.iter().rfind(|message| message["epoch"].is_string()).unwrap();
-        assert_eq!(last["table"] == "orders", version != 0 && (is_new || columns == 3), "{told:?}");
+        // Who claims another epoch is told that of the table by its name.
+        assert_eq!(last["table"] == "orders", is_new || columns == 3, "{told:?}");
         epoch = last["epoch"].clone();
         if let Some(row) = row {
             columns = row["row"].as_object().unwrap().len();

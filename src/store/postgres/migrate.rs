@@ -71,6 +71,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "0015_told_columns.sql",
         sql: include_str!("../../../migrations/0015_told_columns.sql"),
     },
+    Migration {
+        version: 16,
+        name: "0016_untold_changes.sql",
+        sql: include_str!("../../../migrations/0016_untold_changes.sql"),
+    },
 ];
 
 /// The first step of a database without products, in the place of those that make them.

@@ -16,8 +16,10 @@ BEGIN
     BEGIN
         IF action <> 'U' OR NEW.{key} IS DISTINCT FROM OLD.{key} THEN
             IF action <> 'I' THEN
-                -- A key that is there again was inserted by the same transaction, and that insert tells it.
-                PERFORM FROM {table} AS found WHERE found.{key} = OLD.{key} AND found.tableoid = TG_RELID;
+                -- A key that is there again was inserted by the same transaction, and that insert tells it. The snapshot of a
+                -- stricter isolation level shows rows too that others have deleted since, whose versions are below.
+                PERFORM FROM {table} AS found WHERE found.{key} = OLD.{key} AND found.tableoid = TG_RELID
+                    AND found.rowcast_version > OLD.rowcast_version;
                 IF NOT FOUND THEN
                     gone_version := nextval({versions});
                     -- Counted after it was drawn: an insert that drew before and finds the key free finds it counted.
@@ -47,10 +49,13 @@ BEGIN
                     WHERE table_id = {id} AND key = NEW.{key}::text)
                 THEN
                     PERFORM set_config('rowcast.restamped', concat(TG_RELID, ' ', NEW.{key}), true);
+                    restamped := 0;
                     EXECUTE 'UPDATE ' || TG_RELID::regclass || {restamp} USING NEW.{key}, NEW.rowcast_version;
                     GET DIAGNOSTICS restamped = ROW_COUNT;
                     PERFORM set_config('rowcast.restamped', '', true);
                     IF restamped = 0 THEN
+                        -- The row stays below its deletion: who was told of that takes it for an older one.
+                        PERFORM {schema}.rowcast_version_below();
                         PERFORM {schema}.rowcast_gap(TG_RELID, 'stale');
                     END IF;
                 END IF;
@@ -69,6 +74,9 @@ BEGIN
         END IF;
     EXCEPTION WHEN OTHERS THEN
         BEGIN
+            IF restamped = 0 THEN
+                PERFORM {schema}.rowcast_version_below();
+            END IF;
             PERFORM {schema}.rowcast_gap(TG_RELID, SQLSTATE);
         EXCEPTION WHEN OTHERS THEN
             NULL;

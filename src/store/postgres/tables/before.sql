@@ -23,6 +23,8 @@ BEGIN
     RETURN NEW;
 EXCEPTION WHEN OTHERS THEN
     BEGIN
+        -- The row changes under the version that it had, of which readers know another row: no read shows them that.
+        PERFORM {schema}.rowcast_version_below();
         PERFORM {schema}.rowcast_gap(TG_RELID, SQLSTATE);
     EXCEPTION WHEN OTHERS THEN
         NULL;

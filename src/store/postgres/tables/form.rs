@@ -82,7 +82,7 @@ impl Form {
             ("{left_out}", VERSIONS_LEFT_OUT.to_string()),
             ("{key}", key),
             // Sessions keep plans for one type: with another the functions are new, and planned anew.
-            ("{kind}", format!("{:?}", found.kind)),
+            ("{kind}", format!("{:?}, {}", found.kind, found.key_type)),
         ];
         let path = ("search_path", "pg_catalog, pg_temp");
         let telling = [path].into_iter().chain(RENDERING).chain([("row_security", "on")]).collect();
@@ -193,6 +193,7 @@ mod tests {
             table: "Order \"Lines\"".into(),
             key: key.into(),
             kind: KeyKind::Uuid,
+            key_type: 2950,
             version: VersionColumn::Missing,
         }
     }

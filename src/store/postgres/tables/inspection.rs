@@ -16,6 +16,8 @@ pub(super) struct FoundTable {
     pub(super) table: String,
     pub(super) key: String,
     pub(super) kind: KeyKind,
+    /// The number of its type: functions that were planned for another fail.
+    pub(super) key_type: u32,
     pub(super) version: VersionColumn,
 }
 
@@ -83,7 +85,7 @@ const COLUMN: &str = "WITH RECURSIVE type AS ( \
          UNION ALL SELECT typbasetype FROM pg_type JOIN type USING (oid) WHERE typtype = 'd') \
      SELECT (SELECT typname FROM pg_type JOIN type USING (oid) \
              WHERE typtype <> 'd' AND typnamespace = 'pg_catalog'::regnamespace) AS base_type, \
-         format_type(atttypid, atttypmod) AS type, attnotnull, attgenerated <> '' AS is_generated, \
+         format_type(atttypid, atttypmod) AS type, atttypid, attnotnull, attgenerated <> '' AS is_generated, \
          coalesce((SELECT collisdeterministic FROM pg_collation WHERE oid = attcollation), true) AS is_deterministic, \
          EXISTS (SELECT FROM pg_index WHERE indrelid = attrelid AND indkey[0] = attnum AND indnkeyatts = 1 AND indisunique \
              AND indisvalid AND indisready AND indimmediate AND indpred IS NULL AND indexprs IS NULL \
@@ -112,7 +114,8 @@ pub(super) async fn find(client: &impl GenericClient, spec: &TableSpec) -> Resul
     let column = client.query_opt(COLUMN, &[&oid, &key]).await.map_err(|error| failed(&spec.name, error))?;
     let column = column.ok_or_else(|| unfit(Unfit::NoColumn(key.clone())))?;
     let kind = key_kind(&key, &column).map_err(unfit)?;
-    Ok(FoundTable { oid, schema: row.get("schema"), table: row.get("name"), key, kind, version })
+    let key_type = column.get("atttypid");
+    Ok(FoundTable { oid, schema: row.get("schema"), table: row.get("name"), key, kind, key_type, version })
 }
 
 /// Finds the column of the version.
