@@ -100,6 +100,11 @@ impl Fixture {
     async fn value<T: for<'a> tokio_postgres::types::FromSql<'a>>(&self, query: &str) -> T {
         self.owner.query_one(query, &[]).await.unwrap().get(0)
     }
+
+    /// Returns whether the next look finds that an epoch of all is to begin, by the database's own count.
+    async fn has_version_below(&self) -> bool {
+        self.value("SELECT rowcast_has_version_below()").await
+    }
 }
 
 /// The notifications of the stream, as they come.

@@ -7,7 +7,6 @@ use super::{Fixture, change, session_id, until_blocked};
 
 const ORDERS: &str = "CREATE TABLE orders (id int PRIMARY KEY, n int); INSERT INTO orders VALUES (1, 0)";
 const LEVELS: [&str; 4] = ["READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
-const BELOW: &str = "SELECT rowcast_has_version_below()";
 const DELETE: &str = "DELETE FROM orders WHERE id = 1";
 
 /// Begins to do something in a session of its own, and returns once that waits.
@@ -151,7 +150,7 @@ async fn an_insert_whose_second_draw_is_left_out_has_a_gap() {
     fixture.write(&format!("{DELETE}; SELECT pg_advisory_unlock(1)")).await;
     waiting.await.unwrap().unwrap();
     assert_eq!(fixture.told().await, ["D 1", "gap stale"]);
-    assert!(fixture.value::<bool>(BELOW).await, "the row is below its deletion");
+    assert!(fixture.has_version_below().await, "the row is below its deletion");
 }
 
 /// An old snapshot shows the row that another session has deleted beside the one that takes its place.

@@ -147,19 +147,18 @@ async fn row_level_security_hides_no_change_and_fails_no_write() {
 /// A row that changes under the version that it had, or a change of which nothing can be told: the next look begins an epoch.
 #[tokio::test]
 async fn a_row_that_gets_no_version_and_a_gap_that_cannot_be_told_are_counted() {
-    const BELOW: &str = "SELECT rowcast_has_version_below()";
     for lock in ["ALTER SEQUENCE product_versions CACHE 1", "LOCK TABLE rowcast_stream IN ACCESS EXCLUSIVE MODE"] {
         let fixture = Fixture::installed(
             "CREATE TABLE orders (id int PRIMARY KEY, n int); INSERT INTO orders VALUES (1, 0)",
             "orders",
         )
         .await;
-        assert!(!fixture.value::<bool>(BELOW).await);
+        assert!(!fixture.has_version_below().await);
         let holder = fixture.database.connect().await;
         holder.batch_execute(&format!("BEGIN; {lock}")).await.unwrap();
         fixture.write("SET lock_timeout = 50; UPDATE orders SET n = 1; RESET lock_timeout").await;
         holder.batch_execute("ROLLBACK").await.unwrap();
         assert_eq!(fixture.value::<i32>("SELECT n FROM orders").await, 1, "{lock}");
-        assert!(fixture.value::<bool>(BELOW).await, "{lock}");
+        assert!(fixture.has_version_below().await, "{lock}");
     }
 }

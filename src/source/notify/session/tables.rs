@@ -185,8 +185,7 @@ impl Session<'_> {
     /// Feeds that changes of the table with this number in `pg_class` are missing. Which they are is known once all of the
     /// transaction is heard: Postgres drops a second gap of one transaction, whatever was told between.
     async fn begin_gap(&mut self, oid: u32, reason: &str) -> Result<(), Unwanted> {
-        let mut word = None;
-        self.hear_of(oid, |table| word = table.gap());
+        let word = self.hear_of(oid, Watched::gap).flatten();
         // A gap ends with a look at the latest.
         self.is_look_due = true;
         let Some(served) = self.listener.store.served().by_oid(oid).filter(|_| word.is_some()) else { return Ok(()) };
@@ -204,11 +203,10 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Has what is known of the table with this number in `pg_class`, if it is cast, learn something.
-    fn hear_of(&mut self, oid: u32, learn: impl FnOnce(&mut Watched)) {
-        let served = self.listener.store.served();
-        if let Some(place) = served.iter().position(|served| served.installed().oid == oid) {
-            learn(&mut self.known.tables[place]);
-        }
+    /// Has what is known of the table with this number in `pg_class`, if it is cast, learn something, and returns what that
+    /// answers.
+    fn hear_of<T>(&mut self, oid: u32, learn: impl FnOnce(&mut Watched) -> T) -> Option<T> {
+        let place = self.listener.store.served().iter().position(|served| served.installed().oid == oid)?;
+        Some(learn(&mut self.known.tables[place]))
     }
 }
