@@ -39,6 +39,10 @@ use crate::wire::frame::{Frame, FrameRun};
 /// (`cargo bench --bench timings -- index`).
 const SLICE_COST: usize = 256;
 
+/// The most slices of rows that were read whose frames go out with one write to each connection. Rows that were read
+/// after a loss are of many topics and few connections each: of a slice alone, each write would carry one frame.
+const SLICES_OF_A_FLUSH: usize = 16;
+
 /// The bytes of the values that all shards remember, where nothing else is said.
 pub const LAST_VALUES_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -146,6 +150,8 @@ pub struct Core<S> {
     flushes: usize,
     /// The connections that got a frame in this batch and are to be flushed.
     touched: Vec<SlotKey>,
+    /// The number of slices of work since the last flush.
+    unflushed_slices: usize,
     /// The times at which the changes of this batch were committed.
     committed: Vec<Instant>,
     /// The work that the shards of this core are still to do.
@@ -222,6 +228,7 @@ impl<S: Subscriber> Core<S> {
             frames: 0,
             flushes: 0,
             touched: Vec::new(),
+            unflushed_slices: 0,
             committed: Vec::new(),
             work: WorkQueue::new(),
             under_way: UnderWay::default(),
@@ -309,7 +316,8 @@ impl<S: Subscriber> Core<S> {
     pub(super) fn process(&mut self, batch: &mut Vec<Message>) -> usize {
         // The turn goes on until its work is done.
         self.is_turn_asked = true;
-        self.is_alone = batch.len() == 1;
+        // Frames of the slices before may wait for a flush.
+        self.is_alone = batch.len() == 1 && self.touched.is_empty();
         (self.frames, self.flushes) = (0, 0);
         for message in batch.drain(..) {
             let message = match message {
@@ -349,6 +357,7 @@ impl<S: Subscriber> Core<S> {
     }
 
     fn flush(&mut self) {
+        self.unflushed_slices = 0;
         for key in self.touched.drain(..) {
             if let Some(seat) = self.seats.get_mut(key) {
                 seat.touched = false;

@@ -12,7 +12,7 @@ use super::super::message::{Answer, Command, Differing, History, Job, Message, O
 use super::super::shard::{Shard, Subscribed};
 use super::super::{ConnectionId, CoreId, Hub, SlotKey};
 use super::everything::PAGE_COST;
-use super::{Core, Outgoing, Subscriber};
+use super::{Core, Outgoing, SLICES_OF_A_FLUSH, Subscriber};
 use crate::model::table::TableId;
 use crate::model::topic::{Subjects, Topic};
 
@@ -41,8 +41,10 @@ impl<S: Subscriber> Core<S> {
     }
 
     /// Begins a turn: does one slice of the waiting work, and sends other cores the messages that are due to them.
+    /// Connections are flushed at the end, but while rows that were read wait: after at most [`SLICES_OF_A_FLUSH`] turns.
     pub(in super::super) fn work(&mut self) {
         self.is_turn_asked = true;
+        self.is_alone = false;
         self.at_once_cost = self.slice_cost;
         let mut cost = self.slice_cost;
         self.take_rows(&mut cost);
@@ -55,7 +57,10 @@ impl<S: Subscriber> Core<S> {
             let unfinished = self.carry_on(connection, job, &mut cost);
             self.work.go_on(connection, unfinished);
         }
-        self.flush();
+        self.unflushed_slices += 1;
+        if self.rows.is_empty() || self.unflushed_slices >= SLICES_OF_A_FLUSH {
+            self.flush();
+        }
         self.send_waiting();
         self.tell_if_healed();
         self.metrics.last_values.set(signed(self.shards.iter().map(Shard::held_bytes).sum()));

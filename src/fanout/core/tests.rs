@@ -88,6 +88,34 @@ fn a_burst_is_flushed_once() {
     assert_eq!(world.recorder(connection).flushed, [first, third, second], "what is of one topic comes together");
 }
 
+/// The messages that bring them come one by one, as those of a loader do.
+#[test]
+fn rows_that_were_read_go_out_many_with_a_flush() {
+    const ROWS: u64 = 2000;
+    let mut world = World::new(1);
+    world.begin(false);
+    let connection = world.open(0);
+    world.command(connection, 0, Operation::Subscribe, &(0..ROWS).collect::<Vec<u64>>());
+    world.settle();
+    world.lose();
+    world.settle();
+    (0..ROWS).for_each(|number| world.commit(number));
+    world.begin(false);
+    world.turn();
+    while world.core(0).has_work() {
+        world.turn();
+    }
+    world.read();
+    world.hand_over();
+    (0..world.inboxes[0].messages.len()).for_each(|_| _ = world.process(0, 1));
+    let flushes = world.recorder(connection).flushes;
+    while world.work(0) {}
+    let recorder = world.recorder(connection);
+    assert_eq!(recorder.shown.len() as u64, ROWS);
+    let flushes = recorder.flushes - flushes;
+    assert!((1..8).contains(&flushes), "{flushes} flushes");
+}
+
 #[test]
 fn it_is_known_how_many_frames_went_out_with_each_flush() {
     let mut world = World::new(1);

@@ -20,6 +20,7 @@ pub(super) const DELETION: u64 = 1 << 55;
 pub(super) struct Recorder {
     pub(super) waiting: Vec<(u64, u64)>,
     pub(super) flushed: Vec<(u64, u64)>,
+    pub(super) flushes: usize,
     pub(super) applied: Vec<(u32, usize)>,
     pub(super) refused: Vec<u32>,
     /// True if it was told something that it is to be flushed for.
@@ -123,6 +124,7 @@ impl Subscriber for Recorder {
     fn flush(&mut self) {
         assert!(std::mem::take(&mut self.is_told), "only who was given something is flushed");
         self.flushed.append(&mut self.waiting);
+        self.flushes += 1;
     }
 
     fn revoked(&mut self, revoked: Subjects) {
