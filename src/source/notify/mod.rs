@@ -32,7 +32,7 @@ use crate::store::postgres::{PostgresStore, chain};
 use crate::store::{Refusal, StoreError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(10) };
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(250), max: Duration::from_secs(10) };
 /// The time that a statement of the listener's own connection may take.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
 
