@@ -1,5 +1,6 @@
 //! The command line of `rowcast-load`.
 
+mod healing;
 mod own_server;
 mod states;
 mod target;
@@ -15,6 +16,7 @@ use crate::noisy_neighbour::AttackName;
 use crate::peer::Peer;
 use crate::table::{COLUMNS_MIN, Keys, Table};
 
+pub(crate) use healing::HealingArgs;
 pub(crate) use own_server::OwnServerArgs;
 pub(crate) use states::{ResumeArgs, SnapshotArgs, StormArgs};
 pub(crate) use target::{TargetArgs, loopback};
@@ -55,6 +57,9 @@ const EXAMPLES: &str = "Examples:
                                      the next start the server themselves
   rowcast-load snapshot --connections 1000 --ids-per-connection 1024 --server-processor 0
                                      1,000 readers ask for 1,024 products each: rows loaded, and rows from memory
+  rowcast-load healing --overwrite-products --database-url postgres://… --kills 10 --rate 3000 --ids-per-connection 20
+                                     the server loses its Postgres ten times while products change: how long readers are
+                                     not live, and whether each of them knows in the end what the store has
   rowcast-load noisy-neighbour --attack large-commands,not-commands
                                      what one client's flood costs 50 other readers, on a server that it starts itself
   taskset -c 0 rowcast-load floor --listen 127.0.0.1:9100 --batch 16
@@ -76,6 +81,9 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// All readers ask at once for their products as they are, from the store and from memory
     Snapshot(SnapshotArgs),
+    /// The server's connection to its Postgres is ended while readers listen: how long they are not live, and whether
+    /// what they know then is what the store has
+    Healing(HealingArgs),
     /// One notification at a time: how much later than a bare LISTEN client a WebSocket has it
     Notify(NotifyArgs),
     /// TLS handshakes, full and resumed, each followed by one request, and what they cost the server
@@ -366,11 +374,15 @@ pub(crate) struct FloorArgs {
     pub(crate) batch: u32,
 }
 
+/// Returns the number of connections that publish so many changes per second, unless another is given.
+fn publishers_for(rate: f64) -> u32 {
+    ((rate / 50.0).ceil() as u32).clamp(1, 64)
+}
+
 impl FanoutArgs {
     /// Returns the number of connections that publish.
     pub(crate) fn publishers(&self) -> u32 {
-        let by_rate = |rate: f64| ((rate / 50.0).ceil() as u32).clamp(1, 64);
-        self.publishers.unwrap_or_else(|| self.rate.map_or(64, by_rate))
+        self.publishers.unwrap_or_else(|| self.rate.map_or(64, publishers_for))
     }
 
     /// Returns the table whose rows are written.

@@ -54,16 +54,23 @@ impl Known {
     ) -> Compared {
         let mut compared = Compared::default();
         for reader in (0..workload.connections).filter(|reader| is_open(*reader)) {
-            for (&product, &version) in workload.ids(reader).iter().zip(self.of(workload, reader)) {
-                compared.subscriptions += 1;
-                let stored = rows.get(product).version;
-                if version != stored {
-                    compared.different += 1;
-                    faults.add(reader, product, || format!("knows version {version}, and the store has {stored}"));
-                }
-            }
+            compared.subscriptions += workload.ids(reader).len() as u64;
+            compared.different += self.compare_one(workload, rows, reader, faults);
         }
         compared
+    }
+
+    /// Compares what one reader knows with the store; returns the number of differences, each of which is a fault.
+    pub(crate) fn compare_one(&self, workload: &Workload, rows: &Rows, reader: usize, faults: &mut Faults) -> u64 {
+        let mut different = 0;
+        for (&product, &version) in workload.ids(reader).iter().zip(self.of(workload, reader)) {
+            let stored = rows.get(product).version;
+            if version != stored {
+                different += 1;
+                faults.add(reader, product, || format!("knows version {version}, and the store has {stored}"));
+            }
+        }
+        different
     }
 }
 

@@ -6,8 +6,9 @@
 //! 2. [`target`] and [`token`]: the way there. [`opening`], [`client`] and [`http2`]: WebSockets, opened and subscribed.
 //! 3. [`publish`]: writes changes. [`readers`]: receives them ([`frames`], [`envelope`], [`message`]).
 //! 4. [`accounts`]: the check that all arrived. [`latency`] and [`process`]: the speed and the cost.
-//! 5. [`states`]: readers that ask for states ([`commands`]), and what they then [know](known) beside the store's
-//!    [`rows`]. [`mod@noisy_neighbour`]: readers under attacks. Both start a [`server`] of their own.
+//! 5. [`states`]: readers that ask for states ([`commands`]), or whose server loses its source, and what they then
+//!    [know](known) beside the store's [`rows`]. [`mod@noisy_neighbour`]: readers under attacks. Both start a [`server`] of
+//!    their own.
 //! 6. [`report`] and [`chart`]: the results. [`floor`]: the server that others are measured against.
 
 // Counts and times become numbers for people.
@@ -58,7 +59,9 @@ use clap::Parser;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use cli::{Cli, Command, FanoutArgs, HandshakesArgs, MemoryArgs, NoisyNeighbourArgs, NotifyArgs, SubscribeArgs};
+use cli::{
+    Cli, Command, FanoutArgs, HandshakesArgs, HealingArgs, MemoryArgs, NoisyNeighbourArgs, NotifyArgs, SubscribeArgs,
+};
 
 /// It could not be run (`EX_USAGE` of sysexits.h); 1 means that it was run and something was lost.
 const EXIT_FAILED: u8 = 64;
@@ -105,6 +108,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
                 let outcome = until_stopped(states::snapshot(&args)).await?;
                 states_told(&outcome, args.storm.own.json.as_deref())
             }
+            Command::Healing(args) => healing(&args).await,
             Command::Notify(args) => notify(&args).await,
             Command::Handshakes(args) => handshakes(&args).await,
             Command::NoisyNeighbour(args) => noisy_neighbour(&args).await,
@@ -141,6 +145,13 @@ async fn subscribe(args: &SubscribeArgs) -> anyhow::Result<bool> {
     write!(std::io::stdout(), "{}", storm.table())?;
     write_json(args.target.json.as_deref(), &storm)?;
     Ok(true)
+}
+
+async fn healing(args: &HealingArgs) -> anyhow::Result<bool> {
+    let outcome = until_stopped(states::healing(args)).await?;
+    write!(std::io::stdout(), "{}", outcome.table())?;
+    write_json(args.storm.own.json.as_deref(), &outcome)?;
+    Ok(outcome.is_good())
 }
 
 async fn notify(args: &NotifyArgs) -> anyhow::Result<bool> {

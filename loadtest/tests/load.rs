@@ -416,8 +416,9 @@ async fn a_channel_that_centrifugo_does_not_recover_is_named() {
     }
 }
 
-/// Returns the address of a way to a server on which one digit of a product's name is changed, on WebSockets only.
-async fn falsifying(server: SocketAddr) -> SocketAddr {
+/// Returns the address of a way to a server on which one text becomes another of its length, once in what is read at
+/// a time, on WebSockets only.
+async fn falsifying(server: SocketAddr, from: &'static [u8], to: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -431,9 +432,9 @@ async fn falsifying(server: SocketAddr) -> SocketAddr {
                     let (mut bytes, mut is_websocket) = (vec![0; 64 * 1024], false);
                     while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
                         is_websocket |= bytes.starts_with(b"HTTP/1.1 101");
-                        let name = bytes[..read].windows(17).position(|name| name == b"t000000000000007~");
-                        if let Some(place) = name.filter(|_| is_websocket) {
-                            bytes[place + 15] = b'8';
+                        let found = bytes[..read].windows(from.len()).position(|text| text == from);
+                        if let Some(place) = found.filter(|_| is_websocket) {
+                            bytes[place..place + to.len()].copy_from_slice(to);
                         }
                         to_client.write_all(&bytes[..read]).await?;
                     }
@@ -450,7 +451,7 @@ async fn falsifying(server: SocketAddr) -> SocketAddr {
 #[tokio::test]
 async fn a_row_that_the_store_does_not_have_is_named() {
     let server = TestServer::embedded(&["--cores", "1"]).await;
-    let address = falsifying(server.address).await;
+    let address = falsifying(server.address, b"t000000000000007~", b"t000000000000008~").await;
     let load = ["--connections", "4", "--ids-per-connection", "10", "--products", "10"];
     for command in ["resume", "snapshot"] {
         let directory = tempfile::tempdir().unwrap();
@@ -461,9 +462,75 @@ async fn a_row_that_the_store_does_not_have_is_named() {
     }
 }
 
+/// Loses the source of a server's readers, at this address, with the outcome.
+async fn healing(database_url: &str, address: SocketAddr, options: &[&str]) -> (Output, Value) {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("run.json");
+    let store = ["healing", "--database-url", database_url, "--overwrite-products", "--pause", "0.2"];
+    let output = with_stand_in(address, directory.path(), &[&store, options, &["--json", text(&json)]].concat()).await;
+    let outcome = std::fs::read(json).map_or(Value::Null, |json| serde_json::from_slice(&json).unwrap());
+    (output, outcome)
+}
+
+#[tokio::test]
+async fn readers_know_what_the_store_has_however_often_the_source_was_lost() {
+    let database = Cluster::shared().database().await;
+    let server = TestServer::postgres(database.url(), &["--cores", "2"]).await;
+    let load = ["--connections", "20", "--ids-per-connection", "10", "--products", "50"];
+    for (options, kills) in [
+        (&["--kills", "2", "--rate", "300"][..], 2),
+        (&["--kills", "1", "--rate", "300", "--publisher", "sql", "--changed", "30", "--http2", "7"], 1),
+        (&["--kills", "1", "--changed", "100", "--snapshot"], 1),
+    ] {
+        let (output, outcome) = healing(database.url(), server.address, &[&load, options].concat()).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.ends_with("every reader knows what the store has\n"), "{said}");
+        let measured = outcome["kills"].as_array().unwrap();
+        assert_eq!((measured.len(), &outcome["states"]["subscriptions"]), (kills, &200.into()), "{outcome}");
+        for kill in measured {
+            let moments = [&kill["lost_s"][0], &kill["lost_s"][1], &kill["heard_s"], &kill["live_s"][1]];
+            let moments = moments.map(|moment| moment.as_f64().unwrap());
+            assert!(moments[0] > 0.0 && moments[0] <= moments[1] && moments[0] < moments[2], "{kill}");
+            assert!(moments[1] < moments[3], "{kill}");
+            assert!(kill["told"]["newer"].as_u64() > Some(0), "what was missed is told: {kill}");
+        }
+        let has_written = outcome["written"]["changes"].as_u64() > Some(0);
+        assert_eq!(has_written, options.contains(&"--rate"), "{outcome}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_not_told_after_the_source_was_lost_is_named() {
+    let database = Cluster::shared().database().await;
+    let server = TestServer::postgres(database.url(), &["--cores", "1"]).await;
+    let load =
+        ["--connections", "3", "--ids-per-connection", "9", "--products", "9", "--kills", "1", "--changed", "100"];
+    for (from, to, why) in [
+        (&b"\"productId\":7,"[..], &b"\"productId\":5,"[..], "product 7: knows version "),
+        (b"t000001000000007~", b"t000001000000008~", " with t1000000008, and the store has t1000000007\n"),
+    ] {
+        let address = falsifying(server.address, from, to).await;
+        let (output, outcome) = healing(database.url(), address, &load).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains("FAILED: ") && said.contains(why), "{said}");
+        assert!(said.contains("readers as the store      0 of 3\n"), "{said}");
+        assert_eq!(outcome["different_readers"], 3, "{outcome}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_source_on_this_machine_is_lost() {
+    let database = ["--database-url", "postgres://postgres@192.0.2.1/rowcast", "--overwrite-products"];
+    let output = run(&[&["healing"], &database[..], &["--server", "/nowhere"]].concat()).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(64) && error.contains("is not on this machine"), "{error}");
+}
+
 #[tokio::test]
 async fn a_database_is_not_touched_without_leave() {
-    for command in ["resume", "snapshot"] {
+    for command in ["resume", "snapshot", "healing"] {
         let output = run(&[command, "--database-url", "postgres://127.0.0.1:1/none", "--server", "/nowhere"]).await;
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(64) && error.contains("--overwrite-products"), "{error}");

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use super::{Ears, Heard};
+use super::{Ears, Heard, Judging};
 use crate::faults::Faults;
 use crate::peer::Subscribing;
 use crate::workload::Workload;
@@ -135,14 +135,6 @@ impl Positions {
 }
 
 impl Ears for Positions {
-    fn workload(&self) -> &Workload {
-        &self.workload
-    }
-
-    fn states(&self) -> u64 {
-        self.states
-    }
-
     fn take(&mut self, reader: usize, text: &[u8]) -> anyhow::Result<Heard> {
         let mut heard = Heard::default();
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -161,6 +153,16 @@ impl Ears for Positions {
             heard.replies += 1;
         }
         Ok(heard)
+    }
+}
+
+impl Judging for Positions {
+    fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    fn states(&self) -> u64 {
+        self.states
     }
 
     fn settle(&mut self) {

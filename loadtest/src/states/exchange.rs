@@ -46,6 +46,11 @@ impl Exchange {
         Self { number, client, unsent, sent: 0, replies_due: commands.answers }
     }
 
+    /// Returns a reader that sends these commands, and takes what comes until the connection ends.
+    pub(super) fn lasting(number: usize, client: Client, commands: &Subscribing) -> Self {
+        Self { replies_due: usize::MAX, ..Self::new(number, client, commands) }
+    }
+
     /// Returns whether it asks for anything.
     pub(super) fn asks(&self) -> bool {
         self.replies_due > 0

@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use memchr::memmem;
 use serde::Deserialize;
 
-use super::{Ears, Heard};
+use super::{Ears, Heard, Judging};
 use crate::commands::{States, commands};
 use crate::faults::Faults;
 use crate::known::Known;
@@ -115,14 +115,6 @@ impl Ledger {
 }
 
 impl Ears for Ledger {
-    fn workload(&self) -> &Workload {
-        &self.workload
-    }
-
-    fn states(&self) -> u64 {
-        self.states
-    }
-
     fn take(&mut self, reader: usize, text: &[u8]) -> anyhow::Result<Heard> {
         if let Some(message) = self.finder.find(text) {
             self.state(reader, message);
@@ -142,6 +134,16 @@ impl Ears for Ledger {
             bail!("a message that is not understood here: {}", String::from_utf8_lossy(text));
         }
         Ok(Heard::default())
+    }
+}
+
+impl Judging for Ledger {
+    fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    fn states(&self) -> u64 {
+        self.states
     }
 
     fn settle(&mut self) {

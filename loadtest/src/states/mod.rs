@@ -1,4 +1,5 @@
-//! `resume` and `snapshot`: storms of readers that all ask for states at once ([`resume`], [`snapshot`]).
+//! `resume` and `snapshot`: storms of readers that all ask for states at once ([`resume`], [`snapshot`]); and `healing`:
+//! readers whose server loses its source ([`mod@healing`]).
 //!
 //! 1. [`scene`]: a server of the run's own, with its [`mod@products`] and its readers.
 //! 2. [`exchange`]: one reader's commands, and what comes until the last reply.
@@ -7,6 +8,7 @@
 
 mod centrifugo;
 mod exchange;
+mod healing;
 mod ledger;
 mod outcome;
 mod products;
@@ -25,24 +27,28 @@ use ledger::Ledger;
 use outcome::{Opened, Phase};
 use scene::Scene;
 
+pub(crate) use healing::healing;
 pub(crate) use outcome::Outcome;
 
 /// The numbers in the names of products that changed are greater by this than those of all before.
 const CHANGED: u32 = 1_000_000_000;
 
-/// The judge of what one kind of server tells its readers.
+/// The ears of all readers.
 trait Ears {
-    /// Returns what the readers ask for.
-    fn workload(&self) -> &Workload;
-
-    /// Returns the number of states that came.
-    fn states(&self) -> u64;
-
     /// Takes a message.
     ///
     /// # Errors
     /// It is a refusal, or not understood.
     fn take(&mut self, reader: usize, text: &[u8]) -> anyhow::Result<Heard>;
+}
+
+/// The judge of what one kind of server tells its readers in a storm.
+trait Judging: Ears {
+    /// Returns what the readers ask for.
+    fn workload(&self) -> &Workload;
+
+    /// Returns the number of states that came.
+    fn states(&self) -> u64;
 
     /// Judges at the end of a round what did not come.
     fn settle(&mut self);

@@ -50,10 +50,15 @@ pub(crate) struct Outcome<P> {
     load_average: String,
 }
 
+/// Returns the machine's load average over the last minute.
+pub(super) fn load_average() -> String {
+    let all = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    all.split(' ').next().unwrap_or_default().to_owned()
+}
+
 impl<P> Outcome<P> {
     pub(super) fn new(parameters: P, is_on_postgres: bool, opened: Opened, phases: Vec<Phase>) -> Self {
-        let load_average = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let load_average = load_average.split(' ').next().unwrap_or_default().to_owned();
+        let load_average = load_average();
         Self { parameters, is_on_postgres, opened, phases, faults_count: 0, faults: Vec::new(), load_average }
     }
 

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use futures_util::future::try_join_all;
 use tokio::time::{Duration, sleep, timeout};
+use tokio_postgres::GenericClient;
 
 use crate::message::Message;
 use crate::metrics::metric;
@@ -81,7 +82,16 @@ async fn write_rest(way: &Way<'_>, products: &[u32], stamp: u32) -> anyhow::Resu
 }
 
 async fn write_sql(url: &str, products: &[u32], stamp: u32, frame_bytes: usize) -> anyhow::Result<()> {
-    let client = database::connect(url).await?;
+    write_by(&database::connect(url).await?, products, stamp, frame_bytes).await
+}
+
+/// Writes these products by one statement, as [`write()`] does, and waits for nobody.
+pub(super) async fn write_by(
+    client: &impl GenericClient,
+    products: &[u32],
+    stamp: u32,
+    frame_bytes: usize,
+) -> anyhow::Result<()> {
     let ids: Vec<i64> = products.iter().map(|&product| i64::from(product)).collect();
     let padding = products
         .first()

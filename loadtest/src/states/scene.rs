@@ -12,7 +12,7 @@ use tokio::time::{Duration, sleep, timeout};
 
 use super::exchange::{Exchange, Judge};
 use super::outcome::{Opened, Phase};
-use super::{Ears, products};
+use super::{Judging, products};
 use crate::cli::StormArgs;
 use crate::client::{Client, SOCKETS_PER_SOURCE};
 use crate::metrics::metric;
@@ -130,7 +130,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Has all readers send their commands at once, waits for the last reply, and compares what they know with the store.
-    pub(super) async fn storm<L: Ears + 'static>(
+    pub(super) async fn storm<L: Judging + 'static>(
         &mut self,
         name: &'static str,
         judge: &Rc<RefCell<Judge<L>>>,
@@ -148,9 +148,7 @@ impl<'a> Scene<'a> {
         let ended = all(name, exchanges, judge, began).await;
         let seconds = began.elapsed().as_secs_f64();
         // A server that has ended is the reason of whatever else failed.
-        if let Some(server) = &mut self.server {
-            server.check()?;
-        }
+        self.check()?;
         let (clients, last_replies_ns) = ended?;
         let (server, own) = (self.cpu()?.since(&server).total_us, Cpu::own()?.since(&own).total_us);
         let rows_read = self.rows_read().await? - rows_read;
@@ -190,7 +188,18 @@ impl<'a> Scene<'a> {
         }
     }
 
-    fn cpu(&self) -> anyhow::Result<Cpu> {
+    /// Refuses a server that has ended by itself.
+    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+        self.server.as_mut().map_or(Ok(()), Server::check)
+    }
+
+    /// Returns the way to the server.
+    pub(super) const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Returns the processor time that the server has used.
+    pub(super) fn cpu(&self) -> anyhow::Result<Cpu> {
         Cpu::of(&self.pids)
     }
 }
@@ -199,7 +208,7 @@ impl<'a> Scene<'a> {
 async fn all(
     name: &'static str,
     exchanges: Vec<Exchange>,
-    judge: &Rc<RefCell<Judge<impl Ears + 'static>>>,
+    judge: &Rc<RefCell<Judge<impl Judging + 'static>>>,
     began: Instant,
 ) -> anyhow::Result<(Vec<Client>, Vec<u64>)> {
     let progress = Rc::new(Progress::new(name, Some(exchanges.len() as u64)));
