@@ -21,6 +21,8 @@ struct Tally {
 pub(crate) struct Published {
     lanes: u32,
     versions: Vec<Vec<u64>>,
+    /// The newest version of each product.
+    pub(crate) newest: Vec<u64>,
     /// The number of changes.
     pub(crate) changes: u64,
     /// The number of deliveries that they make.
@@ -30,15 +32,22 @@ pub(crate) struct Published {
 impl Published {
     pub(crate) fn new(products: u32, lanes: u32) -> Self {
         let versions = vec![Vec::new(); (products as usize + 1) * lanes as usize];
-        Self { lanes, versions, changes: 0, deliveries: 0 }
+        Self { lanes, versions, newest: vec![0; products as usize + 1], changes: 0, deliveries: 0 }
     }
 
     /// Counts a change that was answered for.
     pub(crate) fn add(&mut self, product: u32, version: u64, subscribers: u32) {
         let lane = (version % u64::from(self.lanes)) as usize;
         self.versions[product as usize * self.lanes as usize + lane].push(version);
+        self.renew(product, version);
         self.changes += 1;
         self.deliveries += u64::from(subscribers);
+    }
+
+    /// Learns a version of a product, also of a change that is not counted.
+    pub(crate) fn renew(&mut self, product: u32, version: u64) {
+        let newest = &mut self.newest[product as usize];
+        *newest = version.max(*newest);
     }
 
     /// Orders what was answered; publishers hear their answers in any order.

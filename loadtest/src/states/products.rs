@@ -3,7 +3,7 @@
 use anyhow::Context;
 use futures_util::future::try_join_all;
 use tokio::time::{Duration, sleep, timeout};
-use tokio_postgres::GenericClient;
+use tokio_postgres::{GenericClient, Row};
 
 use crate::message::Message;
 use crate::metrics::metric;
@@ -25,7 +25,8 @@ const VERSION: u64 = 1_000_000;
 const WRITE: &str = "INSERT INTO products (product_id, manufacturer, price_per_unit, units_available, product_name) \
     SELECT n, 'Load', '1EUR', 6, 't' || lpad((n + $2)::text, 15, '0') || repeat('~', $3) FROM unnest($1::bigint[]) n \
     ON CONFLICT (product_id) DO UPDATE SET (manufacturer, price_per_unit, units_available, product_name) = \
-    (excluded.manufacturer, excluded.price_per_unit, excluded.units_available, excluded.product_name)";
+    (excluded.manufacturer, excluded.price_per_unit, excluded.units_available, excluded.product_name) \
+    RETURNING product_id, version";
 
 /// The way to the store.
 pub(super) struct Way<'a> {
@@ -82,22 +83,25 @@ async fn write_rest(way: &Way<'_>, products: &[u32], stamp: u32) -> anyhow::Resu
 }
 
 async fn write_sql(url: &str, products: &[u32], stamp: u32, frame_bytes: usize) -> anyhow::Result<()> {
-    write_by(&database::connect(url).await?, products, stamp, frame_bytes).await
+    write_by(&database::connect(url).await?, products, stamp, frame_bytes).await?;
+    Ok(())
 }
 
-/// Writes these products by one statement, as [`write()`] does, and waits for nobody.
+/// Writes these products by one statement, as [`write()`] does, and waits for nobody. Returns their versions.
 pub(super) async fn write_by(
     client: &impl GenericClient,
     products: &[u32],
     stamp: u32,
     frame_bytes: usize,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<(u32, u64)>> {
     let ids: Vec<i64> = products.iter().map(|&product| i64::from(product)).collect();
     let padding = products
         .first()
         .and_then(|&product| Table::Products.padding(&message(product, stamp), frame_bytes))
         .unwrap_or(0);
     let padding = i32::try_from(padding).context("the length of a name")?;
-    client.execute(WRITE, &[&ids, &i64::from(stamp), &padding]).await?;
-    Ok(())
+    let written = client.query(WRITE, &[&ids, &i64::from(stamp), &padding]).await?;
+    let version =
+        |row: &Row| Ok((u32::try_from(row.try_get::<_, i64>(0)?)?, u64::try_from(row.try_get::<_, i64>(1)?)?));
+    written.iter().map(version).collect()
 }

@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::commands::{States, commands};
 use crate::process::Cpu;
 use crate::progress::Progress;
+use crate::publish::Http;
 use crate::workload::Workload;
 
 use outcome::{Kill, Outcome};
@@ -59,7 +60,7 @@ pub(crate) async fn healing(args: &HealingArgs) -> anyhow::Result<Outcome> {
     let mut run = Run { args, scene, source, clock, judge };
     run.subscribe(clients).await?;
     let writing = Writing::start(args, run.scene.target(), clock).await?;
-    let kills = run.kills().await?;
+    let kills = run.kills(&writing).await?;
     let written = writing.stop().await?;
     run.until_quiet().await?;
     let rows = run.scene.rows().await?;
@@ -105,15 +106,15 @@ impl Run<'_> {
         self.until("answered the subscriptions", |witness| witness.replies == answers && witness.are_live()).await
     }
 
-    /// Ends the server's connection as often as is asked for, with a pause before each. There is none after the last: what
-    /// changes again would be told, whatever was lost before.
-    async fn kills(&mut self) -> anyhow::Result<Vec<Kill>> {
+    /// Ends the server's connection as often as is asked for, with a pause before each. There is none after the last: a
+    /// product that changes again is told, whatever was lost of it before.
+    async fn kills(&mut self, writing: &Writing) -> anyhow::Result<Vec<Kill>> {
         let pause = Duration::from_secs_f64(self.args.pause);
         let progress = Progress::new("ending the server's connection", Some(self.args.kills.into()));
         let mut kills = Vec::new();
         for number in 0..self.args.kills {
             sleep(pause).await;
-            let kill = self.kill(number).await;
+            let kill = self.kill(number, writing).await;
             // A server that has ended is the reason of whatever else failed.
             self.scene.check()?;
             kills.push(kill.with_context(|| format!("kill {}", number + 1))?);
@@ -123,20 +124,16 @@ impl Run<'_> {
         Ok(kills)
     }
 
-    async fn kill(&mut self, number: u32) -> anyhow::Result<Kill> {
+    async fn kill(&mut self, number: u32, writing: &Writing) -> anyhow::Result<Kill> {
         let storm = &self.args.storm;
         let changed = changed(storm.products, self.args.changed);
         let end = self.source.begin(&changed, CHANGED + number, storm.payload_bytes as usize).await?;
         self.judge.borrow_mut().ledger.begin();
         let (before, server, own) = (self.judge.borrow().ledger.told, self.scene.cpu()?, Cpu::own()?);
         let ended_ns = self.clock.now_ns();
-        end.commit().await?;
-        let heard = async {
-            self.until("told a reader of the loss", Witness::is_any_lost).await?;
-            source::until_heard(self.scene.target(), self.clock).await
-        };
+        writing.committed(&end.commit().await?);
         let live = self.until("made all readers live again", Witness::are_live);
-        let (heard_ns, ()) = tokio::try_join!(heard, live)?;
+        let (heard_ns, ()) = tokio::try_join!(self.heard(writing), live)?;
         let (server, own) = (self.scene.cpu()?.since(&server).total_us, Cpu::own()?.since(&own).total_us);
         let witness = &self.judge.borrow().ledger;
         let [lost_ns, live_ns] = witness.moments_ns().context("a reader was not told of the loss")?;
@@ -151,6 +148,26 @@ impl Run<'_> {
             server_cpu_s: server / 1e6,
             load_cpu_share: own / 1e6 / after_s(live_ns.1),
         })
+    }
+
+    /// Waits until the server has told a reader of the loss, and then until it says that it hears every change again; returns
+    /// when. What was committed before it was last asked in vain is what whoever is live has to know.
+    async fn heard(&self, writing: &Writing) -> anyhow::Result<u64> {
+        self.until("told a reader of the loss", Witness::is_any_lost).await?;
+        let is_heard = async {
+            let mut http = Http::connect(self.scene.target()).await?;
+            loop {
+                let newest = writing.newest();
+                if source::is_heard(&mut http).await? {
+                    return anyhow::Ok(self.clock.now_ns());
+                }
+                self.judge.borrow_mut().ledger.due = newest;
+                sleep(source::LOOK_EVERY).await;
+            }
+        };
+        timeout(PATIENCE, is_heard)
+            .await
+            .with_context(|| format!("the server did not listen again for {PATIENCE:?}"))?
     }
 
     /// Waits until all readers are live and nothing more comes.

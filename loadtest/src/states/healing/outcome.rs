@@ -11,6 +11,9 @@ use crate::known::Compared;
 use crate::report::{BOTTLENECK_SHARE, Rows, duration};
 use crate::states::outcome::Opened;
 
+/// Writes that reach less of their rate than this are told of.
+const SHORT_SHARE: f64 = 0.95;
+
 /// One end of the server's listening connection. Seconds count from it.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Kill {
@@ -89,6 +92,10 @@ impl Outcome {
         for (number, _) in (1..).zip(&self.kills).filter(|(_, kill)| kill.load_cpu_share >= BOTTLENECK_SHARE) {
             let number: u32 = number;
             let _ = writeln!(text, "note: after kill {number} the generator itself was at its limit");
+        }
+        let (made, asked) = (self.written.changes_per_s, self.parameters.rate);
+        if made < asked * SHORT_SHARE {
+            let _ = writeln!(text, "note: {made:.0} changes/s were made of {asked}; the writes are at their limit");
         }
         if let Some(failure) = &self.written.first_failure {
             let _ = writeln!(text, "FAILED: {} writes, the first because: {failure}", self.written.failures);

@@ -4,16 +4,14 @@ use anyhow::{Context, ensure};
 use tokio::time::{Duration, sleep, timeout};
 use tokio_postgres::{Client, Transaction};
 
-use crate::clock::Clock;
 use crate::metrics::metric;
 use crate::publish::{Http, database};
 use crate::states::products;
-use crate::target::Target;
 
 /// The time that a server has to end its connections as it ends, and to listen again.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The interval at which the server is asked whether it listens.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The connections by which servers listen to this database.
 const LISTENERS: &str =
@@ -52,38 +50,36 @@ impl Source {
     /// [`products::write_by`] does.
     pub(super) async fn begin(&mut self, products: &[u32], stamp: u32, frame_bytes: usize) -> anyhow::Result<End<'_>> {
         let transaction = self.0.transaction().await?;
-        if !products.is_empty() {
-            products::write_by(&transaction, products, stamp, frame_bytes).await.context("write the products")?;
-        }
-        Ok(End(transaction))
+        let written = match products {
+            [] => Vec::new(),
+            some => products::write_by(&transaction, some, stamp, frame_bytes).await.context("write the products")?,
+        };
+        Ok(End { transaction, written })
     }
 }
 
 /// A transaction by which the server's connection ends.
-pub(super) struct End<'a>(Transaction<'a>);
+pub(super) struct End<'a> {
+    transaction: Transaction<'a>,
+    written: Vec<(u32, u64)>,
+}
 
 impl End<'_> {
-    /// Ends the connection, then commits what was written, of which the server is therefore not told.
-    pub(super) async fn commit(self) -> anyhow::Result<()> {
+    /// Ends the connection, then commits what was written, of which the server is therefore not told. Returns the
+    /// versions of what was written.
+    pub(super) async fn commit(self) -> anyhow::Result<Vec<(u32, u64)>> {
         let end = format!("SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) {LISTENERS}");
-        let ended: i64 = self.0.query_one(&end, &[]).await.context("end the server's connection")?.get(0);
-        self.0.commit().await.context("commit the products")?;
+        let ended: i64 = self.transaction.query_one(&end, &[]).await.context("end the server's connection")?.get(0);
+        self.transaction.commit().await.context("commit the products")?;
         ensure!(
             ended == 1,
             "{ended} listening connections were ended in the place of one; does another server listen?"
         );
-        Ok(())
+        Ok(self.written)
     }
 }
 
-/// Waits until a server that has told a reader of the loss says that it hears every change again; returns when.
-pub(super) async fn until_heard(server: &Target, clock: Clock) -> anyhow::Result<u64> {
-    let is_heard = async {
-        let mut http = Http::connect(server).await?;
-        while metric(&mut http, "rowcast_source_up").await? == 0 {
-            sleep(LOOK_EVERY).await;
-        }
-        anyhow::Ok(clock.now_ns())
-    };
-    timeout(PATIENCE, is_heard).await.context("the server did not listen again for a minute")?
+/// Returns whether the server says that it hears every change.
+pub(super) async fn is_heard(http: &mut Http) -> anyhow::Result<bool> {
+    Ok(metric(http, "rowcast_source_up").await? > 0)
 }

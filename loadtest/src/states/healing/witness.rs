@@ -64,6 +64,8 @@ pub(super) struct Witness {
     /// The number in the name of each row that is known.
     stamps: Vec<u64>,
     losses: Vec<Loss>,
+    /// By product, the versions that a reader has to know, or newer ones, when it is told that it is live.
+    pub(super) due: Vec<u64>,
     /// The commands that were answered.
     pub(super) replies: usize,
     pub(super) told: Told,
@@ -85,6 +87,7 @@ impl Witness {
             losses: vec![Loss { is_over: true, ..Loss::default() }; workload.connections],
             workload,
             clock,
+            due: Vec::new(),
             replies: 0,
             told: Told::default(),
             epoch: None,
@@ -192,7 +195,21 @@ impl Witness {
             loss.live_ns = None;
         }
         loss.is_over = is_live;
+        if is_live {
+            self.check_due(reader);
+        }
         self.news.notify_waiters();
+    }
+
+    /// A reader that is live knows all that was missed.
+    fn check_due(&mut self, reader: usize) {
+        for (&product, &known) in self.workload.ids(reader).iter().zip(self.known.of(&self.workload, reader)) {
+            let due = self.due.get(product as usize).copied().unwrap_or(0);
+            if known < due {
+                self.faults
+                    .add(reader, product, || format!("is live and knows version {known}, and {due} was committed"));
+            }
+        }
     }
 
     fn epoch(&mut self, reader: usize, epoch: &str) {
@@ -314,6 +331,19 @@ mod tests {
         tell(&mut witness, 1, &live);
         let [(lost_first, lost_last), (live_first, live_last)] = witness.moments_ns().unwrap();
         assert!(witness.are_live() && lost_first < live_first && live_first < lost_last && lost_last < live_last);
+    }
+
+    #[test]
+    fn who_is_live_knows_what_was_committed_before() {
+        let mut witness = witness();
+        let live = ["false", "true"].map(|is_live| format!(r#"{{"live":{is_live}}}"#));
+        witness.due = vec![0, 9, 0];
+        tell(&mut witness, 0, &[vec![row(1, 10)], live.to_vec()].concat());
+        assert_eq!(witness.faults.count, 0, "it knows a newer one");
+        tell(&mut witness, 1, &[live.to_vec(), vec![row(1, 9)]].concat());
+        let what = "socket 1, product 1: is live and knows version 7, and 9 was committed";
+        assert_eq!(witness.faults.texts(), [what]);
+        assert_eq!(compared(&mut witness, &[10, 8]).0, (1, 1), "that it knows an old one is another fault");
     }
 
     #[test]

@@ -47,6 +47,19 @@ impl Writing {
         Ok(Self { began: Instant::now(), publishing, publishers })
     }
 
+    /// Learns versions that somebody else committed.
+    pub(super) fn committed(&self, versions: &[(u32, u64)]) {
+        let mut published = self.publishing.published.borrow_mut();
+        for (product, version) in versions {
+            published.renew(*product, *version);
+        }
+    }
+
+    /// Returns the newest version of each product of which it is known that it is committed.
+    pub(super) fn newest(&self) -> Vec<u64> {
+        self.publishing.published.borrow().newest.clone()
+    }
+
     /// Stops, and waits for the last answers.
     pub(super) async fn stop(self) -> anyhow::Result<Written> {
         self.publishing.stop.set(true);
