@@ -178,13 +178,17 @@ impl LastValue {
     /// Takes a row that was wished for when the version was `wished_at`; its bytes only if they are to be kept.
     pub(super) fn load(&mut self, row: &LoadedRow, wished_at: u64, keeps: bool) -> Learnt {
         match *row {
-            LoadedRow::Present { version, .. } if version < wished_at => Learnt::Regress,
-            // It was gone after that version.
-            LoadedRow::Present { version, .. } if self.is_absent() && version <= self.version() => Learnt::Regress,
+            // Below the version that was known, or it was gone after that one.
+            LoadedRow::Present { version, .. } | LoadedRow::Unreadable { version: version @ 1.. }
+                if version < wished_at || self.is_absent() && version <= self.version() =>
+            {
+                Learnt::Regress
+            }
             LoadedRow::Absent { version } if 0 < version && version < wished_at => Learnt::Regress,
             LoadedRow::Present { version, ref frame } => self.load_row(version, keeps.then_some(frame)),
             LoadedRow::Absent { version } => self.load_absence(version, wished_at),
-            LoadedRow::Unreadable => Learnt::Nothing,
+            // Its bytes are not those of this version, and there are no others.
+            LoadedRow::Unreadable { version } => self.load_row(version, None),
         }
     }
 
@@ -295,6 +299,25 @@ impl Waiter {
             } else {
                 Value::Unreached
             })
+        })
+    }
+
+    /// Returns likewise the answer after a read that found a row of this version, 0 if it is not known, which cannot be
+    /// read; `frame` makes the frame that says so of a version.
+    pub(super) fn read_in_vain(
+        &self,
+        number: u32,
+        version: u64,
+        last: &mut LastValue,
+        frame: impl FnOnce(u64) -> Frame,
+    ) -> Option<Value> {
+        let newest = last.version();
+        if version == 0 {
+            return Some(Value::Present { version: newest, frame: frame(newest) });
+        }
+        self.read(number, last).or_else(|| {
+            let is_it = version == newest && !is_before(number, self.needs);
+            is_it.then(|| Value::Present { version, frame: frame(version) })
         })
     }
 }

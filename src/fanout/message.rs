@@ -196,8 +196,11 @@ pub enum LoadedRow {
         /// The version of its deletion; 0: not known.
         version: u64,
     },
-    /// Its row cannot be read.
-    Unreadable,
+    /// It exists, and its row cannot be read.
+    Unreadable {
+        /// Its version; 0: not known.
+        version: u64,
+    },
 }
 
 /// A change's right to be under way between ingest and the last core that delivers it; dropping it gives its units

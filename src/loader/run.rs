@@ -236,7 +236,7 @@ fn loaded(answers: Answers, tables: &Tables) -> Vec<Loaded> {
                 LoadedRow::Present { version: row.version, frame }
             }
             (Found::Absent { version }, _) => LoadedRow::Absent { version },
-            (Found::Unreadable, _) => LoadedRow::Unreadable,
+            (Found::Unreadable { version }, _) => LoadedRow::Unreadable { version },
         };
         rows.push(Loaded { topic, number, row });
     }

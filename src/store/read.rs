@@ -38,6 +38,9 @@ pub enum Found {
         /// The version up to which that is known; 0 where it is not.
         version: u64,
     },
-    /// A row that cannot be read.
-    Unreadable,
+    /// A row that is there and cannot be read.
+    Unreadable {
+        /// Its version; 0 where that cannot be read either.
+        version: u64,
+    },
 }

@@ -53,7 +53,8 @@ async fn each_is_applied_once() {
             "0013_true_products.sql",
             "0014_versions_below.sql",
             "0015_told_columns.sql",
-            "0016_untold_changes.sql"
+            "0016_untold_changes.sql",
+            "0017_true_readers.sql"
         ]
     );
     assert!(migrate(&config).await.unwrap().is_empty());

@@ -277,7 +277,7 @@ fn signal(session_id: i32, name: &str) {
 }
 
 /// Returns once the query answers true.
-async fn until(client: &Client, query: &str) {
+pub(crate) async fn until(client: &Client, query: &str) {
     let holds = async { while !client.query_one(query, &[]).await.unwrap().get::<_, bool>(0) {} };
     timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("never: {query}"));
 }

@@ -5,9 +5,13 @@ use rowcast::store::postgres::{POOL_CONNECTIONS_MAX, PostgresStore};
 use rowcast::store::{Precondition, StoreError};
 
 use rowcast::model::row::Row;
+use tokio_postgres::Client;
 
 use super::epochs::renewed;
-use super::{Changes, Fixture, Products, id, insert_sql, macbook, number_of, signal, until_store_is_blocked};
+use super::{
+    Changes, Fixture, Products, VIGILANT, id, insert_sql, macbook, number_of, signal, stored_version, until,
+    until_store_is_blocked,
+};
 use crate::support::postgres::Cluster;
 
 fn assert_unavailable<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) {
@@ -61,6 +65,64 @@ async fn a_crash_is_no_new_epoch() {
     changes.gap().await;
     cluster.start_again();
     assert_eq!(changes.began().await, epoch);
+}
+
+/// Returns once the listener has looked at the database, and concluded from it.
+async fn until_looked(client: &Client) {
+    // The second look begins after the first is concluded from.
+    for _ in 0..2 {
+        let now: String = client.query_one("SELECT clock_timestamp()::text", &[]).await.unwrap().get(0);
+        let looked = format!(
+            "SELECT coalesce(bool_or(query_start > '{now}'), false) FROM pg_stat_activity \
+             WHERE application_name = 'rowcast server' AND query LIKE '%pg_notification_queue_usage%'"
+        );
+        until(client, &looked).await;
+    }
+}
+
+/// The same row gets the same version again before the listener is back.
+#[tokio::test]
+async fn files_of_an_earlier_time_begin_an_epoch() {
+    let cluster = Cluster::start();
+    let Fixture { database, config, changes, store, .. } = Fixture::in_cluster(&cluster).await;
+    drop((changes, store));
+    database.connect().await.batch_execute(&insert_sql(1)).await.unwrap();
+    cluster.stop();
+    cluster.save();
+    cluster.start_again();
+    let mut changes = Changes::deaf(&config, VIGILANT);
+    let epoch = changes.began().await;
+    let client = database.connect().await;
+    client.batch_execute("UPDATE products SET units_available = 7").await.unwrap();
+    let version = changes.next().await.version;
+    client.batch_execute("CREATE TABLE more AS SELECT generate_series(1, 10000)").await.unwrap();
+    until_looked(&client).await;
+    cluster.stop();
+    changes.gap().await;
+    cluster.put_back();
+    cluster.do_alone(&database, "UPDATE products SET units_available = 8");
+    cluster.start_again();
+    assert_ne!(changes.began().await, epoch);
+    assert_eq!(stored_version(&database.connect().await, 1).await, version);
+}
+
+#[tokio::test]
+async fn a_standby_that_is_promoted_begins_an_epoch() {
+    let cluster = Cluster::start();
+    let Fixture { database, config, changes, store, .. } = Fixture::in_cluster(&cluster).await;
+    drop((changes, store));
+    let mut changes = Changes::deaf(&config, VIGILANT);
+    let epoch = changes.began().await;
+    cluster.stop();
+    changes.gap().await;
+    cluster.become_standby();
+    cluster.start_again();
+    database.connect().await.batch_execute("SELECT pg_promote()").await.unwrap();
+    let renewed = changes.began().await;
+    assert_ne!(renewed, epoch);
+    // It is the same for who comes later.
+    drop(changes);
+    assert_eq!(Changes::deaf(&config, VIGILANT).began().await, renewed);
 }
 
 #[tokio::test]

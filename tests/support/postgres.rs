@@ -110,6 +110,21 @@ impl Cluster {
         self.in_directory("rm -rf data; mv saved data");
     }
 
+    /// Has the stopped cluster do this while nobody can connect.
+    pub(crate) fn do_alone(&self, database: &Database, statement: &str) {
+        let name = database.url.rsplit('/').next().expect("a URL has one");
+        let postgres = binaries().join("postgres");
+        let script = format!("echo {statement:?} | {} --single -j -D data {name} > alone 2>&1", postgres.display());
+        self.in_directory(&script);
+        let said = fs::read_to_string(self.directory.join("alone")).unwrap_or_default();
+        assert!(!said.contains("ERROR"), "{said}");
+    }
+
+    /// Has the stopped cluster start as a standby, which is of another timeline once it is promoted.
+    pub(crate) fn become_standby(&self) {
+        self.in_directory("touch data/standby.signal");
+    }
+
     fn in_directory(&self, script: &str) {
         let status = self.command(Path::new("/bin/sh")).args(["-c", script]).status();
         assert!(status.expect("a shell runs").success(), "{script}");
@@ -124,10 +139,19 @@ impl Cluster {
 
     /// A database that nobody else uses, empty.
     pub(crate) async fn database(&self) -> Database {
+        self.database_with("").await
+    }
+
+    /// Likewise, whose encoding looks at no byte.
+    pub(crate) async fn database_in_sql_ascii(&self) -> Database {
+        self.database_with("ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0").await
+    }
+
+    async fn database_with(&self, options: &str) -> Database {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let admin = connect(&self.url("postgres")).await;
-        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database is made");
+        admin.batch_execute(&format!("CREATE DATABASE {name} {options}")).await.expect("a database is made");
         Database { url: self.url(&name) }
     }
 

@@ -102,6 +102,45 @@ async fn what_changes_the_types_of_values_changes_it() {
 }
 
 #[tokio::test]
+async fn what_shows_values_as_json_changes_it() {
+    let compared = Compared::new().await;
+    let types = "CREATE TYPE state AS ENUM ('placed', 'paid'); CREATE DOMAIN step AS state; CREATE TYPE size AS (a int, b step[]); \
+        CREATE FUNCTION json(state) RETURNS json LANGUAGE sql AS $$ SELECT '1'::json $$; CREATE TYPE other AS ENUM ('x')";
+    compared.fixture.write(types).await;
+    for column in ["state", "step", "size"] {
+        compared.fixture.write(&format!("ALTER TABLE orders ADD COLUMN made {column}")).await;
+        for statements in [
+            "CREATE CAST (state AS json) WITH FUNCTION json(state)",
+            "CREATE OR REPLACE FUNCTION json(state) RETURNS json LANGUAGE sql AS $$ SELECT '2'::json $$",
+            "DROP CAST (state AS json)",
+        ] {
+            assert_eq!(compared.after(statements).await, (true, TableState::Live), "{column}: {statements}");
+        }
+        let another = "CREATE CAST (other AS json) WITH INOUT; DROP CAST (other AS json)";
+        assert_eq!(compared.after(another).await, (false, TableState::Live));
+        compared.fixture.write("ALTER TABLE orders DROP COLUMN made").await;
+    }
+}
+
+/// While it has another name, nothing is found that the triggers name.
+#[tokio::test]
+async fn a_schema_that_has_its_name_again_changes_every_table_of_it() {
+    for schema in ["public", "shop"] {
+        let fixture = Fixture::new("CREATE SCHEMA shop; CREATE TABLE shop.orders (id int PRIMARY KEY)").await;
+        let tables: Vec<_> =
+            fixture.install("shop.orders").await.unwrap().into_iter().map(|(table, _)| table).collect();
+        let store = rowcast::store::postgres::PostgresStore::new(&fixture.config);
+        let before = store.look_at_tables(&tables).await.unwrap();
+        fixture
+            .write(&format!("ALTER SCHEMA {schema} RENAME TO away; COMMIT; ALTER SCHEMA away RENAME TO {schema}"))
+            .await;
+        let after = store.look_at_tables(&tables).await.unwrap();
+        assert_ne!(before, after, "{schema}");
+        assert_eq!(after[0].seen.state(&tables[0]), TableState::Live);
+    }
+}
+
+#[tokio::test]
 async fn what_ends_the_telling_is_named() {
     for (statements, state) in [
         ("DROP TABLE orders", TableState::Gone),

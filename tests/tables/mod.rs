@@ -55,7 +55,11 @@ struct Fixture {
 impl Fixture {
     /// With these tables made by the statements.
     async fn new(statements: &str) -> Self {
-        let database = Cluster::shared().database().await;
+        Self::of(Cluster::shared().database().await, statements).await
+    }
+
+    /// Likewise, in this database.
+    async fn of(database: Database, statements: &str) -> Self {
         let config = PostgresConfig::parse(database.url()).unwrap();
         migrate(&config).await.unwrap();
         let owner = database.connect().await;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use super::served::ask;
+use crate::support::patiently;
 use crate::support::postgres::Cluster;
 use crate::support::server::TestServer;
 use crate::support::socket::Socket;
@@ -226,4 +227,41 @@ async fn a_row_whose_key_is_not_the_one_of_the_request_is_refused() {
         .collect();
     assert_eq!(rows, [(1, 1)], "nothing was written");
     assert_eq!(server.request("PUT", "/tables/orders/1", Some(r#"{"id":"1","n":2}"#)).await.status, 200);
+}
+
+/// They fail no write, and can tell nothing.
+#[tokio::test]
+async fn trigger_functions_of_a_role_without_rights_are_named_and_what_they_did_not_tell_is_told() {
+    const WITHOUT: &str = "DROP ROLE IF EXISTS without_rights; CREATE ROLE without_rights; \
+        GRANT ALL ON orders, rowcast_stream TO without_rights; GRANT USAGE ON product_versions, rowcast_deletes_1 TO without_rights; \
+        GRANT EXECUTE ON FUNCTION rowcast_gap, rowcast_version_below TO without_rights; \
+        ALTER FUNCTION rowcast_before_1 OWNER TO without_rights; ALTER FUNCTION rowcast_after_1 OWNER TO without_rights";
+    const ORDERS: &str =
+        "CREATE TABLE orders (id int PRIMARY KEY, state text); INSERT INTO orders VALUES (1, 'placed')";
+    let (server, owner) = serve(ORDERS, "orders").await;
+    owner.batch_execute(WITHOUT).await.unwrap();
+    let mut socket = Socket::connect(server.address).await;
+    ask(&mut socket, json!({"command":"subscribe","table":"orders","keys":[1]})).await;
+    let rights = "ON FUNCTION rowcast_gap, rowcast_version_below";
+    for state in ["paid", "sent"] {
+        owner
+            .batch_execute(&format!(
+                "REVOKE USAGE ON product_versions FROM without_rights; REVOKE EXECUTE {rights} FROM without_rights; \
+                 UPDATE orders SET state = '{state}'"
+            ))
+            .await
+            .unwrap();
+        let lost = json!({"live":false,"table":"orders"});
+        let named = "not live: table orders: a function of its triggers (";
+        patiently(async { while !server.get("/readyz").await.text.contains(named) {} }).await;
+        patiently(async { while socket.next().await != lost {} }).await;
+        owner
+            .batch_execute(&format!(
+                "GRANT USAGE ON product_versions TO without_rights; GRANT EXECUTE {rights} TO without_rights"
+            ))
+            .await
+            .unwrap();
+        patiently(async { while socket.next().await["row"]["state"] != state {} }).await;
+        patiently(async { while server.get("/readyz").await.text.trim() != "ready" {} }).await;
+    }
 }

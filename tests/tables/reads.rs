@@ -6,6 +6,7 @@ use rowcast::store::{Precondition, READ_BYTES_MAX, READ_IDS_MAX};
 use serde_json::Value;
 
 use super::{Fixture, change};
+use crate::support::postgres::Cluster;
 
 fn int(number: i64) -> Key {
     Key::Integer(number)
@@ -174,18 +175,55 @@ async fn a_page_of_keys_is_followed_by_another() {
 
 #[tokio::test]
 async fn a_row_that_cannot_be_rendered_spoils_no_other() {
-    let fixture = Fixture::installed(
-        "CREATE TYPE odd AS ENUM ('a'); CREATE FUNCTION odd_json(odd) RETURNS json LANGUAGE plpgsql AS \
-         $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '22000'; END $$; CREATE CAST (odd AS json) WITH FUNCTION odd_json(odd); \
-         CREATE TABLE orders (id int PRIMARY KEY, value odd)",
-        "orders",
+    for code in ["22000", "P0001", "U0001"] {
+        let fixture = Fixture::installed(&odd_orders(code), "orders").await;
+        let (store, table) = fixture.store("orders").await;
+        fixture.write("INSERT INTO orders VALUES (1, 'a'), (2, NULL)").await;
+        let read = store.load_rows(&table, &[int(1), int(2)], 1).await.unwrap();
+        assert_eq!(read.left, [int(1), int(2)], "{code}");
+        let version = version_of(&fixture, 1).await;
+        let found = store.load_rows(&table, &[int(1)], 1).await.unwrap().found;
+        assert_eq!(found, [(int(1), FoundRow::Unreadable { version })], "{code}");
+        assert!(matches!(store.load_rows(&table, &[int(2)], 1).await.unwrap().found[0].1, FoundRow::Present { .. }));
+    }
+}
+
+/// A table of rows that cannot be shown where they have a value, for which the database raises an error of this code.
+pub(super) fn odd_orders(code: &str) -> String {
+    format!(
+        "CREATE TYPE odd AS ENUM ('a', 'b'); CREATE FUNCTION odd_json(odd) RETURNS json LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$; CREATE CAST (odd AS json) WITH FUNCTION odd_json(odd); \
+         CREATE TABLE orders (id int PRIMARY KEY, value odd)"
     )
-    .await;
+}
+
+async fn version_of(fixture: &Fixture, id: i32) -> u64 {
+    fixture.value::<i64>(&format!("SELECT rowcast_version FROM orders WHERE id = {id}")).await.cast_unsigned()
+}
+
+/// The database's trouble is not the row's.
+#[tokio::test]
+async fn a_row_that_the_database_fails_to_read_is_no_row_that_cannot_be_read() {
+    for code in ["42501", "53200", "XX000", "40001", "RC001"] {
+        let fixture = Fixture::installed(&odd_orders(code), "orders").await;
+        let (store, table) = fixture.store("orders").await;
+        fixture.write("INSERT INTO orders VALUES (1, 'a')").await;
+        let read = store.load_rows(&table, &[int(1)], 1).await;
+        assert!(read.is_err(), "{code}: {read:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_not_text_in_utf_8_has_its_version() {
+    let database = Cluster::shared().database_in_sql_ascii().await;
+    let fixture = Fixture::of(database, "CREATE TABLE orders (id int PRIMARY KEY, note text)").await;
     let (store, table) = fixture.store("orders").await;
-    fixture.write("INSERT INTO orders VALUES (1, 'a'), (2, NULL)").await;
+    fixture.write("INSERT INTO orders VALUES (1, E'\\xff'), (2, E'\\xc3\\xa9')").await;
     let read = store.load_rows(&table, &[int(1), int(2)], 1).await.unwrap();
     assert_eq!(read.left, [int(1), int(2)]);
-    assert_eq!(store.load_rows(&table, &[int(1)], 1).await.unwrap().found, [(int(1), FoundRow::Unreadable)]);
+    let version = version_of(&fixture, 1).await;
+    let found = store.load_rows(&table, &[int(1)], 1).await.unwrap().found;
+    assert_eq!(found, [(int(1), FoundRow::Unreadable { version })]);
     assert!(matches!(store.load_rows(&table, &[int(2)], 1).await.unwrap().found[0].1, FoundRow::Present { .. }));
 }
 

@@ -2,7 +2,7 @@
 
 use rowcast::store::postgres::config::PostgresConfig;
 use rowcast::store::postgres::tables::install::install;
-use rowcast::store::postgres::tables::prepare::{WantedTables, find_prepared};
+use rowcast::store::postgres::tables::prepare::{WantedTables, find_prepared, prepare};
 use rowcast::store::postgres::tables::{HiddenColumn, TableSpec};
 
 use super::Fixture;
@@ -230,4 +230,36 @@ async fn a_role_that_may_not_read_a_table_is_told_what_to_grant() {
     assert!(refusal.contains("GRANT SELECT, INSERT, UPDATE, DELETE ON … TO blind"), "{refusal}");
     fixture.write("GRANT SELECT ON orders TO blind").await;
     assert_eq!(find_prepared(&config, &wanted).await.unwrap().tables.len(), 1);
+}
+
+#[tokio::test]
+async fn values_that_are_shown_by_the_names_of_other_things_are_refused_unless_they_are_hidden() {
+    let fixture = Fixture::new(
+        "CREATE DOMAIN place AS regclass; CREATE TYPE pair AS (a int, b place[]); CREATE DOMAIN named AS text; \
+         CREATE TABLE plain (id int PRIMARY KEY, note named, parts int[], span int4range, name name)",
+    )
+    .await;
+    let wanted = |hidden: &str| WantedTables {
+        specs: TableSpec::parse_list("orders").unwrap(),
+        hidden: if hidden.is_empty() { Vec::new() } else { HiddenColumn::parse_list(hidden).unwrap() },
+        without_products: false,
+    };
+    for kind in ["regclass", "regrole[]", "place", "pair", "pair[]", "aclitem"] {
+        fixture.write(&format!("CREATE TABLE orders (id int PRIMARY KEY, note text, what {kind})")).await;
+        for refusal in [
+            prepare(&fixture.config, &wanted("")).await.unwrap_err().to_string(),
+            find_prepared(&fixture.config, &wanted("")).await.unwrap_err().to_string(),
+        ] {
+            let sentence =
+                format!("table orders: its column what is of the type {kind}, whose values are shown by the names");
+            assert!(refusal.starts_with(&sentence) && refusal.contains("--hide"), "{refusal}");
+        }
+        prepare(&fixture.config, &wanted("orders.what")).await.unwrap();
+        // One that is installed goes on.
+        prepare(&fixture.config, &wanted("")).await.unwrap();
+        find_prepared(&fixture.config, &wanted("")).await.unwrap();
+        fixture.write("DROP TABLE orders").await;
+    }
+    let wanted = WantedTables { specs: TableSpec::parse_list("plain").unwrap(), ..WantedTables::default() };
+    prepare(&fixture.config, &wanted).await.unwrap();
 }

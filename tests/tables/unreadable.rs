@@ -1,10 +1,14 @@
-//! A table whose rows the server cannot read for a while: its readers know, and nobody else waits.
+//! A table whose rows the server cannot read for a while: its readers know, and nobody else waits. And rows that nobody can
+//! be shown, of which readers learn that they are others.
 
 use serde_json::{Value, json};
 
 use super::Fixture;
+use super::reads::odd_orders;
 use super::served::{ask, brief};
+use crate::postgres::until;
 use crate::support::patiently;
+use crate::support::postgres::Cluster;
 use crate::support::server::TestServer;
 use crate::support::socket::Socket;
 
@@ -68,4 +72,64 @@ async fn a_table_whose_rows_cannot_be_read_is_not_live_and_holds_up_no_other() {
     assert!(told.iter().map(brief).any(|told| told == json!(["SNAPSHOT", "orders", 1, {"id": 1}])), "{told:?}");
     assert_eq!(server.get("/readyz").await.text.trim(), "ready");
     assert_eq!(server.metric("rowcast_source_gaps_total").await, 0);
+}
+
+/// Reads until an order is told, and returns its version and its row.
+async fn order(socket: &mut Socket) -> (u64, Value) {
+    patiently(async {
+        loop {
+            let message = socket.next().await;
+            if message["key"] == 1 {
+                assert_eq!(message["table"], "orders");
+                return (message["version"].as_u64().unwrap(), message["row"].clone());
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_any_more_is_told_to_all_who_show_it() {
+    let database = Cluster::shared().database().await;
+    let owner = database.connect().await;
+    owner.batch_execute(&odd_orders("P0001")).await.unwrap();
+    owner.batch_execute("INSERT INTO orders VALUES (1, NULL)").await.unwrap();
+    let server = TestServer::postgres(database.url(), &["--cores", "2", "--table", "orders"]).await;
+    server.until_ready().await;
+    let mut sockets = Vec::new();
+    for command in [
+        subscribe("orders", 1),
+        json!({"command":"subscribe","table":"orders","keys":[1]}),
+        json!({"command":"subscribe","table":"orders","keys":"*","snapshot":true}),
+        json!({"command":"subscribe","table":"orders","keys":"*"}),
+    ] {
+        let mut socket = Socket::connect(server.address).await;
+        ask(&mut socket, command).await;
+        sockets.push(socket);
+    }
+    let away = "SELECT coalesce(bool_or(pg_terminate_backend(pid, 60000)), false) FROM pg_stat_activity \
+        WHERE datname = current_database() AND application_name = 'rowcast listener'";
+    for (value, is_heard, is_shown) in [
+        ("'a'", true, false),
+        ("NULL", true, true),
+        ("'a'", false, false),
+        ("NULL", false, true),
+        ("'b'", false, false),
+    ] {
+        if !is_heard {
+            until(&owner, away).await;
+        }
+        owner.batch_execute(&format!("UPDATE orders SET value = {value}")).await.unwrap();
+        let version: i64 = owner.query_one("SELECT rowcast_version FROM orders", &[]).await.unwrap().get(0);
+        let row = if is_shown { json!({"id":1,"value":null}) } else { Value::Null };
+        for socket in &mut sockets {
+            assert_eq!(order(socket).await, (version.cast_unsigned(), row.clone()), "{value}, {is_heard}");
+        }
+        server.until_ready().await;
+    }
+    // Who comes later is told likewise.
+    let mut socket = Socket::connect(server.address).await;
+    let told = ask(&mut socket, subscribe("orders", 1)).await;
+    assert_eq!(told.last().map(brief), Some(json!(["SNAPSHOT", "orders", 1, null])), "{told:?}");
+    assert_eq!(server.metric(FAILED_LOADS).await, 0);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::Fixture;
 use super::served::ask;
 use crate::support::patiently;
 use crate::support::postgres::Cluster;
@@ -93,6 +94,62 @@ async fn a_new_row_with_the_version_of_another_is_told_anew() {
         "SELECT setval('product_versions', 1000000); INSERT INTO orders VALUES (2, 'placed'), (3, 'placed'); COMMIT",
     )
     .await;
+}
+
+/// A trigger that comes after the stamp puts another version into the row.
+#[tokio::test]
+async fn a_version_that_another_trigger_sets_is_told_anew() {
+    for version in ["OLD.rowcast_version", "1", "NULL"] {
+        let trigger = format!(
+            "ALTER TABLE orders ALTER rowcast_version DROP NOT NULL; \
+             CREATE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.rowcast_version := {version}; RETURN NEW; END $$; \
+             CREATE TRIGGER zzz_back BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION back()"
+        );
+        let fixture = Fixture::installed("CREATE TABLE orders (id int PRIMARY KEY, state text)", "orders").await;
+        fixture.write(&format!("{trigger}; INSERT INTO orders VALUES (1, 'placed'), (2, 'placed')")).await;
+        assert!(!fixture.has_version_below().await, "{version}");
+        fixture.write("UPDATE orders SET state = 'paid' WHERE id = 1").await;
+        assert!(fixture.has_version_below().await, "{version}");
+    }
+}
+
+/// With a cache a later change of another session has a lower version.
+#[tokio::test]
+async fn a_cache_of_the_sequence_is_taken_away_and_what_was_told_out_of_order_is_told_anew() {
+    let database = Cluster::shared().database().await;
+    let (owner, other) = (database.connect().await, database.connect().await);
+    owner.batch_execute("CREATE TABLE orders (id int PRIMARY KEY, state text)").await.unwrap();
+    let server = TestServer::postgres(database.url(), &["--table", "orders"]).await;
+    server.until_ready().await;
+    let mut reader = Socket::connect(server.address).await;
+    ask(&mut reader, json!({"command":"subscribe","table":"orders","keys":[1],"snapshot":true})).await;
+    // One transaction each: no look comes between the cache and the row that is below its deletion.
+    for (session, statements) in [
+        (&owner, "BEGIN; ALTER SEQUENCE product_versions CACHE 20; COMMIT; INSERT INTO orders VALUES (2, 'placed')"),
+        (&other, "INSERT INTO orders VALUES (1, 'placed'); DELETE FROM orders WHERE id = 1"),
+        (&owner, "INSERT INTO orders VALUES (1, 'again')"),
+    ] {
+        session.batch_execute(statements).await.unwrap();
+    }
+    let is_again = |message: &Value| message["key"] == 1 && message["row"]["state"] == "again";
+    patiently(async {
+        let mut epoch = false;
+        while {
+            let message = reader.next().await;
+            epoch |= message["epoch"].is_string();
+            !(epoch && is_again(&message))
+        } {}
+    })
+    .await;
+    let cache = "SELECT seqcache FROM pg_sequence WHERE seqrelid = 'product_versions'::regclass";
+    assert_eq!(owner.query_one(cache, &[]).await.unwrap().get::<_, i64>(0), 1);
+    // What sessions had drawn ahead is forgotten.
+    for session in [&owner, &other] {
+        let change = "UPDATE orders SET state = state; SELECT 1";
+        session.batch_execute(change).await.unwrap();
+    }
+    let is_below = "SELECT rowcast_replaced() IS NULL";
+    assert!(owner.query_one(is_below, &[]).await.unwrap().get::<_, bool>(0));
 }
 
 /// The sequence is set back below the row of an order, and this is done.

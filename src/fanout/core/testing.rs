@@ -53,6 +53,8 @@ pub(crate) struct Server<S> {
     pub(crate) epoch: u8,
     /// The epoch of all tables, where that of this one is another; 0: none was told.
     epoch_of_all: u8,
+    /// A row cannot be read where its version is divisible by this; 0: all can.
+    pub(crate) unreadable_every: u64,
     /// True if changes of the table do not come.
     pub(crate) is_table_lost: bool,
     /// True if changes come.
@@ -88,9 +90,14 @@ impl<S: Subscriber> Server<S> {
             version: 0,
             epoch: 0,
             epoch_of_all: 0,
+            unreadable_every: 0,
             is_table_lost: false,
             is_begun: false,
         }
+    }
+
+    fn is_readable(&self, version: u64) -> bool {
+        !version.is_multiple_of(self.unreadable_every)
     }
 
     fn ids(&self) -> std::ops::Range<u16> {
@@ -144,7 +151,7 @@ impl<S: Subscriber> Server<S> {
             subject: subject(number),
             version: self.version,
             frame,
-            is_whole: true,
+            is_whole: self.is_readable(self.version),
             is_deletion,
             committed_at: Instant::now(),
         };
@@ -237,6 +244,7 @@ impl<S: Subscriber> Server<S> {
             let row = |(subject, number): (Subject, u32)| {
                 let topic = subject.topic();
                 let row = match self.rows.get(&number_of(topic)) {
+                    Some(&version) if !self.is_readable(version) => LoadedRow::Unreadable { version },
                     Some(&version) => {
                         LoadedRow::Present { version, frame: self.frame(number_of(topic), version, Kind::Row) }
                     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::super::last::{LastValue, Learnt, Loading, Sent, Waiter, is_before};
-use super::super::message::{Loaded, LoadedRow, Value};
+use super::super::message::{Loaded, LoadedRow};
 use super::{Output, Read, Shard};
 use crate::model::table::TableId;
 use crate::model::topic::Topic;
@@ -51,22 +51,20 @@ impl Shard {
         let is_told = learnt == Learnt::News
             && (may_have_missed
                 || version_before > 0
-                    && (matches!(row, LoadedRow::Present { .. }) || self.index.subscribers(topic).is_empty()));
+                    && (!matches!(row, LoadedRow::Absent { .. }) || self.index.subscribers(topic).is_empty()));
         if is_told {
             let (is_absence, frame) = match row {
                 LoadedRow::Present { frame, .. } => (false, frame.clone()),
                 LoadedRow::Absent { version } => (true, self.absence(topic, *version)),
-                LoadedRow::Unreadable => unreachable!("there is no news in it"),
+                LoadedRow::Unreadable { version } => (false, self.unreadable(topic, *version)),
             };
             out.casts.push(Read { subject: self.index.subject(topic), version, frame, is_absence });
         }
         self.healed(topic);
-        if *row == LoadedRow::Unreadable {
+        if let LoadedRow::Unreadable { version } = *row {
             let (table, key) = (self.tables.get(topic.table()), self.index.subject(topic).key());
-            let value = |_: &Waiter, last: &mut LastValue| {
-                let version = last.version();
-                Some(Value::Present { version, frame: Frame::of_unreadable(&table, &key, version) })
-            };
+            let frame = |version| Frame::of_unreadable(&table, &key, version);
+            let value = |waiter: &Waiter, last: &mut LastValue| waiter.read_in_vain(sent.number, version, last, frame);
             self.answer_waiters(topic, out, value);
         } else {
             self.answer_waiters(topic, out, |waiter, last| waiter.read(sent.number, last));
@@ -78,6 +76,10 @@ impl Shard {
 
     fn absence(&self, topic: Topic, version: u64) -> Frame {
         Frame::of_absence(&self.tables.get(topic.table()), &self.index.subject(topic).key(), version)
+    }
+
+    fn unreadable(&self, topic: Topic, version: u64) -> Frame {
+        Frame::of_unreadable(&self.tables.get(topic.table()), &self.index.subject(topic).key(), version)
     }
 
     /// Learns that changes may have been missed, and may be until [`Shard::begin`].

@@ -30,6 +30,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             topic,
             exists,
             is_whole: of_eight > 0,
+            is_readable: of_eight > 1,
         }),
         14 => (server.clone(), 1..4usize).prop_map(|(server, events)| Step::Hear(server, events)),
         6 => server.clone().prop_map(Step::Read),
@@ -244,13 +245,58 @@ fn a_row_that_cannot_be_read_is_told_by_its_id_and_holds_nobody_up() {
     let (mut shard, mut out) = shard(1 << 20);
     shard.pull(connection(1), pull(0, 7), false, &mut out);
     let (subject, number) = out.wishes.pop().unwrap();
-    shard.loaded(Loaded { topic: subject.topic(), number, row: LoadedRow::Unreadable }, &mut out);
-    let value = Value::Present {
-        version: 0,
-        frame: Frame::of_unreadable(&tables().get(subject.topic().table()), &subject.key(), 0),
-    };
+    shard.loaded(Loaded { topic: subject.topic(), number, row: LoadedRow::Unreadable { version: 0 } }, &mut out);
+    let value = Value::Present { version: 0, frame: unreadable(&subject, 0) };
     assert_eq!(out.answers, [(connection(1), Pulled { subject, number: 7, value })]);
     assert!(shard.loadings.is_empty());
+}
+
+fn unreadable(subject: &Subject, version: u64) -> Frame {
+    Frame::of_unreadable(&tables().get(subject.topic().table()), &subject.key(), version)
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_told_once_a_version_to_who_may_have_missed_it() {
+    let (mut shard, mut out) = shard(1 << 20);
+    cast(&mut shard, 1, 5, 100, &mut out);
+    for (version, is_told) in [(5, false), (7, true), (7, false)] {
+        shard.lose();
+        shard.begin(false);
+        shard.heal(10, &mut out);
+        let (subject, number) = out.wishes.pop().unwrap();
+        shard.loaded(Loaded { topic: subject.topic(), number, row: LoadedRow::Unreadable { version } }, &mut out);
+        let frame = unreadable(&subject, version);
+        let told = is_told.then_some(Read { subject, version, frame, is_absence: false });
+        assert_eq!(out.casts.drain(..).collect::<Vec<_>>(), told.into_iter().collect::<Vec<_>>());
+        assert!(shard.is_healed());
+    }
+    // Who pulls it is told what it does not know.
+    for (known, number) in [(0, 1), (5, 2), (7, 3)] {
+        shard.pull(connection(1), pull(known, number), false, &mut out);
+        if known == 7 {
+            assert_eq!(out.answers.pop().unwrap().1.value, Value::Same);
+            continue;
+        }
+        let (subject, wish) = out.wishes.pop().unwrap();
+        let row = LoadedRow::Unreadable { version: 7 };
+        shard.loaded(Loaded { topic: subject.topic(), number: wish, row }, &mut out);
+        let value = Value::Present { version: 7, frame: unreadable(&subject, 7) };
+        assert_eq!(out.answers.pop(), Some((connection(1), Pulled { subject, number, value })));
+        assert!(out.is_empty() && shard.loadings.is_empty());
+    }
+}
+
+#[test]
+fn a_row_that_cannot_be_read_and_is_below_what_was_told_says_that_the_history_was_replaced() {
+    let (mut shard, mut out) = shard(1 << 20);
+    cast(&mut shard, 1, 5, 100, &mut out);
+    shard.lose();
+    shard.begin(false);
+    shard.heal(10, &mut out);
+    let (subject, number) = out.wishes.pop().unwrap();
+    shard.loaded(Loaded { topic: subject.topic(), number, row: LoadedRow::Unreadable { version: 4 } }, &mut out);
+    assert_eq!(out.regressed, Some(subject.topic().table()));
+    assert!(out.casts.is_empty() && !shard.is_healed());
 }
 
 #[test]

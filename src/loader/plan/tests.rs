@@ -125,7 +125,9 @@ fn a_row_that_spoils_reads_is_found_by_halves() {
         plan.heard(SourceHeard::Barrier(order.barrier));
         plan.read(
             match &order.ids()[..] {
-                [one] if *one == topic(SPOILT) => Read { found: vec![(*one, Found::Unreadable)], left: Vec::new() },
+                [one] if *one == topic(SPOILT) => {
+                    Read { found: vec![(*one, Found::Unreadable { version: 0 })], left: Vec::new() }
+                }
                 ids if ids.contains(&topic(SPOILT)) => Read { found: Vec::new(), left: ids.to_vec() },
                 ids => absent(ids),
             },
@@ -134,8 +136,8 @@ fn a_row_that_spoils_reads_is_found_by_halves() {
         answered.extend(plan.answered().into_iter().flat_map(|answers| answers[&CoreId(0)].clone()));
     }
     assert_eq!(answered.len(), 1000);
-    let spoilt: Vec<_> = answered.iter().filter(|answer| answer.2 == Found::Unreadable).collect();
-    assert_eq!(spoilt, [&(topic(SPOILT), 1, Found::Unreadable)]);
+    let spoilt: Vec<_> = answered.iter().filter(|answer| answer.2 == Found::Unreadable { version: 0 }).collect();
+    assert_eq!(spoilt, [&(topic(SPOILT), 1, Found::Unreadable { version: 0 })]);
     assert!(reads < 100, "{reads}");
 }
 

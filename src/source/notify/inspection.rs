@@ -16,8 +16,10 @@ pub(super) struct Inspection {
     pub(super) epoch: Epoch,
     /// The version that was drawn last.
     last_version: u64,
-    /// True if a change drew a version that is not above the one that its row had, since the epoch began.
-    has_version_below: bool,
+    /// Why the history is not the one in which the epoch began, if the database has found that itself.
+    replaced: Option<&'static str>,
+    /// The place in the database's log up to which all is on disk, if that is known. It never goes back by itself.
+    pub(super) flushed: Option<u64>,
     /// True if no trigger was touched since the epoch began.
     is_untouched: bool,
     /// The triggers that are missing or off, if any.
@@ -52,11 +54,8 @@ impl Inspection {
         if self.last_version < floor {
             return Verdict::Replaced(self.epoch, "the sequence of versions is below a version that was given");
         }
-        if self.has_version_below {
-            return Verdict::Replaced(
-                self.epoch,
-                "the sequence of versions was below the version of a row that changed",
-            );
+        if let Some(reason) = self.replaced {
+            return Verdict::Replaced(self.epoch, reason);
         }
         if epoch.is_some_and(|epoch| epoch != self.epoch) {
             return Verdict::Replaced(self.epoch, "another epoch stands than the one that was told");
@@ -81,7 +80,7 @@ pub(super) async fn inspect(store: &PostgresStore, proof: &str) -> Result<Option
     let tables: Vec<Arc<InstalledTable>> = store.served().iter().map(ServedTable::installed).collect();
     let look = format!(
         "SELECT epoch, (SELECT last_value FROM product_versions) AS last_version, \
-         rowcast_has_version_below() AS has_version_below, triggers = rowcast_triggers() AS is_untouched, rowcast_triggers_off() AS triggers_off, \
+         rowcast_replaced() AS replaced, rowcast_flushed() AS flushed, triggers = rowcast_triggers() AS is_untouched, rowcast_triggers_off() AS triggers_off, \
          pg_notification_queue_usage() AS notification_queue, {} AS tables, pg_notify(channel, '{proof}') FROM rowcast_stream",
         looks(tables.iter().map(|table| &**table))
     );
@@ -98,13 +97,26 @@ pub(super) async fn ping(client: &Client) -> Result<(), Error> {
     client.simple_query("").await.map(|_| ())
 }
 
+/// Returns the sentence for a word of `rowcast_replaced()` (`migrations/0017_true_readers.sql`).
+fn replaced(word: &str) -> &'static str {
+    match word {
+        "below" => {
+            "a row that changed has no greater version than before: the sequence of versions was set back, or a trigger of \
+             somebody else sets the version after Rowcast's has"
+        }
+        "cache" => "the sequence of versions had a cache (CACHE), which was taken away",
+        _ => "the database is on another timeline: a standby was promoted, or a backup restored",
+    }
+}
+
 /// Reads the row, or answers `None` where the table has values that no migration writes.
 fn read(row: &SimpleQueryRow) -> Option<Inspection> {
     let number = |name| row.try_get(name).ok().flatten()?.parse::<i64>().ok().map(i64::cast_unsigned);
     Some(Inspection {
         epoch: Epoch::new(number("epoch")?)?,
         last_version: number("last_version")?,
-        has_version_below: row.try_get("has_version_below").ok().flatten()? == "t",
+        replaced: row.try_get("replaced").ok()?.map(replaced),
+        flushed: number("flushed"),
         is_untouched: row.try_get("is_untouched").ok().flatten()? == "t",
         triggers_off: row.try_get("triggers_off").ok().flatten().map(str::to_owned),
         notification_queue: row.try_get("notification_queue").ok().flatten()?.parse().ok()?,
@@ -122,7 +134,8 @@ mod tests {
         let sound = Inspection {
             epoch: epoch(1),
             last_version: 7,
-            has_version_below: false,
+            replaced: None,
+            flushed: None,
             is_untouched: true,
             triggers_off: None,
             notification_queue: 0.0,
@@ -132,7 +145,7 @@ mod tests {
             assert_eq!(sound.verdict(7, known), Verdict::Sound(epoch(1)));
             assert!(matches!(sound.verdict(8, known), Verdict::Replaced(_, why) if why.contains("sequence")));
         }
-        let below = Inspection { has_version_below: true, ..sound.clone() };
+        let below = Inspection { replaced: Some(replaced("below")), ..sound.clone() };
         assert!(matches!(below.verdict(7, Some(epoch(1))), Verdict::Replaced(_, why) if why.contains("changed")));
         assert!(matches!(sound.verdict(0, Some(epoch(2))), Verdict::Replaced(_, why) if why.contains("epoch")));
         let touched = Inspection { is_untouched: false, ..sound.clone() };

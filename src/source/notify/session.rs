@@ -46,10 +46,26 @@ pub(super) struct Known {
     versions: Versions,
     /// True if two rows had one of them.
     is_given_twice: bool,
+    /// The place up to which the database's log was on disk at the last look; 0: not known.
+    flushed: u64,
+    /// True if it was further at an earlier look: the database's files are of an earlier time.
+    is_rewound: bool,
     /// The number of signs of life that were asked for, by which tables remember looks.
     proofs: u64,
     /// What was fed of each table beside products.
     tables: Vec<Watched>,
+}
+
+impl Known {
+    /// Returns why an epoch may not be the one of what was heard, if that is to be doubted.
+    fn doubt_of(&self, epoch: Epoch) -> Option<&'static str> {
+        let reason = match (self.is_given_twice, self.is_rewound) {
+            (true, _) => "the sequence of versions gave one a second time",
+            (_, true) => "the database's files are of an earlier time than before",
+            (false, false) => return None,
+        };
+        self.epoch.is_none_or(|known| known == epoch).then_some(reason)
+    }
 }
 
 /// A statement on the listening connection, whose answer comes by way of its messages.
@@ -311,11 +327,11 @@ impl<'a> Session<'a> {
         let complete = self.proof.take_if(|proof| proof.is_heard && proof.inspection.is_some());
         let Some(Proof { number, floor, inspection: Some(inspection), .. }) = complete else { return Ok(()) };
         let told = self.known.epoch.filter(|_| self.known.hears);
+        self.known.is_rewound |= inspection.flushed.is_some_and(|flushed| flushed < self.known.flushed);
+        self.known.flushed = inspection.flushed.unwrap_or(0);
         match inspection.verdict(floor, told) {
-            Verdict::Sound(epoch)
-                if self.known.is_given_twice && self.known.epoch.is_none_or(|known| known == epoch) =>
-            {
-                self.renew(epoch, "the sequence of versions gave one a second time");
+            Verdict::Sound(epoch) if let Some(reason) = self.known.doubt_of(epoch) => {
+                self.renew(epoch, reason);
                 Ok(())
             }
             Verdict::Sound(epoch) => {
@@ -360,7 +376,7 @@ impl<'a> Session<'a> {
                 self.known.tables.iter_mut().for_each(Watched::epoch_of_all);
             }
             self.known.floor = 0;
-            self.known.is_given_twice = false;
+            (self.known.is_given_twice, self.known.is_rewound) = (false, false);
             self.known.versions.forget();
         }
         self.known.hears = true;

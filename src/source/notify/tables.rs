@@ -141,6 +141,17 @@ impl Watched {
                 let advice = format!("its trigger {off}; enable it (ALTER TABLE … ENABLE ALWAYS TRIGGER …)");
                 self.lost(None, Some(&advice))
             }
+            TableState::NoRights => {
+                // It is noted so: once it has them again, its rows may have changed.
+                let step = if look.is_as_noted() { None } else { note(true) };
+                self.lost(
+                    step,
+                    Some(
+                        "a function of its triggers (rowcast_before_…, rowcast_after_…, rowcast_truncated) belongs to a role \
+                         that may not use what is Rowcast's; give it to one that may (ALTER FUNCTION … OWNER TO …)",
+                    ),
+                )
+            }
             TableState::Swapped | TableState::NoKey | TableState::TriggersOff => {
                 self.lost(Some(Step::Prepare), Some("it is not as it was installed, and is being looked at"))
             }

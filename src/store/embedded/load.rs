@@ -60,7 +60,7 @@ fn read(snapshot: &ReadTransaction, wanted: &[Subject]) -> Result<Read, redb::Er
         let found = match found {
             Ok(Some(row)) => Found::Present(row),
             Ok(None) => Found::Absent { version: last_version },
-            Err(redb::Error::Corrupted(_)) => Found::Unreadable,
+            Err(redb::Error::Corrupted(_)) => Found::Unreadable { version: 0 },
             Err(error) => return Err(error),
         };
         if let Found::Present(row) = &found {

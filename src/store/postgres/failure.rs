@@ -78,11 +78,12 @@ impl Failure {
         error.is_some_and(|error| error.routine() == Some(reporter))
     }
 
-    /// Returns true if the data of a row is the reason: it has no form in UTF-8, or is damaged (class 22 and `XX001`,
-    /// <https://www.postgresql.org/docs/15/errcodes-appendix.html>).
+    /// Returns true if the data of a row is the reason: it has no form in UTF-8, is damaged (`XX001`), or is refused, as by
+    /// the function of a cast to json. `migrations/0017_true_readers.sql` has the same classes.
     pub(super) fn is_of_data(&self) -> bool {
         let code = self.database().map(|error| error.code().code());
-        code.is_some_and(|code| code.starts_with("22") || code == SqlState::DATA_CORRUPTED.code())
+        let is_refused = |code| matches!(Kind::of(code), Kind::Refused(refusal) if refusal != Refusal::Denied);
+        code.is_some_and(|code| is_refused(code) || code == SqlState::DATA_CORRUPTED.code())
     }
 
     /// Returns the store's error. A connection that cannot be had is an outage, whatever the reason.

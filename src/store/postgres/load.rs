@@ -27,6 +27,12 @@ const LOAD: &str = "SELECT product_id, version, is_read, CASE WHEN is_read THEN 
          FROM products WHERE product_id = ANY ($1::bigint[]) WINDOW listed AS (ORDER BY product_id)) AS listed \
      UNION ALL SELECT product_id, version, true, NULL, NULL, NULL, NULL FROM product_tombstones \
          WHERE product_id = ANY ($1::bigint[])";
+/// Of one product, which a read of several would spoil: without those of its texts that cannot be sent in UTF-8.
+const LOAD_ONE: &str = "SELECT product_id, version, true AS is_read, rowcast_sendable(manufacturer) AS manufacturer, \
+         rowcast_sendable(price_per_unit) AS price_per_unit, units_available, \
+         rowcast_sendable(product_name) AS product_name FROM products WHERE product_id = ANY ($1::bigint[]) \
+     UNION ALL SELECT product_id, version, true, NULL, NULL, NULL, NULL FROM product_tombstones \
+         WHERE product_id = ANY ($1::bigint[])";
 /// The ids and versions that follow one.
 const KEYS: &str = "SELECT product_id, version FROM products WHERE product_id > $1 ORDER BY product_id LIMIT $2";
 /// The channel's name is known to the database alone.
@@ -45,7 +51,7 @@ impl PostgresStore {
         }
         match self.read_and_mark(rows, barrier).await {
             Err(failure) if failure.is_of_data() => Ok(match rows {
-                [row] => Read { found: vec![(row.topic(), Found::Unreadable)], left: Vec::new() },
+                [row] => Read { found: vec![(row.topic(), Found::Unreadable { version: 0 })], left: Vec::new() },
                 _ => Read { found: Vec::new(), left: rows.iter().map(Subject::topic).collect() },
             }),
             outcome => self.told(outcome),
@@ -80,7 +86,11 @@ impl PostgresStore {
         let ids: Vec<ProductId> = rows.iter().map(id).collect();
         let keys: Vec<i64> = ids.iter().copied().map(key).collect();
         let bytes_max = i64::try_from(READ_BYTES_MAX).unwrap_or(i64::MAX);
-        read(&ids, &self.query_and_mark(LOAD, &[&keys, &bytes_max], barrier).await?)
+        let rows = match keys[..] {
+            [_] => self.query_and_mark(LOAD_ONE, &[&keys], barrier).await?,
+            _ => self.query_and_mark(LOAD, &[&keys, &bytes_max], barrier).await?,
+        };
+        read(&ids, &rows)
     }
 
     /// Sends both statements at once. The second is a transaction of its own, which follows the first.
@@ -139,11 +149,14 @@ fn read(ids: &[ProductId], rows: &[Row]) -> Result<Read, Failure> {
 }
 
 fn found(id: ProductId, row: &Row) -> Result<Found, Failure> {
-    let text = |name| Ok::<_, Failure>(column::<Bytes<'_>>(row, name)?.0);
+    let text = |name| {
+        let bytes = column::<Option<Bytes<'_>>>(row, name)?;
+        Ok::<_, Failure>(bytes.and_then(|Bytes(bytes)| str::from_utf8(bytes).ok()))
+    };
     let texts = [text("manufacturer")?, text("price_per_unit")?, text("product_name")?];
-    let [Ok(manufacturer), Ok(price_per_unit), Ok(product_name)] = texts.map(str::from_utf8) else {
+    let [Some(manufacturer), Some(price_per_unit), Some(product_name)] = texts else {
         tracing::warn!(product = %id, "a row is not text in UTF-8, and readers are not sent it");
-        return Ok(Found::Unreadable);
+        return Ok(Found::Unreadable { version: number(row, "version")? });
     };
     let product = Product {
         product_id: id,

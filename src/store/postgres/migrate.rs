@@ -76,6 +76,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "0016_untold_changes.sql",
         sql: include_str!("../../../migrations/0016_untold_changes.sql"),
     },
+    Migration {
+        version: 17,
+        name: "0017_true_readers.sql",
+        sql: include_str!("../../../migrations/0017_true_readers.sql"),
+    },
 ];
 
 /// The first step of a database without products, in the place of those that make them.

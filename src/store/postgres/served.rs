@@ -292,10 +292,10 @@ impl PostgresStore {
             let found = match found {
                 FoundRow::Present { version, row } => match served.versioned(key.clone(), version, &row) {
                     Ok(row) => Found::Present(row),
-                    Err(_) => Found::Unreadable,
+                    Err(_) => Found::Unreadable { version },
                 },
                 FoundRow::Absent { version } => Found::Absent { version },
-                FoundRow::Unreadable => Found::Unreadable,
+                FoundRow::Unreadable { version } => Found::Unreadable { version },
             };
             (topic(key), found)
         });

@@ -327,6 +327,7 @@ fn one_of(known: &mut [Known], number: usize) -> &mut Known {
 /// Lives through these steps.
 pub(super) fn live(steps: &[Step], shards: usize, topics_in_a_slice: usize) {
     let mut world = World::with_slices(shards, commands::JOB_COST + topics_in_a_slice);
+    world.unreadable_every = 5;
     let mut known: Vec<Known> = Vec::new();
     let mut settled = true;
     for step in steps {

@@ -99,6 +99,11 @@ fn of_absence(subject: &Subject) -> Frame {
     Frame::of_absence(&tables().get(subject.topic().table()), &subject.key(), 0)
 }
 
+/// The frame of a row that cannot be read.
+fn of_unreadable(subject: &Subject, version: u64) -> Frame {
+    Frame::of_unreadable(&tables().get(subject.topic().table()), &subject.key(), version)
+}
+
 impl Subscriber for Recorder {
     fn push(&mut self, run: &CastRun) {
         self.is_told = true;
@@ -108,6 +113,15 @@ impl Subscriber for Recorder {
         if *run.frames == *of_absence(&run.subject) {
             if !is_pulling {
                 self.show(topic, 0);
+            }
+            return;
+        }
+        if let [version] = *run.versions()
+            && *run.frames == *of_unreadable(&run.subject, version)
+        {
+            self.waiting.push((topic, version));
+            if !is_pulling {
+                self.show(topic, version);
             }
             return;
         }
@@ -172,6 +186,9 @@ impl Subscriber for Recorder {
         }
         match answer.value {
             Value::Same => assert!(self.shown.contains_key(&topic)),
+            Value::Present { version, frame } if frame == of_unreadable(&answer.subject, version) => {
+                self.show(topic, version);
+            }
             Value::Present { frame, .. } => self.take(topic, frame[2..].try_into().unwrap()),
             Value::Absent { .. } => drop(self.show(topic, 0)),
             Value::Unreached => panic!("nobody claims what never was"),

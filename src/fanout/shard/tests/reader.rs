@@ -126,7 +126,7 @@ impl Reader {
                 assert!(version > claimed, "{version} for who knows {claimed}");
                 let content = Content::read(topic, frame);
                 assert_eq!(content.version(), version);
-                assert!(content.is_whole(), "an answer has the whole row");
+                assert!(content.is_all(), "an answer has the whole row");
                 self.take(topic, content, true);
             }
             Value::Absent { version } => {

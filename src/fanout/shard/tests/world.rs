@@ -13,6 +13,7 @@ pub(super) enum Step {
         topic: u64,
         exists: bool,
         is_whole: bool,
+        is_readable: bool,
     },
     /// A server takes so many events of its stream.
     Hear(usize, usize),
@@ -57,21 +58,23 @@ pub(super) struct Limits {
 pub(super) enum Content {
     Change { version: u64, exists: bool, is_whole: bool },
     Absent { version: u64 },
+    Unreadable { version: u64 },
 }
 
 impl Content {
     pub(super) const fn version(self) -> u64 {
         match self {
-            Self::Change { version, .. } | Self::Absent { version } => version,
+            Self::Change { version, .. } | Self::Absent { version } | Self::Unreadable { version } => version,
         }
     }
 
     pub(super) const fn exists(self) -> bool {
-        matches!(self, Self::Change { exists: true, .. })
+        matches!(self, Self::Change { exists: true, .. } | Self::Unreadable { .. })
     }
 
-    pub(super) const fn is_whole(self) -> bool {
-        matches!(self, Self::Change { is_whole: true, .. })
+    /// Returns whether there is no more to be told of the row.
+    pub(super) const fn is_all(self) -> bool {
+        matches!(self, Self::Change { is_whole: true, .. } | Self::Unreadable { .. })
     }
 
     /// Returns the frame of a change of a topic.
@@ -84,6 +87,11 @@ impl Content {
         let text = str::from_utf8(&frame[2..]).unwrap();
         if text.starts_with('{') {
             let json: serde_json::Value = serde_json::from_str(text).unwrap();
+            if json["action"] == "SNAPSHOT" {
+                let key = json.get("key").unwrap_or(&json["product"]["productId"]);
+                assert_eq!(number_of_json(json["table"].as_str(), key), topic, "{text}");
+                return Self::Unreadable { version: json["version"].as_u64().unwrap() };
+            }
             assert_eq!(number_of_json(json["table"].as_str(), &json["absent"][0]), topic, "{text}");
             return Self::Absent { version: json["versions"][0].as_u64().unwrap() };
         }
@@ -108,6 +116,7 @@ enum Event {
 struct Row {
     version: u64,
     exists: bool,
+    is_readable: bool,
 }
 
 #[derive(Debug)]
@@ -202,7 +211,9 @@ impl World {
 
     pub(super) fn step(&mut self, step: &Step) {
         match *step {
-            Step::Commit { topic, exists, is_whole } => self.commit(topic, exists, is_whole),
+            Step::Commit { topic, exists, is_whole, is_readable } => {
+                self.commit(topic, Row { version: 0, exists, is_readable }, is_whole);
+            }
             Step::Hear(server, events) => self.hear(server, events),
             Step::Read(server) => self.read(server),
             Step::Notify(server) => self.notify(server),
@@ -250,18 +261,19 @@ impl World {
         }
     }
 
-    fn commit(&mut self, topic: u64, exists: bool, is_whole: bool) {
+    fn commit(&mut self, topic: u64, committed: Row, is_whole: bool) {
         let row = self.rows.entry(topic).or_default();
+        let Row { exists, is_readable, .. } = committed;
         if !exists && !row.exists {
             return;
         }
         self.last_version += 1;
         self.greatest_version = self.greatest_version.max(self.last_version);
         let version = self.last_version;
-        *row = Row { version, exists };
+        *row = Row { version, ..committed };
         self.commits.push(topic);
         for server in self.servers.iter_mut().filter(|server| server.source != Source::Lost) {
-            server.stream.push_back(Event::Change { topic, version, exists, is_whole });
+            server.stream.push_back(Event::Change { topic, version, exists, is_whole: is_whole && is_readable });
         }
     }
 
@@ -341,8 +353,10 @@ impl World {
         let wishes = server.wishes.drain(..rows_max.min(server.wishes.len()));
         let rows = wishes.map(|(subject, number)| {
             let topic = super::number(subject.topic());
-            let Row { version, exists } = self.rows.get(&topic).copied().unwrap_or_default();
-            let row = if exists {
+            let Row { version, exists, is_readable } = self.rows.get(&topic).copied().unwrap_or_default();
+            let row = if exists && !is_readable {
+                LoadedRow::Unreadable { version }
+            } else if exists {
                 LoadedRow::Present { version, frame: Content::write(topic, version, true, true) }
             } else {
                 LoadedRow::Absent { version }

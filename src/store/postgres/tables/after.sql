@@ -65,6 +65,10 @@ BEGIN
             -- Taken back at once: the triggers that follow may update the same row in earnest.
             PERFORM set_config('rowcast.restamped', '', true);
         END IF;
+        IF TG_OP = 'UPDATE' AND (NEW.rowcast_version > OLD.rowcast_version) IS NOT TRUE THEN
+            -- A trigger of somebody else came after the stamp and has put another version there: to readers the row is old.
+            PERFORM {schema}.rowcast_version_below();
+        END IF;
         IF action <> 'D' AND restamped IS NULL THEN
             SELECT channel, {sendable}(row_to_json(NEW)::text),
                 CASE WHEN octet_length(NEW.{key}::text) <= 256 AND NEW.rowcast_version IS NOT NULL THEN {sendable}(

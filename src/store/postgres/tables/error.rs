@@ -155,6 +155,17 @@ pub enum Unfit {
         /// Its function.
         function: String,
     },
+    /// Values that are shown by the names of other things.
+    #[error(
+        "its column {column} is of the type {kind}, whose values are shown by the names of other things, and nobody is told when \
+         one of those is renamed; hide it (--hide …), or have it keep the text (ALTER TABLE … ALTER COLUMN … TYPE text)"
+    )]
+    Naming {
+        /// The column.
+        column: String,
+        /// Its type.
+        kind: String,
+    },
     /// No room for a column.
     #[error(
         "it has no room for the column {VERSION_COLUMN}: a table may have 1,600 columns, and those that were dropped count"

@@ -19,6 +19,9 @@ pub struct Fingerprint {
     columns: Option<String>,
     key: Option<String>,
     triggers: Option<String>,
+    /// True if a function of the triggers belongs to a role that may tell nothing.
+    #[serde(skip)]
+    lacks_rights: bool,
 }
 
 /// Whether the changes of a table are told.
@@ -34,6 +37,8 @@ pub enum TableState {
     NoKey,
     /// A trigger is missing or off.
     TriggersOff,
+    /// A function of the triggers belongs to a role that may tell nothing.
+    NoRights,
 }
 
 impl Fingerprint {
@@ -45,6 +50,7 @@ impl Fingerprint {
             Self { oid: Some(oid), .. } if *oid != table.oid => TableState::Swapped,
             Self { key: None, .. } => TableState::NoKey,
             Self { triggers: None, .. } => TableState::TriggersOff,
+            Self { lacks_rights: true, .. } => TableState::NoRights,
             _ => TableState::Live,
         }
     }
@@ -52,8 +58,9 @@ impl Fingerprint {
     /// Returns it as it is noted. The file comes last.
     #[must_use]
     pub fn text(&self) -> String {
-        let Self { oid, file, columns, key, triggers } = self;
-        format!("{oid:?} {columns:?} {key:?} {triggers:?} {file:?}")
+        let Self { oid, file, columns, key, triggers, lacks_rights } = self;
+        let rights = if *lacks_rights { " without rights" } else { "" };
+        format!("{oid:?} {columns:?} {key:?} {triggers:?}{rights} {file:?}")
     }
 
     /// Returns the number of its file.
@@ -78,7 +85,7 @@ pub struct TableLook {
     /// The table.
     #[serde(flatten)]
     pub seen: Fingerprint,
-    /// The triggers that are missing or off, if any, as a sentence says it.
+    /// The triggers that are missing, off or without rights, if any, as a sentence says it.
     pub off: Option<String>,
     /// Its [text](Fingerprint::text) then; none, if it was never noted.
     pub noted: Option<String>,
@@ -175,5 +182,9 @@ impl PostgresStore {
 
 /// Reads what [`looks`] answers.
 pub(crate) fn read_looks(json: &str) -> Option<Vec<TableLook>> {
-    serde_json::from_str(json).ok()
+    let mut looks: Vec<TableLook> = serde_json::from_str(json).ok()?;
+    for TableLook { seen, off, .. } in &mut looks {
+        seen.lacks_rights = off.as_ref().is_some_and(|off| off.contains("lacks rights"));
+    }
+    Some(looks)
 }

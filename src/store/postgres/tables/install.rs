@@ -73,6 +73,37 @@ pub async fn find_installed(
     Ok(installed)
 }
 
+/// Checks that no row of these tables is shown by the name of something else, which may be renamed without the row's being
+/// told. Of a table that is installed already, a column that is shown so is only logged. Changes nothing.
+///
+/// # Errors
+/// See [`TableError`].
+pub(super) async fn check_columns(
+    config: &PostgresConfig,
+    specs: &[TableSpec],
+    hidden: &[HiddenColumn],
+) -> Result<(), TableError> {
+    const NAMING: &str = "SELECT name, type FROM rowcast_naming_column($1::oid, $2::text[]) WHERE name IS NOT NULL";
+    let Some(first) = specs.first() else { return Ok(()) };
+    let session = Session::open(config, &first.name).await?;
+    for (spec, (found, hidden)) in specs.iter().zip(session.find_all(specs, hidden).await?) {
+        let hidden: Vec<&str> = hidden.names().collect();
+        let column = session.client.query_opt(NAMING, &[&found.oid, &hidden]).await;
+        let Some(row) = column.map_err(|source| failed(&spec.name, source))? else { continue };
+        let state = State::of(&session.client, found.oid).await.map_err(|source| failed(&spec.name, source))?;
+        let error = TableError::Unfit {
+            name: spec.name.clone(),
+            reason: Unfit::Naming { column: row.get(0), kind: row.get(1) },
+        };
+        if state.id.is_none() {
+            return Err(error);
+        }
+        tracing::warn!("{error}; until then, rows may be shown with names of before");
+    }
+    session.close().await;
+    Ok(())
+}
+
 impl Session {
     /// Finds the tables, each once, and their columns that are to be hidden.
     async fn find_all(

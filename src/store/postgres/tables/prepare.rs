@@ -4,7 +4,7 @@ use std::fmt;
 
 use tokio_postgres::Client;
 
-use super::install::{Done, find_installed, install};
+use super::install::{Done, check_columns, find_installed, install};
 use super::{HiddenColumn, InstalledTable, TableError, TableSpec, inspection};
 use crate::store::postgres::config::PostgresConfig;
 use crate::store::postgres::migrate::{Lacking, MigrateError, find_migrated, migrate, migrate_without_products};
@@ -86,6 +86,7 @@ impl fmt::Display for MigrateCommand {
 pub async fn prepare(config: &PostgresConfig, wanted: &WantedTables) -> Result<Prepared, PrepareError> {
     let has_products = has_products(config, wanted).await?;
     let applied = if has_products { migrate(config).await? } else { migrate_without_products(config).await? };
+    check_columns(config, &wanted.specs, &wanted.hidden).await?;
     let tables = install(config, &wanted.specs, &wanted.hidden).await?;
     Ok(Prepared { applied, tables, has_products })
 }
@@ -103,6 +104,7 @@ pub async fn find_prepared(config: &PostgresConfig, wanted: &WantedTables) -> Re
     if let Some(Lacking(migrations)) = find_migrated(config, has_products).await? {
         return lacking(format!("the database lacks {}", migrations.join(", ")), wanted.specs.clone());
     }
+    check_columns(config, &wanted.specs, &wanted.hidden).await?;
     let (mut tables, mut missing) = (Vec::new(), Vec::new());
     for found in find_installed(config, &wanted.specs, &wanted.hidden).await? {
         match found {

@@ -17,6 +17,9 @@ use crate::store::{READ_BYTES_MAX, READ_IDS_MAX, StoreError};
 
 const LOAD: &str =
     "SELECT key, version, is_there, row_text FROM rowcast_load(rowcast_named($1, $2::text, false), $3, $4)";
+/// Of one row, which a read of several would spoil: without its text where that cannot be read.
+const LOAD_ONE: &str =
+    "SELECT key, version, is_there, row_text FROM rowcast_load_one(rowcast_named($1, $2::text, false), $3)";
 const KEYS: &str = "SELECT key, version FROM rowcast_keys(rowcast_named($1, $2::text, false), $3, $4)";
 const PAGE: &str = "SELECT key, version, row_text FROM rowcast_page(rowcast_named($1, $2::text, false), $3, $4, $5)";
 
@@ -44,8 +47,11 @@ pub enum FoundRow {
         /// The version up to which that is known; 0 where it is not.
         version: u64,
     },
-    /// It cannot be read.
-    Unreadable,
+    /// It is there and cannot be read.
+    Unreadable {
+        /// Its version; 0 where that cannot be read either.
+        version: u64,
+    },
 }
 
 /// The keys and versions of rows that follow one another.
@@ -74,10 +80,15 @@ impl PostgresStore {
     pub async fn load_rows(&self, table: &InstalledTable, keys: &[Key], barrier: u64) -> Result<TableRead, StoreError> {
         let texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
         let bytes_max = i64::try_from(READ_BYTES_MAX).unwrap_or(i64::MAX);
-        let rows = self.query_and_mark(LOAD, &[&table.id, &table.name, &texts, &bytes_max], barrier).await;
+        let rows = match &texts[..] {
+            [text] => self.query_and_mark(LOAD_ONE, &[&table.id, &table.name, text], barrier).await,
+            texts => self.query_and_mark(LOAD, &[&table.id, &table.name, &texts, &bytes_max], barrier).await,
+        };
         match rows.and_then(|rows| read(table, keys, &rows)) {
             Err(failure) if failure.is_of_data() => Ok(match keys {
-                [key] => TableRead { found: vec![(key.clone(), FoundRow::Unreadable)], left: Vec::new() },
+                [key] => {
+                    TableRead { found: vec![(key.clone(), FoundRow::Unreadable { version: 0 })], left: Vec::new() }
+                }
                 _ => TableRead { found: Vec::new(), left: keys.to_vec() },
             }),
             outcome => self.told(outcome),
@@ -163,7 +174,13 @@ fn read(table: &InstalledTable, keys: &[Key], rows: &[Row]) -> Result<TableRead,
         let Ok(key) = table.kind.of_text(text) else { continue };
         let version = number(row, "version")?;
         if column(row, "is_there")? {
-            found_by_key.insert(key, FoundRow::Present { version, row: column(row, "row_text")? });
+            found_by_key.insert(
+                key,
+                match column(row, "row_text")? {
+                    Some(row) => FoundRow::Present { version, row },
+                    None => FoundRow::Unreadable { version },
+                },
+            );
         } else {
             // Tombstones come first, and a row that is there replaces its own.
             found_by_key.insert(key, FoundRow::Absent { version });
