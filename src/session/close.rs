@@ -155,7 +155,7 @@ impl Session {
             return;
         }
         let reason = CloseReason::Peer(code);
-        let is_answered = self.commands.as_ref().is_some_and(|commands| !commands.will_ask()) && !self.is_asked();
+        let is_answered = self.commands.as_ref().is_some_and(|commands| !commands.needs_values()) && !self.is_asked();
         if self.phase == Phase::Open && is_answered {
             self.values = None;
             self.queue.discard_ordered();

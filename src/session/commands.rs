@@ -239,11 +239,14 @@ impl Commands {
         }
     }
 
-    /// Returns whether a command is to be given to the shards that asks for states.
+    /// Returns whether a command is to be given to the shards that needs what the session keeps of its values: one that asks
+    /// for states, or that ends what a new grant does not cover.
     #[must_use]
-    pub fn will_ask(&self) -> bool {
-        let asks = |waiting: &Waiting| waiting.command.states.is_some();
-        self.entries.iter().any(|entry| matches!(entry, Entry::Waiting(its) | Entry::Counting(its) if asks(its)))
+    pub fn needs_values(&self) -> bool {
+        let needs = |its: &Command| its.states.is_some() || its.operation == Operation::Revoke;
+        self.entries
+            .iter()
+            .any(|entry| matches!(entry, Entry::Waiting(its) | Entry::Counting(its) if needs(&its.command)))
     }
 
     /// Learns that all shards have done their part of a command, and the number of topics that were new, ended, or

@@ -121,6 +121,11 @@ pub(super) struct World {
     ever_asked: BTreeSet<u64>,
     /// True if a command asked for states, even one that is refused. A close behind such a command is answered at once.
     pub(super) has_wanted_states: bool,
+    /// The tokens of which the shards have not heard. A close behind one of which the session has not told them either is
+    /// answered at once, too.
+    pub(super) unheard_tokens: usize,
+    /// True if there was one when the peer closed.
+    pub(super) has_unheard_token: bool,
     pub(super) has_new_epoch: bool,
     version: u64,
     pub(super) pushed: u64,
@@ -193,6 +198,8 @@ impl World {
             has_asked: false,
             ever_asked: BTreeSet::new(),
             has_wanted_states: false,
+            unheard_tokens: 0,
+            has_unheard_token: false,
             has_new_epoch: false,
             version: 0,
             pushed: 0,
@@ -494,6 +501,7 @@ impl World {
             Cause::Restart => self.on(Event::Restart { after_ms: 100 }),
             Cause::Peer => {
                 self.peer_closed_at.get_or_insert(self.now);
+                self.has_unheard_token |= self.unheard_tokens > 0;
                 self.on(Event::PeerClosed(Some(1000)));
             }
             Cause::Broken => self.on(Event::Broken(CodecError::InvalidUtf8)),
@@ -569,6 +577,7 @@ impl World {
             let subscribed = self.asked.len() + usize::from(self.has_asked_for_all);
             self.answers.push(format!(r#"{{"reply":{number},"ok":true,"subscribed":{subscribed}}}"#));
             self.readable = Some(readable.clone());
+            self.unheard_tokens += usize::from(!is_alike);
             self.log.push((self.taken.len(), Done::Authorized { number, readable, ended, ends_all }));
         }
         let reply = Some(ReplyId::Unsigned(number as u64));

@@ -123,6 +123,7 @@ impl World {
                 std::mem::take(&mut self.subscribed).len() + usize::from(std::mem::take(&mut self.is_everything))
             }
             Operation::Revoke => {
+                self.unheard_tokens -= 1;
                 let Revocation { grant, wholes } = &**command.revocation.as_ref().expect("it says what stays");
                 let mut coverage = Coverage::new(grant, &self.tables);
                 let rows = self.subscribed.iter().map(|topic| subject(number(*topic)));
