@@ -287,6 +287,26 @@ fn a_row_that_cannot_be_read_is_told_once_a_version_to_who_may_have_missed_it() 
 }
 
 #[test]
+fn who_knows_a_version_is_told_of_a_row_that_cannot_be_read_by_a_read_that_began_after_its_pull() {
+    let (mut shard, mut out) = shard(1 << 20);
+    shard.subscribe(connection(2), &subject(1), 0);
+    shard.pull(connection(1), pull(0, 1), false, &mut out);
+    let (subject, number) = out.wishes.pop().unwrap();
+    shard.pull(connection(2), pull(9, 2), false, &mut out);
+    let loaded = |subject: &Subject, number, version| Loaded {
+        topic: subject.topic(),
+        number,
+        row: LoadedRow::Unreadable { version },
+    };
+    shard.loaded(loaded(&subject, number, 5), &mut out);
+    let value = Value::Present { version: 5, frame: unreadable(&subject, 5) };
+    assert_eq!(out.answers.drain(..).collect::<Vec<_>>(), [(connection(1), Pulled { subject, number: 1, value })]);
+    let (subject, number) = out.wishes.pop().unwrap();
+    shard.loaded(loaded(&subject, number, 9), &mut out);
+    assert_eq!(out.answers, [(connection(2), Pulled { subject, number: 2, value: Value::Same })]);
+}
+
+#[test]
 fn a_row_that_cannot_be_read_and_is_below_what_was_told_says_that_the_history_was_replaced() {
     let (mut shard, mut out) = shard(1 << 20);
     cast(&mut shard, 1, 5, 100, &mut out);
