@@ -1,7 +1,7 @@
 //! A history of versions that was replaced is found, and named anew.
 
 use rowcast::model::event::SourceEvent;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::{Changes, Fixture, insert_sql, number_of, stored_version};
 
@@ -79,8 +79,14 @@ async fn a_sequence_that_gives_new_rows_versions_of_others_begins_an_epoch_thoug
     let mut server = Changes::vigilant(&config).await;
     let rows = |ids: std::ops::Range<u64>| ids.map(insert_sql).collect::<Vec<String>>().join("; ");
     client.batch_execute(&rows(1..5)).await.unwrap();
-    client.batch_execute(&format!("SELECT setval('product_versions', 502); {}", rows(5..9))).await.unwrap();
-    assert_eq!(last_version(&client).await, 506);
+    let set_back =
+        format!("SELECT setval('product_versions', 502); {}; SELECT last_value FROM product_versions", rows(5..9));
+    let answers = client.simple_query(&set_back).await.unwrap();
+    let last = answers.iter().rev().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    assert_eq!(last, Some("506"), "in the same transaction: the server finds it soon");
     renewed(&mut server).await;
     client.batch_execute(&insert_sql(9)).await.unwrap();
     assert!(stored_version(&client, 9).await > 506);
