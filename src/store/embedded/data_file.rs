@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -38,6 +39,8 @@ const LAYOUT_OF_THIS_PROGRAM: u64 = 2;
 #[derive(Debug)]
 pub(super) struct DataFile {
     path: PathBuf,
+    /// The device and the inode that it was opened at.
+    place: Option<(u64, u64)>,
     epoch: Epoch,
     database: RwLock<Option<Database>>,
 }
@@ -61,7 +64,18 @@ impl DataFile {
     /// Wraps an open file.
     pub(super) fn of(path: PathBuf, database: Database, marks: Marks) -> Result<Self, redb::Error> {
         let epoch = guarded(|| epoch(&database, marks))?;
-        Ok(Self { path, epoch, database: RwLock::new(Some(database)) })
+        Ok(Self { place: place(&path), path, epoch, database: RwLock::new(Some(database)) })
+    }
+
+    /// Returns whether the file is still the one that its name leads to. What is written into one that was removed, or that
+    /// another took the place of, is gone when it is closed.
+    pub(super) fn is_in_place(&self) -> bool {
+        place(&self.path) == self.place
+    }
+
+    /// Returns its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the epoch of the file's versions.
@@ -140,6 +154,11 @@ impl DataFile {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         *database = None;
     }
+}
+
+/// Returns the device and the inode of a file (inode(7)), if there is one.
+fn place(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Makes a new file with its tables, under another name until it is on the disk whole.

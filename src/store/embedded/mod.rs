@@ -128,6 +128,7 @@ pub struct EmbeddedStore {
     tables: Tables,
     readers: Readers,
     writes: mpsc::Sender<Request>,
+    file: Arc<DataFile>,
     failed: Arc<AtomicBool>,
 }
 
@@ -185,9 +186,9 @@ impl EmbeddedStore {
         let (writes, requests) = mpsc::channel(WRITES_WAITING_MAX);
         let readers = Readers::spawn(&file)?;
         let bounds = Bounds { tables_max: config.tables_max, row_bytes_max: config.row_bytes_max };
-        let work = Work { file, tables: tables.clone(), bounds, failed: Arc::clone(&failed), feed };
+        let work = Work { file: Arc::clone(&file), tables: tables.clone(), bounds, failed: Arc::clone(&failed), feed };
         let thread = writer::spawn(work, requests, part)?;
-        Ok((Self { tables: tables.clone(), readers, writes, failed }, EmbeddedWriter { thread, _lock: lock }))
+        Ok((Self { tables: tables.clone(), readers, writes, file, failed }, EmbeddedWriter { thread, _lock: lock }))
     }
 
     /// Returns up to `limit` rows of a table, ordered by key, from the first above `after`: as many as have `bytes_max`
@@ -290,7 +291,8 @@ impl EmbeddedStore {
             })
             .await;
         }
-        if self.failed.load(Ordering::Relaxed) || self.writes.is_closed() { Err(unwritable()) } else { Ok(()) }
+        let is_failed = self.failed.load(Ordering::Relaxed) || self.writes.is_closed() || !self.file.is_in_place();
+        if is_failed { Err(unwritable()) } else { Ok(()) }
     }
 
     /// Completes when the writing thread has ended, however it did. Before [`EmbeddedStore::stop`] it must not.

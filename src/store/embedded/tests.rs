@@ -4,6 +4,7 @@ mod layouts;
 mod tables;
 
 use std::collections::HashSet;
+use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -108,6 +109,34 @@ async fn what_was_written_is_there_after_a_restart_and_versions_go_on() {
         5,
         "above the version of the delete"
     );
+    stop(store, writer).await;
+}
+
+/// What is written into a file without a name is gone with the process.
+#[tokio::test]
+async fn nothing_is_written_into_a_file_that_was_removed_or_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, away) = (dir.path().join("data"), dir.path().join("away"));
+    let (store, writer, _source) = open(&data);
+    store.insert(id(1), product(1, "a"), Precondition::default()).await.unwrap();
+    let is_refused = async |number| {
+        let written = store.insert(id(number), product(number, "b"), Precondition::default()).await;
+        matches!(written, Err(StoreError::Unavailable(_))) && store.check().await.is_err()
+    };
+
+    fs::rename(&data, &away).unwrap();
+    assert!(store.check().await.is_err(), "that is known without a write");
+    assert!(is_refused(2).await);
+    assert_eq!(store.get(id(1)).await.unwrap().row, product(1, "a"), "it is read all the same");
+    fs::create_dir(&data).unwrap();
+    fs::copy(away.join("products.redb"), data.join("products.redb")).unwrap();
+    assert!(is_refused(3).await, "another file has its name");
+
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&away, &data).unwrap();
+    store.check().await.unwrap();
+    let written = store.insert(id(4), product(4, "c"), Precondition::default()).await.unwrap();
+    assert_eq!(written.version, 2, "those that were refused took none");
     stop(store, writer).await;
 }
 

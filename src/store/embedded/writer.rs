@@ -11,7 +11,7 @@ use tracing::error;
 
 use super::data_file::{DataFile, META, ROWS, StoredRow, VERSION, add_table};
 use super::guard::guarded;
-use super::{keys, told, versioned};
+use super::{keys, told, unwritable, versioned};
 use crate::model::change::{Action, Change};
 use crate::model::event::SourceEvent;
 use crate::model::key::{Key, KeyKind};
@@ -142,6 +142,15 @@ impl Work {
     }
 
     fn write(&self, writes: Vec<Waiting>) {
+        if !self.file.is_in_place() {
+            self.failed.store(true, Ordering::Relaxed);
+            let file = self.file.path().display();
+            error!(%file, "the data file was removed or replaced; writes are refused until it is back, or the server is started again");
+            for Waiting { answer, .. } in writes {
+                let _ = answer.send(Err(unwritable()));
+            }
+            return;
+        }
         match self.file.with(|database| self.commit(database, &writes)) {
             Ok(Committed { results, new_tables }) => {
                 self.failed.store(false, Ordering::Relaxed);
