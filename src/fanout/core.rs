@@ -349,6 +349,7 @@ impl<S: Subscriber> Core<S> {
             }
         }
         self.deliver_casts();
+        self.is_alone = false;
         self.flushes += self.touched.len();
         self.flush();
         self.send_waiting();

@@ -44,7 +44,6 @@ impl<S: Subscriber> Core<S> {
     /// Connections are flushed at the end, but while rows that were read wait: after at most [`SLICES_OF_A_FLUSH`] turns.
     pub(in super::super) fn work(&mut self) {
         self.is_turn_asked = true;
-        self.is_alone = false;
         self.at_once_cost = self.slice_cost;
         let mut cost = self.slice_cost;
         self.take_rows(&mut cost);
