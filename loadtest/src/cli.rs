@@ -152,11 +152,11 @@ pub(crate) struct FanoutArgs {
     #[arg(long, env = "ROWCAST_LOAD_RATE", value_name = "R")]
     pub(crate) rate: Option<f64>,
 
-    /// Connections that publish, each waiting for its answer [default: 64, or one for each 50 changes/s of --rate]
+    /// Connections that publish, each waiting for its answer [default: 64, or one for each 50 writes/s of --rate]
     #[arg(long, env = "ROWCAST_LOAD_PUBLISHERS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) publishers: Option<u32>,
 
-    /// Changes that a publisher makes at once: with --publisher notify, in one transaction
+    /// Changes that a publisher makes at once, in one transaction: with --publisher sql or notify
     #[arg(long, env = "ROWCAST_LOAD_BATCH", value_name = "N", default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) batch: u32,
@@ -374,15 +374,15 @@ pub(crate) struct FloorArgs {
     pub(crate) batch: u32,
 }
 
-/// Returns the number of connections that publish so many changes per second, unless another is given.
-fn publishers_for(rate: f64) -> u32 {
-    ((rate / 50.0).ceil() as u32).clamp(1, 64)
+/// Returns the number of connections that publish so many changes per second, so many at once, unless another is given.
+fn publishers_for(rate: f64, batch: u32) -> u32 {
+    ((rate / f64::from(batch) / 50.0).ceil() as u32).clamp(1, 64)
 }
 
 impl FanoutArgs {
     /// Returns the number of connections that publish.
     pub(crate) fn publishers(&self) -> u32 {
-        self.publishers.unwrap_or_else(|| self.rate.map_or(64, publishers_for))
+        self.publishers.unwrap_or_else(|| self.rate.map_or(64, |rate| publishers_for(rate, self.batch)))
     }
 
     /// Returns the table whose rows are written.
@@ -435,8 +435,8 @@ impl FanoutArgs {
             "--publisher sql and notify need --database-url, the database of the server under test"
         );
         ensure!(
-            self.batch == 1 || (self.publisher == PublisherKind::Notify && self.rate.is_none()),
-            "--batch goes with --publisher notify, and without --rate"
+            self.batch == 1 || self.publisher != PublisherKind::Rest,
+            "--batch goes with --publisher sql or notify: a request has one change"
         );
         ensure!(
             !self.verify_state || (self.target.peer == Peer::Rowcast && self.publisher != PublisherKind::Notify),
@@ -524,7 +524,7 @@ mod tests {
         assert!(fanout(&["--publisher", "sql"]).check().is_err());
         let notify = ["--publisher", "notify", "--database-url", "postgres://localhost", "--batch", "100"];
         assert!(fanout(&notify).check().is_ok());
-        assert!(fanout(&[&notify[..], &["--rate", "50"]].concat()).check().is_err());
+        assert!(fanout(&[&notify[..], &["--rate", "50", "--publisher", "sql"]].concat()).check().is_ok());
         assert!(fanout(&["--batch", "100"]).check().is_err());
         assert!(fanout(&["--verify-state"]).check().is_ok());
         assert!(fanout(&["--verify-state", "--peer", "bun"]).check().is_err());

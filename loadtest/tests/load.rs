@@ -479,7 +479,10 @@ async fn readers_know_what_the_store_has_however_often_the_source_was_lost() {
     let load = ["--connections", "20", "--ids-per-connection", "10", "--products", "50"];
     for (options, kills) in [
         (&["--kills", "2", "--rate", "300"][..], 2),
-        (&["--kills", "1", "--rate", "300", "--publisher", "sql", "--changed", "30", "--http2", "7"], 1),
+        (
+            &["--kills", "1", "--rate", "300", "--publisher", "sql", "--batch", "7", "--changed", "30", "--http2", "7"],
+            1,
+        ),
         (&["--kills", "1", "--changed", "100", "--snapshot"], 1),
     ] {
         let (output, outcome) = healing(database.url(), server.address, &[&load, options].concat()).await;

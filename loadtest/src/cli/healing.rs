@@ -33,6 +33,11 @@ pub(crate) struct HealingArgs {
     #[arg(long, env = "ROWCAST_LOAD_PUBLISHER", value_name = "WAY", default_value = "rest")]
     pub(crate) publisher: PublisherKind,
 
+    /// Changes that are made in one transaction, with --publisher sql
+    #[arg(long, env = "ROWCAST_LOAD_BATCH", value_name = "N", default_value = "1",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) batch: u32,
+
     /// Percentage of the products that are written anew by the transaction that ends the connection: nobody hears of them
     #[arg(long, env = "ROWCAST_LOAD_CHANGED", value_name = "PERCENT", default_value = "0",
           value_parser = clap::value_parser!(u32).range(0..=100))]
@@ -54,6 +59,10 @@ impl HealingArgs {
             self.publisher != PublisherKind::Notify,
             "--publisher notify writes no rows, which readers could be compared with; give rest or sql"
         );
+        ensure!(
+            self.batch == 1 || self.publisher == PublisherKind::Sql,
+            "--batch goes with --publisher sql: a request has one change"
+        );
         Ok(())
     }
 
@@ -67,7 +76,7 @@ impl HealingArgs {
 
     /// Returns the number of connections that publish.
     pub(crate) fn publishers(&self) -> u32 {
-        if self.rate > 0.0 { publishers_for(self.rate) } else { 0 }
+        if self.rate > 0.0 { publishers_for(self.rate, self.batch) } else { 0 }
     }
 }
 
@@ -90,7 +99,13 @@ mod tests {
         let good = [&database[..], &["--overwrite-products"]].concat();
         let with = |more: &[&str]| check(&[&good[..], more].concat());
         assert_eq!((with(&[]), with(&["--rate=3000"])), (Ok(0), Ok(60)));
-        for (more, why) in [("--publisher=notify", "rest or sql"), ("--pause=-1", "--pause"), ("--rate=-1", "--rate")] {
+        assert_eq!(with(&["--rate=3000", "--batch=10", "--publisher=sql"]), Ok(6));
+        for (more, why) in [
+            ("--publisher=notify", "rest or sql"),
+            ("--pause=-1", "--pause"),
+            ("--rate=-1", "--rate"),
+            ("--batch=10", "--publisher sql"),
+        ] {
             assert!(with(&[more]).unwrap_err().contains(why), "{more}");
         }
     }

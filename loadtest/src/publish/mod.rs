@@ -44,11 +44,12 @@ impl Publisher {
         }
     }
 
-    /// Writes several changes at once, of which the versions are given.
-    async fn publish_many(&mut self, messages: &[(Message, usize)]) -> anyhow::Result<()> {
+    /// Writes several changes in one transaction, and tells the versions that they got.
+    async fn publish_many(&mut self, messages: &[(Message, usize)]) -> anyhow::Result<Vec<u64>> {
         match self {
+            Self::Sql(publisher) => publisher.publish_many(messages).await,
             Self::Notify(publisher) => publisher.publish_many(messages).await,
-            Self::Http(_) | Self::Nats(_) | Self::Sql(_) => unreachable!("the command line refuses --batch for these"),
+            Self::Http(_) | Self::Nats(_) => unreachable!("the command line refuses --batch for these"),
         }
     }
 }
@@ -175,7 +176,7 @@ async fn publish_all(publishing: &Publishing, mut publisher: Publisher, number: 
     for turn in 0u64.. {
         let due_ns = match publishing.rate {
             Some(rate) => {
-                let place = turn * u64::from(publishing.publishers) + u64::from(number);
+                let place = (turn * u64::from(publishing.publishers) + u64::from(number)) * u64::from(publishing.batch);
                 let due_ns = began_ns + (place as f64 / rate * 1e9) as u64;
                 alarm.until(due_ns).await?;
                 due_ns
@@ -222,10 +223,12 @@ impl Publishing {
             return Ok(());
         }
         let batch = u64::from(self.batch);
-        let messages: Vec<(Message, usize)> = (turn * batch..(turn + 1) * batch).map(next).collect();
-        publisher.publish_many(&messages).await?;
-        for (message, _) in messages {
-            self.answered(message.product, message.version);
+        let mut messages: Vec<(Message, usize)> = (turn * batch..(turn + 1) * batch).map(next).collect();
+        // Transactions that lock rows in one order end without each other's help.
+        messages.sort_by_key(|(message, _)| message.product);
+        let versions = publisher.publish_many(&messages).await?;
+        for ((message, _), version) in messages.into_iter().zip(versions) {
+            self.answered(message.product, version);
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Publishing through Postgres: writing rows, or notifying ready messages.
 
 use anyhow::Context;
-use tokio_postgres::{Client, Statement};
+use futures_util::future::try_join_all;
+use tokio_postgres::{Client, GenericClient, Statement};
 
 use super::database::connect;
 use crate::message::{self, Message};
@@ -27,10 +28,29 @@ impl SqlPublisher {
     }
 
     pub(super) async fn publish(&mut self, message: &Message, padding: usize) -> anyhow::Result<u64> {
-        let name = message::product_name(message.due_ns, padding);
-        let row = self.client.query_one(&self.statement, &[&i64::from(message.product), &name]).await?;
-        Ok(row.get::<_, i64>(0).cast_unsigned())
+        write(&self.client, &self.statement, message, padding).await
     }
+
+    /// Writes all of these in one transaction.
+    pub(super) async fn publish_many(&mut self, messages: &[(Message, usize)]) -> anyhow::Result<Vec<u64>> {
+        let transaction = self.client.transaction().await?;
+        let writes = messages.iter().map(|(message, padding)| write(&transaction, &self.statement, message, *padding));
+        let versions = try_join_all(writes).await?;
+        transaction.commit().await?;
+        Ok(versions)
+    }
+}
+
+/// Writes a row; returns its version.
+async fn write(
+    client: &impl GenericClient,
+    statement: &Statement,
+    message: &Message,
+    padding: usize,
+) -> anyhow::Result<u64> {
+    let name = message::product_name(message.due_ns, padding);
+    let row = client.query_one(statement, &[&i64::from(message.product), &name]).await?;
+    Ok(row.get::<_, i64>(0).cast_unsigned())
 }
 
 /// A connection that notifies, without a row.
@@ -59,10 +79,10 @@ impl NotifyPublisher {
     }
 
     /// Notifies all of these in one transaction.
-    pub(super) async fn publish_many(&mut self, messages: &[(Message, usize)]) -> anyhow::Result<()> {
+    pub(super) async fn publish_many(&mut self, messages: &[(Message, usize)]) -> anyhow::Result<Vec<u64>> {
         let changes: Vec<String> =
             messages.iter().map(|(message, padding)| message::change_json(message, *padding)).collect();
         self.client.execute(&self.many, &[&changes]).await?;
-        Ok(())
+        Ok(messages.iter().map(|(message, _)| message.version).collect())
     }
 }

@@ -39,8 +39,13 @@ impl Writing {
             PublisherKind::Sql | PublisherKind::Notify => Way::Sql(args.database_url()?.to_owned()),
         };
         let (lanes, frame_bytes) = (Publishing::lanes(true, products, count), args.storm.payload_bytes as usize);
-        let publishing =
-            Publishing::new(clock, (products, count, lanes), (Some(args.rate), 1), frame_bytes, Box::new(|_| 0));
+        let publishing = Publishing::new(
+            clock,
+            (products, count, lanes),
+            (Some(args.rate), args.batch),
+            frame_bytes,
+            Box::new(|_| 0),
+        );
         let publishing = Rc::new(publishing);
         let start = |(number, publisher)| spawn_local(publish::run(Rc::clone(&publishing), publisher, number));
         let publishers = (0..).zip(way.connect(count).await?).map(start).collect();
