@@ -163,6 +163,10 @@ impl Subscriber for Connection {
         self.waker.wake_by_ref();
     }
 
+    fn awaits(&self, answer: &Pulled) -> bool {
+        self.session.awaits(answer)
+    }
+
     /// Wakes the task if a command is done, since those behind it may go on.
     fn pulled(&mut self, answer: Pulled) {
         let before = self.session.commands();

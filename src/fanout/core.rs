@@ -79,6 +79,11 @@ pub trait Subscriber {
     fn listed(&mut self, listed: Listed) {
         let _ = listed;
     }
+    /// Returns whether this answer is to its pull that is under way.
+    fn awaits(&self, answer: &Pulled) -> bool {
+        let _ = answer;
+        true
+    }
     /// Takes the answer to one of its pulls, to be sent at the next flush.
     fn pulled(&mut self, answer: Pulled) {
         let _ = answer;

@@ -7,9 +7,11 @@
 mod half;
 
 use std::hash::{BuildHasher, Hash};
+use std::hint::black_box;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
+use slotmap::Key as _;
 use smallvec::SmallVec;
 
 use self::half::{Bounds, Half, HalfTopic, SharedRow};
@@ -73,6 +75,22 @@ impl TopicEntry {
     /// Returns the subscribers, core by core.
     pub(super) fn subscribers(&self) -> &[CoreSubscribers] {
         &self.cores
+    }
+
+    /// Reads the places in memory that a subscription to each of these changes. In a large index none of them is in the
+    /// processor's caches, and it fetches those of several topics at once where the way to one leads over no other: all are
+    /// gone to step by step.
+    pub(super) fn fetch_subscribers(entries: &[&Self]) {
+        let cores = || entries.iter().flat_map(|entry| entry.subscribers());
+        black_box(cores().fold(0, |sum, core| sum ^ core.keys.len()));
+        black_box(cores().fold(0, |sum, core| sum ^ core.keys.last().map_or(0, |key| key.data().as_ffi())));
+    }
+
+    /// Reads the places in memory of their values, in the same way.
+    pub(super) fn fetch_values(entries: &[&Self]) {
+        let held = || entries.iter().filter_map(|entry| entry.last.held_frame());
+        black_box(held().fold(0, |sum, frame| sum ^ frame.len()));
+        black_box(held().fold(0, |sum, frame| sum ^ frame.fetch()));
     }
 
     /// Returns whether somebody is told of its changes.
@@ -239,21 +257,11 @@ impl<S: BuildHasher + Default> SubscriptionIndex<S> {
         }
     }
 
-    /// Reads the places in memory that the subscription of a connection to this topic changes. In a large index none of
-    /// them is in the processor's caches, and it fetches those of several topics at once if nothing is done with one
-    /// before the next is read.
-    pub(super) fn fetch(&self, topic: Topic) -> u64 {
+    /// Returns a topic that has a subscriber or a value, to be read.
+    pub(super) fn entry(&self, topic: Topic) -> Option<&TopicEntry> {
         match topic.narrow() {
-            Some(topic) => self.narrow.fetch(topic),
-            None => self.wide.fetch(topic),
-        }
-    }
-
-    /// Reads the places in memory of a topic's value, in the same way.
-    pub(super) fn fetch_value(&self, topic: Topic) -> u64 {
-        match topic.narrow() {
-            Some(topic) => self.narrow.fetch_value(topic),
-            None => self.wide.fetch_value(topic),
+            Some(topic) => self.narrow.entry(topic),
+            None => self.wide.entry(topic),
         }
     }
 

@@ -124,9 +124,9 @@ impl LastValue {
         self.held.is_some()
     }
 
-    /// Reads the first of the bytes that are held ([`SubscriptionIndex::fetch`](super::SubscriptionIndex)).
-    pub(super) fn fetch(&self) -> u64 {
-        self.held.as_ref().and_then(|held| held.frame.first()).map_or(0, |&byte| u64::from(byte))
+    /// Returns the bytes that are held.
+    pub(super) fn held_frame(&self) -> Option<&Frame> {
+        self.held.as_ref().map(|held| &held.frame)
     }
 
     /// Returns the bytes that are held.

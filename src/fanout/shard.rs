@@ -223,14 +223,9 @@ impl Shard {
         }
     }
 
-    /// Reads what a subscription to this topic changes ([`SubscriptionIndex::fetch`]).
-    pub(super) fn fetch(&self, topic: Topic) -> u64 {
-        self.index.fetch(topic)
-    }
-
-    /// Reads the value of a topic, in the same way.
-    pub(super) fn fetch_value(&self, topic: Topic) -> u64 {
-        self.index.fetch_value(topic)
+    /// Returns a topic that has a subscriber or a value, to be read.
+    pub(super) fn entry(&self, topic: Topic) -> Option<&TopicEntry> {
+        self.index.entry(topic)
     }
 
     pub(super) fn contains(&self, connection: ConnectionId, topic: Topic) -> bool {

@@ -302,6 +302,13 @@ impl Session {
         }
     }
 
+    /// Returns whether an answer is to the pull of its topic that is under way.
+    #[must_use]
+    pub fn awaits(&self, answer: &Pulled) -> bool {
+        let is_pulled = |values: &Values| values.stale.is_pulled(answer.subject.topic(), answer.number);
+        self.values.as_deref().is_some_and(is_pulled)
+    }
+
     pub(super) fn pulled(&mut self, answer: Pulled, given: &Given<'_>, effects: &mut Effects) {
         let is_withheld = !self.is_told(&answer.subject);
         let Some(values) = self.values.as_mut().filter(|_| self.phase == Phase::Open) else { return };

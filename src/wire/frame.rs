@@ -35,6 +35,11 @@ impl Frame {
         Self::build(opcode, payload.len(), |buffer| buffer.extend_from_slice(payload))
     }
 
+    /// Reads the places in memory that whoever shares it begins with.
+    pub(crate) fn fetch(&self) -> u8 {
+        u8::from(self.0.is_unique()) ^ self.0.first().copied().unwrap_or(0)
+    }
+
     /// Returns the text frame of a change. This is the one place where a change's bytes are produced.
     #[must_use]
     pub fn of_change(change: &Change, tables: &Tables) -> Self {

@@ -2,10 +2,11 @@
 //! have been missed.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 
 use smallvec::SmallVec;
 
-use super::super::index::FETCHED_AT_ONCE;
+use super::super::index::{FETCHED_AT_ONCE, TopicEntry};
 use super::super::message::{CastRun, Delivery, History, Job, Message, Order, Pull, Pulled, Term};
 use super::super::shard::{Read, Shard};
 use super::super::{ConnectionId, CoreId, SlotKey};
@@ -80,7 +81,8 @@ impl<S: Subscriber> Core<S> {
         *cost -= end - next;
         let (mut is_for_others, is_current) = (false, history == self.told);
         for pulls in pulls[next..end].chunks(FETCHED_AT_ONCE) {
-            let shards = self.fetched(pulls.iter().map(|pull| pull.subject.topic()), Shard::fetch_value);
+            let shards = self.fetched(pulls.iter().map(|pull| pull.subject.topic()), TopicEntry::fetch_values);
+            self.fetch_subscriptions(connection, pulls, &shards);
             for (pull, shard) in pulls.iter().zip(shards) {
                 let core = self.hub.core_of(shard);
                 if core == self.id {
@@ -134,6 +136,7 @@ impl<S: Subscriber> Core<S> {
                 self.deliver(&delivery, &keys);
             }
         }
+        self.fetch_awaited(&out.answers);
         for (connection, answer) in out.answers.drain(..) {
             if connection.core == self.id {
                 self.give(connection.key, answer);
@@ -158,6 +161,25 @@ impl<S: Subscriber> Core<S> {
             self.metrics.last_values_evicted.inc_by(std::mem::take(&mut out.evicted));
         }
         self.out = out;
+    }
+
+    /// Has the processor fetch the subscriptions of a connection to what it pulls from these shards, as far as they are this
+    /// core's.
+    fn fetch_subscriptions(&self, connection: ConnectionId, pulls: &[Pull], shards: &[usize]) {
+        let is_subscribed = |&(pull, &shard): &(&Pull, &usize)| {
+            self.hub.core_of(shard) == self.id
+                && self.shards[self.hub.place_of(shard)].contains(connection, pull.subject.topic())
+        };
+        black_box(pulls.iter().zip(shards).filter(is_subscribed).count());
+    }
+
+    /// Has the processor fetch what this core's connections have of the pulls that are answered.
+    fn fetch_awaited(&self, answers: &[(ConnectionId, Pulled)]) {
+        let is_awaited = |(connection, answer): &&(ConnectionId, Pulled)| {
+            connection.core == self.id
+                && self.seats.get(connection.key).is_some_and(|seat| seat.subscriber.awaits(answer))
+        };
+        black_box(answers.iter().filter(is_awaited).count());
     }
 
     /// Gives a connection an answer of this core's shards.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use hashbrown::hash_map::EntryRef;
 use hashbrown::{Equivalent, HashMap, HashTable, hash_table};
-use slotmap::Key as _;
 
 use super::{CoreSubscribers, Ended, TopicEntry, is_nearly_empty, shrink};
 use crate::fanout::ConnectionId;
@@ -235,20 +234,12 @@ impl<T: HalfTopic, S: BuildHasher + Default> Half<T, S> {
 
     /// Returns the subscribers of a topic, core by core: one look-up, and nothing more if there are none.
     pub(super) fn subscribers(&self, topic: T) -> &[CoreSubscribers] {
-        self.entries_by_row.get(&topic).map_or(&[], TopicEntry::subscribers)
+        self.entry(topic).map_or(&[], TopicEntry::subscribers)
     }
 
-    /// Reads the places in memory that the subscription of a connection to this topic changes. In a large index none of
-    /// them is in the processor's caches, and it fetches those of several topics at once if nothing is done with one
-    /// before the next is read.
-    pub(super) fn fetch(&self, topic: T) -> u64 {
-        let cores = self.subscribers(topic).iter();
-        cores.map(|subscribers| subscribers.keys.last().map_or(0, |key| key.data().as_ffi())).sum()
-    }
-
-    /// Reads the places in memory of a topic's value, in the same way.
-    pub(super) fn fetch_value(&self, topic: T) -> u64 {
-        self.entries_by_row.get(&topic).map_or(0, |entry| entry.last.fetch())
+    /// Returns a topic that has a subscriber or a value, to be read.
+    pub(super) fn entry(&self, topic: T) -> Option<&TopicEntry> {
+        self.entries_by_row.get(&topic)
     }
 
     /// Returns a topic that has a subscriber or a value.
