@@ -329,6 +329,8 @@ async fn open_store(
         StoreConfig::Embedded(config) => {
             let part = supervisor.part("the thread of the embedded store");
             let (store, writer) = EmbeddedStore::open(config, tables, feed, part)?;
+            let watched = store.clone();
+            tokio::spawn(async move { watched.watch().await });
             Ok((Store::Embedded(store.clone()), Feeder::Embedded(store, writer)))
         }
         StoreConfig::Postgres(config) => {

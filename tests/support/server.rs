@@ -1,6 +1,7 @@
 //! A server in this process, on a port of its own, and requests to it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
@@ -57,6 +58,11 @@ impl TestServer {
         let mut server = Self::start(&[&["--data-dir", &path], options].concat()).await;
         server.data_dir = Some(data_dir);
         server
+    }
+
+    /// The directory of its embedded store.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.data_dir.as_ref().expect("it is on the embedded store").path()
     }
 
     /// On the embedded store, over TLS with this certificate.

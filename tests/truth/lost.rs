@@ -11,7 +11,7 @@ use super::{Reader, put};
 use crate::support::patiently;
 use crate::support::postgres::{Cluster, Database};
 use crate::support::proxy::{Link, Proxy};
-use crate::support::server::TestServer;
+use crate::support::server::{TestServer, product_json};
 
 const STALLED: Link = Link { is_stalled: true, is_cut: false, delay: std::time::Duration::ZERO };
 const CUT: Link = Link { is_stalled: false, is_cut: true, delay: std::time::Duration::ZERO };
@@ -132,6 +132,37 @@ async fn while_the_source_is_lost_readers_know_and_nobody_is_answered_from_memor
     assert_eq!(back.rows[&1].1, 20, "the reply comes after what was missed");
     open.until_live(true).await;
     assert_eq!(open.rows[&1].1, 20);
+}
+
+#[tokio::test]
+async fn readers_know_that_the_data_file_is_gone_until_it_is_back() {
+    let server = TestServer::embedded(&["--cores", "2"]).await;
+    put(&server, 1, 10).await;
+    let mut open = Open::connect(&server).await;
+    let snapshot = |id: u64| json!({"command": "subscribe", "productIDs": [1], "snapshot": true, "id": id});
+    open.send(&snapshot(1)).await;
+    open.until_reply().await;
+    let (data, away) = (server.data_dir(), tempfile::tempdir().unwrap());
+    let away = away.path().join("away");
+    std::fs::rename(data, &away).unwrap();
+    // Nobody writes, and nobody asks whether it is ready.
+    open.until_live(false).await;
+    assert_eq!(server.get("/readyz").await.status, 503);
+    assert_eq!(server.request("PUT", "/products/1", Some(&product_json(1, 20))).await.status, 503);
+
+    let mut asking = Open::connect(&server).await;
+    asking.send(&snapshot(2)).await;
+    asking.until_live(false).await;
+    assert!(asking.rows.is_empty(), "what is shown is not known to be so");
+    std::fs::rename(&away, data).unwrap();
+    open.until_live(true).await;
+    asking.until_reply().await;
+    assert_eq!(asking.rows, open.rows);
+    assert_eq!((open.rows[&1].1, &asking.epoch), (10, &open.epoch), "it is the same file");
+    put(&server, 1, 30).await;
+    while open.rows[&1].1 != 30 {
+        open.next().await;
+    }
 }
 
 #[tokio::test]

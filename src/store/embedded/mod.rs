@@ -17,6 +17,7 @@ mod names;
 mod readers;
 mod writer;
 
+use std::cell::Cell;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use redb::ReadableDatabase;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use self::data_file::{DataFile, ROWS};
 use self::lock::DirectoryLock;
@@ -43,6 +44,8 @@ use crate::supervisor::Part;
 const WRITES_WAITING_MAX: usize = 1024;
 /// The time for which [`EmbeddedStore::check`] waits for a commit.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The interval at which the place of the data file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// The place of a store, and its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +189,14 @@ impl EmbeddedStore {
         let (writes, requests) = mpsc::channel(WRITES_WAITING_MAX);
         let readers = Readers::spawn(&file)?;
         let bounds = Bounds { tables_max: config.tables_max, row_bytes_max: config.row_bytes_max };
-        let work = Work { file: Arc::clone(&file), tables: tables.clone(), bounds, failed: Arc::clone(&failed), feed };
+        let work = Work {
+            file: Arc::clone(&file),
+            tables: tables.clone(),
+            bounds,
+            failed: Arc::clone(&failed),
+            feed,
+            is_told_whole: Cell::new(false),
+        };
         let thread = writer::spawn(work, requests, part)?;
         Ok((Self { tables: tables.clone(), readers, writes, file, failed }, EmbeddedWriter { thread, _lock: lock }))
     }
@@ -293,6 +303,18 @@ impl EmbeddedStore {
         }
         let is_failed = self.failed.load(Ordering::Relaxed) || self.writes.is_closed() || !self.file.is_in_place();
         if is_failed { Err(unwritable()) } else { Ok(()) }
+    }
+
+    /// Looks every few seconds whether the data file is in its place, and has the source tell when it is gone and when it
+    /// is back. Ends with the writing thread.
+    pub async fn watch(&self) {
+        let mut looks = interval(LOOK_EVERY);
+        loop {
+            looks.tick().await;
+            if self.writes.send(Request::Look).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Completes when the writing thread has ended, however it did. Before [`EmbeddedStore::stop`] it must not.

@@ -117,7 +117,7 @@ async fn what_was_written_is_there_after_a_restart_and_versions_go_on() {
 async fn nothing_is_written_into_a_file_that_was_removed_or_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let (data, away) = (dir.path().join("data"), dir.path().join("away"));
-    let (store, writer, _source) = open(&data);
+    let (store, writer, mut source) = open(&data);
     store.insert(id(1), product(1, "a"), Precondition::default()).await.unwrap();
     let is_refused = async |number| {
         let written = store.insert(id(number), product(number, "b"), Precondition::default()).await;
@@ -138,6 +138,16 @@ async fn nothing_is_written_into_a_file_that_was_removed_or_replaced() {
     let written = store.insert(id(4), product(4, "c"), Precondition::default()).await.unwrap();
     assert_eq!(written.version, 2, "those that were refused took none");
     stop(store, writer).await;
+    let mut told = Vec::new();
+    while let Some(event) = source.next().await {
+        told.push(match event {
+            SourceEvent::Began(_) => "began",
+            SourceEvent::Change(_) => "change",
+            SourceEvent::Gap => "gap",
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(told, ["began", "change", "gap", "began", "change"], "once each");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The one thread that writes: takes all that waits, commits it together, tells the source, answers.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
-use tracing::error;
+use tracing::{error, info};
 
 use super::data_file::{DataFile, META, ROWS, StoredRow, VERSION, add_table};
 use super::guard::guarded;
@@ -65,6 +66,8 @@ pub(super) enum Request {
     Write(RowId, Write, Precondition, Answer),
     /// Finds out whether commits are possible. The sender is dropped when that is known.
     Probe(oneshot::Sender<()>),
+    /// Finds out whether the file is in its place.
+    Look,
     /// Marks the source's stream with this number and answers the state that the file has there.
     Snapshot(u64, oneshot::Sender<Result<ReadTransaction, StoreError>>),
     Stop,
@@ -94,6 +97,8 @@ pub(super) struct Work {
     pub(super) bounds: Bounds,
     pub(super) failed: Arc<AtomicBool>,
     pub(super) feed: Feed,
+    /// True while the source's last word on itself is that every change is told.
+    pub(super) is_told_whole: Cell<bool>,
 }
 
 pub(super) fn spawn(work: Work, requests: mpsc::Receiver<Request>, part: Part) -> io::Result<JoinHandle<()>> {
@@ -113,6 +118,8 @@ impl Batch {
                     batch.writes.push(Waiting { id, write, condition, answer });
                 }
                 Request::Probe(done) => batch.probes.push(done),
+                // Every batch begins with it.
+                Request::Look => {}
                 Request::Snapshot(number, answer) => batch.snapshots.push((number, answer)),
                 Request::Stop => batch.is_last = true,
             }
@@ -123,12 +130,15 @@ impl Batch {
 
 impl Work {
     fn run(&self, mut requests: mpsc::Receiver<Request>) {
-        let _ = self.feed.blocking_send(SourceEvent::Began(self.file.epoch()));
+        self.tell(true);
         let mut taken = Vec::new();
         loop {
             let is_closed = requests.blocking_recv_many(&mut taken, COMMIT_WRITES_MAX) == 0;
             let Batch { writes, probes, snapshots, is_last } = Batch::of(taken.drain(..));
-            if !writes.is_empty() || !probes.is_empty() {
+            let is_in_place = self.look();
+            if !is_in_place {
+                refuse(writes, unwritable);
+            } else if !writes.is_empty() || !probes.is_empty() {
                 self.write(writes);
             }
             drop(probes);
@@ -141,16 +151,29 @@ impl Work {
         }
     }
 
-    fn write(&self, writes: Vec<Waiting>) {
-        if !self.file.is_in_place() {
-            self.failed.store(true, Ordering::Relaxed);
+    /// Finds out whether the file is in its place, and tells the source when that changes: what the file is to have that
+    /// has its name is not known.
+    fn look(&self) -> bool {
+        let (is_in_place, was) = (self.file.is_in_place(), self.is_told_whole.get());
+        if is_in_place != was {
             let file = self.file.path().display();
-            error!(%file, "the data file was removed or replaced; writes are refused until it is back, or the server is started again");
-            for Waiting { answer, .. } in writes {
-                let _ = answer.send(Err(unwritable()));
+            if is_in_place {
+                info!(%file, "the data file is back");
+            } else {
+                error!(%file, "the data file was removed or replaced; writes are refused, and readers are told that what they show may be old, until it is back, or the server is started again");
             }
-            return;
+            self.tell(is_in_place);
         }
+        is_in_place
+    }
+
+    fn tell(&self, is_whole: bool) {
+        self.is_told_whole.set(is_whole);
+        let event = if is_whole { SourceEvent::Began(self.file.epoch()) } else { SourceEvent::Gap };
+        let _ = self.feed.blocking_send(event);
+    }
+
+    fn write(&self, writes: Vec<Waiting>) {
         match self.file.with(|database| self.commit(database, &writes)) {
             Ok(Committed { results, new_tables }) => {
                 self.failed.store(false, Ordering::Relaxed);
@@ -163,7 +186,7 @@ impl Work {
             }
             Err(error) => {
                 self.failed.store(true, Ordering::Relaxed);
-                self.refuse(writes, &error);
+                self.recover(writes, &error);
             }
         }
     }
@@ -177,11 +200,9 @@ impl Work {
 
     /// Answers writes whose commit failed, and makes the next commit possible, which redb refuses after an error of the
     /// disk until the file is opened again.
-    fn refuse(&self, writes: Vec<Waiting>, why: &redb::Error) {
+    fn recover(&self, writes: Vec<Waiting>, why: &redb::Error) {
         error!(error = %why, "a commit failed; nothing of it was written");
-        for waiting in writes {
-            let _ = waiting.answer.send(Err(told(why)));
-        }
+        refuse(writes, || told(why));
         if matches!(why, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
             && let Err(error) = self.file.reopen()
         {
@@ -219,6 +240,13 @@ impl Work {
         };
         transaction.commit()?;
         Ok(committed)
+    }
+}
+
+/// Answers writes that are not made.
+fn refuse(writes: Vec<Waiting>, why: impl Fn() -> StoreError) {
+    for waiting in writes {
+        let _ = waiting.answer.send(Err(why()));
     }
 }
 
