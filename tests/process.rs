@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -45,6 +46,17 @@ pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) address: std::net::SocketAddr,
     greeting: BufReader<ChildStdout>,
+    /// The panics that its log told of, where nobody else reads that.
+    panics: Arc<Mutex<Vec<String>>>,
+}
+
+/// A panic is a fault of the server, whatever else the test looks at: a task that panics may end a connection alone.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(*self.panics.lock().unwrap(), [""; 0]);
+        }
+    }
 }
 
 impl Running {
@@ -68,7 +80,7 @@ impl Running {
         patiently(greeting.read_line(&mut line)).await.unwrap();
         let address = line.trim_end().strip_prefix("Rowcast is live at ").and_then(|url| url.split_once("://"));
         let (_, address) = address.unwrap_or_else(|| panic!("{line:?}"));
-        Self { address: address.parse().unwrap(), child, greeting }
+        Self { address: address.parse().unwrap(), child, greeting, panics: Arc::default() }
     }
 
     /// Returns the address that only sends everybody on to https, as its second line says.
@@ -83,10 +95,18 @@ impl Running {
         self.child.id().expect("it runs")
     }
 
-    /// Throws away what it logs, so that a long log does not stop it.
+    /// Throws away what it logs but panics, so that a long log does not stop it.
     pub(crate) fn ignore_log(&mut self) {
-        let mut log = self.child.stderr.take().expect("piped");
-        tokio::spawn(async move { tokio::io::copy(&mut log, &mut tokio::io::sink()).await });
+        let mut log = BufReader::new(self.child.stderr.take().expect("piped")).split(b'\n');
+        let panics = Arc::clone(&self.panics);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = log.next_segment().await {
+                let line = String::from_utf8_lossy(&line);
+                if line.contains("panicked at") {
+                    panics.lock().unwrap().push(line.into_owned());
+                }
+            }
+        });
     }
 
     /// Sends a signal without waiting for another process to do it.

@@ -124,25 +124,23 @@ async fn all_bodies_together_have_a_budget_which_is_given_back() {
     for (http2, _) in connections {
         http2.abort();
     }
-    let held = async {
+    let have_room_at_once = async || {
         let mut all = Vec::new();
         while all.len() < BUDGET_MIB - 1 {
             all.push(begin_http1(server.address, &body).await);
         }
-        // All have room at once.
         for stream in &mut all {
-            stream.write_all(b" ").await.unwrap();
             let mut status = [0; 12];
-            stream.read_exact(&mut status).await.unwrap();
-            if &status != b"HTTP/1.1 400" {
+            // One that was refused may be cut before it is complete.
+            let is_answered = stream.write_all(b" ").await.is_ok() && stream.read_exact(&mut status).await.is_ok();
+            if !is_answered || &status != b"HTTP/1.1 400" {
                 return false;
             }
         }
         true
     };
     // The connections that were cut may end a moment later.
-    let mut held = Box::pin(held);
-    assert!(patiently(&mut held).await, "the budget came back");
+    patiently(async { while !have_room_at_once().await {} }).await;
 }
 
 #[tokio::test]
