@@ -55,6 +55,46 @@ test('a page without a token asks for one, and again when it is wrong', async (t
   assertFaultless(page, REFUSED);
 });
 
+for (const broken of ['eyJhbGciOiJIUzI1NiJ9.eyJ…', '日本', 'two words']) {
+  test(`a token that no browser can send, ${broken}, is asked for again, also after a reload`, async (t) => {
+    const server = await guarded(t);
+    const dialog = (page) => page.locator('#token[open]');
+    const page = await openPage(t, browser, server, { ready: (page) => dialog(page).waitFor() });
+    await page.getByRole('textbox', { name: 'Token' }).fill(broken);
+    await page.getByRole('button', { name: 'Connect' }).click();
+    await waitForText(dialog(page), /not accepted/);
+    await page.reload();
+    await waitForText(dialog(page), /not accepted/);
+    assert.equal(await page.locator('#notice').isVisible(), false);
+    await page.getByRole('textbox', { name: 'Token' }).fill(token(EVERYTHING));
+    await page.getByRole('button', { name: 'Connect' }).click();
+    await live(page);
+    assertFaultless(page, REFUSED);
+  });
+}
+
+test('a page whose token reads no product says so, and waits for none', async (t) => {
+  const server = await guarded(t);
+  const ready = (page) => page.locator('#state[data-state="refused"]').waitFor();
+  const page = await openPage(t, browser, server, { path: `/#token=${token({ read: [] })}`, ready });
+  await waitForText(page.getByRole('alert'), /^Your token does not let you see any product\.$/);
+  assert.equal(await page.locator('#loading').isVisible(), false);
+  assertFaultless(page);
+  const path = `/?table=orders#token=${token({ read: '*' })}`;
+  const named = await openPage(t, browser, server, { path, ready });
+  await waitForText(named.getByRole('alert'), /^Your token does not let you see the table “orders”\.$/);
+  assertFaultless(named);
+});
+
+test('a page that sees some products proposes no id', async (t) => {
+  const server = await guarded(t);
+  const page = await openPage(t, browser, server, { path: `/#token=${token({ read: [1], write: true })}` });
+  await row(page, 1).waitFor();
+  await page.click('#add');
+  assert.equal(await page.getByLabel('ID', { exact: true }).inputValue(), '');
+  assertFaultless(page);
+});
+
 test('what a token lets the page read is shown and live, and nothing is said of the rest', async (t) => {
   const server = await guarded(t);
   const page = await openPage(t, browser, server, { path: `/#token=${token({ read: [1] })}` });

@@ -23,8 +23,13 @@ export function knock(table) {
   return call('GET', `${table === null ? 'products' : pathOf(table)}?limit=1`);
 }
 
-export function createProduct(product) {
-  return call('POST', 'products', { body: product });
+export async function createProduct(product) {
+  try {
+    return await call('POST', 'products', { body: product });
+  } catch (error) {
+    if (error.status !== 409) throw error;
+    throw new ApiError(`There is a product ${product.productId} already. Choose another ID.`, error.status);
+  }
 }
 
 export function patchProduct(id, fields) {

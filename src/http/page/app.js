@@ -9,7 +9,7 @@ import { connect } from './client.js';
 import { Controls } from './controls.js';
 import { Editor } from './editor.js';
 import { follow } from './following.js';
-import { columnsLeftText, nameTable, noTableText } from './named.js';
+import { columnsLeftText, forbiddenText, nameTable, noTableText } from './named.js';
 import { PRODUCTS } from './products.js';
 import { ProductRows } from './row.js';
 import { Rows } from './rows.js';
@@ -17,7 +17,7 @@ import { SAMPLES } from './samples.js';
 import { Shelf } from './shelf.js';
 import { Status } from './status.js';
 import { countText } from './text.js';
-import { mayWrite, refusalText, takeToken, TokenDialog } from './token.js';
+import { mayWrite, readsAll, refusalText, sendable, takeToken, TokenDialog } from './token.js';
 import { parseExactly } from './values.js';
 
 const element = (id) => document.getElementById(id);
@@ -55,7 +55,7 @@ const editor = new Editor(element('editor'), {
   create: (product) => write(() => createProduct(product)),
   patch: (id, fields) => write(() => patchProduct(id, fields)),
   // A page that does not know all products cannot know which ids are free.
-  nextFreeId: () => (isComplete ? shelf.nextFreeId() : null),
+  nextFreeId: () => (isComplete && readsAll(sendable(token)) ? shelf.nextFreeId() : null),
 });
 
 const controls = new Controls(element, table.firstColumn, {
@@ -64,16 +64,17 @@ const controls = new Controls(element, table.firstColumn, {
 });
 
 const client = connect('', {
-  token,
+  token: sendable(token),
   parse: isNamed ? parseExactly : JSON.parse,
   losesChanges: document.body.dataset.slowConsumer === 'drop',
 });
-client.on('error', (error) => notice(error.message));
+// What is thrown on the page has no words for who reads it.
+client.on('error', (error) => (error.name === 'RowcastError' ? notice(error.message) : console.error(error)));
 client.on('skipped', (count) => status.skipped(count));
 
 const status = new Status(() => client.hurry());
 const tokenDialog = new TokenDialog(element('token'), (given) => {
-  client.token = given;
+  client.token = sendable(given);
   use(given);
 });
 
@@ -89,8 +90,8 @@ function entered(state, retryAt) {
 
 function use(given) {
   token = given;
-  useToken(token);
-  offerWrites(!isNamed && mayWrite(token));
+  useToken(sendable(token));
+  offerWrites(!isNamed && mayWrite(sendable(token)));
 }
 
 function offerWrites(isOffered) {
@@ -152,6 +153,12 @@ function columnsChanged(left) {
   element('columns-left').title = left.join(', ');
 }
 
+// What the page says of a refusal, where it knows better than the server what is shown.
+function wordsOf(code) {
+  if (code === 'unknown_table') return noTableText(tableName);
+  return code === 'forbidden' ? forbiddenText(tableName) : null;
+}
+
 // Says how many rows there are, and what is shown in place of them if there are none.
 function drawSummary() {
   const { found } = rows;
@@ -188,8 +195,8 @@ follow(client, table.subscription, {
     drawSummary();
   },
   refused: (text, code) => {
-    isRefused = isNamed;
-    notice(code === 'unknown_table' ? noTableText(tableName) : text);
+    isRefused = true;
+    notice(wordsOf(code) ?? text);
     drawSummary();
   },
 });

@@ -97,12 +97,13 @@ export class Editor {
     );
   }
 
-  // Only values that JSON's numbers cannot carry are refused here; the rest is the server's to judge.
+  // Numbers that no product can have are refused here; the rest is the server's to judge.
   #check() {
     for (const key of NUMBERS) {
       const field = this.#fields[key];
-      const whole = field.value.trim() === '' || Number.isSafeInteger(Number(field.value));
-      field.setCustomValidity(whole ? '' : 'Enter a whole number.');
+      const least = key === 'productId' ? 0 : Number.MIN_SAFE_INTEGER;
+      const isFit = field.value.trim() === '' || (Number.isSafeInteger(Number(field.value)) && Number(field.value) >= least);
+      field.setCustomValidity(isFit ? '' : `Enter a whole number${key === 'productId' ? ', 0 or more' : ''}.`);
     }
   }
 

@@ -16,6 +16,11 @@ export function noTableText(name) {
   return `There is no table “${name}” on this server. As soon as there is, it shows here: this page asks again every half a minute.`;
 }
 
+// `name`: null for the products.
+export function forbiddenText(name) {
+  return `Your token does not let you see ${name === null ? 'any product' : `the table “${name}”`}.`;
+}
+
 export function columnsLeftText(names) {
   if (names.length === 0) return '';
   return names.length === 1 ? '1 more column' : `${names.length} more columns`;

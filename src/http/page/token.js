@@ -12,6 +12,18 @@ export function takeToken({ location, history, sessionStorage } = globalThis) {
   return token;
 }
 
+// Returns the token if it can be sent as a JWT (RFC 7515, §7.1), else null: a browser opens no socket and sends no request
+// with another, so that nobody would hear that it is not accepted.
+export function sendable(token) {
+  return token && /^[\w.-]+$/.test(token) ? token : null;
+}
+
+// Returns true if the token that is sent lets the page read every product.
+export function readsAll(token) {
+  const claims = token ? claimsOf(token) : null;
+  return claims === null || claims.rowcast?.read === '*';
+}
+
 // Returns true if a page with this token may try to write. The server decides; this is only so that nothing is offered
 // that cannot work. Where no token is needed everybody may, and a token that is no JWT says nothing.
 export function mayWrite(token) {
