@@ -382,7 +382,8 @@ fn publishers_for(rate: f64, batch: u32) -> u32 {
 impl FanoutArgs {
     /// Returns the number of connections that publish.
     pub(crate) fn publishers(&self) -> u32 {
-        self.publishers.unwrap_or_else(|| self.rate.map_or(64, |rate| publishers_for(rate, self.batch)))
+        let most = if self.publisher == PublisherKind::Notify { self.readers.products } else { u32::MAX };
+        self.publishers.unwrap_or_else(|| self.rate.map_or(64, |rate| publishers_for(rate, self.batch)).min(most))
     }
 
     /// Returns the table whose rows are written.
@@ -437,6 +438,11 @@ impl FanoutArgs {
         ensure!(
             self.batch == 1 || self.publisher != PublisherKind::Rest,
             "--batch goes with --publisher sql or notify: a request has one change"
+        );
+        ensure!(
+            self.publisher != PublisherKind::Notify || self.publishers() <= self.readers.products,
+            "--publisher notify makes the versions, and those of a product have to grow: each belongs to one publisher; \
+             give no more --publishers than --products"
         );
         ensure!(
             !self.verify_state || (self.target.peer == Peer::Rowcast && self.publisher != PublisherKind::Notify),
@@ -524,7 +530,12 @@ mod tests {
         assert!(fanout(&["--publisher", "sql"]).check().is_err());
         let notify = ["--publisher", "notify", "--database-url", "postgres://localhost", "--batch", "100"];
         assert!(fanout(&notify).check().is_ok());
-        assert!(fanout(&[&notify[..], &["--rate", "50", "--publisher", "sql"]].concat()).check().is_ok());
+        let several = |more: &[&str]| fanout(&[&notify[..], more].concat());
+        assert!(several(&["--rate", "50", "--products", "1"]).check().is_ok());
+        assert_eq!(several(&["--products", "20"]).publishers(), 20, "each product is of one publisher");
+        assert!(several(&["--products", "3", "--publishers", "4"]).check().is_err());
+        let sql = ["--publisher", "sql", "--database-url", "postgres://localhost", "--batch", "100", "--rate", "50"];
+        assert!(fanout(&sql).check().is_ok());
         assert!(fanout(&["--batch", "100"]).check().is_err());
         assert!(fanout(&["--verify-state"]).check().is_ok());
         assert!(fanout(&["--verify-state", "--peer", "bun"]).check().is_err());

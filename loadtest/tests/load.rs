@@ -541,6 +541,24 @@ async fn a_database_is_not_touched_without_leave() {
 }
 
 #[tokio::test]
+async fn changes_that_several_publishers_notify_all_arrive() {
+    let database = Cluster::shared().database().await;
+    let server = TestServer::postgres(database.url(), &["--cores", "2"]).await;
+    let url = format!("ws://{}", server.address);
+    let spans = ["--warm-up", "0.1", "--duration", "0.5", "--publisher", "notify", "--database-url", database.url()];
+    let load = ["--connections", "20", "--ids-per-connection", "3", "--products", "40", "--publishers", "4"];
+    for batch in ["1", "50"] {
+        let output = run(&[&FANOUT[..], &["--url", &url, "--batch", batch], &load, &spans].concat()).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let many = ["--products", "3", "--publishers", "4"];
+    let output = run(&[&FANOUT[..], &["--url", &url], &many, &spans].concat()).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(64) && said.contains("no more --publishers than --products"), "{said}");
+}
+
+#[tokio::test]
 async fn at_the_end_every_reader_knows_what_the_store_has() {
     let server = TestServer::embedded(&["--cores", "2"]).await;
     let url = format!("ws://{}", server.address);

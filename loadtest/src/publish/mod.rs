@@ -100,7 +100,6 @@ pub(crate) struct Publishing {
     pub(crate) frame_bytes: usize,
     /// The table of the rows.
     pub(crate) table: Table,
-    pub(crate) lanes: u32,
     /// Returns the number of sockets that get a change of a product.
     pub(crate) subscribers: Box<dyn Fn(u32) -> u32>,
     pub(crate) published: RefCell<Published>,
@@ -127,7 +126,6 @@ impl Publishing {
             batch,
             frame_bytes,
             table: Table::Products,
-            lanes,
             subscribers,
             published: RefCell::new(Published::new(products, lanes)),
             stop: Cell::new(false),
@@ -210,9 +208,8 @@ impl Publishing {
         due_ns: u64,
         chance: &mut Chance,
     ) -> anyhow::Result<()> {
-        let lane = if self.lanes == 1 { 0 } else { number };
         let mut next = |place: u64| {
-            let version = (place + 1) * u64::from(self.lanes) + u64::from(lane);
+            let version = self.version(number, place);
             let message = Message { product: self.product(number, chance), version, due_ns };
             (message, self.padding(&message))
         };
@@ -231,6 +228,11 @@ impl Publishing {
             self.answered(message.product, version);
         }
         Ok(())
+    }
+
+    /// Returns the version of a publisher's change, where no store draws it: that of no other one, as from a sequence.
+    fn version(&self, publisher: u32, place: u64) -> u64 {
+        (place + 1) * u64::from(self.publishers) + u64::from(publisher)
     }
 
     fn answered(&self, product: u32, version: u64) {
@@ -265,6 +267,12 @@ mod tests {
             }
         }
         assert_eq!(publishers_by_product.iter().flatten().count(), 10);
+        let mut versions: Vec<u64> = (0..4)
+            .flat_map(|number| (0..100).map(move |place| (number, place)))
+            .map(|(number, place)| publishing.version(number, place))
+            .collect();
+        versions.sort_unstable();
+        assert!(versions.windows(2).all(|pair| pair[0] < pair[1]), "one change has each version");
         assert_eq!(Publishing::lanes(false, 10, 4), 1);
         assert_eq!(Publishing::lanes(false, 1, 64), 64);
         assert_eq!(Publishing::lanes(true, 1, 64), 1);
