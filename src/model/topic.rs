@@ -197,6 +197,20 @@ impl Subjects {
         (0..self.topics.len()).map(|place| self.get(place))
     }
 
+    /// Returns those of each table, in no order of the tables.
+    #[must_use]
+    pub fn by_table(self) -> Vec<Self> {
+        let mut tables: Vec<(TableId, Self)> = Vec::new();
+        for subject in self.iter() {
+            let table = subject.topic().table();
+            match tables.iter_mut().find(|(its, _)| *its == table) {
+                Some((_, subjects)) => subjects.push(subject),
+                None => tables.push((table, std::iter::once(subject).collect())),
+            }
+        }
+        tables.into_iter().map(|(_, subjects)| subjects).collect()
+    }
+
     /// Returns their number.
     #[must_use]
     pub const fn len(&self) -> usize {

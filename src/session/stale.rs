@@ -4,7 +4,8 @@
 //! A topic leaves it once a pull of it is answered. Topics whose changes gave way are pulled first in first out,
 //! so that a hot one starves nobody; those of a command stay in a list (8 bytes each, and 8 for a version that the
 //! reader knows) until they are pulled or change. The two take turns. Where a command asks for all topics, their list
-//! comes in pages, each when the one before is nearly pulled.
+//! comes in pages, each when the one before is nearly pulled. Tables take turns too, and each is pulled within bounds of
+//! its own: the rows of one may not come for as long as somebody locks it.
 //!
 //! A [`Part`] is all that was added up to some moment: a reply, or `{"live":true}`, waits until its part is answered.
 
@@ -12,17 +13,20 @@ mod anew;
 mod list;
 mod pages;
 mod parts;
+mod tables;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use smallvec::SmallVec;
 
 use self::list::{Held, List};
 use self::pages::Pages;
 pub use self::parts::Part;
 use self::parts::Parts;
+use self::tables::StaleTables;
 use crate::fanout::Pull;
 use crate::model::table::TableId;
 use crate::model::topic::{Subject, Subjects, Topic, WideRow};
@@ -35,8 +39,8 @@ const GONE_PLACES_MAX: usize = 32;
 pub struct StaleSet {
     /// The topics whose changes gave way, and those that are pulled.
     stale_by_topic: HashMap<Topic, Stale>,
-    /// The places of those that wait among them, in their order. A place counts if the topic has its number.
-    waiting: VecDeque<(Topic, u32)>,
+    /// The tables of these.
+    tables: StaleTables,
     /// The topics that wait in lists, in their order.
     lists: VecDeque<List>,
     listed: usize,
@@ -45,7 +49,6 @@ pub struct StaleSet {
     /// The lists of all topics that are to come.
     pages: Pages,
     is_turn_of_lists: bool,
-    pulled: usize,
     /// The number of the next place or pull.
     next_number: u32,
     parts: Parts,
@@ -110,16 +113,23 @@ impl StaleSet {
         self.listed
     }
 
-    /// Returns the number of pulls that are under way.
+    /// Returns the tables of what is stale or waits in lists, and of each the number of pulls that are under way.
     #[must_use]
-    pub const fn pulled(&self) -> usize {
-        self.pulled
+    pub fn tables(&self) -> SmallVec<[(TableId, usize); 1]> {
+        let mut tables: SmallVec<_> = self.tables.stale().collect();
+        for list in &self.lists {
+            if tables.iter().all(|(table, _)| *table != list.table()) {
+                tables.push((list.table(), 0));
+            }
+        }
+        tables
     }
 
-    /// Returns whether a topic is to be pulled.
+    /// Returns whether a topic of these tables is to be pulled.
     #[must_use]
-    pub fn has_waiting(&self) -> bool {
-        self.stale_by_topic.len() > self.pulled || self.listed > self.held
+    pub fn has_waiting(&self, is_open: impl Fn(TableId) -> bool) -> bool {
+        let is_listed = |list: &List| list.held.is_none() && is_open(list.table());
+        self.tables.have_waiting(&is_open) || self.listed > self.held && self.lists.iter().any(is_listed)
     }
 
     /// Returns whether changes of this topic are to be noted with [`StaleSet::gave_way`], since a pull brings the
@@ -149,7 +159,9 @@ impl StaleSet {
             topic,
             Stale { row, known, newest: version, number, part, is_pulled: false, is_asked, is_renewed: false },
         );
-        self.waiting.push_back((topic, number));
+        let its = self.tables.of(topic);
+        its.stale += 1;
+        its.waiting.push_back((topic, number));
         changes - 1
     }
 
@@ -222,13 +234,13 @@ impl StaleSet {
         self.parts.is_answered(part)
     }
 
-    /// Takes the topic whose turn it is to be pulled, if any waits.
-    pub fn next_pull(&mut self) -> Option<Pull> {
+    /// Takes the topic whose turn it is to be pulled, if any of these tables waits.
+    pub fn next_pull(&mut self, is_open: impl Fn(TableId) -> bool) -> Option<Pull> {
         self.is_turn_of_lists = !self.is_turn_of_lists;
         if self.is_turn_of_lists {
-            self.pull_listed().or_else(|| self.pull_waiting())
+            self.pull_listed(&is_open).or_else(|| self.pull_waiting(&is_open))
         } else {
-            self.pull_waiting().or_else(|| self.pull_listed())
+            self.pull_waiting(&is_open).or_else(|| self.pull_listed(&is_open))
         }
     }
 
@@ -239,7 +251,7 @@ impl StaleSet {
         if !stale.is_pulled || stale.number != number {
             return Answered::Void;
         }
-        self.pulled -= 1;
+        self.tables.of(topic).pulled -= 1;
         let is_fresh = match told {
             Told::Same => !stale.is_asked && stale.newest <= stale.known,
             Told::State(version) => version == 0 || version >= stale.newest,
@@ -255,6 +267,7 @@ impl StaleSet {
         }
         let (part, is_lost) = (stale.part, told == Told::Ended && stale.newest > 0);
         occupied.remove();
+        self.tables.of(topic).stale -= 1;
         self.parts.leave_one(part);
         self.give_memory_back();
         if is_lost { Answered::Lost } else { Answered::Fresh }
@@ -265,7 +278,7 @@ impl StaleSet {
     pub fn put_back(&mut self, topic: Topic, number: u32) -> bool {
         let is_pulled = self.is_pulled(topic, number);
         if is_pulled {
-            self.pulled -= 1;
+            self.tables.of(topic).pulled -= 1;
             self.wait_again(topic);
         }
         is_pulled
@@ -281,7 +294,7 @@ impl StaleSet {
     /// Learns that topics are subscribed to from here on. Where changes of an earlier subscription gave way, a pull may be
     /// under way that comes before this one, and is answered by its absence.
     pub fn renew(&mut self, topics: &[Topic]) {
-        if self.pulled == 0 {
+        if self.tables.stale().all(|(_, pulled)| pulled == 0) {
             return;
         }
         for topic in topics {
@@ -298,11 +311,13 @@ impl StaleSet {
             self.give_memory_back();
         }
         let Some(stale) = self.stale_by_topic.remove(&topic) else { return false };
-        self.pulled -= usize::from(stale.is_pulled);
+        let its = self.tables.of(topic);
+        its.stale -= 1;
+        its.pulled -= usize::from(stale.is_pulled);
         self.parts.leave_one(stale.part);
-        if self.waiting.len() > 2 * self.stale_by_topic.len() + GONE_PLACES_MAX {
+        if its.waiting.len() > 2 * its.stale + GONE_PLACES_MAX {
             let stale_by_topic = &self.stale_by_topic;
-            self.waiting.retain(|(topic, number)| {
+            its.waiting.retain(|(topic, number)| {
                 stale_by_topic.get(topic).is_some_and(|stale| !stale.is_pulled && stale.number == *number)
             });
         }
@@ -324,7 +339,6 @@ impl StaleSet {
             let stays = stays(*topic, stale.row.as_deref());
             if !stays {
                 given_up += u64::from(stale.newest > 0);
-                self.pulled -= usize::from(stale.is_pulled);
                 parts.push(stale.part);
             }
             stays
@@ -342,8 +356,7 @@ impl StaleSet {
         for part in parts {
             self.parts.leave_one(part);
         }
-        let stale_by_topic = &self.stale_by_topic;
-        self.waiting.retain(|(topic, _)| stale_by_topic.contains_key(topic));
+        self.tables.count(&self.stale_by_topic);
         self.is_turn_of_lists &= !self.is_empty();
         self.give_memory_back();
         given_up
@@ -380,23 +393,26 @@ impl StaleSet {
         taken
     }
 
-    fn pull_waiting(&mut self) -> Option<Pull> {
-        while let Some((topic, number)) = self.waiting.pop_front() {
-            if let Some(stale) = self.stale_by_topic.get_mut(&topic)
-                && !stale.is_pulled
-                && stale.number == number
-            {
-                stale.is_pulled = true;
-                self.pulled += 1;
-                let subject = Subject::new(topic, stale.row.as_ref());
-                return Some(Pull { subject, known: stale.known, number });
+    fn pull_waiting(&mut self, is_open: &impl Fn(TableId) -> bool) -> Option<Pull> {
+        for its in self.tables.in_turn(is_open) {
+            while let Some((topic, number)) = its.waiting.pop_front() {
+                if let Some(stale) = self.stale_by_topic.get_mut(&topic)
+                    && !stale.is_pulled
+                    && stale.number == number
+                {
+                    stale.is_pulled = true;
+                    its.pulled += 1;
+                    let subject = Subject::new(topic, stale.row.as_ref());
+                    return Some(Pull { subject, known: stale.known, number });
+                }
             }
         }
         None
     }
 
-    fn pull_listed(&mut self) -> Option<Pull> {
-        while let Some(place) = self.lists.iter().position(|list| list.held.is_none()) {
+    fn pull_listed(&mut self, is_open: &impl Fn(TableId) -> bool) -> Option<Pull> {
+        let is_next = |list: &List| list.held.is_none() && is_open(list.table());
+        while let Some(place) = self.lists.iter().position(is_next) {
             let list = &mut self.lists[place];
             let part = list.part;
             let next = list.pop();
@@ -421,7 +437,7 @@ impl StaleSet {
                 let stale = occupied.get_mut();
                 let serves = stale.is_pulled && known <= stale.known;
                 let (before, after) = (stale.part, if part.is_before(stale.part) { part } else { stale.part });
-                self.pulled += usize::from(!stale.is_pulled);
+                self.tables.of(subject.topic()).pulled += usize::from(!stale.is_pulled);
                 stale.is_pulled = true;
                 // Of two claims that differ, one is not answered by the other's being the newest.
                 stale.is_asked |= is_asked || known != stale.known;
@@ -441,7 +457,8 @@ impl StaleSet {
                 let row = subject.wide().cloned();
                 let stale = Stale { row, known, newest: 0, number, part, is_pulled: true, is_asked, is_renewed: false };
                 vacant.insert(stale);
-                self.pulled += 1;
+                let its = self.tables.of(subject.topic());
+                (its.stale, its.pulled) = (its.stale + 1, its.pulled + 1);
                 Some(Pull { subject, known, number })
             }
         }
@@ -452,13 +469,13 @@ impl StaleSet {
         let number = take_number(&mut self.next_number);
         let stale = self.stale_by_topic.get_mut(&topic).expect("only what is stale waits again");
         (stale.is_pulled, stale.is_renewed, stale.number) = (false, false, number);
-        self.waiting.push_back((topic, number));
+        self.tables.of(topic).waiting.push_back((topic, number));
     }
 
     fn give_memory_back(&mut self) {
         if self.is_empty() {
             self.stale_by_topic = HashMap::new();
-            self.waiting = VecDeque::new();
+            self.tables = StaleTables::default();
             self.lists = VecDeque::new();
         }
     }

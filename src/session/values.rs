@@ -4,6 +4,8 @@
 //! States are pulled from the shards as the socket drains, some at a time, so that a reader of very many costs the list
 //! of them and not a queue. They fill half of the send queue at most: changes have the other half.
 
+use smallvec::SmallVec;
+
 use super::answer;
 use super::asked::Asked;
 use super::command::States;
@@ -118,7 +120,7 @@ impl Values {
         let is_told = |subject: &Subject| self.everything.contains(subject.topic().table());
         let rows = changes.into_iter().map(|(subject, _)| subject).filter(is_told);
         let (rows, _) = rows.collect::<Subjects>().once_each(Vec::new());
-        if !rows.is_empty() {
+        for rows in rows.by_table() {
             self.stale.list(rows, Vec::new());
         }
     }
@@ -132,21 +134,25 @@ impl Session {
     /// Returns whether a pull is to be made of what [`Session::next_pulls`] returns.
     #[must_use]
     pub fn wants_pulls(&self, limits: &SessionLimits) -> bool {
-        self.values.as_ref().is_some_and(|values| values.stale.has_waiting()) && self.pulls_max(limits) > 0
+        let Some(values) = self.values.as_ref().filter(|values| !values.stale.is_empty()) else { return false };
+        let rooms = self.rooms(limits);
+        values.stale.has_waiting(|table| rooms.iter().any(|&(its, room)| its == table && room > 0))
     }
 
     /// Returns the states to ask the shards for, as many as there is room for. Ask after every event and whenever bytes
     /// were written, until there are none.
     pub fn next_pulls(&mut self, limits: &SessionLimits) -> Vec<Pull> {
-        let most = self.pulls_max(limits);
-        match &mut self.values {
-            Some(values) => {
-                let pulls: Vec<Pull> = std::iter::from_fn(|| values.stale.next_pull()).take(most).collect();
-                values.awaited += pulls.len();
-                pulls
-            }
-            None => Vec::new(),
+        let mut rooms = self.rooms(limits);
+        let Some(values) = &mut self.values else { return Vec::new() };
+        let mut pulls = Vec::new();
+        while let Some(pull) = values.stale.next_pull(|table| rooms.iter().any(|&(its, room)| its == table && room > 0))
+        {
+            let table = pull.subject.topic().table();
+            rooms.iter_mut().filter(|(its, _)| *its == table).for_each(|(_, room)| *room -= 1);
+            pulls.push(pull);
         }
+        values.awaited += pulls.len();
+        pulls
     }
 
     /// Returns whether [`Session::next_page`] asks for one.
@@ -161,16 +167,21 @@ impl Session {
         if self.wants_page() { self.values.as_mut()?.stale.next_page() } else { None }
     }
 
-    /// Returns the number of states that may be pulled: none until half of those before have left.
-    fn pulls_max(&self, limits: &SessionLimits) -> usize {
-        let Some(values) = &self.values else { return 0 };
-        if self.phase != Phase::Open || self.is_blocked {
-            return 0;
-        }
+    /// Returns the number of states that may be pulled of each table that has some to be: none until half of those before
+    /// have left. Each has its share, since those of one may not come for as long as somebody locks it.
+    fn rooms(&self, limits: &SessionLimits) -> SmallVec<[(TableId, usize); 1]> {
         let bytes_max = limits.queue.bytes_max / 2;
-        let most = (limits.queue.frames_max / 2).min(bytes_max / values.state_bytes).max(1);
-        let waiting = self.queue.len() + values.stale.pulled();
-        if waiting > most / 2 || self.queue.bytes() > bytes_max / 2 { 0 } else { most - waiting }
+        let Some(values) = &self.values else { return SmallVec::new() };
+        if self.phase != Phase::Open || self.is_blocked || self.queue.bytes() > bytes_max / 2 {
+            return SmallVec::new();
+        }
+        let mut tables = values.stale.tables();
+        let most = (limits.queue.frames_max / 2).min(bytes_max / values.state_bytes) / tables.len().max(1);
+        for (_, pulled) in &mut tables {
+            let (share, waiting) = (most.max(1), self.queue.len() + *pulled);
+            *pulled = if waiting > share / 2 { 0 } else { share - waiting };
+        }
+        tables
     }
 
     /// Notes changes that are not queued, since a state that will be pulled has them, or something newer. Returns `None`

@@ -1,6 +1,7 @@
 //! Readers that are never wrong for good: snapshots, resumes, and slow readers, over sockets and on both stores.
 
 mod everything;
+mod locked;
 mod lost;
 mod resume;
 mod slow;

@@ -19,7 +19,9 @@ impl StaleSet {
         for (&topic, stale) in self.stale_by_topic.iter().filter(|(_, stale)| stale.newest == 0) {
             topics.push(Subject::new(topic, stale.row.as_ref()));
         }
-        self.add_list(topics, Vec::new(), self.parts.first());
+        for topics in topics.by_table() {
+            self.add_list(topics, Vec::new(), self.parts.first());
+        }
         for list in lists {
             (0..list.topics.len()).filter(|&place| !list.has_left(place)).for_each(|_| self.parts.leave_one(list.part));
         }
@@ -27,11 +29,10 @@ impl StaleSet {
         self.stale_by_topic.retain(|_, stale| {
             (stale.known, stale.is_asked) = (0, false);
             let gave_way = stale.newest > 0;
-            left.extend((!gave_way).then_some((stale.part, stale.is_pulled)));
+            left.extend((!gave_way).then_some(stale.part));
             gave_way
         });
-        for (part, is_pulled) in left {
-            self.pulled -= usize::from(is_pulled);
+        for part in left {
             self.parts.leave_one(part);
         }
         self.pull_again();
@@ -59,8 +60,7 @@ impl StaleSet {
             lost += u64::from(std::mem::take(&mut stale.newest) > 0);
             stale.known = 0;
         }
-        // Those with versions are each of a command, which is on one table.
-        for list in self.lists.iter_mut().filter(|list| list.topics.first().is_some_and(|it| it.table() == table)) {
+        for list in self.lists.iter_mut().filter(|list| list.table() == table) {
             list.versions = Vec::new();
         }
         self.pull_again();
@@ -76,6 +76,6 @@ impl StaleSet {
             .collect();
         pulled.sort_unstable();
         pulled.into_iter().rev().for_each(|(_, topic)| self.wait_again(topic));
-        self.pulled = 0;
+        self.tables.count(&self.stale_by_topic);
     }
 }

@@ -1,8 +1,9 @@
-//! The topics of one command that wait to be pulled: [`List`], pure data.
+//! The topics of one command that wait to be pulled, all of one table: [`List`], pure data.
 
 use std::sync::Arc;
 
 use super::parts::Part;
+use crate::model::table::TableId;
 use crate::model::topic::{Subject, Subjects, Topic, WideRow};
 
 /// The topics of one command that are not pulled yet; never none.
@@ -34,7 +35,13 @@ impl List {
     /// Returns the list of these topics, each once, with the greatest of its versions.
     pub(super) fn new(subjects: Subjects, versions: Vec<u64>, part: Part) -> Self {
         let (topics, rows, versions) = subjects.falling(versions);
+        debug_assert!(topics.iter().all(|topic| topic.table() == topics[0].table()), "a command is on one table");
         Self { topics, rows, versions, left: Vec::new(), part, held: None }
+    }
+
+    /// Returns the table.
+    pub(super) fn table(&self) -> TableId {
+        self.topics[0].table()
     }
 
     pub(super) fn subject(&self, place: usize) -> Subject {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fanout::{Page, PageWish, Place};
+use crate::model::product::ProductId;
 use crate::model::topic::testing::{TABLE, subject, topic as id};
 
 /// The same set, which looks at everything each time.
@@ -433,7 +434,7 @@ impl Pair {
     }
 
     fn pull(&mut self) {
-        let pulled = self.set.next_pull();
+        let pulled = self.set.next_pull(|_| true);
         let expected = self.model.next_pull(|| pulled.as_ref().map(|wanted| wanted.number));
         assert_eq!(pulled.as_ref().map(|wanted| (wanted.subject.topic(), wanted.known)), expected);
         if let Some(wanted) = pulled {
@@ -449,9 +450,10 @@ impl Pair {
         assert_eq!(set.is_empty(), is_empty);
         assert_eq!(set.listed(), model.listed.len());
         let waits = model.stale.iter().filter(|stale| matches!(stale.state, State::Waits(_))).count();
-        assert_eq!(set.pulled(), model.stale.len() - waits);
+        let pulled: usize = set.tables().iter().map(|&(_, pulled)| pulled).sum();
+        assert_eq!(pulled, model.stale.len() - waits);
         let held = model.listed.iter().filter(|listed| listed.held_by.is_some()).count();
-        assert_eq!(set.has_waiting(), waits + model.listed.len() - held > 0);
+        assert_eq!(set.has_waiting(|_| true), waits + model.listed.len() - held > 0);
         for topic in (0..8).map(id) {
             let is_listed = model.listed.iter().any(|listed| listed.topic == topic);
             assert_eq!(set.contains(topic), is_listed || model.find(topic).is_some());
@@ -467,7 +469,7 @@ impl Pair {
         for (&topic, stale) in &set.stale_by_topic {
             assert_eq!(Subject::new(topic, stale.row.as_ref()).topic(), topic);
         }
-        assert!(set.waiting.len() <= 2 * set.stale_by_topic.len() + GONE_PLACES_MAX + set.pulled());
+        assert!(set.tables.of(id(0)).waiting.len() <= 2 * set.stale_by_topic.len() + GONE_PLACES_MAX + pulled);
     }
 }
 
@@ -494,12 +496,36 @@ fn a_hot_topic_starves_nobody() {
         set.gave_way(&subject(1), 1, version);
     }
     set.gave_way(&subject(2), 1, 101);
-    let first = set.next_pull().unwrap();
+    let first = set.next_pull(|_| true).unwrap();
     assert_eq!((first.subject.topic(), first.known), (id(1), 0));
     set.gave_way(&subject(1), 1, 102);
     assert_eq!(set.answered(id(1), first.number, Told::State(100)), Answered::Again, "what is newer was given way");
-    assert_eq!(set.next_pull().map(|wanted| wanted.subject.topic()), Some(id(2)));
-    assert_eq!(set.next_pull().map(|wanted| wanted.subject.topic()), Some(id(1)));
+    assert_eq!(set.next_pull(|_| true).map(|wanted| wanted.subject.topic()), Some(id(2)));
+    assert_eq!(set.next_pull(|_| true).map(|wanted| wanted.subject.topic()), Some(id(1)));
+}
+
+#[test]
+fn a_table_that_is_not_pulled_holds_up_no_other() {
+    let mut set = StaleSet::default();
+    let product = |number| ProductId::new(number).unwrap().subject();
+    for number in 1..=3 {
+        set.gave_way(&subject(number), 1, number);
+        set.gave_way(&product(number), 1, number);
+    }
+    set.list((4..=6).map(subject).collect(), Vec::new());
+    set.list((4..=6).map(product).collect(), Vec::new());
+    let turns = [set.next_pull(|_| true), set.next_pull(|_| true), set.next_pull(|_| true), set.next_pull(|_| true)];
+    let tables: BTreeSet<TableId> = turns.iter().flatten().map(|pull| pull.subject.topic().table()).collect();
+    assert_eq!((tables.len(), turns.iter().flatten().count()), (2, 4), "they take turns");
+    let is_of_products = |table| table == TableId::PRODUCTS;
+    while let Some(pull) = set.next_pull(is_of_products) {
+        assert_eq!(pull.subject.topic().table(), TableId::PRODUCTS);
+    }
+    assert!(!set.has_waiting(is_of_products) && set.has_waiting(|table| table == TABLE));
+    assert_eq!(set.tables().iter().map(|&(_, pulled)| pulled).max(), Some(6), "all products, and no more");
+    assert_eq!(set.clear(TABLE), 3);
+    assert!(!set.has_waiting(|_| true));
+    assert_eq!(set.tables()[..], [(TableId::PRODUCTS, 6)]);
 }
 
 #[test]
@@ -507,7 +533,7 @@ fn a_set_that_is_empty_again_holds_no_memory_of_what_was_stale() {
     let mut set = StaleSet::default();
     let topics: Subjects = (0..1000).map(subject).collect();
     let part = set.list(topics, vec![7; 1000]);
-    while let Some(wanted) = set.next_pull() {
+    while let Some(wanted) = set.next_pull(|_| true) {
         assert_eq!(wanted.known, 7);
         assert!(!set.is_answered(part));
         assert_eq!(set.answered(wanted.subject.topic(), wanted.number, Told::Same), Answered::Fresh);
@@ -528,8 +554,8 @@ fn places_of_topics_that_are_gone_are_given_up() {
         set.gave_way(&subject(round % 3), 1, round + 1);
         set.remove(id(round % 3));
     }
-    assert!(set.waiting.len() <= GONE_PLACES_MAX + 4);
-    assert_eq!(set.next_pull().map(|wanted| wanted.subject.topic()), Some(id(7)));
+    assert!(set.tables.of(id(0)).waiting.len() <= GONE_PLACES_MAX + 4);
+    assert_eq!(set.next_pull(|_| true).map(|wanted| wanted.subject.topic()), Some(id(7)));
 }
 
 /// Ten million rows cost a reader some hundred ids, however slowly it pulls.
@@ -556,7 +582,7 @@ fn a_reader_of_all_topics_holds_a_page_or_two_of_them() {
         let rows: usize = set.lists.iter().map(|list| list.rows.capacity()).sum();
         assert!(rows < pages::AHEAD + 128, "{rows}");
         assert!(set.lists.capacity() <= 16, "{}", set.lists.capacity());
-        let Pull { subject, number, .. } = set.next_pull().expect("some are listed until all are pulled");
+        let Pull { subject, number, .. } = set.next_pull(|_| true).expect("some are listed until all are pulled");
         assert_eq!(subject, all[pulled], "each once, in their order");
         pulled += 1;
         set.answered(subject.topic(), number, Told::State(1));
