@@ -119,6 +119,87 @@ async fn a_restart_of_the_server_is_no_new_epoch() {
     assert_eq!(first.began().await, second.began().await);
 }
 
+/// Why the next look begins an epoch, if it does.
+async fn reason(client: &Client) -> Option<String> {
+    let look = "SELECT CASE WHEN triggers <> rowcast_triggers() THEN 'triggers' ELSE rowcast_replaced() END FROM rowcast_stream";
+    client.query_one(look, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn what_may_change_products_untold_begins_an_epoch_and_what_does_not_does_not() {
+    let Fixture { database, changes, .. } = Fixture::new().await;
+    drop(changes);
+    let client = database.connect().await;
+    client.batch_execute(&insert_sql(1)).await.unwrap();
+    for statement in [
+        "UPDATE products SET units_available = 7",
+        "ANALYZE",
+        "VACUUM",
+        "VACUUM FREEZE products, pg_attribute, pg_proc, pg_trigger",
+        "VACUUM FULL products, pg_attribute, pg_proc, pg_trigger",
+        "CLUSTER products USING products_pkey",
+        "CREATE INDEX ON products (manufacturer)",
+        "REINDEX TABLE products",
+        "COMMENT ON COLUMN products.manufacturer IS 'who made it'",
+        "GRANT SELECT ON products TO PUBLIC",
+        "ALTER TABLE products ADD COLUMN own int DEFAULT 4",
+        "ALTER TABLE products ADD CHECK (units_available >= 0)",
+        "ALTER TABLE products ALTER own TYPE text USING own || 'x'",
+        "ALTER TABLE products DROP COLUMN own",
+        "CREATE TRIGGER own AFTER INSERT ON products EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "CHECKPOINT",
+        "TRUNCATE products",
+    ] {
+        client.batch_execute(statement).await.unwrap();
+        assert_eq!(reason(&client).await, None, "{statement}");
+    }
+    // Writes fail while it has another name.
+    for (name, to, is_off) in [("products", "goods", true), ("goods", "products", false)] {
+        client.batch_execute(&format!("ALTER TABLE {name} RENAME TO {to}")).await.unwrap();
+        assert_eq!(reason(&client).await.is_some(), is_off);
+        let off = client.query_one("SELECT rowcast_triggers_off() IS NOT NULL", &[]).await.unwrap();
+        assert_eq!(off.get::<_, bool>(0), is_off);
+    }
+    for (statement, because) in [
+        ("ALTER TABLE products ALTER product_name TYPE text USING 'X' || product_name", "triggers"),
+        (
+            "ALTER TABLE products RENAME manufacturer TO maker; ALTER TABLE products RENAME maker TO manufacturer",
+            "triggers",
+        ),
+        ("ALTER FUNCTION product_before_truncate() RESET search_path", "triggers"),
+        // Of the cluster that this one was restored from.
+        ("UPDATE rowcast_stream SET home = regexp_replace(home, '^[0-9]+', '1')", "home"),
+        ("UPDATE rowcast_stream SET home = regexp_replace(home, '[0-9]+$', '1')", "home"),
+    ] {
+        client.batch_execute(statement).await.unwrap();
+        assert_eq!(reason(&client).await.as_deref(), Some(because), "{statement}");
+        client.batch_execute("SELECT rowcast_renew_epoch(epoch, 0) FROM rowcast_stream").await.unwrap();
+        assert_eq!(reason(&client).await, None, "{statement}");
+    }
+}
+
+/// A server whose role has few rights asks by functions of the owner, who may have few too.
+#[tokio::test]
+async fn a_home_that_may_not_be_known_begins_no_epoch() {
+    let Fixture { database, config, changes, .. } = Fixture::new().await;
+    drop(changes);
+    let owner = database.connect().await;
+    owner
+        .batch_execute(
+            "DROP ROLE IF EXISTS homeless; CREATE ROLE homeless; GRANT SELECT ON rowcast_stream TO homeless; \
+             GRANT SELECT ON rowcast_versions_below, product_versions TO homeless; \
+             REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC; \
+             ALTER FUNCTION rowcast_replaced() OWNER TO homeless",
+        )
+        .await
+        .unwrap();
+    assert_eq!(reason(&owner).await, None);
+    let before: i64 = owner.query_one("SELECT epoch FROM rowcast_stream", &[]).await.unwrap().get(0);
+    assert_eq!(Changes::deaf(&config, super::VIGILANT).began().await.get().cast_signed(), before);
+    owner.batch_execute("UPDATE rowcast_stream SET home = NULL").await.unwrap();
+    assert_eq!(reason(&owner).await, None);
+}
+
 #[tokio::test]
 async fn rows_that_changed_while_the_triggers_were_off_begin_an_epoch() {
     let Fixture { database, config, .. } = Fixture::new().await;

@@ -133,6 +133,49 @@ async fn rows_that_are_restored_past_the_triggers_reach_readers() {
 }
 
 #[tokio::test]
+async fn rows_whose_columns_are_made_others_reach_readers() {
+    let (_database, client, server, mut reader) = shown().await;
+    for statements in [
+        "ALTER TABLE products ALTER units_available TYPE bigint USING units_available + product_id",
+        "ALTER TABLE products ADD COLUMN spare bigint NOT NULL DEFAULT 3",
+        "ALTER TABLE products RENAME units_available TO passing; ALTER TABLE products RENAME spare TO units_available; \
+         ALTER TABLE products RENAME passing TO spare",
+        "ALTER TABLE products DROP COLUMN units_available; ALTER TABLE products RENAME spare TO units_available",
+    ] {
+        client.batch_execute(statements).await.unwrap();
+        reader.until_true(&client).await;
+        client.batch_execute("UPDATE products SET units_available = 70 WHERE product_id = 7").await.unwrap();
+        reader.until_true(&client).await;
+    }
+    server.until_ready().await;
+}
+
+/// In one transaction, so that nobody finds the function as it was meanwhile.
+#[tokio::test]
+async fn rows_that_change_while_a_function_of_a_trigger_does_nothing_reach_readers() {
+    let (_database, client, server, mut reader) = shown().await;
+    for (function, head) in [
+        ("product_after()", "product_after() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"),
+        ("product_before()", "product_before() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$"),
+        (
+            "product_notify(text, bigint, products)",
+            "product_notify(action text, version bigint, product products) RETURNS void LANGUAGE plpgsql \
+             AS $$ BEGIN END $$",
+        ),
+    ] {
+        let whole = format!("SELECT pg_get_functiondef('{function}'::regprocedure)");
+        let whole: String = client.query_one(&whole, &[]).await.unwrap().get(0);
+        let write = format!(
+            "BEGIN; CREATE OR REPLACE FUNCTION {head}; UPDATE products SET units_available = units_available + 1; \
+             {whole}; COMMIT"
+        );
+        client.batch_execute(&write).await.unwrap();
+        reader.until_true(&client).await;
+    }
+    server.until_ready().await;
+}
+
+#[tokio::test]
 async fn a_trigger_that_is_off_is_named_by_readyz_and_metrics_until_it_is_on() {
     let (_database, client, server, mut reader) = shown().await;
     let off = "rowcast_source_obstacle{obstacle=\"triggers\"}";

@@ -54,10 +54,32 @@ async fn each_is_applied_once() {
             "0014_versions_below.sql",
             "0015_told_columns.sql",
             "0016_untold_changes.sql",
-            "0017_true_readers.sql"
+            "0017_true_readers.sql",
+            "0018_home.sql"
         ]
     );
     assert!(migrate(&config).await.unwrap().is_empty());
+}
+
+/// What the server would have found, had it looked, it finds afterwards.
+#[tokio::test]
+async fn what_is_noted_anew_of_the_triggers_begins_no_epoch_and_hides_none() {
+    for (touch, is_untouched) in [
+        ("SELECT", true),
+        (
+            "ALTER TABLE products DISABLE TRIGGER zz_rowcast; ALTER TABLE products ENABLE ALWAYS TRIGGER zz_rowcast",
+            false,
+        ),
+    ] {
+        let (database, config) = database().await;
+        apply(&config, &MIGRATIONS[..17]).await.unwrap();
+        let owner = database.connect().await;
+        owner.batch_execute(touch).await.unwrap();
+        migrate(&config).await.unwrap();
+        let look = "SELECT triggers = rowcast_triggers(), rowcast_replaced() IS NULL FROM rowcast_stream";
+        let row = owner.query_one(look, &[]).await.unwrap();
+        assert_eq!((row.get::<_, bool>(0), row.get::<_, bool>(1)), (is_untouched, true), "{touch}");
+    }
 }
 
 #[tokio::test]

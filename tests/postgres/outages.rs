@@ -1,6 +1,7 @@
 //! The database goes away and comes back.
 
 use rowcast::store::postgres::config::PostgresConfig;
+use rowcast::store::postgres::migrate::migrate;
 use rowcast::store::postgres::{POOL_CONNECTIONS_MAX, PostgresStore};
 use rowcast::store::{Precondition, StoreError};
 
@@ -12,7 +13,7 @@ use super::{
     Changes, Fixture, Products, VIGILANT, id, insert_sql, macbook, number_of, signal, stored_version, until,
     until_store_is_blocked,
 };
-use crate::support::postgres::Cluster;
+use crate::support::postgres::{Cluster, connect};
 
 fn assert_unavailable<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) {
     assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
@@ -120,6 +121,49 @@ async fn a_standby_that_is_promoted_begins_an_epoch() {
     database.connect().await.batch_execute("SELECT pg_promote()").await.unwrap();
     let renewed = changes.began().await;
     assert_ne!(renewed, epoch);
+    // It is the same for who comes later.
+    drop(changes);
+    assert_eq!(Changes::deaf(&config, VIGILANT).began().await, renewed);
+}
+
+/// Both were written equally often since the one was made from the other.
+#[tokio::test]
+async fn a_copy_that_takes_the_place_of_the_database_begins_an_epoch() {
+    let cluster = Cluster::shared();
+    let database = cluster.database().await;
+    let config = PostgresConfig::parse(database.url()).unwrap();
+    migrate(&config).await.unwrap();
+    database.connect().await.batch_execute(&insert_sql(1)).await.unwrap();
+    let (server, name) = database.url().rsplit_once('/').unwrap();
+    let copy = format!("{name}_copy");
+    let admin = connect(&format!("{server}/postgres")).await;
+    // A database that is connected to can neither be copied nor renamed.
+    let alone = format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE datname IN ('{name}', '{copy}')");
+    until(&admin, &alone).await;
+    admin.batch_execute(&format!("CREATE DATABASE {copy} TEMPLATE {name}")).await.unwrap();
+
+    let mut changes = Changes::deaf(&config, VIGILANT);
+    let epoch = changes.began().await;
+    database.connect().await.batch_execute("UPDATE products SET units_available = 7").await.unwrap();
+    let version = changes.next().await.version;
+    let other = connect(&format!("{server}/{copy}")).await;
+    other.batch_execute("UPDATE products SET units_available = 8").await.unwrap();
+    drop(other);
+    let close = format!(
+        "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    );
+    for statement in close.split("; ") {
+        admin.batch_execute(statement).await.unwrap();
+    }
+    changes.gap().await;
+    until(&admin, &alone).await;
+    for (from, to) in [(name, &*format!("{name}_old")), (&*copy, name)] {
+        admin.batch_execute(&format!("ALTER DATABASE {from} RENAME TO {to}")).await.unwrap();
+    }
+    let renewed = changes.began().await;
+    assert_ne!(renewed, epoch);
+    assert_eq!(stored_version(&database.connect().await, 1).await, version);
     // It is the same for who comes later.
     drop(changes);
     assert_eq!(Changes::deaf(&config, VIGILANT).began().await, renewed);

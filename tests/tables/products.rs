@@ -180,4 +180,9 @@ async fn the_house_is_kept_where_there_are_no_products() {
         tokio::task::yield_now().await;
     }
     listening.abort();
+    // A table of somebody else is not looked at for what it is called.
+    let look =
+        "SELECT triggers = rowcast_triggers() AND rowcast_replaced() IS NULL AND home IS NOT NULL FROM rowcast_stream";
+    owner.batch_execute("CREATE TABLE products (product_id int PRIMARY KEY, version int)").await.unwrap();
+    assert!(owner.query_one(look, &[]).await.unwrap().get::<_, bool>(0));
 }

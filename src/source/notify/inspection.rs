@@ -10,6 +10,9 @@ use crate::store::postgres::PostgresStore;
 use crate::store::postgres::served::ServedTable;
 use crate::store::postgres::tables::{InstalledTable, TableLook, looks, read_looks};
 
+const PRODUCTS_TOUCHED: &str =
+    "a trigger of products was off, or made anew, or a function of one, or a column of products, was altered";
+
 /// The state at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Inspection {
@@ -20,7 +23,7 @@ pub(super) struct Inspection {
     replaced: Option<&'static str>,
     /// The place in the database's log up to which all is on disk, if that is known. It never goes back by itself.
     pub(super) flushed: Option<u64>,
-    /// True if no trigger was touched since the epoch began.
+    /// True if no trigger of products, function of one or column was touched since the epoch began.
     is_untouched: bool,
     /// The triggers that are missing or off, if any.
     triggers_off: Option<String>,
@@ -49,7 +52,7 @@ impl Inspection {
             return Verdict::Off(names.clone());
         }
         if !self.is_untouched {
-            return Verdict::Replaced(self.epoch, "a trigger of products was off, or made anew");
+            return Verdict::Replaced(self.epoch, PRODUCTS_TOUCHED);
         }
         if self.last_version < floor {
             return Verdict::Replaced(self.epoch, "the sequence of versions is below a version that was given");
@@ -97,7 +100,7 @@ pub(super) async fn ping(client: &Client) -> Result<(), Error> {
     client.simple_query("").await.map(|_| ())
 }
 
-/// Returns the sentence for a word of `rowcast_replaced()` (`migrations/0017_true_readers.sql`).
+/// Returns the sentence for a word of `rowcast_replaced()` (`migrations/0018_home.sql`).
 fn replaced(word: &str) -> &'static str {
     match word {
         "below" => {
@@ -105,6 +108,7 @@ fn replaced(word: &str) -> &'static str {
              somebody else sets the version after Rowcast's has"
         }
         "cache" => "the sequence of versions had a cache (CACHE), which was taken away",
+        "home" => "the database is another one: a copy of it took its place, or it was restored from a dump",
         _ => "the database is on another timeline: a standby was promoted, or a backup restored",
     }
 }
@@ -148,6 +152,10 @@ mod tests {
         let below = Inspection { replaced: Some(replaced("below")), ..sound.clone() };
         assert!(matches!(below.verdict(7, Some(epoch(1))), Verdict::Replaced(_, why) if why.contains("changed")));
         assert!(matches!(sound.verdict(0, Some(epoch(2))), Verdict::Replaced(_, why) if why.contains("epoch")));
+        let elsewhere = Inspection { replaced: Some(replaced("home")), ..sound.clone() };
+        assert!(
+            matches!(elsewhere.verdict(7, Some(epoch(1))), Verdict::Replaced(_, why) if why.contains("another one"))
+        );
         let touched = Inspection { is_untouched: false, ..sound.clone() };
         assert!(matches!(touched.verdict(0, None), Verdict::Replaced(_, why) if why.contains("trigger")));
         let off = Inspection { triggers_off: Some("00_rowcast".into()), ..touched };

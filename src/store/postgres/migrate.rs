@@ -81,6 +81,7 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "0017_true_readers.sql",
         sql: include_str!("../../../migrations/0017_true_readers.sql"),
     },
+    Migration { version: 18, name: "0018_home.sql", sql: include_str!("../../../migrations/0018_home.sql") },
 ];
 
 /// The first step of a database without products, in the place of those that make them.
