@@ -152,7 +152,7 @@ impl Session {
     /// Returns whether [`Session::say_unsubscribed`] says something.
     #[must_use]
     pub fn wants_to_say(&self) -> bool {
-        self.commands.as_ref().is_some_and(|commands| commands.has_unsaid()) && self.queue.answers_units() == 0
+        self.commands.as_ref().is_some_and(|commands| commands.has_unsaid()) && self.queue.answers_len() == 0
     }
 
     /// Says some of what a new grant ended, once the words before have left. Ask whenever [`Session::next_pulls`] is asked.

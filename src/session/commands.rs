@@ -14,7 +14,6 @@ use std::collections::VecDeque;
 use super::answer;
 use super::authorize::Authorizing;
 use super::command::{Command, ReplyId, States};
-use super::queue::answer_units;
 use super::refusal::{Refusal, Why};
 use super::stale::Part;
 use crate::fanout::{self, Operation};
@@ -22,8 +21,7 @@ use crate::model::table::TableId;
 use crate::model::topic::Subjects;
 use crate::wire::frame::Frame;
 
-/// The most commands in progress, each further 4 KiB of an id to answer with counting as another; a peer that sends more
-/// is not read.
+/// The most commands in progress; a peer that sends more is not read.
 pub const COMMANDS_MAX: usize = 16;
 /// The most topic ids of commands in progress before a further one is read: it bounds their memory, not their size.
 pub const COMMANDS_IDS_MAX: usize = 16 * 1024;
@@ -110,9 +108,7 @@ impl Commands {
     /// Returns whether no further command is to be read.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.entries.iter().map(Entry::units).sum::<usize>() >= COMMANDS_MAX
-            || self.ids >= COMMANDS_IDS_MAX
-            || self.authorizing.is_some()
+        self.entries.len() >= COMMANDS_MAX || self.ids >= COMMANDS_IDS_MAX || self.authorizing.is_some()
     }
 
     /// Adds a command, with the part of it that was withheld.
@@ -321,17 +317,6 @@ impl Commands {
 }
 
 impl Entry {
-    /// Returns the units that it counts as, by the bytes of its answer.
-    fn units(&self) -> usize {
-        let bytes = match self {
-            Self::Waiting(waiting) | Self::Counting(waiting) => text_bytes(waiting.command.reply.as_ref()),
-            Self::Applying { answer, .. } | Self::Applied { answer, .. } => text_bytes(answer.reply.as_ref()),
-            Self::Done(reply) => text_bytes(reply.as_ref()),
-            Self::Refused(answer) => answer.len(),
-        };
-        answer_units(bytes)
-    }
-
     /// Returns the most subscriptions that it may add.
     fn subscriptions_max(&self) -> usize {
         match self {
@@ -340,14 +325,6 @@ impl Entry {
             Self::Applying { operation: Operation::SubscribeAll { .. }, .. } => 1,
             _ => 0,
         }
-    }
-}
-
-/// Returns the bytes of the text that a command is answered with.
-fn text_bytes(reply: Option<&ReplyId>) -> usize {
-    match reply {
-        Some(ReplyId::Text(text)) => text.len(),
-        _ => 0,
     }
 }
 

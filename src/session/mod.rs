@@ -51,7 +51,7 @@ use crate::model::topic::{Subject, Subjects, Topic};
 use crate::wire::frame::{Frame, FrameRun};
 use crate::wire::websocket::{CodecError, Opcode};
 
-/// The answers that may wait before their peer is read from again; each further 4 KiB of one counts as another.
+/// The answers that may wait before their peer is read from again.
 pub const ANSWERS_WAITING_MAX: usize = 16;
 
 /// The bounds of each session.
@@ -382,7 +382,7 @@ impl Session {
     /// Returns whether so many answers wait that they are to be written before more is read.
     #[must_use]
     pub fn has_answers_enough(&self) -> bool {
-        self.queue.answers_units() >= ANSWERS_WAITING_MAX
+        self.queue.answers_len() >= ANSWERS_WAITING_MAX
     }
 
     /// Returns whether a change could be written at once, since nothing waits and the socket is not known to be full.

@@ -87,7 +87,7 @@ pub struct SendQueue {
     control: VecDeque<Frame>,
     /// What goes in order.
     ordered: VecDeque<Waiting>,
-    /// The bytes of it, the changes and states in it, and the units of its answers.
+    /// The bytes of it, the changes and states in it, and the answers.
     bytes: usize,
     frames: u32,
     answers: u32,
@@ -135,8 +135,6 @@ impl Kind {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Waiting>() <= 64, "what one waiting change takes of a slow reader's memory");
 
-/// The bytes of an answer above which it counts as another one.
-const ANSWER_UNIT_BYTES: usize = 4096;
 /// A lane that grew beyond this gives its memory back when it is empty.
 const CAPACITY_KEPT: usize = 4;
 
@@ -322,11 +320,10 @@ impl SendQueue {
         self.control.len()
     }
 
-    /// Returns the units of the answers and other control frames that wait whole: each is one, and so is each further
-    /// 4 KiB of it.
+    /// Returns the number of answers and other control frames that wait whole.
     #[must_use]
-    pub fn answers_units(&self) -> usize {
-        self.control.iter().map(|frame| answer_units(frame.len())).sum::<usize>() + self.answers as usize
+    pub fn answers_len(&self) -> usize {
+        self.control.len() + self.answers as usize
     }
 
     /// Returns the number of changes and states that wait whole.
@@ -425,18 +422,11 @@ impl SendQueue {
     }
 }
 
-/// Returns the units that an answer of so many bytes counts as.
-#[must_use]
-pub const fn answer_units(bytes: usize) -> usize {
-    1 + bytes / ANSWER_UNIT_BYTES
-}
-
-/// Returns the number of changes and states in a run, and the units of answers.
+/// Returns the number of changes and states in a run, and of answers.
 fn counts(kind: &Kind, run: &FrameRun) -> (u32, u32) {
     match kind {
         Kind::Changes(_) | Kind::NarrowState(_) | Kind::WideState(_) => (frames(run), 0),
-        Kind::Word(Word::Answer) => (0, u32::try_from(answer_units(run.len())).expect("an answer is below 2^32 bytes")),
-        Kind::Word(_) => (0, 0),
+        Kind::Word(word) => (0, u32::from(*word == Word::Answer)),
     }
 }
 

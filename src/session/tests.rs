@@ -200,26 +200,6 @@ fn memory_of_commands_is_bounded_by_their_ids() {
 }
 
 #[test]
-fn memory_of_answers_is_bounded_by_their_bytes() {
-    let mut world = World::new(SlowConsumerPolicy::Drop, 0);
-    world.room = 0;
-    let reply = || Some(ReplyId::Text("7".repeat(ANSWERS_WAITING_MAX * 4096)));
-    let topics = [subject(1)].into_iter().collect();
-    let command = Command { reply: reply(), operation: Operation::Unsubscribe, topics, states: None };
-    world.on(Event::Command(Ok(command)));
-    assert!(!world.session.reads(), "the shards have not carried it out");
-    world.tell_applied(0);
-    assert!(!world.session.reads(), "the socket has not taken the answer");
-    world.room = usize::MAX;
-    world.on(Event::Writable);
-    world.flush();
-    assert!(world.session.reads());
-    world.room = 0;
-    world.on(Event::Command(Err(Refusal { reply: reply(), why: Why::UnknownCommand })));
-    assert!(!world.session.reads(), "nor has it taken the refusal");
-}
-
-#[test]
 fn a_second_close_of_the_peer_takes_no_answer_away() {
     let mut world = World::new(SlowConsumerPolicy::Drop, 0);
     let topics = [subject(1)].into_iter().collect();

@@ -256,7 +256,7 @@ impl Pair {
         assert_eq!(waiting, model.waiting.iter().map(|(_, frame)| frame.clone()).collect::<Vec<_>>());
         assert_eq!((queue.len(), queue.bytes()), (model.frames(), model.bytes()));
         let answers = model.waiting.iter().filter(|(kind, _)| *kind == Kind::Word(Word::Answer)).count();
-        assert_eq!(queue.answers_units(), answers + self.control.len());
+        assert_eq!(queue.answers_len(), answers + self.control.len());
         assert!(queue.len() <= model.limits.frames_max);
         self.told += queue.take_skipped();
         assert_eq!(self.told, model.skipped);
