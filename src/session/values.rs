@@ -134,9 +134,12 @@ impl Session {
     /// Returns whether a pull is to be made of what [`Session::next_pulls`] returns.
     #[must_use]
     pub fn wants_pulls(&self, limits: &SessionLimits) -> bool {
-        let Some(values) = self.values.as_ref().filter(|values| !values.stale.is_empty()) else { return false };
+        // Mostly nothing waits, which is cheaper to find out than the rooms.
+        let Some(values) = self.values.as_ref().filter(|values| values.stale.has_waiting(|_| true)) else {
+            return false;
+        };
         let rooms = self.rooms(limits);
-        values.stale.has_waiting(|table| rooms.iter().any(|&(its, room)| its == table && room > 0))
+        values.stale.has_waiting(|table| has_room(&rooms, table))
     }
 
     /// Returns the states to ask the shards for, as many as there is room for. Ask after every event and whenever bytes
@@ -145,8 +148,7 @@ impl Session {
         let mut rooms = self.rooms(limits);
         let Some(values) = &mut self.values else { return Vec::new() };
         let mut pulls = Vec::new();
-        while let Some(pull) = values.stale.next_pull(|table| rooms.iter().any(|&(its, room)| its == table && room > 0))
-        {
+        while let Some(pull) = values.stale.next_pull(|table| has_room(&rooms, table)) {
             let table = pull.subject.topic().table();
             rooms.iter_mut().filter(|(its, _)| *its == table).for_each(|(_, room)| *room -= 1);
             pulls.push(pull);
@@ -463,6 +465,11 @@ impl Session {
             values.asked.check();
         }
     }
+}
+
+/// Returns whether there is room for a state of a table.
+fn has_room(rooms: &[(TableId, usize)], table: TableId) -> bool {
+    rooms.iter().any(|&(its, room)| its == table && room > 0)
 }
 
 /// Returns the version of the last frame of a run.
